@@ -1,0 +1,98 @@
+"""Every error that bt_risk raises on purpose, and the checks that raise them.
+
+A refused order is not an error: it is a native ``Rejected`` order with a reason.
+"""
+
+import math
+
+__all__ = ["BtRiskError", "DataError", "ParameterError", "StateError"]
+
+
+class BtRiskError(Exception):
+    """Root of all errors of this package."""
+
+
+class ParameterError(BtRiskError, ValueError):
+    """A parameter or argument is outside its documented range.
+
+    The message reads ``"{component}: {param} must be {constraint}; got {value!r}. {remedy}"``.
+    """
+
+    def __init__(self, component, param, constraint, value, remedy=""):
+        self.component, self.param, self.constraint = component, param, constraint
+        self.value, self.remedy = value, remedy
+        super().__init__(component, param, constraint, value, remedy)
+
+    def __str__(self):
+        text = f"{self.component}: {self.param} must be {self.constraint}; got {self.value!r}."
+        return f"{text} {self.remedy}".rstrip()
+
+
+class DataError(BtRiskError, ValueError):
+    """A price file or frame cannot be used as it is."""
+
+
+class StateError(BtRiskError):
+    """What was kept from an earlier run is missing, damaged or from a newer version."""
+
+
+_FRACTIONS = "Ratios are fractions: 2 % is 0.02."
+
+
+def is_number(value):
+    """Say whether `value` is a real number; NaN and bool are not."""
+    if isinstance(value, bool):
+        return False
+    try:
+        return not math.isnan(value)
+    except TypeError:
+        return False
+
+
+def check_fraction(component, param, value, *, zero=False, one=True, remedy=_FRACTIONS):
+    """Return `value` if it lies between 0 and 1, else raise ParameterError.
+
+    `zero` and `one` say whether the ends themselves are allowed.
+    """
+    low, high = "[" if zero else "(", "]" if one else ")"
+    inside = is_number(value) and (0 < value < 1 or (zero and value == 0) or (one and value == 1))
+    if not inside:
+        raise ParameterError(component, param, f"in {low}0, 1{high}", value, remedy)
+    return value
+
+
+def check_positive(component, param, value, *, zero=False, remedy=""):
+    """Return `value` if it is a finite number above 0 (or 0, with `zero`)."""
+    if not is_number(value) or math.isinf(value) or value < 0 or (value == 0 and not zero):
+        constraint = "zero or more, and finite" if zero else "positive and finite"
+        raise ParameterError(component, param, constraint, value, remedy)
+    return value
+
+
+def check_whole(component, param, value, *, low=1, remedy="Durations are whole bars."):
+    """Return `value` as int if it is a whole number of at least `low`."""
+    if not is_number(value) or math.isinf(value) or value != int(value) or value < low:
+        raise ParameterError(component, param, f"a whole number of at least {low}", value, remedy)
+    return int(value)
+
+
+def check_limit(component, param, value, *, fraction=False, remedy=_FRACTIONS):
+    """Return a ceiling as a float: positive, with None and infinity meaning no limit.
+
+    `fraction` also forbids finite values above 1.
+    """
+    if value is None:
+        return math.inf
+    if not is_number(value) or value <= 0:
+        raise ParameterError(component, param, "positive, or None for no limit", value, remedy)
+    if fraction and not math.isinf(value) and value > 1:
+        raise ParameterError(component, param, "in (0, 1], or None for no limit", value, remedy)
+    return float(value)
+
+
+def check_choice(component, param, value, choices):
+    """Return `value` if it is one of `choices`."""
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        raise ParameterError(component, param, f"one of {listed}", value)
+    return value
