@@ -1,1 +1,65 @@
 """Risk controls for Backtrader: five rules as native components and as plain functions."""
+
+from bt_risk.breakers import DrawdownBreaker
+from bt_risk.broker import RiskBroker
+from bt_risk.caps import CorrelationCap, PortfolioRisk
+from bt_risk.datasets import list_data, load_data, read_prices
+from bt_risk.errors import BtRiskError, DataError, ParameterError, StateError
+from bt_risk.journal import RiskJournal
+from bt_risk.policy import Policy, protect
+from bt_risk.rules.allocation import inverse_volatility, risk_parity
+from bt_risk.rules.correlation import (
+    correlation_exposure,
+    correlation_matrix,
+    rolling_correlation,
+)
+from bt_risk.rules.drawdown import RiskManager, drawdown, high_water_mark
+from bt_risk.rules.kelly import (
+    empirical_kelly,
+    half_kelly_position,
+    kelly_criterion,
+    kelly_lower_bound,
+)
+from bt_risk.rules.signals import generate_signal
+from bt_risk.rules.sizing import position_size
+from bt_risk.rules.trailing_stop import atr, atr_stop, ratchet
+from bt_risk.sizers import HalfKellySizer
+from bt_risk.stops import ATRTrailingStop
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ATRTrailingStop",
+    "BtRiskError",
+    "CorrelationCap",
+    "DataError",
+    "DrawdownBreaker",
+    "HalfKellySizer",
+    "ParameterError",
+    "Policy",
+    "PortfolioRisk",
+    "RiskBroker",
+    "RiskJournal",
+    "RiskManager",
+    "StateError",
+    "atr",
+    "atr_stop",
+    "correlation_exposure",
+    "correlation_matrix",
+    "drawdown",
+    "empirical_kelly",
+    "generate_signal",
+    "half_kelly_position",
+    "high_water_mark",
+    "inverse_volatility",
+    "kelly_criterion",
+    "kelly_lower_bound",
+    "list_data",
+    "load_data",
+    "position_size",
+    "protect",
+    "ratchet",
+    "read_prices",
+    "risk_parity",
+    "rolling_correlation",
+]

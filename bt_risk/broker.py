@@ -1,0 +1,470 @@
+"""RiskBroker: every order of every strategy passes through it. It intercepts and forwards."""
+
+import math
+from collections import deque
+from itertools import islice
+
+import backtrader as bt
+
+from bt_risk.book import EPS, Book, Working
+from bt_risk.desk import Desk
+from bt_risk.errors import ParameterError, check_positive, check_whole
+from bt_risk.execution import Execution
+from bt_risk.instrument import Instrument, check_instruments
+from bt_risk.journal import Journal
+from bt_risk.rules.sizing import round_down
+from bt_risk.ticket import DEFAULTS, plain
+
+__all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
+
+ACTIVE, REDUCING, HALTED = "ACTIVE", "REDUCING", "HALTED"
+
+_BackBroker = bt.brokers.BackBroker
+
+
+class RiskBroker:
+    """A gate around any broker, by composition: a store supplies its own.
+
+    What it does not define itself it takes from the broker inside, and what is set on it is set
+    there, so ``cerebro.broker.setcash(...)`` works before and after. Wrapping a RiskBroker joins
+    it: both are then the same gate.
+
+    Parameters
+    ----------
+    broker : broker, optional
+        What to wrap; None is a new ``BackBroker``.
+    instruments : dict, optional
+        Facts by data name: ``{"BTC": dict(step=1e-5, min_notional=10, atr_multiple=3,
+        risk_limit=0.005)}``. Without a step, sizes are whole units.
+    atr_period, atr_multiple
+        Stop distance of a position that has no stop order (yet).
+    """
+
+    # What stands on the gate itself; every other name is the broker's inside.
+    _public = "inner cerebro journal book desk limits hooks own execution instruments late"
+    _private = "fixed bound states queue seen touched by_data stop_rule stopped adopted"
+    _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
+
+    def __init__(self, broker=None, *, instruments=None, atr_period=14, atr_multiple=2.0):
+        name = type(self).__name__
+        facts = check_instruments(name, instruments)
+        rule = (
+            check_whole(name, "atr_period", atr_period),
+            check_positive(name, "atr_multiple", atr_multiple),
+        )
+        if isinstance(broker, RiskBroker):
+            object.__setattr__(self, "__dict__", broker.__dict__)
+            self.instruments.update(facts)
+            return
+        self.inner = _BackBroker() if broker is None else broker
+        self.cerebro = getattr(self.inner, "cerebro", None)
+        self.instruments, self._stop_rule = facts, rule
+        self._fixed, self._bound = [], []
+        self.late = False
+        self.execution = None
+        self._reset()
+
+    # -- finding and installing ------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, strategy):
+        """Return the gate of the strategy's Cerebro, installed now if there is none.
+
+        A late gate wraps the broker that is there and is handed to every running strategy and
+        sizer; it takes itself away at the end of the run.
+        """
+        cerebro = strategy.cerebro
+        gate = cerebro._broker
+        if not isinstance(gate, RiskBroker):
+            gate = RiskBroker(gate)
+            gate.late = True
+            gate.install(cerebro)
+            gate._begin()
+        for running in (strategy, *cerebro.runningstrats):
+            if running.broker is not gate:
+                running.broker = gate
+                running._sizer.broker = gate
+        return gate
+
+    def install(self, cerebro):
+        """Put the gate in front of the broker that this Cerebro has."""
+        cerebro._broker = self
+        self.cerebro = cerebro
+
+    def uninstall(self):
+        """Give the Cerebro its own broker back."""
+        if self.cerebro._broker is self:
+            self.cerebro._broker = self.inner
+
+    def bind(self, limits, instruments, stop_rule):
+        """Let a policy add its limits and facts to the next run."""
+        self._bound = list(limits)
+        self.instruments.update(instruments or {})
+        self._stop_rule = stop_rule
+
+    def add_limit(self, limit):
+        """Ask this limit too, before anything opens in this run."""
+        if limit.active:
+            self.limits.append(limit)
+            if hasattr(limit, "window"):
+                self.book.watch_returns(limit.window, limit.min_periods, limit.history)
+            self._hook_execution()
+
+    def add_hook(self, hook):
+        """Call ``hook.on_fill(part)`` and ``hook.on_bar(fresh instruments)`` in this run."""
+        self.hooks.append(hook)
+        self._hook_execution()
+
+    def hook_of(self, kind):
+        """Return the hook of this class, or None."""
+        return next((hook for hook in self.hooks if isinstance(hook, kind)), None)
+
+    def _hook_execution(self):
+        if self.execution is None and self.simulated:
+            self.execution = Execution(self, self.inner)
+
+    # -- a broker to Cerebro ---------------------------------------------------------------------
+
+    def start(self):
+        """Start the broker inside, and begin with a clean state."""
+        self.inner.start()
+        self._begin()
+
+    def _begin(self):
+        self._reset()
+        datas = self.cerebro.datas
+        names = [getattr(data, "_name", "") or f"data{i}" for i, data in enumerate(datas)]
+        self._check_names(names)
+        roots = [data.data if data._clone else data for data in datas]
+        instruments = [
+            Instrument(data, i, names[i], roots[i], self.instruments.get(names[i], {}))
+            for i, data in enumerate(datas)
+        ]
+        self.book = Book(instruments, *self._stop_rule)
+        self.desk = Desk(self)
+        self.journal.trades = self.book.trades
+        self._by_data = {id(i.data): i for i in instruments}
+        for limit in self._fixed + self._bound:
+            self.add_limit(limit)
+        self._bound = []
+
+    def _reset(self):
+        self._unhook()
+        self.journal, self.book = Journal(), Book()
+        self.desk = Desk(self)
+        self.limits, self.hooks = [], []
+        self.own, self._by_data, self._seen = {}, {}, {}
+        self._states, self._adopted = {}, set()
+        self._queue, self._touched = deque(), []
+        self._stopped = False
+
+    def _unhook(self):
+        if self.execution is not None:
+            self.execution.remove()
+            self.execution = None
+
+    def _check_names(self, names):
+        for name in self.instruments:
+            if name not in names:
+                listed = f"named after a data of this Cerebro ({', '.join(names)})"
+                raise ParameterError(type(self).__name__, "instruments", listed, name)
+
+    def next(self):
+        """Let the broker inside execute, take in its fills and the new bars, call the hooks."""
+        self.inner.next()
+        self.absorb()
+        fresh = self.book.update()
+        if len(self._adopted) < len(self._by_data):
+            self._adopt(fresh)
+        while self._touched:
+            part = self._touched.pop(0)
+            for hook in self.hooks:
+                hook.on_fill(part)
+            self.absorb()  # a stop that was withdrawn is gone now, not on the next bar
+        for hook in self.hooks:
+            hook.on_bar(fresh)
+
+    def absorb(self):
+        """Take in what the broker inside has to say; the order of its notifications is kept."""
+        while True:
+            order = self.inner.get_notification()
+            if order is None:
+                return
+            filled = self._take(order)
+            if filled or order.ref not in self.own:
+                self._queue.append(order)
+
+    def get_notification(self):
+        """Return the next order notification for Cerebro, or None."""
+        return self._queue.popleft() if self._queue else None
+
+    def announce(self, order):
+        """Notify of an order that the broker inside knows nothing of."""
+        self._queue.append(order.clone())
+
+    def stop(self):
+        """Stop the broker inside and leave everything as it was found."""
+        self.inner.stop()
+        self._unhook()
+        if self._stopped:
+            self.cerebro._event_stop = False
+        if self.late:
+            self.uninstall()
+
+    def stop_engine(self):
+        """End the run; what Cerebro would keep of it for its next run is undone in `stop`."""
+        self._stopped = True
+        self.cerebro.runstop()
+
+    def buy(self, owner, data, size, *args, **kwargs):
+        """Judge a buy order and send what is allowed of it."""
+        return self.desk.submit(1, owner, data, size, args, kwargs)
+
+    def sell(self, owner, data, size, *args, **kwargs):
+        """Judge a sell order and send what is allowed of it."""
+        return self.desk.submit(-1, owner, data, size, args, kwargs)
+
+    def cancel(self, order, *args, **kwargs):
+        """Cancel a working order; the protective orders of bt_risk stay."""
+        if order.ref in self.desk.rejected:
+            return False
+        if order.ref in self.own:
+            self.note(order, "note", "protective orders are not cancelled from outside")
+            return False
+        return self.inner.cancel(order, *args, **kwargs)
+
+    # -- orders of our own -----------------------------------------------------------------------
+
+    def send_exit(self, part, size, reason, stop_price=None):
+        """Send an order that closes `size` of a part: at the market, or resting at a stop."""
+        exectype = bt.Order.Market if stop_price is None else bt.Order.Stop
+        args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": part.tradeid}
+        if self.simulated:
+            args["_checksubmit"] = False  # ours needs no cash check, and can be cancelled at once
+        side, instrument = -part.side, part.instrument
+        order = self.sender(side)(part.owner, instrument.data, plain(size), **args)
+        if order is None:
+            return None
+        order.addinfo(bt_risk=reason)
+        self.own[order.ref] = order
+        kind = "market" if stop_price is None else "stop"
+        price = instrument.price if stop_price is None else stop_price
+        working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
+        working.own, working.handle = True, order
+        self.book.add(working)
+        return order
+
+    def amend(self, order, size, price):
+        """Give a resting stop of ours another size and price; return whether that is done.
+
+        BackBroker's order is changed in place. Elsewhere the old one is cancelled, and the caller
+        places a new one when it is gone.
+        """
+        if not self.simulated:
+            self.withdraw(order)
+            return False
+        signed = plain(size) if order.isbuy() else -plain(size)
+        order.size = order.created.size = order.executed.remsize = signed
+        order.created.price = price
+        working = self.book.working[order.ref]
+        working.remaining = working.size = size
+        working.price = price
+        return True
+
+    def withdraw(self, order):
+        """Cancel an order of our own."""
+        self.inner.cancel(order)
+
+    def cancel_entry(self, working):
+        """Cancel what an order would open; what it would close stays."""
+        if working.closing <= EPS:
+            self.inner.cancel(working.handle)
+        elif self.execution is not None:
+            self.execution.allowances[working.ref] = 0.0
+            working.opening = 0.0
+
+    def leaving(self, part):
+        """Say whether an exit of ours closes this part at the market already."""
+        return any(
+            w.own and w.kind == "market" and w.owner is part.owner
+            for w in part.instrument.orders.values()
+        )
+
+    def may_execute(self, working):
+        """Ask the hooks whether an order of ours may fill on the bar that has come."""
+        return all(hook.may_execute(working) for hook in self.hooks if hasattr(hook, "may_execute"))
+
+    # -- states ----------------------------------------------------------------------------------
+
+    @property
+    def intervenes(self):
+        """Whether anything here may refuse, clamp or move something."""
+        return bool(self.limits or self.hooks or self._states)
+
+    @property
+    def why(self):
+        """State of the gate and the reason for it: the strictest that anything has asked for."""
+        states = self._states.values()
+        halted = next((s for s in states if s[0] == HALTED), None)
+        return halted or next(iter(states), (ACTIVE, ""))
+
+    @property
+    def state(self):
+        """ACTIVE, REDUCING (only what reduces passes) or HALTED (and nothing rests)."""
+        return self.why[0]
+
+    def set_state(self, source, state, reason=""):
+        """Let `source` (a breaker, an operator) ask for a state; ACTIVE takes it back."""
+        if state == ACTIVE:
+            self._states.pop(source, None)
+        else:
+            self._states[source] = (state, reason)
+
+    # -- fills -----------------------------------------------------------------------------------
+
+    def _take(self, order):
+        """Book what an order notification says; return whether it says that something filled."""
+        instrument = self.find(order.data)
+        seen = self._seen.get(order.ref, 0)
+        bits = list(islice(order.executed.exbits, seen, None))
+        if instrument is not None and bits:
+            self._seen[order.ref] = seen + len(bits)
+            for bit in bits:
+                self._fill(order, instrument, bit)
+        if not order.alive():
+            self.book.drop(order.ref)
+        return order.status in (order.Partial, order.Completed)
+
+    def _fill(self, order, instrument, bit):
+        instrument.multiplier = self.multiplier(order.data)
+        part = self.book.part(instrument, order.owner or self.cerebro.runningstrats[0])
+        if not part.size:
+            part.tradeid = order.tradeid
+        working = self.book.working.get(order.ref)
+        distance = math.nan
+        if working is not None:
+            working.filled(abs(bit.size))
+            distance = working.distance
+        size = abs(bit.size) if order.isbuy() else -abs(bit.size)
+        commission = bit.closedcomm + bit.openedcomm
+        self.book.fill(part, size, bit.price, commission, bit.dt, distance)
+        # An owner whose part another one's order has closed is touched as well.
+        for touched in instrument.parts:
+            if touched not in self._touched:
+                self._touched.append(touched)
+
+    def _adopt(self, fresh):
+        """Take over positions that were there before the first bar of this run."""
+        for instrument in fresh:
+            if instrument.index in self._adopted or not self.cerebro.runningstrats:
+                continue
+            self._adopted.add(instrument.index)
+            position = self.inner.getposition(instrument.data)
+            unknown = position.size - instrument.size
+            if abs(unknown) > EPS:
+                instrument.multiplier = self.multiplier(instrument.data)
+                part = self.book.part(instrument, self.cerebro.runningstrats[0])
+                self.book.fill(part, unknown, position.price, 0.0, instrument.time)
+                self._touched.append(part)
+
+    # -- facts -----------------------------------------------------------------------------------
+
+    @property
+    def simulated(self):
+        """Whether the broker inside is Backtrader's own simulation."""
+        return isinstance(self.inner, _BackBroker)
+
+    @property
+    def latest(self):
+        """Time of the newest bar of any data, as a Backtrader date number; NaN before it."""
+        times = [i.time for i in self.book.instruments if i.length]
+        return max(times) if times else math.nan
+
+    def find(self, data):
+        """Return the `Instrument` of a data feed, None for one that this Cerebro does not have."""
+        return self._by_data.get(id(data))
+
+    def multiplier(self, data):
+        """Return the contract multiplier that the broker inside has for a data feed."""
+        return getattr(self.inner.getcommissioninfo(data).p, "mult", 1.0)
+
+    def sender(self, side):
+        """Return the broker's own ``buy`` or ``sell``."""
+        return self.inner.buy if side > 0 else self.inner.sell
+
+    def affordable(self, instrument, side, size, step, price=None, cash=None):
+        """Return how much of `size` cash affords, rounded down to the step.
+
+        `cash` is what the broker has, net of what working orders will take, unless it is given.
+        """
+        price = instrument.price if price is None else price
+        if cash is None:
+            cash = self.inner.getcash() - self._reserved()
+        for _ in range(50):
+            cost = self._cost(instrument.data, side * size, price)
+            if size <= 0 or cost <= cash:
+                return size
+            size = round_down(min(size * max(cash, 0.0) / cost, size * 0.9999), step)
+        return 0.0
+
+    def _reserved(self):
+        costs = [
+            self._cost(w.instrument.data, w.side * w.opening, w.price)
+            for w in self.book.working.values()
+            if w.opening > EPS
+        ]
+        return sum([max(0.0, cost) for cost in costs])
+
+    def _cost(self, data, size, price):
+        """Cash that opening `size` (signed) takes: value or margin, and commission."""
+        info = self.inner.getcommissioninfo(data)
+        shortcash = not self.simulated or self.inner.p.shortcash
+        value = (info.getvaluesize if shortcash else info.getoperationcost)(size, price)
+        if value > 0:
+            value /= info.get_leverage()
+        return value + info.getcommission(size, price)
+
+    def note(self, order, action, reason, allowed=math.nan):
+        """Write a line about an order that is at the broker."""
+        instrument = self.find(order.data)
+        requested = float(abs(order.size))
+        time, name = instrument.time, instrument.name
+        self.journal.record(
+            time, name, "execution", action, requested, float(allowed), reason=reason
+        )
+
+    # -- everything else is the broker inside ----------------------------------------------------
+
+    def get_cash(self):
+        """Return the cash, whichever of the two names the broker inside has."""
+        return self.inner.getcash()
+
+    def get_value(self, *args, **kwargs):
+        """Return the account value, whichever of the two names the broker inside has."""
+        return self.inner.getvalue(*args, **kwargs)
+
+    @property
+    def startingcash(self):
+        """Cash at the start, 0.0 where the broker inside does not keep it."""
+        return getattr(self.inner, "startingcash", 0.0)
+
+    @property
+    def positions(self):
+        """Positions by data."""
+        if hasattr(self.inner, "positions"):
+            return self.inner.positions
+        return {i.data: self.inner.getposition(i.data) for i in self.book.instruments}
+
+    def __getattr__(self, name):
+        inner = self.__dict__.get("inner")
+        if inner is None or name.startswith("__") or name in self._own:
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        return getattr(inner, name)
+
+    def __setattr__(self, name, value):
+        if name in self._own:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.inner, name, value)
+        if name == "cerebro":
+            self.inner.cerebro = value

@@ -1,0 +1,295 @@
+"""The desk of the gate: judges every buy and sell, sends what is allowed, rejects the rest."""
+
+import math
+
+import backtrader as bt
+
+from bt_risk.book import EPS, Working
+from bt_risk.rules.limits import Decision, Request, RiskPerTrade
+from bt_risk.rules.sizing import round_down
+from bt_risk.ticket import ARGUMENTS, DEFAULTS, Proposal, Ticket, plain
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """Take orders for one `RiskBroker`: review, trim, send, or answer with a native Rejected.
+
+    `rejected` keeps the reason of every order that never reached the broker inside, by ref.
+    """
+
+    def __init__(self, gate):
+        self.gate, self.book = gate, gate.book
+        self.rejected = {}
+
+    def submit(self, side, owner, data, size, args, kwargs):
+        """Answer one call of ``broker.buy`` or ``broker.sell``."""
+        arguments = DEFAULTS | dict(zip(ARGUMENTS, args, strict=False)) | kwargs
+        stop_price = arguments.pop("stop_price", None)
+        instrument = self.gate.find(data)
+        if instrument is None:  # not a data of this Cerebro: nothing is known about it
+            return self.gate.sender(side)(owner, data, size, **arguments)
+        ticket = Ticket(side, owner, instrument, size, arguments, stop_price)
+        instrument.multiplier = self.gate.multiplier(data)
+        self.book.equity = self.gate.inner.getvalue()
+        if arguments["parent"] is not None:
+            return self._submit_child(ticket)
+        return self._submit(ticket)
+
+    def _submit(self, ticket):
+        problem = self._problem(ticket)
+        if problem:
+            return self._reject(ticket, Decision(0.0, problem))
+        part = self.book.part(ticket.instrument, ticket.owner)
+        closing, opening, void = self.book.split(part, ticket.side, ticket.size)
+        if closing > EPS and self.gate.leaving(part):
+            reason = "DrawdownBreaker: the position is being closed already"
+            return self._reject(ticket, Decision(0.0, reason))
+        distance = self._stop_distance(ticket)
+        decision = self._review(ticket, opening, distance)
+        if void > EPS and not decision.reason:
+            reason = f"trim: {void:g} of it were cut from the entry and never bought"
+            decision = Decision(decision.size, reason)
+        size, allowance = self._sendable(ticket, part, closing, opening, decision)
+        if size <= EPS and decision.reason:
+            return self._reject(ticket, decision)
+        part.lost -= void
+        return self._send(ticket, size, closing, distance, decision, allowance)
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def _problem(self, ticket):
+        """Return why an order cannot be judged at all, or nothing."""
+        size = ticket.size
+        if isinstance(size, Proposal) and size.reason:
+            return size.reason
+        if self.gate.intervenes and not (math.isfinite(size) and size > 0):
+            return f"size: must be a positive number; got {float(size)!r}"
+        return ""
+
+    def _review(self, ticket, opening, distance, price=None):
+        """Ask every limit about the part that opens; the smallest answer counts."""
+        if opening <= EPS:
+            return Decision(opening)
+        state, reason = self.gate.why
+        if reason:
+            return Decision(0.0, reason)
+        instrument, limits = ticket.instrument, self.gate.limits
+        if limits and not (instrument.length and instrument.closed > 0):
+            return Decision(0.0, f"unknown: {instrument.why_unknown()}")
+        budgeted = isinstance(ticket.size, Proposal) or any(
+            isinstance(limit, RiskPerTrade) for limit in limits
+        )
+        price = ticket.price if price is None else price
+        request = Request(instrument, ticket.side, opening, price, distance, budgeted)
+        decision = Decision(opening)
+        for limit in limits:
+            answer = limit.review(request, self.book)
+            if answer.size < decision.size:
+                decision = answer
+        return decision
+
+    def _sendable(self, ticket, part, closing, opening, decision):
+        """Return what may be sent of an order, and how much of it may open if it is guarded.
+
+        Where opening is refused, a resting exit still passes as an exit only: of two exits for
+        one position the first to fill must not be followed by the other.
+        """
+        if not decision.reason:
+            return ticket.size, None
+        size = closing + decision.size
+        if decision.size < opening:
+            size = max(closing, self._round(ticket, size))
+            size = closing if self._too_small(ticket, size - closing) else size
+        if ticket.kind != "market" and self.gate.execution is not None:
+            spare = self.book.spare(part, ticket.side, ticket.size)
+            if spare > size + EPS:
+                return spare, size - closing
+        return size, None
+
+    def _round(self, ticket, size):
+        """Round down to the step; a whole number stays whole, a fraction may stay one."""
+        step = ticket.instrument.facts.get("step")
+        if isinstance(ticket.size, Proposal):
+            step = ticket.size.step or step
+        elif step is None and float(ticket.size).is_integer():
+            step = 1.0
+        return round_down(size, step)
+
+    def _too_small(self, ticket, opening):
+        floor = ticket.instrument.facts.get("min_notional", 0.0)
+        return opening * ticket.price * ticket.instrument.multiplier < floor
+
+    def _stop_distance(self, ticket):
+        """Return how far the stop behind this order will be: named, ours, or a multiple of ATR."""
+        if ticket.stop_price is not None:
+            return abs(ticket.price - ticket.stop_price)
+        covered = self.book.cover_distance(ticket.instrument, ticket.side)
+        if not math.isnan(covered):
+            return covered
+        planned = getattr(ticket.size, "stop_distance", math.nan)
+        return ticket.instrument.stop_distance() if math.isnan(planned) else planned
+
+    # -- sending and rejecting -------------------------------------------------------------------
+
+    def _send(self, ticket, size, closing, distance, decision, allowance=None):
+        size = plain(size, ticket.size)
+        order = self._place(ticket, size)
+        if order is None:
+            return None
+        opening = max(0.0, size - closing) if allowance is None else allowance
+        self._track(ticket, order, size, opening, distance)
+        execution = self.gate.execution
+        if allowance is not None:
+            execution.allowances[order.ref] = allowance
+        if execution is not None and isinstance(ticket.size, Proposal) and opening > EPS:
+            execution.fitted[order.ref] = ticket.size.step
+        if size < ticket.size - EPS:
+            order.addinfo(bt_risk=decision.reason)
+            self._remember_lost(ticket, ticket.size - size, opening)
+            self._journal(ticket, "trim", size, decision)
+        else:
+            self._journal(ticket, "exit" if opening <= EPS else "allow", size, decision)
+        return order
+
+    def _place(self, ticket, size):
+        data = ticket.instrument.data
+        order = self.gate.sender(ticket.side)(ticket.owner, data, size, **ticket.args)
+        if order is None:
+            decision = Decision(0.0, "broker: it returned no order")
+            self._journal(ticket, "reject", 0.0, decision)
+        return order
+
+    def _remember_lost(self, ticket, lost, opening):
+        if opening > EPS:
+            part = self.book.part(ticket.instrument, ticket.owner)
+            kept = part.lost if part.lost_side == ticket.side else 0.0
+            part.lost, part.lost_side = kept + lost, ticket.side
+
+    def _track(self, ticket, order, size, opening, distance, parent=None):
+        price = ticket.price
+        if ticket.kind == "stop" and not ticket.args["price"]:
+            price = order.created.price  # a trailing stop computes its own
+        self.book.add(
+            Working(
+                order.ref,
+                ticket.instrument,
+                ticket.owner,
+                ticket.side,
+                float(size),
+                float(opening),
+                ticket.kind,
+                price,
+                distance,
+                self._group(ticket, parent),
+                parent,
+                handle=order,
+            )
+        )
+
+    def _group(self, ticket, parent):
+        """Return what orders that replace each other have in common, None for an order alone."""
+        if parent is not None:
+            return "children of", parent
+        oco = ticket.args["oco"]
+        if oco is None:
+            return None
+        known = self.book.working.get(oco.ref)
+        return known.group if known else oco.ref
+
+    def _reject(self, ticket, decision):
+        """Answer with a native order whose status is Rejected and whose info says why."""
+        args = dict(ticket.args)
+        kind = bt.order.BuyOrder if ticket.side > 0 else bt.order.SellOrder
+        oco = args.pop("oco")
+        args["pricelimit"] = args.pop("plimit")
+        known = {key: args.pop(key) for key in list(args) if hasattr(kind.params, key)}
+        order = kind(owner=ticket.owner, data=ticket.instrument.data, size=ticket.size, **known)
+        order.addinfo(**args)
+        if self.gate.simulated:
+            self.gate.inner._ocoize(order, oco)  # so that a later order may name it as its OCO
+        self._refuse(order, decision.reason)
+        self._journal(ticket, "reject", 0.0, decision)
+        return order
+
+    def _refuse(self, order, reason):
+        order.addinfo(bt_risk=reason)
+        order.submit(self.gate)
+        order.reject(self.gate)
+        self.rejected[order.ref] = reason
+        self.book.drop(order.ref)
+        self.gate.announce(order)
+
+    def _journal(self, ticket, action, allowed, decision):
+        rule = decision.rule or decision.reason.partition(":")[0]
+        self.gate.journal.record(
+            ticket.instrument.time,
+            ticket.instrument.name,
+            rule,
+            action,
+            float(abs(ticket.size)),
+            float(allowed),
+            decision.measured,
+            decision.limit,
+            decision.reason,
+        )
+
+    # -- brackets --------------------------------------------------------------------------------
+
+    def _submit_child(self, ticket):
+        """Send an order with a parent: an exit of that parent, whatever the limits say."""
+        parent = ticket.args["parent"]
+        if parent.ref in self.rejected:
+            reason = f"bracket: its parent was rejected: {self.rejected[parent.ref]}"
+            return self._reject(ticket, Decision(0.0, reason))
+        entry = self.book.working.get(parent.ref)
+        if entry is None or not self.gate.intervenes:
+            return self._send_child(ticket, ticket.size)
+        if ticket.side == entry.side or ticket.instrument is not entry.instrument:
+            return self._submit_dependent(ticket, parent)
+        if ticket.kind == "stop" and parent.status == parent.Created:
+            refusal = self._judge_family(ticket, entry)
+            if refusal:
+                return self._reject_family(ticket, parent, refusal)
+        return self._send_child(ticket, min(ticket.size, entry.size))
+
+    def _send_child(self, ticket, size):
+        size = plain(size, ticket.size)
+        order = self._place(ticket, size)
+        if order is not None:
+            self._track(ticket, order, size, 0.0, math.nan, ticket.args["parent"].ref)
+            if size < ticket.size:
+                decision = Decision(size, "bracket: no larger than its parent")
+                self._journal(ticket, "trim", size, decision)
+        return order
+
+    def _judge_family(self, ticket, entry):
+        """Judge a bracket again, now that its own stop says how far it is."""
+        distance = abs(entry.price - ticket.price)
+        parent = Ticket(entry.side, entry.owner, entry.instrument, entry.opening, ticket.args)
+        opening, entry.opening = entry.opening, 0.0
+        decision = self._review(parent, opening, distance, entry.price)
+        entry.opening, entry.distance = opening, distance
+        return decision if decision.size < opening - EPS else None
+
+    def _submit_dependent(self, ticket, parent):
+        """Send an order that waits for its parent but opens: it is judged like any other."""
+        distance = self._stop_distance(ticket)
+        decision = self._review(ticket, ticket.size, distance)
+        if decision.size < ticket.size - EPS:
+            return self._reject_family(ticket, parent, decision)
+        order = self._send(ticket, ticket.size, 0.0, distance, decision)
+        if order is not None:
+            self.book.working[order.ref].parent = parent.ref
+        return order
+
+    def _reject_family(self, ticket, parent, decision):
+        """Reject parent and children together: half a bracket is worse than none."""
+        waiting = self.gate.inner._pchildren if self.gate.simulated else {}
+        family = list(waiting.pop(parent.ref, ()))
+        if not family:
+            self.gate.inner.cancel(parent)
+            self.rejected[parent.ref] = decision.reason
+        for order in family:
+            self._refuse(order, decision.reason)
+        return self._reject(ticket, decision)

@@ -1,0 +1,189 @@
+"""What happens inside BackBroker at the moment an order would execute.
+
+Three things can only be right there, because many orders may fill in one bar: an exit of ours
+takes no more than is held, the user's exits that it replaces shrink, and an exit is not lost to
+the cash check. The hooks are bound methods on the one BackBroker instance, they are there only
+while something has a limit, and they are removed at the end of the run.
+"""
+
+import math
+
+import backtrader as bt
+
+from bt_risk.book import EPS, shrink_exits
+
+__all__ = ["Execution"]
+
+
+class Execution:
+    """The hooks of one gate in one BackBroker.
+
+    `allowances` holds, for exits that came on top of other resting exits, how much they may open;
+    `fitted` the size steps of the orders that are cut to what cash affords when they fill.
+    """
+
+    def __init__(self, gate, inner):
+        self.gate, self.inner = gate, inner
+        self.allowances = {}
+        self.fitted = {}
+        self._native_try, self._native_execute = inner._try_exec, inner._execute
+        inner._try_exec, inner._execute = self.try_exec, self.execute
+
+    def remove(self):
+        """Leave the BackBroker as it was found."""
+        del self.inner._try_exec, self.inner._execute
+
+    # -- hooks -----------------------------------------------------------------------------------
+
+    def try_exec(self, order):
+        """Stand in for ``BackBroker._try_exec``."""
+        if order.ref in self.gate.own:
+            self._try_own(order)
+        elif order.ref in self.allowances:
+            self._try_guarded(order)
+        else:
+            self._native_try(order)
+
+    def execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
+        """Stand in for ``BackBroker._execute``, which also does the cash check (`ago` None)."""
+        if ago is not None:
+            if price is not None and order.ref in self.fitted:
+                self._fit(order, price)
+            return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
+        left = self._native_execute(order, cash=cash, position=position)
+        if left < 0.0 and self._closes(order):
+            self.gate.note(order, "exit", "accepted although cash would not cover it")
+            return 0.0
+        return left
+
+    # -- exits of our own ------------------------------------------------------------------------
+
+    def _try_own(self, order):
+        self.gate.absorb()
+        working = self.gate.book.working.get(order.ref)
+        if working is None:
+            return
+        part = self.gate.book.part(working.instrument, working.owner)
+        if part.side != -working.side:
+            self._cancel(order)
+            return
+        size = min(working.remaining, self._free(part, order))
+        if size <= EPS or not self.gate.may_execute(working):
+            return
+        held = abs(part.size)
+        self._run(order, working, size, begun=order.status == order.Partial)
+        self.gate.absorb()
+        left = abs(part.size) if part.side == -working.side else 0.0
+        if left < held - EPS:
+            self._shrink_exits(part, working.side, held, left)
+
+    def _free(self, part, order):
+        """Size of the part that no market exit of this bar takes: those go first, at the open."""
+        mine = all_owners = 0.0
+        for other in self.inner.pending:
+            if other is None:
+                break
+            if other is not order and self._leaves_now(other, part, order):
+                all_owners += abs(other.executed.remsize)
+                if other.owner is part.owner:
+                    mine += abs(other.executed.remsize)
+        free = abs(part.size) - mine
+        net = part.instrument.size
+        if net * part.size > 0 and all(p.size * net >= 0 for p in part.instrument.parts):
+            free = min(free, abs(net) - all_owners)
+        return free
+
+    def _leaves_now(self, other, part, order):
+        if other.data is not order.data or other.isbuy() != order.isbuy():
+            return False
+        if other.exectype != bt.Order.Market or not other.active():
+            return False
+        same_bar = other.data.datetime[0] <= other.created.dt
+        return not same_bar or self.inner.p.coc or self.inner.p.coo
+
+    def _run(self, order, working, size, begun):
+        """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""
+        sign = 1 if order.isbuy() else -1
+        stop_price = order.created.price
+        order.executed.remsize = sign * size
+        if begun:
+            order.created.price = -sign * math.inf
+        before = order.executed.size
+        self._native_try(order)
+        order.created.price = stop_price
+        if order.executed.size == before and order.alive():
+            order.executed.remsize = sign * working.remaining
+
+    # -- exits of the user -----------------------------------------------------------------------
+
+    def _shrink_exits(self, part, side, before, after):
+        """Take what one of our exits has closed off the user's exits."""
+        orders = {
+            o.ref: o
+            for o in self.inner.pending
+            if o is not None
+            and o.data is part.instrument.data
+            and o.owner is part.owner
+            and o.ref not in self.gate.own
+            and (1 if o.isbuy() else -1) == side
+            and o.active()
+        }
+        working = self.gate.book.working
+        rows = [
+            (ref, working[ref].group, working[ref].kind, abs(orders[ref].executed.remsize))
+            for ref in sorted(orders)
+            if ref in working
+        ]
+        for ref, size in shrink_exits(rows, before, after).items():
+            order = orders[ref]
+            if size <= EPS:
+                self._cancel(order, "the position that it would close is closed")
+            else:
+                order.executed.remsize = math.copysign(size, order.executed.remsize)
+                working[ref].filled(working[ref].remaining - size)
+                self.gate.note(order, "trim", "a stop has closed the rest", allowed=size)
+
+    def _try_guarded(self, order):
+        self.gate.absorb()
+        working = self.gate.book.working.get(order.ref)
+        if working is None:
+            self._native_try(order)
+            return
+        part = self.gate.book.part(working.instrument, working.owner)
+        held = self.gate.book.held_against(part, working.side)
+        size = min(working.remaining, held + self.allowances[order.ref])
+        if size <= EPS:
+            self._cancel(order, "another exit has closed the position")
+        else:
+            self._run(order, working, size, begun=False)
+
+    def _cancel(self, order, reason=None):
+        order.cancel()
+        if order in self.inner.pending:
+            self.inner.pending.remove(order)
+        self.inner.notify(order)
+        self.inner._ococheck(order)
+        self.inner._bracketize(order, cancel=True)
+        if reason:
+            self.gate.note(order, "trim", f"cancelled: {reason}", allowed=0.0)
+
+    def _closes(self, order):
+        working = self.gate.book.working.get(order.ref)
+        return working is not None and working.closing > EPS
+
+    # -- cash at the fill ------------------------------------------------------------------------
+
+    def _fit(self, order, price):
+        """Cut an entry to what cash affords at the price it fills at.
+
+        It was sized on a close; the open may be higher, and BackBroker would refuse it whole.
+        """
+        wanted = abs(order.executed.remsize)
+        side = 1 if order.isbuy() else -1
+        step, cash = self.fitted[order.ref], self.inner.cash
+        instrument = self.gate.find(order.data)
+        size = self.gate.affordable(instrument, side, wanted, step, price, cash)
+        if 0 < size < wanted:
+            order.executed.remsize = side * size
+            reason = f"cash affords {size:g} of {wanted:g} at {price:g}"
+            self.gate.note(order, "trim", reason, allowed=size)

@@ -1,0 +1,152 @@
+"""One data feed as the gate sees it: what has closed, how far its stop is, what is held of it."""
+
+import math
+from statistics import median
+
+from bt_risk.errors import ParameterError, check_fraction, check_positive
+from bt_risk.rules.trailing_stop import WilderATR
+
+__all__ = ["Instrument", "check_instruments"]
+
+ATR_MEDIAN_BARS = 100
+
+_FACTS = {
+    "step": lambda c, p, v: check_positive(c, p, v),
+    "min_notional": lambda c, p, v: check_positive(c, p, v, zero=True),
+    "atr_multiple": lambda c, p, v: check_positive(c, p, v),
+    "risk_limit": lambda c, p, v: check_fraction(c, p, v),
+}
+
+
+def check_instruments(component, instruments):
+    """Return a copy of ``{name: {fact: value}}``, every fact checked; None is no facts."""
+    checked = {}
+    for name, facts in dict(instruments or {}).items():
+        for fact, value in dict(facts).items():
+            if fact not in _FACTS:
+                raise ParameterError(
+                    component,
+                    f"instruments[{name!r}]",
+                    f"facts named {', '.join(_FACTS)}",
+                    fact,
+                )
+            _FACTS[fact](component, f"instruments[{name!r}][{fact!r}]", value)
+        checked[name] = dict(facts)
+    return checked
+
+
+class _ATR:
+    """A Wilder ATR with its last values, for the median that the sizer's floor needs."""
+
+    __slots__ = ("count", "recent", "wilder")
+
+    def __init__(self, period):
+        self.wilder = WilderATR(period)
+        self.recent = []
+        self.count = 0
+
+    def update(self, high, low, close):
+        value = self.wilder.update(high, low, close)
+        if value != value:
+            return
+        if self.count < ATR_MEDIAN_BARS:
+            self.recent.append(value)
+        else:
+            self.recent[self.count % ATR_MEDIAN_BARS] = value
+        self.count += 1
+
+
+class Instrument:
+    """What has closed on one data feed, and what is held and working there.
+
+    Attributes
+    ----------
+    index : int
+        Place among Cerebro's datas.
+    length : int
+        Bars that have closed and been taken in.
+    price, closed, time : float
+        Last valid close, close of the last bar (may be NaN), time of the last bar (a Backtrader
+        date number); NaN before the first.
+    top, bottom : float
+        High and low of the last bar with a valid close.
+    size : float
+        Net position of all owners, negative for short.
+    root : object
+        The feed itself, or the one that it is a resampled copy of.
+    facts : dict
+        ``step``, ``min_notional``, ``atr_multiple``, ``risk_limit`` where the user gave them.
+    """
+
+    def __init__(self, data, index=0, name=None, root=None, facts=None):
+        self.data = data
+        self.index = index
+        self.name = name or f"data{index}"
+        self.root = data if root is None else root
+        self.facts = facts or {}
+        self.close, self.high, self.low = data.close, data.high, data.low
+        self.datetime = data.datetime
+        self.length = 0
+        self.price = self.closed = self.top = self.bottom = self.time = math.nan
+        self.multiplier = 1.0
+        self.size = 0.0
+        self.parts = []
+        self.orders = {}
+        self.stop_rule = (14, 2.0)
+        self._atrs = {}
+        self._updates = ()
+
+    @property
+    def value(self):
+        """Currency held per unit."""
+        return self.price * self.multiplier
+
+    def watch(self, atr_period):
+        """Compute the ATR of this period from the next bar on."""
+        if atr_period not in self._atrs:
+            self._atrs[atr_period] = _ATR(atr_period)
+            self._updates = tuple(atr.update for atr in self._atrs.values())
+
+    def advance(self):
+        """Take in the bar that has just closed. A bar with a NaN in it counts but says nothing."""
+        # The buffers are read directly: the public way costs two calls for each value, and this
+        # runs for every data on every bar. `_idx` differs from line to line with exactbars.
+        close = self.close
+        self.length = close.lencount
+        self.closed = price = close.array[close._idx]
+        if price == price and price > 0:
+            self.price = price
+            high, low = self.high, self.low
+            self.top = top = high.array[high._idx]
+            self.bottom = bottom = low.array[low._idx]
+            for update in self._updates:
+                update(top, bottom, price)
+        self.time = self.datetime.array[self.datetime._idx]
+
+    def atr(self, atr_period):
+        """Return the ATR of the last closed bar, NaN while it has too little history."""
+        return self._atrs[atr_period].wilder.value
+
+    def floored_atr(self, atr_period, atr_floor):
+        """Return the ATR, or `atr_floor` times its 100-bar median where that is more.
+
+        Sizes shrink with it when a calm market would let them grow; stops do not move.
+        """
+        watched = self._atrs[atr_period]
+        if not watched.recent:
+            return math.nan
+        return max(watched.wilder.value, atr_floor * median(watched.recent))
+
+    def stop_distance(self):
+        """Return the price distance of a stop that is not there yet: a multiple of the ATR."""
+        atr_period, atr_multiple = self.stop_rule
+        return self.facts.get("atr_multiple", atr_multiple) * self.atr(atr_period)
+
+    def why_unknown(self):
+        """Say why an order on this instrument cannot be judged."""
+        if not self.length:
+            return f"{self.name} has no bar yet"
+        atr_period, _ = self.stop_rule
+        if math.isnan(self.atr(atr_period)):
+            return f"ATR({atr_period}) needs {atr_period + 1} bars, {self.name} has {self.length}"
+        return f"{self.name} has no valid price"

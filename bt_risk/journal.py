@@ -1,0 +1,146 @@
+"""One line for every decision: what was asked, what was allowed, and why."""
+
+import logging
+import math
+from collections import Counter
+from dataclasses import replace
+
+import backtrader as bt
+import pandas as pd
+
+__all__ = ["FIELDS", "Journal", "RiskJournal"]
+
+FIELDS = (
+    "time",
+    "data",
+    "rule",
+    "action",
+    "requested",
+    "allowed",
+    "measured",
+    "limit",
+    "reason",
+)
+
+_log = logging.getLogger("bt_risk")
+
+# What a user should hear about without asking; the rest is in the journal.
+_LOUD = {"halt", "starved", "unprotected"}
+
+
+class Journal:
+    """The decisions of one run, oldest first, as tuples of `FIELDS`, and its closed trades.
+
+    Actions: ``allow``, ``trim`` and ``reject`` judge an order; ``exit`` passes a reducing order
+    that would have been lost; ``stop`` is a protective stop that filled; ``halt``, ``flat`` and
+    ``rearm`` belong to the breaker; ``starved`` to the sizer; ``note`` says what a user may wonder
+    about.
+    """
+
+    def __init__(self):
+        self.lines = []
+        self.trades = []
+
+    def record(
+        self,
+        time,
+        data,
+        rule,
+        action,
+        requested=math.nan,
+        allowed=math.nan,
+        measured=math.nan,
+        limit=math.nan,
+        reason="",
+    ):
+        """Add one line; sizes are unsigned units, `time` is a Backtrader date number."""
+        line = (time, data, rule, action, requested, allowed, measured, limit, reason)
+        self.lines.append(line)
+        level = logging.WARNING if action in _LOUD else logging.DEBUG
+        if _log.isEnabledFor(level):
+            when = bt.num2date(time).isoformat(" ", "seconds") if time == time else "before start"
+            where = f" {data}" if data else ""
+            _log.log(level, "%s%s %s %s", when, where, action, reason)
+
+
+class RiskJournal(bt.Analyzer):
+    """Give the strategy's user every decision of the gate.
+
+    Params:
+
+      - ``path`` (default: ``None``) CSV file to write at the end of the run
+
+    get_analysis:
+
+      - ``decisions``: a list of dicts with the keys time, data, rule, action, requested, allowed,
+        measured, limit, reason (sizes in units, ratios as fractions)
+      - ``counts``: how many decisions by (rule, action)
+    """
+
+    params = dict(path=None)
+
+    def __init__(self):
+        self._journal = None
+
+    def start(self):
+        """Begin with the journal of this run's gate."""
+        self._journal = getattr(self.strategy.broker, "journal", None) or Journal()
+
+    def stop(self):
+        """Keep plain values only, so that optimisations can send them between processes."""
+        self.start()
+        kept = Journal()
+        kept.lines = list(self._journal.lines)
+        kept.trades = [replace(trade, owner=None) for trade in self._journal.trades]
+        self._journal = kept
+        if self.p.path is not None:
+            self.to_csv(self.p.path)
+
+    def get_analysis(self):
+        """Return the decisions and their counts."""
+        decisions = [dict(zip(FIELDS, line, strict=True)) for line in self._lines()]
+        return {"decisions": decisions, "counts": self.counts()}
+
+    def counts(self):
+        """Return a Counter of (rule, action)."""
+        return Counter((line[2], line[3]) for line in self._lines())
+
+    def frame(self):
+        """Return the decisions as a DataFrame, times as naive UTC timestamps."""
+        frame = pd.DataFrame(self._lines(), columns=list(FIELDS))
+        frame["time"] = _timestamps(frame["time"])
+        return frame
+
+    def to_csv(self, path):
+        """Write the decisions to a CSV file."""
+        self.frame().to_csv(path, index=False)
+
+    def to_jsonl(self, path):
+        """Write the decisions to a file with one JSON object on each line."""
+        self.frame().to_json(path, orient="records", lines=True, date_format="iso")
+
+    def trades(self):
+        """Return the closed trades, flat to flat: net P&L in currency and in R."""
+        columns = ["data", "side", "opened", "closed", "size", "pnl", "r_multiple"]
+        trades = self._journal.trades if self._journal else []
+        rows = [
+            (t.instrument, t.side, t.opened, t.closed, t.size, t.pnl, t.r_multiple) for t in trades
+        ]
+        frame = pd.DataFrame(rows, columns=columns)
+        frame["opened"], frame["closed"] = _timestamps(frame.opened), _timestamps(frame.closed)
+        return frame
+
+    def r_multiples(self):
+        """Return the net result of every closed trade in multiples of what it risked.
+
+        It is what `HalfKellySizer(history=...)` takes. Trades without a known stop distance are
+        left out.
+        """
+        return self.trades()["r_multiple"].dropna().tolist()
+
+    def _lines(self):
+        return self._journal.lines if self._journal else []
+
+
+def _timestamps(numbers):
+    return pd.to_datetime([bt.num2date(n) if n == n else pd.NaT for n in numbers]).round("ms")

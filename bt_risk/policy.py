@@ -1,0 +1,177 @@
+"""All five rules at once: a policy, and the one line that protects a Cerebro with it."""
+
+from dataclasses import asdict, dataclass
+
+import backtrader as bt
+
+from bt_risk.breakers import DrawdownBreaker, check_breaker
+from bt_risk.broker import RiskBroker
+from bt_risk.errors import ParameterError, check_positive, check_whole
+from bt_risk.instrument import check_instruments
+from bt_risk.journal import RiskJournal
+from bt_risk.rules.limits import CorrelationLimit, ExposureLimit, NotionalLimit, RiskPerTrade
+from bt_risk.sizers import HalfKellySizer
+from bt_risk.stops import ATRTrailingStop
+
+__all__ = ["Policy", "protect"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The five rules and their limits; ratios are fractions, durations are bars.
+
+    Examples
+    --------
+    >>> Policy(drawdown_limit=0.15).risk_limit
+    0.01
+    >>> Policy(risk_limit=1)  # doctest: +SKIP
+    ParameterError: RiskPerTrade: risk_limit must be ...
+    """
+
+    risk_limit: float | None = 0.01
+    notional_limit: float | None = 1.0
+    exposure_limit: float | None = 0.05
+    exposure_unit: str = "risk"
+    on_exposure: str = "trim"
+    correlation_limit: float | None = 0.7
+    window: int = 252
+    min_periods: int = 60
+    on_correlation: str = "reject"
+    correlated_scale: float = 0.8
+    unknown: str = "refuse"
+    drawdown_limit: float | None = 0.10
+    action: str = "stop"
+    flatten: bool = True
+    cooldown_bars: int | None = None
+    rearm_at: str = "rebase"
+    lifetime_limit: float | None = None
+    taper_from: float | None = None
+    confirmations: int = 1
+    atr_period: int = 14
+    atr_multiple: float = 2.0
+    anchor: str = "close"
+    buffer: float = 0.0
+    trigger: str = "intrabar"
+    min_step: float = 0.0
+    kelly_scale: float = 0.5
+    kelly_limit: float = 0.02
+    lookback: int = 100
+    min_trades: int = 100
+    warmup_risk: float = 0.01
+    probe_risk: float = 0.001
+    estimator: str = "two-point"
+    confidence: float | None = None
+    atr_floor: float = 0.5
+    instruments: dict | None = None
+
+    def __post_init__(self):
+        self.limits()
+        check_breaker("Policy", **self._only(DrawdownBreaker))
+        check_whole("Policy", "atr_period", self.atr_period)
+        check_positive("Policy", "atr_multiple", self.atr_multiple)
+        check_instruments("Policy", self.instruments)
+
+    def limits(self):
+        """Return new limit objects for the gate; those that are switched off are not active."""
+        return [
+            RiskPerTrade(self.risk_limit),
+            NotionalLimit(self.notional_limit),
+            ExposureLimit(self.exposure_limit, self.exposure_unit, self.on_exposure),
+            CorrelationLimit(
+                self.correlation_limit,
+                self.window,
+                self.min_periods,
+                self.on_correlation,
+                self.correlated_scale,
+                self.unknown,
+            ),
+        ]
+
+    def _only(self, component):
+        """Return the fields that a component has a parameter for."""
+        return {key: value for key, value in asdict(self).items() if hasattr(component.params, key)}
+
+
+def protect(cerebro, policy=None, *, journal=None):
+    """Put all five rules of a policy in front of everything that this Cerebro does.
+
+    The strategy stays as it is. The gate binds to the Cerebro: whatever broker is there when the
+    run starts is wrapped, before any strategy is built. Strategies that keep Backtrader's default
+    sizer get a `HalfKellySizer`; a sizer that was set stays, and the gate trims what it proposes.
+
+    Parameters
+    ----------
+    cerebro : backtrader.Cerebro
+    policy : Policy, optional
+        The default policy when left out.
+    journal : str or path, optional
+        CSV file that the decisions are written to at the end of each run.
+
+    Notes
+    -----
+    Adds the analyzers ``riskjournal`` and ``drawdownbreaker`` and the observer
+    ``atrtrailingstop``, which a strategy finds under these names after the run.
+    """
+    policy = Policy() if policy is None else policy
+    if not isinstance(policy, Policy):
+        raise ParameterError("protect", "policy", "a bt_risk.Policy", policy)
+    if any(isinstance(store, _Guard) for store in cerebro.stores):
+        raise ParameterError("protect", "cerebro", "protected once", cerebro)
+    cerebro.addstore(_Guard(cerebro, policy))
+    cerebro.addobservermulti(ATRTrailingStop, **policy._only(ATRTrailingStop))
+    cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
+    cerebro.addanalyzer(_DefaultSizer, policy=policy, _name="_bt_risk_sizer")
+    cerebro.addanalyzer(RiskJournal, path=journal)
+
+
+class _Guard:
+    """Install the gate at the start of every run, and take it away at the end.
+
+    Cerebro starts its stores before its broker and before it builds strategies: it is the one
+    place where a gate can be set up that nothing gets around, whatever broker is set by then.
+    """
+
+    def __init__(self, cerebro, policy):
+        self.cerebro, self.policy = cerebro, policy
+        self._installed = None
+
+    def start(self):
+        """Wrap the broker that is there now."""
+        broker = self.cerebro._broker
+        if not isinstance(broker, RiskBroker):
+            broker = self._installed = RiskBroker(broker)
+            broker.install(self.cerebro)
+        rule = (self.policy.atr_period, self.policy.atr_multiple)
+        broker.bind(self.policy.limits(), self.policy.instruments, rule)
+
+    def stop(self):
+        """Give the Cerebro its own broker back."""
+        if self._installed is not None:
+            self._installed.uninstall()
+            self._installed = None
+
+    def get_notifications(self):
+        """Return nothing: this store has no news of its own."""
+        return ()
+
+
+class _DefaultSizer(bt.Analyzer):
+    """Give a strategy that kept Backtrader's default sizer one that knows the policy."""
+
+    params = dict(policy=None)
+
+    def __init__(self):
+        self.rets = {}
+
+    def start(self):
+        """Look at the sizer once the strategy is built."""
+        strategy, policy = self.strategy, self.p.policy
+        sizer = strategy.getsizer()
+        untouched = type(sizer) is bt.sizers.FixedSize and sizer.p.stake == 1
+        if untouched and not strategy.cerebro.sizers:
+            strategy.setsizer(HalfKellySizer(**policy._only(HalfKellySizer)))
+            reason = "sizes come from HalfKellySizer: the strategy had the default of one unit"
+        else:
+            reason = f"sizes come from {type(sizer).__name__}, trimmed by the gate"
+        gate = RiskBroker.of(strategy)
+        gate.journal.record(gate.latest, "", "protect", "note", reason=reason)

@@ -1,0 +1,164 @@
+"""How to split capital over names by their covariance: equal risk, or inverse volatility."""
+
+import numpy as np
+import pandas as pd
+
+from bt_risk.errors import ParameterError
+
+__all__ = ["inverse_volatility", "risk_parity"]
+
+_TOLERANCE = 1e-6  # of a share of risk, relative to its budget
+_SYMMETRY = 1e-8  # in correlation units
+_STEPS = 100
+
+
+def risk_parity(covariance, budgets=None):
+    """Long-only weights at which every name contributes its budget of the portfolio's risk.
+
+    Parameters
+    ----------
+    covariance : DataFrame or ndarray of shape (n_names, n_names)
+        Covariance of returns; only its shape matters, not its scale.
+    budgets : sequence of float, Series or dict, of length n_names, optional
+        Shares of risk, positive, in any scale. Default: equal.
+
+    Returns
+    -------
+    Series or ndarray of shape (n_names,)
+        Weights, positive, of sum 1. There is no NaN rule: NaN in `covariance` is an error.
+
+    Notes
+    -----
+    The weights are ``x / sum(x)`` at the minimum of the convex function
+    ``x' C x / 2 - sum(b log(x))``, where ``x_i (C x)_i = b_i``. It is solved on the correlation
+    matrix (so names of any volatility mix) by Newton steps, damped so that every x stays
+    positive; shares match the budgets to 1e-6 of each.
+
+    References
+    ----------
+    Maillard, S., Roncalli, T. and Teiletche, J. (2010). The properties of equally weighted risk
+    contribution portfolios. Journal of Portfolio Management 36(4).
+    Spinu, F. (2013). An algorithm for computing risk parity weights. SSRN 2297383.
+
+    Examples
+    --------
+    Volatilities of 10 % and 20 %: the calm name gets twice the weight.
+
+    >>> risk_parity(np.array([[0.01, 0.006], [0.006, 0.04]])).round(6)
+    array([0.666667, 0.333333])
+    """
+    volatility, correlation = _check_covariance("risk_parity", covariance)
+    smallest = np.linalg.eigvalsh(correlation)[0]
+    if smallest < -_SYMMETRY * len(correlation):
+        remedy = "Estimates from pairs with gaps can be so: use the rows that all names share."
+        raise _unsolvable("positive semi-definite (smallest eigenvalue)", smallest, remedy)
+    budgets = _check_budgets("risk_parity", budgets, covariance)
+    weights = _equal_risk(correlation, budgets) / volatility
+    return _like(covariance, weights / weights.sum())
+
+
+def inverse_volatility(covariance):
+    """Weights in proportion to one over the volatility of each name.
+
+    Parameters
+    ----------
+    covariance : DataFrame or ndarray of shape (n_names, n_names)
+        Covariance of returns; its diagonal is used.
+
+    Returns
+    -------
+    Series or ndarray of shape (n_names,)
+        Weights, positive, of sum 1. There is no NaN rule: NaN in `covariance` is an error.
+
+    Notes
+    -----
+    ``w_i = (1 / s_i) / sum(1 / s)``. It equals `risk_parity` when all correlations are equal,
+    as with two names.
+
+    Examples
+    --------
+    >>> inverse_volatility(np.diag([0.01, 0.04])).round(6)
+    array([0.666667, 0.333333])
+    """
+    volatility, _ = _check_covariance("inverse_volatility", covariance)
+    weights = volatility.min() / volatility
+    return _like(covariance, weights / weights.sum())
+
+
+def _equal_risk(correlation, budgets):
+    """Solve ``x_i (C x)_i = b_i`` for x > 0 by Newton's method on Spinu's function."""
+    x = np.sqrt(budgets)
+    best, error = x, np.inf
+    for _ in range(_STEPS):
+        risk = x * (correlation @ x)
+        misfit = np.abs(risk / budgets - 1).max()
+        if misfit < error:
+            best, error = x, misfit
+        elif error < _TOLERANCE:  # converged: what remains is rounding
+            break
+        try:
+            x = x + _newton_step(correlation, budgets, x)
+        except np.linalg.LinAlgError:  # no minimum: x runs away along a riskless portfolio
+            break
+    if not error < _TOLERANCE:
+        remedy = "Leave out one of the names that offset each other."
+        raise _unsolvable("such that every long-only portfolio has risk (misfit)", error, remedy)
+    return best
+
+
+def _newton_step(correlation, budgets, x):
+    gradient = correlation @ x - budgets / x
+    step = -np.linalg.solve(correlation + np.diag(budgets / x**2), gradient)
+    largest = np.abs(step / x).max()
+    # Spinu's rule: the full step is safe below 0.95 (3 - sqrt 5) / 2.
+    return step if largest < 0.36 else step / (1 + largest)
+
+
+def _check_covariance(component, covariance):
+    """Return the volatilities and the correlation matrix of a covariance that is one."""
+    matrix = np.asarray(covariance, dtype=float)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        raise ParameterError(component, "covariance", "square", matrix.shape)
+    if isinstance(covariance, pd.DataFrame) and not covariance.index.equals(covariance.columns):
+        names = list(covariance.index), list(covariance.columns)
+        raise ParameterError(component, "covariance", "labelled alike on rows and columns", names)
+    if not np.isfinite(matrix).all():
+        value = f"{np.count_nonzero(~np.isfinite(matrix))} values that are not"
+        raise ParameterError(component, "covariance", "finite", value)
+    variance = matrix.diagonal()
+    if variance.min() <= 0:
+        remedy = "Leave out names that stood still."
+        value = float(variance.min())
+        raise ParameterError(component, "covariance", "positive on the diagonal", value, remedy)
+    volatility = np.sqrt(variance)
+    correlation = matrix / volatility[:, None] / volatility
+    skew = float(np.abs(correlation - correlation.T).max())
+    if skew > _SYMMETRY:
+        raise ParameterError(component, "covariance", "symmetric", f"a difference of {skew:.3g}")
+    return volatility, (correlation + correlation.T) / 2
+
+
+def _check_budgets(component, budgets, covariance):
+    n_names = len(covariance)
+    if budgets is None:
+        return np.full(n_names, 1 / n_names)
+    if isinstance(budgets, (dict, pd.Series)) and isinstance(covariance, pd.DataFrame):
+        budgets = pd.Series(budgets, dtype=float).reindex(covariance.index)
+    shares = np.asarray(budgets, dtype=float)
+    if shares.shape != (n_names,):
+        raise ParameterError(component, "budgets", f"{n_names} numbers", budgets)
+    if not (np.isfinite(shares).all() and shares.min() > 0):
+        remedy = "Leave a name out to give it no risk."
+        value = shares.tolist()
+        raise ParameterError(component, "budgets", "positive, one per name", value, remedy)
+    return shares / shares.sum()
+
+
+def _unsolvable(constraint, value, remedy):
+    return ParameterError("risk_parity", "covariance", constraint, float(value), remedy)
+
+
+def _like(covariance, weights):
+    if isinstance(covariance, pd.DataFrame):
+        return pd.Series(weights, index=covariance.index)
+    return weights

@@ -1,0 +1,269 @@
+"""Rule 2: a stop behind every position, resting at the broker, that only ever tightens."""
+
+import math
+from dataclasses import dataclass
+
+import backtrader as bt
+
+from bt_risk.book import EPS
+from bt_risk.broker import RiskBroker
+from bt_risk.errors import ParameterError, check_choice, check_positive, check_whole
+from bt_risk.rules.trailing_stop import ratchet
+
+__all__ = ["ATRTrailingStop"]
+
+ANCHORS = ("close", "extreme", "high")
+TRIGGERS = ("intrabar", "close")
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How one strategy's positions on one data are guarded."""
+
+    atr_period: int
+    atr_multiple: float
+    anchor: str
+    buffer: float
+    trigger: str
+    min_step: float
+
+
+@dataclass
+class _Stop:
+    """The stop of one trade: where it should be, and the order that rests there."""
+
+    part: object
+    rule: _Rule
+    number: int
+    side: int
+    price: float
+    best: float
+    since: int
+    order: object = None
+    resting: float = math.nan
+    set_at: int = 0
+
+
+class StopKeeper:
+    """Keep one protective order behind every guarded part of a position.
+
+    It is a hook of the gate and exists once for each, whatever number of observers asked for it.
+    """
+
+    def __init__(self, gate):
+        self.gate = gate
+        self.rules = {}
+        self.stops = {}
+
+    def guard(self, owner, instrument, rule):
+        """Guard what this owner holds of an instrument from now on."""
+        key = (instrument.index, owner)
+        if self.rules.setdefault(key, rule) != rule:
+            raise ParameterError(
+                "ATRTrailingStop",
+                f"the parameters for {instrument.name}",
+                "the same wherever it is added for one data",
+                rule,
+                "Add it once: two stops behind one position would sell it twice.",
+            )
+
+    def price(self, owner, instrument):
+        """Return where the stop rests, NaN where none does."""
+        stop = self.stops.get((instrument.index, owner))
+        return stop.resting if stop else math.nan
+
+    # -- hooks of the gate -----------------------------------------------------------------------
+
+    def on_fill(self, part):
+        """Follow the position: begin, resize or end its stop."""
+        key = (part.instrument.index, part.owner)
+        rule = self.rules.get(key)
+        if rule is None:
+            return
+        stop = self.stops.get(key)
+        if stop and (stop.number != part.number or not part.size):
+            self._end(self.stops.pop(key))
+            stop = None
+        if not part.size:
+            return
+        if stop is None:
+            stop = self.stops[key] = self._begin(part, rule)
+        self._rest(stop)
+
+    def on_bar(self, fresh):
+        """Tighten the stops of the instruments that have a new bar."""
+        for stop in list(self.stops.values()):
+            if stop.part.instrument in fresh:
+                self._trail(stop)
+            if not math.isnan(stop.price):
+                self._rest(stop)
+
+    def may_execute(self, working):
+        """Let a stop fill only on a bar of its own data later than the one it was set from."""
+        stop = self.stops.get((working.instrument.index, working.owner))
+        if stop is None or stop.order is None or stop.order.ref != working.ref:
+            return True
+        begun = stop.order.status == bt.Order.Partial
+        return begun or working.instrument.close.lencount > stop.set_at
+
+    # -- one stop --------------------------------------------------------------------------------
+
+    def _begin(self, part, rule):
+        # The distance was frozen when the order was reviewed: the risk taken is the risk planned.
+        price = part.entry - part.side * part.stop_distance
+        length = part.instrument.length
+        return _Stop(part, rule, part.number, part.side, price, part.entry, length)
+
+    def _end(self, stop):
+        order = stop.order
+        if order is None:
+            return
+        if order.executed.size:
+            self._journal(stop, "stop", f"filled at {order.executed.price:g}")
+        if order.ref in self.gate.book.working:
+            self.gate.withdraw(order)
+
+    def _trail(self, stop):
+        instrument, rule, side = stop.part.instrument, stop.rule, stop.side
+        if rule.trigger == "close" and self._closed_beyond(stop):
+            self._exit(stop)
+        atr = instrument.atr(rule.atr_period)
+        if math.isnan(atr) or not instrument.closed > 0:
+            return
+        extreme = instrument.top if side > 0 else instrument.bottom
+        stop.best = max(stop.best, extreme) if side > 0 else min(stop.best, extreme)
+        anchor = instrument.closed if rule.anchor == "close" else stop.best
+        multiple = instrument.facts.get("atr_multiple", rule.atr_multiple) + rule.buffer
+        price = ratchet(stop.price, anchor - side * multiple * atr, side)
+        if math.isnan(stop.price) or side * (price - stop.price) > rule.min_step * atr:
+            stop.price = price
+
+    def _closed_beyond(self, stop):
+        instrument = stop.part.instrument
+        return (
+            instrument.length > stop.since and stop.side * (instrument.closed - stop.price) <= 0.0
+        )
+
+    def _exit(self, stop):
+        if stop.order is None or stop.order.ref not in self.gate.book.working:
+            size = abs(stop.part.size)
+            reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
+            stop.order = self.gate.send_exit(stop.part, size, reason)
+
+    def _rest(self, stop):
+        """Bring the resting order to where it should be, in place or by cancel and replace."""
+        if stop.rule.trigger == "close":
+            stop.resting = stop.price
+            return
+        order = stop.order
+        if order is not None and order.ref not in self.gate.book.working:
+            order = stop.order = None
+        if order is None:
+            self._place(stop)
+        elif order.status != bt.Order.Partial:
+            self._move(stop, order)
+
+    def _place(self, stop):
+        if not stop.price > 0.0:
+            stop.resting = math.nan
+            return
+        reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
+        stop.order = self.gate.send_exit(stop.part, abs(stop.part.size), reason, stop.price)
+        self._set(stop)
+
+    def _move(self, stop, order):
+        size = abs(stop.part.size)
+        working = self.gate.book.working[order.ref]
+        if stop.price == stop.resting and abs(size - working.remaining) <= EPS:
+            return
+        if not stop.price > 0.0:
+            self.gate.withdraw(order)
+        elif self.gate.amend(order, size, stop.price):
+            self._set(stop)
+
+    def _set(self, stop):
+        if stop.order is None:
+            self._journal(stop, "unprotected", "the broker took no stop order")
+            return
+        stop.resting = stop.price
+        stop.set_at = stop.part.instrument.length
+
+    def _journal(self, stop, action, reason):
+        instrument = stop.part.instrument
+        self.gate.journal.record(
+            instrument.time,
+            instrument.name,
+            "ATRTrailingStop",
+            action,
+            limit=stop.resting,
+            reason=reason,
+        )
+
+
+class ATRTrailingStop(bt.Observer):
+    """Keep a trailing stop behind every position, and draw it.
+
+    ``cerebro.addobserver`` guards every data and draws the first; ``cerebro.addobservermulti``
+    draws each. The stop is an order that rests at the broker, sized to the position at all times.
+    The strategy's ``notify_order`` sees it fill, and nothing of its moves.
+
+    Params:
+
+      - ``atr_period`` (default: ``14``) bars of Wilder's ATR
+      - ``atr_multiple`` (default: ``2.0``) ATRs between price and stop (also known as
+        atr_multiplier)
+      - ``anchor`` (default: ``"close"``) what the stop trails: ``"close"``, or ``"extreme"`` (alias
+        ``"high"``) for the highest high since entry, the lowest low for shorts (chandelier exit)
+      - ``buffer`` (default: ``0.0``) ATRs beyond the level
+      - ``trigger`` (default: ``"intrabar"``) ``"intrabar"`` rests an order; ``"close"`` leaves at
+        the next open after a close beyond the stop
+      - ``min_step`` (default: ``0.0``) ATRs that the level must gain before the order moves
+
+    The first stop is the entry fill less the distance that the order was judged with; from the
+    close of the entry bar on it ratchets to ``anchor - side x atr_multiple x ATR`` and never
+    loosens. It is active from the next bar of its data: the bar of the entry is not protected.
+    Gaps fill at the open.
+
+    Lines: ``stop``, the price it rests at, NaN without a position.
+
+    Rule: bt_risk.rules.trailing_stop      Acts: inside the next bar      Persisted: no
+
+    References: Wilder, New Concepts in Technical Trading Systems (1978); LeBeau's chandelier exit.
+    """
+
+    _stclock = True
+    lines = ("stop",)
+    params = dict(
+        atr_period=14,
+        atr_multiple=2.0,
+        anchor="close",
+        buffer=0.0,
+        trigger="intrabar",
+        min_step=0.0,
+    )
+    plotinfo = dict(plot=True, subplot=False, plotlinelabels=True)
+    plotlines = dict(stop=dict(_name="ATR stop", color="darkorange", drawstyle="steps-post"))
+
+    def __init__(self):
+        name, p = "ATRTrailingStop", self.p
+        rule = _Rule(
+            check_whole(name, "atr_period", p.atr_period),
+            check_positive(name, "atr_multiple", p.atr_multiple),
+            "extreme" if check_choice(name, "anchor", p.anchor, ANCHORS) != "close" else "close",
+            check_positive(name, "buffer", p.buffer, zero=True),
+            check_choice(name, "trigger", p.trigger, TRIGGERS),
+            check_positive(name, "min_step", p.min_step, zero=True),
+        )
+        gate = RiskBroker.of(self._owner)
+        self._keeper = gate.hook_of(StopKeeper)
+        if self._keeper is None:
+            self._keeper = StopKeeper(gate)
+            gate.add_hook(self._keeper)
+        gate.book.set_stop_rule(rule.atr_period, rule.atr_multiple)
+        self._instrument = gate.find(self.datas[0])
+        for data in self.datas:
+            self._keeper.guard(self._owner, gate.find(data), rule)
+
+    def next(self):
+        """Draw where the stop rests."""
+        self.lines.stop[0] = self._keeper.price(self._owner, self._instrument)

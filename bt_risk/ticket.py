@@ -1,0 +1,90 @@
+"""What comes in at the gate: one call of buy or sell, and what a sizer of ours proposes."""
+
+import math
+from dataclasses import dataclass
+
+import backtrader as bt
+
+from bt_risk.instrument import Instrument
+
+__all__ = ["ARGUMENTS", "DEFAULTS", "KINDS", "Proposal", "Ticket", "plain"]
+
+# What Backtrader's brokers take after owner, data and size, in this order or by name.
+ARGUMENTS = (
+    "price",
+    "plimit",
+    "exectype",
+    "valid",
+    "tradeid",
+    "oco",
+    "trailamount",
+    "trailpercent",
+    "parent",
+    "transmit",
+)
+DEFAULTS = dict.fromkeys(ARGUMENTS) | {"tradeid": 0, "transmit": True}
+
+KINDS = {
+    None: "market",
+    bt.Order.Market: "market",
+    bt.Order.Close: "market",
+    bt.Order.Limit: "limit",
+}
+
+
+class Proposal(float):
+    """A size from a sizer of ours, on its way through ``Strategy.buy`` to the gate.
+
+    It is true even when it is zero, and survives ``abs()`` and negation, so that a refusal with
+    its `reason` arrives and ``buy()`` does not return None. `stop_distance` and `step` are what it
+    was sized with; the gate cuts the order to what cash affords when it fills.
+    """
+
+    def __new__(cls, size, stop_distance=math.nan, step=None, reason=""):
+        """Return the proposal of `size` units, or a refusal if there is a reason."""
+        self = super().__new__(cls, size)
+        self.stop_distance, self.step, self.reason = stop_distance, step, reason
+        return self
+
+    def __getnewargs__(self):
+        return float(self), self.stop_distance, self.step, self.reason
+
+    def __bool__(self):
+        return bool(self.reason) or float(self) != 0.0
+
+    def __abs__(self):
+        return Proposal(abs(float(self)), *self.__getnewargs__()[1:])
+
+    def __neg__(self):
+        return Proposal(-float(self), *self.__getnewargs__()[1:])
+
+
+@dataclass
+class Ticket:
+    """One call of buy or sell; `args` are its arguments by name."""
+
+    side: int
+    owner: object
+    instrument: Instrument
+    size: float
+    args: dict
+    stop_price: float | None = None
+
+    @property
+    def kind(self):
+        """``"market"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop price."""
+        return KINDS.get(self.args["exectype"], "stop")
+
+    @property
+    def price(self):
+        """Where the order would fill: its own price, or the last close."""
+        price = self.args["price"] or self.args["plimit"]
+        return price if price and self.kind != "market" else self.instrument.price
+
+
+def plain(size, requested=None):
+    """Return a size as brokers expect it: untouched where nothing was cut, else int if whole."""
+    if size == requested and not isinstance(requested, Proposal):
+        return requested
+    size = float(size)
+    return int(size) if size.is_integer() else size
