@@ -6,97 +6,12 @@ It does not import Backtrader: a data feed is anything with ``close``, ``high``,
 """
 
 import math
-from dataclasses import dataclass, field
 
-from bt_risk.instrument import Instrument
-from bt_risk.rules.correlation import ReturnWindow, same_bet
+from bt_risk.position import EPS, ClosedTrade, Part
+from bt_risk.rules.correlation import same_bet
+from bt_risk.rules.return_window import ReturnWindow
 
-__all__ = ["EPS", "Book", "ClosedTrade", "Part", "Working", "shrink_exits"]
-
-# 3 x 0.1 - 0.3 leaves 5.6e-17 of a position; nobody trades a billionth of a unit.
-EPS = 1e-9
-
-
-@dataclass(slots=True)
-class Part:
-    """One owner's share of a position; the sizes of all owners add up to the broker's position.
-
-    A trade runs from flat to flat: `entry`, `stop_distance` and the fields below them belong to
-    the trade that is open, and `number` counts trades, so that a stop knows when it is another's.
-    """
-
-    instrument: Instrument
-    owner: object
-    size: float = 0.0
-    price: float = 0.0
-    entry: float = math.nan
-    stop_distance: float = math.nan
-    peak: float = 0.0
-    pnl: float = 0.0
-    opened: float = math.nan
-    number: int = 0
-    tradeid: int = 0
-    # What the gate cut from the entries of this trade, and on which side: see `Book.split`.
-    lost: float = 0.0
-    lost_side: int = 0
-
-    @property
-    def side(self):
-        """+1 long, -1 short, 0 flat."""
-        return (self.size > 0) - (self.size < 0)
-
-
-@dataclass(slots=True)
-class Working:
-    """An order that may still fill.
-
-    `remaining` is what is not filled yet and `opening` the part of it that would open; `distance`
-    is the stop distance that it was judged with. Orders of one `group` (OCO, or the children of
-    one parent) replace each other. `own` marks the orders of bt_risk itself.
-    """
-
-    ref: int
-    instrument: Instrument
-    owner: object
-    side: int
-    remaining: float
-    opening: float
-    kind: str
-    price: float
-    distance: float = math.nan
-    group: object = None
-    parent: int | None = None
-    own: bool = False
-    size: float = 0.0
-    handle: object = None
-
-    def __post_init__(self):
-        self.size = self.remaining
-        self.group = self.ref if self.group is None else self.group
-
-    @property
-    def closing(self):
-        """The part of `remaining` that would close."""
-        return self.remaining - self.opening
-
-    def filled(self, size):
-        """Take `size` off what remains; what closes goes first."""
-        self.remaining = max(0.0, self.remaining - size)
-        self.opening = min(self.opening, self.remaining)
-
-
-@dataclass(frozen=True)
-class ClosedTrade:
-    """A trade from flat to flat: net profit in currency, and in multiples of what it risked."""
-
-    instrument: str
-    owner: object = field(repr=False, compare=False)
-    side: int = 1
-    opened: float = math.nan
-    closed: float = math.nan
-    size: float = 0.0
-    pnl: float = 0.0
-    r_multiple: float = math.nan
+__all__ = ["Book"]
 
 
 class Book:
@@ -122,7 +37,8 @@ class Book:
         self.working = {}
         self.parts = {}
         self.returns = {}
-        self._closes = [math.nan] * len(self.instruments)
+        self._histories = {}
+        self._no_closes = [math.nan] * len(self.instruments)
         self.set_stop_rule(atr_period, atr_multiple)
 
     @property
@@ -139,13 +55,17 @@ class Book:
             instrument.stop_rule = (atr_period, atr_multiple)
 
     def watch_returns(self, window, min_periods, history=None):
-        """Keep the window of closes that correlations are computed from."""
+        """Keep the window of closes that correlations are computed from.
+
+        `history` is ``(frame, kind)``, indexed by date numbers; what lies before the first bar of
+        the run fills the window.
+        """
         names = [instrument.name for instrument in self.instruments]
-        returns = ReturnWindow(names, window=window, min_periods=min_periods)
+        key = window, min_periods
+        if key not in self.returns:
+            self.returns[key] = ReturnWindow(names, window=window, min_periods=min_periods)
         if history is not None:
-            frame, kind = history
-            returns.seed(frame, kind=kind)
-        self.returns[window, min_periods] = returns
+            self._histories[key] = history
 
     def update(self):
         """Take in the bars that have closed since the last call; return their instruments."""
@@ -156,13 +76,22 @@ class Book:
             self._push_closes(fresh)
         return fresh
 
+    def _seed(self, before):
+        for key, (frame, kind) in self._histories.items():
+            self.returns[key].seed(frame, kind=kind, before=before)
+        self._histories = {}
+
     def _push_closes(self, fresh):
-        closes = self._closes[:]
-        for instrument in fresh:
-            closes[instrument.index] = instrument.closed
-        time = max([instrument.time for instrument in fresh])
-        for returns in self.returns.values():
-            returns.update(time, closes)
+        if self._histories:
+            self._seed(before=min([instrument.time for instrument in fresh]))
+        for time in sorted({instrument.time for instrument in fresh}):
+            closes = self._no_closes[:]
+            for instrument in fresh:
+                if instrument.time == time:
+                    closes[instrument.index] = instrument.closed
+            for returns in self.returns.values():
+                if returns.last_time is None or time >= returns.last_time:
+                    returns.update(time, closes)
 
     # -- orders and fills ------------------------------------------------------------------------
 
@@ -298,7 +227,7 @@ class Book:
         return sum(groups.values())
 
     def held_against(self, part, side):
-        """Return the size held against `side`: the owner's, or all owners' together if that is more."""
+        """Return the size held against `side`: the owner's, or all owners' if that is more."""
         return max(0.0, -side * part.size, -side * part.instrument.size)
 
     def _reachable(self, working):
@@ -361,7 +290,8 @@ class Book:
     def same_bets(self, instrument, side, window, min_periods):
         """Yield ``(other, signed correlation, common returns)`` for every other live name.
 
-        The signed correlation is NaN where it is unknown. Copies of one instrument (resampled or replayed) are that instrument.
+        The signed correlation is NaN where it is unknown. Copies of one instrument (resampled or
+        replayed) are that instrument.
         """
         others = [o for o in self.live() if o.root is not instrument.root]
         if not others:
@@ -379,46 +309,3 @@ class Book:
         if instrument.size:
             sides.add(1 if instrument.size > 0 else -1)
         return sides
-
-
-def shrink_exits(orders, before, after):
-    """Say what is left of the exits of a position that has just become smaller.
-
-    The orders against the position are walked in order of submission. Up to the position as it
-    was before the fill they are exits, and they shrink to what is left of it; what exceeds it
-    opens on purpose and stays. Orders of one group replace each other and are counted once, and
-    so do a limit and a stop: a position has one take-profit and one stop-loss for each unit.
-
-    Parameters
-    ----------
-    orders : list of (ref, group, kind, remaining)
-        Oldest first, all of them against the position.
-    before, after : float
-        Size of the position before and after the fill, positive.
-
-    Returns
-    -------
-    dict
-        New remaining size by ref, only for the orders that change.
-
-    Examples
-    --------
-    >>> orders = [(1, 1, "limit", 10.0), (2, 2, "limit", 10.0), (3, 3, "stop", 10.0)]
-    >>> shrink_exits(orders, before=10.0, after=0.0)
-    {1: 0.0, 3: 0.0}
-    """
-    free = dict.fromkeys(("limit", "stop"), before)
-    left = dict.fromkeys(("limit", "stop"), after)
-    taken, kept, changed = {}, {}, {}
-    for ref, group, kind, remaining in orders:
-        kinds = ("limit", "stop") if kind == "market" else (kind,)
-        was, now = taken.get(group, 0.0), kept.get(group, 0.0)
-        exits = min(remaining, was + min([free[k] for k in kinds]))
-        keeps = min(exits, now + min([left[k] for k in kinds]))
-        for k in kinds:
-            free[k] -= max(0.0, exits - was)
-            left[k] -= max(0.0, keeps - now)
-        taken[group], kept[group] = max(was, exits), max(now, keeps)
-        if exits - keeps > EPS:
-            changed[ref] = remaining - exits + keeps
-    return changed

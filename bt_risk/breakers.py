@@ -4,7 +4,6 @@ import math
 
 import backtrader as bt
 
-from bt_risk.book import EPS
 from bt_risk.broker import ACTIVE, HALTED, REDUCING, RiskBroker
 from bt_risk.errors import (
     ParameterError,
@@ -13,6 +12,7 @@ from bt_risk.errors import (
     check_limit,
     check_whole,
 )
+from bt_risk.position import EPS
 from bt_risk.rules.drawdown import (
     ARMED,
     TRIPPED,
@@ -195,7 +195,7 @@ class DrawdownBreaker(bt.Analyzer):
 
       - ``drawdown_limit`` (default: ``0.10``) fraction of the high-water mark; trips at the limit
         itself. None or infinity: never
-      - ``action`` (default: ``"stop"``) ``"stop"`` ends the run once flat; ``"pause"`` keeps running
+      - ``action`` (default: ``"stop"``) ``"stop"`` ends the run once flat; ``"pause"`` goes on
         with entries refused, exits and stops at work
       - ``flatten`` (default: ``True``) close every position at the next open
       - ``cooldown_bars`` (default: ``None``) bars of data0 until a pause ends; None: locked until

@@ -2,17 +2,17 @@
 
 import math
 from collections import deque
-from itertools import islice
 
 import backtrader as bt
 
-from bt_risk.book import EPS, Book, Working
+from bt_risk.book import Book
 from bt_risk.desk import Desk
 from bt_risk.errors import ParameterError, check_positive, check_whole
 from bt_risk.execution import Execution
 from bt_risk.instrument import Instrument, check_instruments
 from bt_risk.journal import Journal
-from bt_risk.rules.sizing import round_down
+from bt_risk.ledger import Ledger
+from bt_risk.position import EPS, Working
 from bt_risk.ticket import DEFAULTS, plain
 
 __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
@@ -41,8 +41,8 @@ class RiskBroker:
     """
 
     # What stands on the gate itself; every other name is the broker's inside.
-    _public = "inner cerebro journal book desk limits hooks own execution instruments late"
-    _private = "fixed bound states queue seen touched by_data stop_rule stopped adopted"
+    _public = "inner cerebro journal book desk ledger limits hooks own execution instruments late"
+    _private = "fixed bound states queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
 
     def __init__(self, broker=None, *, instruments=None, atr_period=14, atr_multiple=2.0):
@@ -141,7 +141,7 @@ class RiskBroker:
             for i, data in enumerate(datas)
         ]
         self.book = Book(instruments, *self._stop_rule)
-        self.desk = Desk(self)
+        self.desk, self.ledger = Desk(self), Ledger(self)
         self.journal.trades = self.book.trades
         self._by_data = {id(i.data): i for i in instruments}
         for limit in self._fixed + self._bound:
@@ -151,12 +151,10 @@ class RiskBroker:
     def _reset(self):
         self._unhook()
         self.journal, self.book = Journal(), Book()
-        self.desk = Desk(self)
+        self.desk, self.ledger = Desk(self), Ledger(self)
         self.limits, self.hooks = [], []
-        self.own, self._by_data, self._seen = {}, {}, {}
-        self._states, self._adopted = {}, set()
-        self._queue, self._touched = deque(), []
-        self._stopped = False
+        self.own, self._by_data, self._states = {}, {}, {}
+        self._queue, self._stopped = deque(), False
 
     def _unhook(self):
         if self.execution is not None:
@@ -174,10 +172,9 @@ class RiskBroker:
         self.inner.next()
         self.absorb()
         fresh = self.book.update()
-        if len(self._adopted) < len(self._by_data):
-            self._adopt(fresh)
-        while self._touched:
-            part = self._touched.pop(0)
+        self.ledger.adopt(fresh)
+        while self.ledger.touched:
+            part = self.ledger.touched.pop(0)
             for hook in self.hooks:
                 hook.on_fill(part)
             self.absorb()  # a stop that was withdrawn is gone now, not on the next bar
@@ -190,7 +187,7 @@ class RiskBroker:
             order = self.inner.get_notification()
             if order is None:
                 return
-            filled = self._take(order)
+            filled = self.ledger.take(order)
             if filled or order.ref not in self.own:
                 self._queue.append(order)
 
@@ -320,53 +317,6 @@ class RiskBroker:
         else:
             self._states[source] = (state, reason)
 
-    # -- fills -----------------------------------------------------------------------------------
-
-    def _take(self, order):
-        """Book what an order notification says; return whether it says that something filled."""
-        instrument = self.find(order.data)
-        seen = self._seen.get(order.ref, 0)
-        bits = list(islice(order.executed.exbits, seen, None))
-        if instrument is not None and bits:
-            self._seen[order.ref] = seen + len(bits)
-            for bit in bits:
-                self._fill(order, instrument, bit)
-        if not order.alive():
-            self.book.drop(order.ref)
-        return order.status in (order.Partial, order.Completed)
-
-    def _fill(self, order, instrument, bit):
-        instrument.multiplier = self.multiplier(order.data)
-        part = self.book.part(instrument, order.owner or self.cerebro.runningstrats[0])
-        if not part.size:
-            part.tradeid = order.tradeid
-        working = self.book.working.get(order.ref)
-        distance = math.nan
-        if working is not None:
-            working.filled(abs(bit.size))
-            distance = working.distance
-        size = abs(bit.size) if order.isbuy() else -abs(bit.size)
-        commission = bit.closedcomm + bit.openedcomm
-        self.book.fill(part, size, bit.price, commission, bit.dt, distance)
-        # An owner whose part another one's order has closed is touched as well.
-        for touched in instrument.parts:
-            if touched not in self._touched:
-                self._touched.append(touched)
-
-    def _adopt(self, fresh):
-        """Take over positions that were there before the first bar of this run."""
-        for instrument in fresh:
-            if instrument.index in self._adopted or not self.cerebro.runningstrats:
-                continue
-            self._adopted.add(instrument.index)
-            position = self.inner.getposition(instrument.data)
-            unknown = position.size - instrument.size
-            if abs(unknown) > EPS:
-                instrument.multiplier = self.multiplier(instrument.data)
-                part = self.book.part(instrument, self.cerebro.runningstrats[0])
-                self.book.fill(part, unknown, position.price, 0.0, instrument.time)
-                self._touched.append(part)
-
     # -- facts -----------------------------------------------------------------------------------
 
     @property
@@ -391,38 +341,6 @@ class RiskBroker:
     def sender(self, side):
         """Return the broker's own ``buy`` or ``sell``."""
         return self.inner.buy if side > 0 else self.inner.sell
-
-    def affordable(self, instrument, side, size, step, price=None, cash=None):
-        """Return how much of `size` cash affords, rounded down to the step.
-
-        `cash` is what the broker has, net of what working orders will take, unless it is given.
-        """
-        price = instrument.price if price is None else price
-        if cash is None:
-            cash = self.inner.getcash() - self._reserved()
-        for _ in range(50):
-            cost = self._cost(instrument.data, side * size, price)
-            if size <= 0 or cost <= cash:
-                return size
-            size = round_down(min(size * max(cash, 0.0) / cost, size * 0.9999), step)
-        return 0.0
-
-    def _reserved(self):
-        costs = [
-            self._cost(w.instrument.data, w.side * w.opening, w.price)
-            for w in self.book.working.values()
-            if w.opening > EPS
-        ]
-        return sum([max(0.0, cost) for cost in costs])
-
-    def _cost(self, data, size, price):
-        """Cash that opening `size` (signed) takes: value or margin, and commission."""
-        info = self.inner.getcommissioninfo(data)
-        shortcash = not self.simulated or self.inner.p.shortcash
-        value = (info.getvaluesize if shortcash else info.getoperationcost)(size, price)
-        if value > 0:
-            value /= info.get_leverage()
-        return value + info.getcommission(size, price)
 
     def note(self, order, action, reason, allowed=math.nan):
         """Write a line about an order that is at the broker."""

@@ -76,10 +76,11 @@ def _history(frame, kind):
     if frame is None:
         return None
     if not isinstance(frame, pd.DataFrame):
-        raise ParameterError(
-            "CorrelationCap", "history", "a DataFrame of prices by time and data name", type(frame)
-        )
-    return frame, kind
+        constraint = "a DataFrame of prices by time and data name"
+        raise ParameterError("CorrelationCap", "history", constraint, type(frame).__name__)
+    times = pd.DatetimeIndex(frame.index)
+    times = times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
+    return frame.set_axis([bt.date2num(time) for time in times]), kind
 
 
 class PortfolioRisk(bt.Analyzer):

@@ -4,7 +4,7 @@ import math
 
 import backtrader as bt
 
-from bt_risk.book import EPS, Working
+from bt_risk.position import EPS, Working
 from bt_risk.rules.limits import Decision, Request, RiskPerTrade
 from bt_risk.rules.sizing import round_down
 from bt_risk.ticket import ARGUMENTS, DEFAULTS, Proposal, Ticket, plain

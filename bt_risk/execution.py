@@ -10,7 +10,8 @@ import math
 
 import backtrader as bt
 
-from bt_risk.book import EPS, shrink_exits
+from bt_risk.funds import affordable
+from bt_risk.position import EPS, shrink_exits
 
 __all__ = ["Execution"]
 
@@ -182,7 +183,7 @@ class Execution:
         side = 1 if order.isbuy() else -1
         step, cash = self.fitted[order.ref], self.inner.cash
         instrument = self.gate.find(order.data)
-        size = self.gate.affordable(instrument, side, wanted, step, price, cash)
+        size = affordable(self.gate, instrument, side, wanted, step, price, cash)
         if 0 < size < wanted:
             order.executed.remsize = side * size
             reason = f"cash affords {size:g} of {wanted:g} at {price:g}"

@@ -14,6 +14,7 @@ from bt_risk.errors import (
     check_positive,
     check_whole,
 )
+from bt_risk.funds import affordable
 from bt_risk.rules.kelly import (
     empirical_kelly,
     kelly_lower_bound,
@@ -128,7 +129,7 @@ class HalfKellySizer(bt.Sizer):
         if size <= 0:
             return self._too_small(instrument, risk, step)
         size = min(size, self._notional_room(instrument, side, equity, multiplier))
-        size = gate.affordable(instrument, side, size, step)
+        size = affordable(gate, instrument, side, size, step)
         if size <= 0 or self._below_minimum(instrument, size, multiplier):
             return self._too_small(instrument, risk, step)
         return Proposal(size, distance, step)

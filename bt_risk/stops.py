@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import backtrader as bt
 
-from bt_risk.book import EPS
 from bt_risk.broker import RiskBroker
 from bt_risk.errors import ParameterError, check_choice, check_positive, check_whole
+from bt_risk.position import EPS
 from bt_risk.rules.trailing_stop import ratchet
 
 __all__ = ["ATRTrailingStop"]

@@ -215,7 +215,7 @@ def taper(drawdown, taper_from, drawdown_limit):
 
     Examples
     --------
-    >>> taper(0.075, 0.05, 0.10)
+    >>> taper(0.75, 0.5, 1.0)
     0.5
     """
     if math.isinf(drawdown_limit) or drawdown <= taper_from:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from bt_risk.errors import ParameterError
 from bt_risk.rules import correlation
 from bt_risk.rules.correlation import (
-    ReturnWindow,
     correlation_exposure,
     correlation_matrix,
     rolling_correlation,
     same_bet,
 )
+from bt_risk.rules.return_window import ReturnWindow
 
 
 def market(n_bars, n_names, seed=0, common=0.7):

@@ -1,0 +1,70 @@
+"""The ledger of the gate: what the broker inside says of orders, written into the book."""
+
+import math
+from itertools import islice
+
+from bt_risk.position import EPS
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """Take the order notifications of one `RiskBroker`, each fill once.
+
+    `touched` holds the parts of positions whose hooks have not been called yet.
+    """
+
+    def __init__(self, gate):
+        self.gate, self.book = gate, gate.book
+        self.touched = []
+        self._seen = {}
+        self._adopted = set()
+
+    def take(self, order):
+        """Book what a notification says; return whether it says that something filled."""
+        instrument = self.gate.find(order.data)
+        seen = self._seen.get(order.ref, 0)
+        # The fills of an order are shared by all clones of it: each is counted by its place.
+        bits = list(islice(order.executed.exbits, seen, None))
+        if instrument is not None and bits:
+            self._seen[order.ref] = seen + len(bits)
+            for bit in bits:
+                self._fill(order, instrument, bit)
+        if not order.alive():
+            self.book.drop(order.ref)
+        return order.status in (order.Partial, order.Completed)
+
+    def _fill(self, order, instrument, bit):
+        instrument.multiplier = self.gate.multiplier(order.data)
+        part = self.book.part(instrument, order.owner or self.gate.cerebro.runningstrats[0])
+        if not part.size:
+            part.tradeid = order.tradeid
+        working = self.book.working.get(order.ref)
+        distance = math.nan
+        if working is not None:
+            working.filled(abs(bit.size))
+            distance = working.distance
+        size = abs(bit.size) if order.isbuy() else -abs(bit.size)
+        commission = bit.closedcomm + bit.openedcomm
+        self.book.fill(part, size, bit.price, commission, bit.dt, distance)
+        # An owner whose part another one's order has closed is touched as well.
+        self.touched += [p for p in instrument.parts if p not in self.touched]
+
+    def adopt(self, fresh):
+        """Take over positions that were there before the first bar of this run."""
+        strategies = self.gate.cerebro.runningstrats
+        if len(self._adopted) == len(self.book.instruments) or not strategies:
+            return
+        for instrument in fresh:
+            if instrument.index not in self._adopted:
+                self._adopted.add(instrument.index)
+                self._adopt(instrument, strategies[0])
+
+    def _adopt(self, instrument, owner):
+        position = self.gate.inner.getposition(instrument.data)
+        unknown = position.size - instrument.size
+        if abs(unknown) > EPS:
+            instrument.multiplier = self.gate.multiplier(instrument.data)
+            part = self.book.part(instrument, owner)
+            self.book.fill(part, unknown, position.price, 0.0, instrument.time)
+            self.touched.append(part)

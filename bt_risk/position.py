@@ -1,0 +1,136 @@
+"""Positions, the orders that work on them, and the trades that they become: plain records."""
+
+import math
+from dataclasses import dataclass, field
+
+from bt_risk.instrument import Instrument
+
+__all__ = ["EPS", "ClosedTrade", "Part", "Working", "shrink_exits"]
+
+# 3 x 0.1 - 0.3 leaves 5.6e-17 of a position; nobody trades a billionth of a unit.
+EPS = 1e-9
+
+
+@dataclass(slots=True)
+class Part:
+    """One owner's share of a position; the sizes of all owners add up to the broker's position.
+
+    A trade runs from flat to flat: `entry`, `stop_distance` and the fields below them belong to
+    the trade that is open, and `number` counts trades, so that a stop knows when it is another's.
+    """
+
+    instrument: Instrument
+    owner: object
+    size: float = 0.0
+    price: float = 0.0
+    entry: float = math.nan
+    stop_distance: float = math.nan
+    peak: float = 0.0
+    pnl: float = 0.0
+    opened: float = math.nan
+    number: int = 0
+    tradeid: int = 0
+    # What the gate cut from the entries of this trade, and on which side: see `Book.split`.
+    lost: float = 0.0
+    lost_side: int = 0
+
+    @property
+    def side(self):
+        """+1 long, -1 short, 0 flat."""
+        return (self.size > 0) - (self.size < 0)
+
+
+@dataclass(slots=True)
+class Working:
+    """An order that may still fill.
+
+    `remaining` is what is not filled yet and `opening` the part of it that would open; `distance`
+    is the stop distance that it was judged with. Orders of one `group` (OCO, or the children of
+    one parent) replace each other. `own` marks the orders of bt_risk itself.
+    """
+
+    ref: int
+    instrument: Instrument
+    owner: object
+    side: int
+    remaining: float
+    opening: float
+    kind: str
+    price: float
+    distance: float = math.nan
+    group: object = None
+    parent: int | None = None
+    own: bool = False
+    size: float = 0.0
+    handle: object = None
+
+    def __post_init__(self):
+        self.size = self.remaining
+        self.group = self.ref if self.group is None else self.group
+
+    @property
+    def closing(self):
+        """The part of `remaining` that would close."""
+        return self.remaining - self.opening
+
+    def filled(self, size):
+        """Take `size` off what remains; what closes goes first."""
+        self.remaining = max(0.0, self.remaining - size)
+        self.opening = min(self.opening, self.remaining)
+
+
+@dataclass(frozen=True)
+class ClosedTrade:
+    """A trade from flat to flat: net profit in currency, and in multiples of what it risked."""
+
+    instrument: str
+    owner: object = field(repr=False, compare=False)
+    side: int = 1
+    opened: float = math.nan
+    closed: float = math.nan
+    size: float = 0.0
+    pnl: float = 0.0
+    r_multiple: float = math.nan
+
+
+def shrink_exits(orders, before, after):
+    """Say what is left of the exits of a position that has just become smaller.
+
+    The orders against the position are walked in order of submission. Up to the position as it
+    was before the fill they are exits, and they shrink to what is left of it; what exceeds it
+    opens on purpose and stays. Orders of one group replace each other and are counted once, and
+    so do a limit and a stop: a position has one take-profit and one stop-loss for each unit.
+
+    Parameters
+    ----------
+    orders : list of (ref, group, kind, remaining)
+        Oldest first, all of them against the position.
+    before, after : float
+        Size of the position before and after the fill, positive.
+
+    Returns
+    -------
+    dict
+        New remaining size by ref, only for the orders that change.
+
+    Examples
+    --------
+    >>> orders = [(1, 1, "limit", 10.0), (2, 2, "limit", 10.0), (3, 3, "stop", 10.0)]
+    >>> shrink_exits(orders, before=10.0, after=0.0)
+    {1: 0.0, 3: 0.0}
+    """
+    free = dict.fromkeys(("limit", "stop"), before)
+    left = dict.fromkeys(("limit", "stop"), after)
+    taken, kept, changed = {}, {}, {}
+    for ref, group, kind, remaining in orders:
+        kinds = ("limit", "stop") if kind == "market" else (kind,)
+        was, now = taken.get(group, 0.0), kept.get(group, 0.0)
+        exits = min(remaining, was + min([free[k] for k in kinds]))
+        keeps = min(exits, now + min([left[k] for k in kinds]))
+        for k in kinds:
+            free[k] -= max(0.0, exits - was)
+            left[k] -= max(0.0, keeps - now)
+        taken[group], kept[group] = max(was, exits), max(now, keeps)
+        if exits - keeps > EPS:
+            changed[ref] = remaining - exits + keeps
+    return changed
