@@ -37,6 +37,7 @@ class Book:
         self.working = {}
         self.parts = {}
         self.returns = {}
+        self._windows = ()
         self._histories = {}
         self._no_closes = [math.nan] * len(self.instruments)
         self.set_stop_rule(atr_period, atr_multiple)
@@ -64,6 +65,7 @@ class Book:
         key = window, min_periods
         if key not in self.returns:
             self.returns[key] = ReturnWindow(names, window=window, min_periods=min_periods)
+            self._windows = tuple(self.returns.values())
         if history is not None:
             self._histories[key] = history
 
@@ -84,14 +86,25 @@ class Book:
     def _push_closes(self, fresh):
         if self._histories:
             self._seed(before=min([instrument.time for instrument in fresh]))
+        time = fresh[0].time
+        for instrument in fresh:
+            if instrument.time != time:
+                self._push_by_time(fresh)
+                return
+        self._push(time, fresh)
+
+    def _push_by_time(self, fresh):
         for time in sorted({instrument.time for instrument in fresh}):
-            closes = self._no_closes[:]
-            for instrument in fresh:
-                if instrument.time == time:
-                    closes[instrument.index] = instrument.closed
-            for returns in self.returns.values():
-                if returns.last_time is None or time >= returns.last_time:
-                    returns.update(time, closes)
+            self._push(time, [i for i in fresh if i.time == time])
+
+    def _push(self, time, instruments):
+        closes = self._no_closes[:]
+        for instrument in instruments:
+            closes[instrument.index] = instrument.closed
+        for returns in self._windows:
+            # A bar that arrives late has missed its place on the axis: its return is unknown.
+            if returns.last_time is None or time >= returns.last_time:
+                returns.update(time, closes)
 
     # -- orders and fills ------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from bt_risk.rules.drawdown import (
     TRIPPED,
     BreakerRule,
     BreakerState,
+    fall,
     rearm,
     step,
     taper,
@@ -50,8 +51,9 @@ class Breaker:
         self.taper_from, self.equity = taper_from, equity
         self.state = BreakerState()
         self.trips = []
-        self.max_drawdown = 0.0
+        self.drawdown = self.max_drawdown = 0.0
         self.finished = False
+        self.reason = ""
 
     @property
     def settings(self):
@@ -68,17 +70,24 @@ class Breaker:
         if self.finished and not fresh:
             self._finish_between_bars()
             return
-        before = self.state
+        before, value = self.state, self._value()
         data0 = self.gate.book.instruments[0]
-        self.state = step(before, self._value(), self.rule, flat=False, new_bar=data0 in fresh)
-        self.max_drawdown = max(self.max_drawdown, self.state.drawdown)
-        if self.state.status == TRIPPED:
-            self._halt(before)
-        if before.status != ARMED and self.state.status == ARMED:
+        self.state = state = step(before, value, self.rule, new_bar=data0 in fresh)
+        self._measure(value)
+        if state.status == TRIPPED:
+            self._halt(before, value)
+        elif before.status != ARMED and state.status == ARMED:
             self._release("cool-down over")
+
+    def _measure(self, value):
+        """Keep the drawdown and taper the risk budgets; what is not a number says nothing."""
+        if not math.isfinite(value):
+            return
+        self.drawdown = fallen = fall(value, self.state.high_water_mark)
+        if fallen > self.max_drawdown:
+            self.max_drawdown = fallen
         if self.taper_from is not None:
-            limit = self.rule.drawdown_limit
-            left = taper(self.state.drawdown, self.taper_from, limit)
+            left = taper(fallen, self.taper_from, self.rule.drawdown_limit)
             self.gate.book.risk_scales[self] = left
 
     def rearm(self):
@@ -93,6 +102,7 @@ class Breaker:
             )
         if self.state.status != ARMED:
             self.state = rearm(self.state, self._value())
+            self._measure(self._value())
             self._release("re-armed by hand")
 
     def _value(self):
@@ -102,24 +112,23 @@ class Breaker:
 
     # -- a halt ----------------------------------------------------------------------------------
 
-    def _halt(self, before):
+    def _halt(self, before, value):
         if before.status != TRIPPED:
-            self._trip()
+            self._trip(value)
         if self.flatten:
             self._close_positions()
         if not self.flatten or self._flat():
             self._after_flat()
 
-    def _trip(self):
-        state = self.state
-        reason = f"DrawdownBreaker: {self._measured()}"
+    def _trip(self, value):
+        self.reason = reason = f"DrawdownBreaker: {self._measured(value)}"
         gate_state = HALTED if self.action == "stop" else REDUCING
         self.gate.set_state(self, gate_state, reason)
         self.trips.append(
             {
                 "tripped_at": self.gate.latest,
                 "flat_at": math.nan,
-                "drawdown_at_trip": state.drawdown,
+                "drawdown_at_trip": self.drawdown,
                 "drawdown_at_flat": math.nan,
                 "flattened": False,
             }
@@ -127,12 +136,12 @@ class Breaker:
         self._journal("halt", reason)
         self._cancel_entries()
 
-    def _measured(self):
-        state, rule = self.state, self.rule
-        if state.final:
-            fall = 1.0 - self._value() / state.lifetime_mark
-            return f"drawdown {fall:.4f} >= lifetime_limit {rule.lifetime_limit:.4f}"
-        return f"drawdown {state.drawdown:.4f} >= drawdown_limit {rule.drawdown_limit:.4f}"
+    def _measured(self, value):
+        rule = self.rule
+        if self.state.final:
+            fallen = fall(value, self.state.lifetime_mark)
+            return f"drawdown {fallen:.4f} >= lifetime_limit {rule.lifetime_limit:.4f}"
+        return f"drawdown {self.drawdown:.4f} >= drawdown_limit {rule.drawdown_limit:.4f}"
 
     def _cancel_entries(self):
         for working in list(self.gate.book.working.values()):
@@ -142,8 +151,7 @@ class Breaker:
     def _close_positions(self):
         for part in list(self.gate.book.parts.values()):
             if part.size and not self.gate.leaving(part):
-                reason = f"DrawdownBreaker: {self._measured()}"
-                self.gate.send_exit(part, abs(part.size), reason)
+                self.gate.send_exit(part, abs(part.size), self.reason)
 
     def _flat(self):
         book = self.gate.book
@@ -155,14 +163,14 @@ class Breaker:
         flat = self._flat()
         self.trips[-1].update(
             flat_at=self.gate.latest if flat else math.nan,
-            drawdown_at_flat=self.state.drawdown if flat else math.nan,
+            drawdown_at_flat=self.drawdown if flat else math.nan,
             flattened=flat,
         )
         self.state = step(self.state, math.nan, self.rule, flat=True, new_bar=False)
         if self.action == "stop":
             self.finished = True
         if flat:
-            self._journal("flat", f"flat at a drawdown of {self.state.drawdown:.4f}")
+            self._journal("flat", f"flat at a drawdown of {self.drawdown:.4f}")
 
     def _release(self, reason):
         self.gate.set_state(self, ACTIVE)
@@ -182,7 +190,7 @@ class Breaker:
             "",
             "DrawdownBreaker",
             action,
-            measured=self.state.drawdown,
+            measured=self.drawdown,
             limit=self.rule.drawdown_limit,
             reason=reason,
         )
@@ -284,7 +292,7 @@ class DrawdownBreaker(bt.Analyzer):
             "state": breaker.state.status,
             **last,
             "trips": trips,
-            "drawdown": breaker.state.drawdown,
+            "drawdown": breaker.drawdown,
             "max_drawdown": breaker.max_drawdown,
             "high_water_mark": breaker.state.high_water_mark,
         }

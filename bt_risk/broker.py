@@ -59,6 +59,9 @@ class RiskBroker:
         self.inner = _BackBroker() if broker is None else broker
         self.cerebro = getattr(self.inner, "cerebro", None)
         self.instruments, self._stop_rule = facts, rule
+        # Cerebro and strategies call these on every bar: no detour by __getattr__.
+        for name in ("getcash", "getvalue", "getposition", "getcommissioninfo"):
+            self.__dict__[name] = getattr(self.inner, name)
         self._fixed, self._bound = [], []
         self.late = False
         self.execution = None
@@ -172,7 +175,8 @@ class RiskBroker:
         self.inner.next()
         self.absorb()
         fresh = self.book.update()
-        self.ledger.adopt(fresh)
+        if self.ledger.unknown:
+            self.ledger.adopt(fresh)
         while self.ledger.touched:
             part = self.ledger.touched.pop(0)
             for hook in self.hooks:
@@ -281,15 +285,11 @@ class RiskBroker:
             working.opening = 0.0
 
     def leaving(self, part):
-        """Say whether an exit of ours closes this part at the market already."""
-        return any(
-            w.own and w.kind == "market" and w.owner is part.owner
-            for w in part.instrument.orders.values()
-        )
-
-    def may_execute(self, working):
-        """Ask the hooks whether an order of ours may fill on the bar that has come."""
-        return all(hook.may_execute(working) for hook in self.hooks if hasattr(hook, "may_execute"))
+        """Return why an exit of ours is closing this part at the market, or nothing."""
+        for w in part.instrument.orders.values():
+            if w.own and w.kind == "market" and w.owner is part.owner:
+                return w.handle.info.bt_risk
+        return ""
 
     # -- states ----------------------------------------------------------------------------------
 
@@ -360,6 +360,16 @@ class RiskBroker:
     def get_value(self, *args, **kwargs):
         """Return the account value, whichever of the two names the broker inside has."""
         return self.inner.getvalue(*args, **kwargs)
+
+    @property
+    def fundvalue(self):
+        """Value of one share of the account, which deposits do not move."""
+        return self.inner.fundvalue
+
+    @property
+    def fundshares(self):
+        """Shares of the account."""
+        return self.inner.fundshares
 
     @property
     def startingcash(self):

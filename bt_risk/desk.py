@@ -42,9 +42,9 @@ class Desk:
             return self._reject(ticket, Decision(0.0, problem))
         part = self.book.part(ticket.instrument, ticket.owner)
         closing, opening, void = self.book.split(part, ticket.side, ticket.size)
-        if closing > EPS and self.gate.leaving(part):
-            reason = "DrawdownBreaker: the position is being closed already"
-            return self._reject(ticket, Decision(0.0, reason))
+        leaving = self.gate.leaving(part) if closing > EPS else ""
+        if leaving:
+            return self._reject(ticket, Decision(0.0, f"{leaving}; it is being closed already"))
         distance = self._stop_distance(ticket)
         decision = self._review(ticket, opening, distance)
         if void > EPS and not decision.reason:
@@ -123,7 +123,7 @@ class Desk:
     def _stop_distance(self, ticket):
         """Return how far the stop behind this order will be: named, ours, or a multiple of ATR."""
         if ticket.stop_price is not None:
-            return abs(ticket.price - ticket.stop_price)
+            return _losing_side(ticket.side, ticket.price, ticket.stop_price)
         covered = self.book.cover_distance(ticket.instrument, ticket.side)
         if not math.isnan(covered):
             return covered
@@ -265,7 +265,7 @@ class Desk:
 
     def _judge_family(self, ticket, entry):
         """Judge a bracket again, now that its own stop says how far it is."""
-        distance = abs(entry.price - ticket.price)
+        distance = _losing_side(entry.side, entry.price, ticket.price)
         parent = Ticket(entry.side, entry.owner, entry.instrument, entry.opening, ticket.args)
         opening, entry.opening = entry.opening, 0.0
         decision = self._review(parent, opening, distance, entry.price)
@@ -293,3 +293,9 @@ class Desk:
         for order in family:
             self._refuse(order, decision.reason)
         return self._reject(ticket, decision)
+
+
+def _losing_side(side, price, stop_price):
+    """Return the distance to a stop, NaN for one that does not bound a loss."""
+    distance = side * (price - stop_price)
+    return distance if distance > 0 else math.nan

@@ -65,42 +65,46 @@ class Execution:
         if working is None:
             return
         part = self.gate.book.part(working.instrument, working.owner)
-        if part.side != -working.side:
+        if part.size * working.side >= 0:
             self._cancel(order)
             return
-        size = min(working.remaining, self._free(part, order))
-        if size <= EPS or not self.gate.may_execute(working):
+        begun = order.status == order.Partial
+        if not begun and working.instrument.close.lencount <= working.set_at:
             return
-        held = abs(part.size)
-        self._run(order, working, size, begun=order.status == order.Partial)
-        self.gate.absorb()
-        left = abs(part.size) if part.side == -working.side else 0.0
-        if left < held - EPS:
-            self._shrink_exits(part, working.side, held, left)
+        size = min(working.remaining, self._free(part, working))
+        if size > EPS:
+            held = abs(part.size)
+            self._run(order, working, size, begun)
+            self.gate.absorb()
+            left = abs(part.size) if part.size * working.side < 0 else 0.0
+            if left < held - EPS:
+                self._shrink_exits(part, working.side, held, left)
 
-    def _free(self, part, order):
+    def _free(self, part, working):
         """Size of the part that no market exit of this bar takes: those go first, at the open."""
         mine = all_owners = 0.0
-        for other in self.inner.pending:
-            if other is None:
-                break
-            if other is not order and self._leaves_now(other, part, order):
-                all_owners += abs(other.executed.remsize)
+        for other in part.instrument.orders.values():
+            if other.side == working.side and other is not working and self._leaves_now(other):
+                all_owners += other.remaining
                 if other.owner is part.owner:
-                    mine += abs(other.executed.remsize)
+                    mine += other.remaining
         free = abs(part.size) - mine
-        net = part.instrument.size
-        if net * part.size > 0 and all(p.size * net >= 0 for p in part.instrument.parts):
-            free = min(free, abs(net) - all_owners)
+        if all_owners > mine and self._one_sided(part.instrument):
+            free = min(free, abs(part.instrument.size) - all_owners)
         return free
 
-    def _leaves_now(self, other, part, order):
-        if other.data is not order.data or other.isbuy() != order.isbuy():
+    def _leaves_now(self, other):
+        order = other.handle
+        if other.kind != "market" or order.exectype != bt.Order.Market or not order.active():
             return False
-        if other.exectype != bt.Order.Market or not other.active():
+        now = order.data.datetime[0]
+        if order.status not in (order.Accepted, order.Partial) or order.executed.dt == now:
             return False
-        same_bar = other.data.datetime[0] <= other.created.dt
-        return not same_bar or self.inner.p.coc or self.inner.p.coo
+        return now > order.created.dt or self.inner.p.coc or self.inner.p.coo
+
+    @staticmethod
+    def _one_sided(instrument):
+        return all(part.size * instrument.size >= 0 for part in instrument.parts)
 
     def _run(self, order, working, size, begun):
         """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""

@@ -84,11 +84,14 @@ class RiskJournal(bt.Analyzer):
 
     def start(self):
         """Begin with the journal of this run's gate."""
+        self._find()
+
+    def _find(self):
         self._journal = getattr(self.strategy.broker, "journal", None) or Journal()
 
     def stop(self):
         """Keep plain values only, so that optimisations can send them between processes."""
-        self.start()
+        self._find()
         kept = Journal()
         kept.lines = list(self._journal.lines)
         kept.trades = [replace(trade, owner=None) for trade in self._journal.trades]

@@ -11,14 +11,15 @@ __all__ = ["Ledger"]
 class Ledger:
     """Take the order notifications of one `RiskBroker`, each fill once.
 
-    `touched` holds the parts of positions whose hooks have not been called yet.
+    `touched` holds the parts of positions whose hooks have not been called yet, `unknown` the
+    instruments without a bar so far, whose positions may be from before the run.
     """
 
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
         self.touched = []
         self._seen = {}
-        self._adopted = set()
+        self.unknown = {instrument.index for instrument in self.book.instruments}
 
     def take(self, order):
         """Book what a notification says; return whether it says that something filled."""
@@ -53,11 +54,9 @@ class Ledger:
     def adopt(self, fresh):
         """Take over positions that were there before the first bar of this run."""
         strategies = self.gate.cerebro.runningstrats
-        if len(self._adopted) == len(self.book.instruments) or not strategies:
-            return
         for instrument in fresh:
-            if instrument.index not in self._adopted:
-                self._adopted.add(instrument.index)
+            if strategies and instrument.index in self.unknown:
+                self.unknown.remove(instrument.index)
                 self._adopt(instrument, strategies[0])
 
     def _adopt(self, instrument, owner):

@@ -6,12 +6,12 @@ import backtrader as bt
 
 from bt_risk.breakers import DrawdownBreaker, check_breaker
 from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError, check_positive, check_whole
+from bt_risk.errors import ParameterError
 from bt_risk.instrument import check_instruments
 from bt_risk.journal import RiskJournal
 from bt_risk.rules.limits import CorrelationLimit, ExposureLimit, NotionalLimit, RiskPerTrade
-from bt_risk.sizers import HalfKellySizer
-from bt_risk.stops import ATRTrailingStop
+from bt_risk.sizers import HalfKellySizer, check_sizer
+from bt_risk.stops import ATRTrailingStop, check_stop
 
 __all__ = ["Policy", "protect"]
 
@@ -59,16 +59,21 @@ class Policy:
     min_trades: int = 100
     warmup_risk: float = 0.01
     probe_risk: float = 0.001
+    recalculate: str = "weekly"
     estimator: str = "two-point"
     confidence: float | None = None
+    history: tuple | None = None
+    win_rate: float | None = None
+    payoff_ratio: float | None = None
+    pool: str = "strategy"
     atr_floor: float = 0.5
     instruments: dict | None = None
 
     def __post_init__(self):
         self.limits()
         check_breaker("Policy", **self._only(DrawdownBreaker))
-        check_whole("Policy", "atr_period", self.atr_period)
-        check_positive("Policy", "atr_multiple", self.atr_multiple)
+        check_stop("Policy", **self._only(ATRTrailingStop))
+        check_sizer("Policy", **{"step": None} | self._only(HalfKellySizer))
         check_instruments("Policy", self.instruments)
 
     def limits(self):
@@ -118,10 +123,9 @@ def protect(cerebro, policy=None, *, journal=None):
     if any(isinstance(store, _Guard) for store in cerebro.stores):
         raise ParameterError("protect", "cerebro", "protected once", cerebro)
     cerebro.addstore(_Guard(cerebro, policy))
-    cerebro.addobservermulti(ATRTrailingStop, **policy._only(ATRTrailingStop))
+    cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
     cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
-    cerebro.addanalyzer(_DefaultSizer, policy=policy, _name="_bt_risk_sizer")
-    cerebro.addanalyzer(RiskJournal, path=journal)
+    cerebro.addanalyzer(_PolicyJournal, path=journal, policy=policy, _name="riskjournal")
 
 
 class _Guard:
@@ -155,23 +159,28 @@ class _Guard:
         return ()
 
 
-class _DefaultSizer(bt.Analyzer):
-    """Give a strategy that kept Backtrader's default sizer one that knows the policy."""
+class _PolicyJournal(RiskJournal):
+    """The journal of a protected run; it begins with where sizes come from."""
 
     params = dict(policy=None)
 
-    def __init__(self):
-        self.rets = {}
-
     def start(self):
-        """Look at the sizer once the strategy is built."""
+        """Give a strategy that kept Backtrader's default sizer one that knows the policy."""
+        super().start()
         strategy, policy = self.strategy, self.p.policy
         sizer = strategy.getsizer()
-        untouched = type(sizer) is bt.sizers.FixedSize and sizer.p.stake == 1
-        if untouched and not strategy.cerebro.sizers:
+        default = type(sizer) is bt.sizers.FixedSize and sizer.p.stake == 1
+        if default and not _chosen_sizer(strategy):
             strategy.setsizer(HalfKellySizer(**policy._only(HalfKellySizer)))
             reason = "sizes come from HalfKellySizer: the strategy had the default of one unit"
         else:
-            reason = f"sizes come from {type(sizer).__name__}, trimmed by the gate"
+            reason = f"sizes come from {type(sizer).__name__}, and the gate trims them"
         gate = RiskBroker.of(strategy)
         gate.journal.record(gate.latest, "", "protect", "note", reason=reason)
+
+
+def _chosen_sizer(strategy):
+    """Return what ``cerebro.addsizer`` or ``addsizer_byidx`` set for this strategy, or None."""
+    sizers = strategy.cerebro.sizers
+    places = [i for i, s in enumerate(strategy.cerebro.runningstrats) if s is strategy]
+    return sizers.get(places[0], sizers.get(None))

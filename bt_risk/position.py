@@ -46,7 +46,9 @@ class Working:
 
     `remaining` is what is not filled yet and `opening` the part of it that would open; `distance`
     is the stop distance that it was judged with. Orders of one `group` (OCO, or the children of
-    one parent) replace each other. `own` marks the orders of bt_risk itself.
+    one parent) replace each other. `own` marks the orders of bt_risk itself; such a stop fills only
+    on a bar of its own data later than number `set_at`, the one that it was set from. `handle` is
+    the broker's order.
     """
 
     ref: int
@@ -63,6 +65,7 @@ class Working:
     own: bool = False
     size: float = 0.0
     handle: object = None
+    set_at: int = -1
 
     def __post_init__(self):
         self.size = self.remaining

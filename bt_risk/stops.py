@@ -41,7 +41,6 @@ class _Stop:
     since: int
     order: object = None
     resting: float = math.nan
-    set_at: int = 0
 
 
 class StopKeeper:
@@ -97,14 +96,6 @@ class StopKeeper:
                 self._trail(stop)
             if not math.isnan(stop.price):
                 self._rest(stop)
-
-    def may_execute(self, working):
-        """Let a stop fill only on a bar of its own data later than the one it was set from."""
-        stop = self.stops.get((working.instrument.index, working.owner))
-        if stop is None or stop.order is None or stop.order.ref != working.ref:
-            return True
-        begun = stop.order.status == bt.Order.Partial
-        return begun or working.instrument.close.lencount > stop.set_at
 
     # -- one stop --------------------------------------------------------------------------------
 
@@ -186,7 +177,9 @@ class StopKeeper:
             self._journal(stop, "unprotected", "the broker took no stop order")
             return
         stop.resting = stop.price
-        stop.set_at = stop.part.instrument.length
+        working = self.gate.book.working.get(stop.order.ref)
+        if working is not None:
+            working.set_at = stop.part.instrument.length
 
     def _journal(self, stop, action, reason):
         instrument = stop.part.instrument
@@ -245,15 +238,7 @@ class ATRTrailingStop(bt.Observer):
     plotlines = dict(stop=dict(_name="ATR stop", color="darkorange", drawstyle="steps-post"))
 
     def __init__(self):
-        name, p = "ATRTrailingStop", self.p
-        rule = _Rule(
-            check_whole(name, "atr_period", p.atr_period),
-            check_positive(name, "atr_multiple", p.atr_multiple),
-            "extreme" if check_choice(name, "anchor", p.anchor, ANCHORS) != "close" else "close",
-            check_positive(name, "buffer", p.buffer, zero=True),
-            check_choice(name, "trigger", p.trigger, TRIGGERS),
-            check_positive(name, "min_step", p.min_step, zero=True),
-        )
+        rule = check_stop("ATRTrailingStop", **self.p._getkwargs())
         gate = RiskBroker.of(self._owner)
         self._keeper = gate.hook_of(StopKeeper)
         if self._keeper is None:
@@ -267,3 +252,16 @@ class ATRTrailingStop(bt.Observer):
     def next(self):
         """Draw where the stop rests."""
         self.lines.stop[0] = self._keeper.price(self._owner, self._instrument)
+
+
+def check_stop(component, atr_period, atr_multiple, anchor, buffer, trigger, min_step):
+    """Return the checked parameters of a stop."""
+    anchor = check_choice(component, "anchor", anchor, ANCHORS)
+    return _Rule(
+        check_whole(component, "atr_period", atr_period),
+        check_positive(component, "atr_multiple", atr_multiple),
+        "close" if anchor == "close" else "extreme",
+        check_positive(component, "buffer", buffer, zero=True),
+        check_choice(component, "trigger", trigger, TRIGGERS),
+        check_positive(component, "min_step", min_step, zero=True),
+    )

@@ -78,3 +78,81 @@ class Script(bt.Strategy):
             made = action(self)
             self.made.append(made)
         self.positions.append(tuple(self.getposition(d).size for d in self.datas))
+
+
+class Plan(Script):
+    """Do what `plan` says: ``((bar, method, arguments), ...)``; plain values, so that it pickles.
+
+    A ``data`` among the arguments is the number of the data; ``cancel_all`` cancels every order
+    that the broker shows as open.
+    """
+
+    params = {"plan": ()}
+
+    def next(self):
+        for bar, method, arguments in self.p.plan:
+            if bar == len(self):
+                given = dict(arguments)
+                if "data" in given:
+                    given["data"] = self.datas[given["data"]]
+                self.made.append(getattr(self, method)(**given))
+        super().next()
+
+    def cancel_all(self):
+        for order in self.broker.get_orders_open():
+            self.cancel(order)
+
+
+class Tape(bt.Analyzer):
+    """Keep what happened as plain values, the same on one process and on many.
+
+    ``fills`` are ``(bar, data, signed size, price)``, ``notes`` are ``(bar, order, status)`` with
+    orders numbered as they are first seen, ``trades`` closed ones as ``(bar, tradeid, net pnl)``,
+    ``reasons`` the ``(bar, reason)`` of rejected orders.
+    """
+
+    def __init__(self):
+        self.rets = {"fills": [], "notes": [], "trades": [], "values": [], "positions": []}
+        self.rets["reasons"] = []
+        self._refs = {}
+
+    def notify_order(self, order):
+        bar, name = len(self.strategy), order.data._name
+        number = self._refs.setdefault(order.ref, len(self._refs))
+        self.rets["notes"].append((bar, number, order.getstatusname()))
+        if order.status in (order.Partial, order.Completed):
+            for bit in order.executed.iterpending():
+                self.rets["fills"].append((bar, name, bit.size, bit.price))
+        if order.status == order.Rejected:
+            self.rets["reasons"].append((bar, order.info.get("bt_risk", "")))
+
+    def notify_trade(self, trade):
+        if trade.isclosed:
+            self.rets["trades"].append((len(self.strategy), trade.tradeid, trade.pnlcomm))
+
+    def prenext(self):
+        self.next()
+
+    def next(self):
+        strategy = self.strategy
+        self.rets["values"].append(strategy.broker.getvalue())
+        self.rets["positions"].append(tuple(strategy.getposition(d).size for d in strategy.datas))
+
+
+def taped(engine, plan=(), mode="runonce", strategy=Plan, **params):
+    """Run one strategy with a `Tape`; return the strategy (its tape is ``analyzers.tape``)."""
+    engine.addstrategy(strategy, plan=plan, **params)
+    engine.addanalyzer(Tape, _name="tape")
+    return engine.run(**MODES[mode])[0]
+
+
+def tape_of(result):
+    """Return what the `Tape` of a strategy, or of an optimisation's result, has kept."""
+    return result.analyzers.tape.get_analysis()
+
+
+def optimised(engine, plans, maxcpus, strategy=Plan):
+    """Run one strategy for each plan as an optimisation; return the results in order."""
+    engine.optstrategy(strategy, plan=list(plans))
+    engine.addanalyzer(Tape, _name="tape")
+    return [point[0] for point in engine.run(maxcpus=maxcpus)]

@@ -17,6 +17,7 @@ __all__ = [
     "BreakerState",
     "RiskManager",
     "drawdown",
+    "fall",
     "high_water_mark",
     "rearm",
     "step",
@@ -143,10 +144,10 @@ class BreakerState:
         `cooldown_left` bars), LOCKED (blocking until `rearm`).
     high_water_mark, lifetime_mark : float
         Highest value since the last re-arming, and ever. NaN before the first value.
-    drawdown : float
-        Fraction below `high_water_mark` at the last known value.
     breaches : int
         Consecutive values beyond the limit; `confirmations` of them trip.
+    trips : int
+        How often it has tripped.
     final : bool
         The lifetime limit was hit: no way back.
     """
@@ -154,16 +155,15 @@ class BreakerState:
     status: str = ARMED
     high_water_mark: float = math.nan
     lifetime_mark: float = math.nan
-    drawdown: float = 0.0
     breaches: int = 0
     cooldown_left: int = 0
     trips: int = 0
     final: bool = False
 
-    @property
-    def blocks(self):
-        """Whether entries are refused."""
-        return self.status != ARMED
+
+def fall(value, mark):
+    """Return how far a finite `value` is below `mark`, as a positive fraction of it."""
+    return 1.0 - value / mark if mark > 0 else math.inf
 
 
 def step(state, value, rule, *, flat=False, new_bar=True):
@@ -185,6 +185,7 @@ def step(state, value, rule, *, flat=False, new_bar=True):
     Returns
     -------
     BreakerState
+        The same object where nothing changes.
 
     Examples
     --------
@@ -207,7 +208,7 @@ def rearm(state, value):
     """Return an ARMED state with the mark rebased to `value`; a final state stays as it is."""
     if state.final or not math.isfinite(value):
         return state
-    return replace(state, status=ARMED, high_water_mark=value, drawdown=0.0, cooldown_left=0)
+    return replace(state, status=ARMED, high_water_mark=value, cooldown_left=0)
 
 
 def taper(drawdown, taper_from, drawdown_limit):
@@ -224,17 +225,17 @@ def taper(drawdown, taper_from, drawdown_limit):
 
 
 def _mark(state, value):
+    if value <= state.high_water_mark and value <= state.lifetime_mark:
+        return state
     mark = value if math.isnan(state.high_water_mark) else max(state.high_water_mark, value)
     ever = value if math.isnan(state.lifetime_mark) else max(state.lifetime_mark, value)
-    fall = 1.0 - value / mark if mark > 0 else math.inf
-    return replace(state, high_water_mark=mark, lifetime_mark=ever, drawdown=fall)
+    return replace(state, high_water_mark=mark, lifetime_mark=ever)
 
 
 def _watch(state, value, rule):
-    lifetime_fall = 1.0 - value / state.lifetime_mark if state.lifetime_mark > 0 else math.inf
-    final = lifetime_fall >= rule.lifetime_limit - _ROUNDING
-    if not final and state.drawdown < rule.drawdown_limit - _ROUNDING:
-        return replace(state, breaches=0)
+    final = fall(value, state.lifetime_mark) >= rule.lifetime_limit - _ROUNDING
+    if not final and fall(value, state.high_water_mark) < rule.drawdown_limit - _ROUNDING:
+        return replace(state, breaches=0) if state.breaches else state
     state = replace(state, breaches=state.breaches + 1)
     if state.breaches < rule.confirmations:
         return state
@@ -252,6 +253,6 @@ def _cool(state, value, rule):
     state = replace(state, cooldown_left=left)
     if left or not math.isfinite(value):
         return state
-    if rule.rearm_at == "recovery" and state.drawdown > 0:
+    if rule.rearm_at == "recovery" and value < state.high_water_mark:
         return state
     return rearm(state, value)

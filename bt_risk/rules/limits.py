@@ -111,7 +111,10 @@ class _Limit:
         return Decision(allowed, f"{self.name}: {reason}", self.name, measured, limit)
 
     def _unknown(self, request):
-        return request.instrument.why_unknown()
+        instrument = request.instrument
+        if math.isnan(request.stop_distance) and not math.isnan(instrument.stop_distance()):
+            return "its stop is not on the losing side of its price"
+        return instrument.why_unknown()
 
 
 class RiskPerTrade(_Limit):
