@@ -1,5 +1,6 @@
-"""A data feed that reads a frame of prices column by column: half the cost of a run is the feed."""
+"""A data feed that reads a frame column by column: with PandasData, half of a run is the feed."""
 
+import math
 from array import array
 
 import backtrader as bt
@@ -8,60 +9,56 @@ __all__ = ["FrameData"]
 
 
 class FrameData(bt.feeds.PandasData):
-    """Feed a DataFrame to Cerebro: ``PandasData``, with the same parameters and values, quicker.
+    """Feed a DataFrame to Cerebro: ``PandasData``, the same parameters and values, but quick.
 
-    ``PandasData`` asks pandas for every single cell. Here each column is read once, and where
-    Cerebro preloads and nothing stands between frame and lines (a filter, a resampler, ``fromdate``,
-    ``todate``, ``tzinput``) it goes into its line as it is.
+    ``PandasData`` asks pandas for every single cell. Here each column is read once; where Cerebro
+    preloads and nothing stands between frame and lines (filter, resampler, ``fromdate``,
+    ``todate``, ``tzinput``, lookahead) it goes into its line as a whole.
 
     Params:
 
-      - those of ``bt.feeds.PandasData``: ``dataname`` is the frame, its index the time; ``nocase``
-        (default: ``True``); ``datetime``, ``open``, ``high``, ``low``, ``close``, ``volume``,
-        ``openinterest`` name columns
+      - those of ``bt.feeds.PandasData``: ``dataname`` (a DataFrame, its index the time), ``nocase``
+        (default: ``True``), and ``datetime``, ``open``, ``high``, ``low``, ``close``, ``volume``,
+        ``openinterest`` to name columns
     """
 
     def start(self):
-        """Read the columns, and begin with the first bar."""
+        """Read the columns, and begin before the first bar."""
         super().start()
-        frame, columns = self.p.dataname, self._colmapping
-        times = frame.index if columns["datetime"] is None else frame.iloc[:, columns["datetime"]]
-        self._columns = {
-            name: frame.iloc[:, column].tolist()
-            for name, column in columns.items()
-            if name != "datetime" and column is not None
-        }
-        self._columns["datetime"] = [bt.date2num(time.to_pydatetime()) for time in times]
-        self._bars = None
+        columns = dict(self._colmapping)
+        time = columns.pop("datetime")
+        frame = self.p.dataname
+        times = frame.index if time is None else frame.iloc[:, time]
+        values = {"datetime": [bt.date2num(t.to_pydatetime()) for t in times]}
+        for name, column in columns.items():
+            if column is not None:
+                values[name] = frame.iloc[:, column].tolist()
+        self._fields = [(getattr(self.lines, name), values[name]) for name in values]
+        self._bars = len(times)
 
     def _load(self):
-        if self._bars is None:
-            lines = [getattr(self.lines, name) for name in self._columns]
-            self._bars = iter(zip(*self._columns.values(), strict=True))
-            self._targets = lines
-        bar = next(self._bars, None)
-        if bar is None:
+        self._idx += 1
+        if self._idx >= self._bars:
             return False
-        for line, value in zip(self._targets, bar, strict=True):
-            line[0] = value
+        for line, values in self._fields:
+            line[0] = values[self._idx]
         return True
 
     def preload(self):
         """Fill the lines before the run."""
-        if not self._plain():
+        if not self._as_it_is():
             super().preload()
             return
-        bars = len(self._columns["datetime"])
-        for alias in self.getlinealiases():
-            line = getattr(self.lines, alias)
-            values = self._columns.get(alias)
-            line.array = array("d", [float("nan")] * bars if values is None else values)
-        self._bars = iter(())
+        for line in self.lines:
+            line.array = array("d", [math.nan]) * self._bars
+        for line, values in self._fields:
+            line.array = array("d", values)
+        self._idx, self._fields = self._bars, []
         self.home()
 
-    def _plain(self):
-        """Say whether every bar of the frame arrives as it is."""
-        changed = self._filters or self._ffilters or self._tzinput or self._barstack
-        dated = self.p.fromdate is not None or self.p.todate is not None
-        bound = any(line.bindings or line.extension for line in self.lines)
-        return not (changed or dated or bound)
+    def _as_it_is(self):
+        """Say whether every bar of the frame arrives unchanged."""
+        whole = self.fromdate == -math.inf and self.todate == math.inf
+        changed = self._filters or self._barstack or self._barstash or self._tzinput
+        watched = any(line.bindings or line.extension for line in self.lines)
+        return whole and not changed and not watched

@@ -113,7 +113,7 @@ class Instrument:
         # runs for every data on every bar. `_idx` differs from line to line with exactbars.
         close = self.close
         self.length = close.lencount
-        self.closed = price = close.array[close._idx]
+        self.closed = price = float(close.array[close._idx])
         if price == price and price > 0:
             self.price = price
             high, low = self.high, self.low

@@ -43,11 +43,12 @@ class Ledger:
         working = self.book.working.get(order.ref)
         distance = math.nan
         if working is not None:
-            working.filled(abs(bit.size))
+            working.filled(float(abs(bit.size)))
             distance = working.distance
-        size = abs(bit.size) if order.isbuy() else -abs(bit.size)
-        commission = bit.closedcomm + bit.openedcomm
-        self.book.fill(part, size, bit.price, commission, bit.dt, distance)
+        # Fillers and exactbars bring numpy scalars; the sign is not the same with every store.
+        size = float(abs(bit.size)) if order.isbuy() else -float(abs(bit.size))
+        commission = float(bit.closedcomm + bit.openedcomm)
+        self.book.fill(part, size, float(bit.price), commission, bit.dt, distance)
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 
@@ -60,10 +61,17 @@ class Ledger:
                 self._adopt(instrument, strategies[0])
 
     def _adopt(self, instrument, owner):
-        position = self.gate.inner.getposition(instrument.data)
-        unknown = position.size - instrument.size
+        position = self._position(instrument.data)
+        if position is None:
+            return
+        unknown = float(position.size - instrument.size)
         if abs(unknown) > EPS:
             instrument.multiplier = self.gate.multiplier(instrument.data)
             part = self.book.part(instrument, owner)
             self.book.fill(part, unknown, position.price, 0.0, instrument.time)
             self.touched.append(part)
+
+    def _position(self, data):
+        inner = self.gate.inner
+        # Asking BackBroker makes an entry: it would add up values in another order than without us.
+        return inner.positions.get(data) if self.gate.simulated else inner.getposition(data)

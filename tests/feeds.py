@@ -51,13 +51,13 @@ class Script(bt.Strategy):
     """Do what `actions` says: ``{bar: callable(strategy)}``, bars counted from 1.
 
     `orders` collects ``(bar, ref, status, size, executed size, executed price, reason)`` of every
-    notification, `positions` the position of every data at the close of every bar.
+    notification, `held` the position of every data at the close of every bar.
     """
 
     params = {"actions": None}
 
     def __init__(self):
-        self.orders, self.positions, self.trades, self.made = [], [], [], []
+        self.orders, self.held, self.trades, self.made = [], [], [], []
 
     def notify_order(self, order):
         reason = order.info.get("bt_risk", "")
@@ -77,17 +77,23 @@ class Script(bt.Strategy):
         if action is not None:
             made = action(self)
             self.made.append(made)
-        self.positions.append(tuple(self.getposition(d).size for d in self.datas))
+        self.held.append(tuple(self.getposition(d).size for d in self.datas))
 
 
-class Plan(Script):
+class Plan(bt.Strategy):
     """Do what `plan` says: ``((bar, method, arguments), ...)``; plain values, so that it pickles.
 
     A ``data`` among the arguments is the number of the data; ``cancel_all`` cancels every order
-    that the broker shows as open.
+    that the broker shows as open. `made` collects what the methods returned.
     """
 
     params = {"plan": ()}
+
+    def __init__(self):
+        self.made = []
+
+    def prenext(self):
+        self.next()
 
     def next(self):
         for bar, method, arguments in self.p.plan:
@@ -96,7 +102,6 @@ class Plan(Script):
                 if "data" in given:
                     given["data"] = self.datas[given["data"]]
                 self.made.append(getattr(self, method)(**given))
-        super().next()
 
     def cancel_all(self):
         for order in self.broker.get_orders_open():
@@ -117,7 +122,7 @@ class Tape(bt.Analyzer):
         self._refs = {}
 
     def notify_order(self, order):
-        bar, name = len(self.strategy), order.data._name
+        bar, name = self._bar(), order.data._name
         number = self._refs.setdefault(order.ref, len(self._refs))
         self.rets["notes"].append((bar, number, order.getstatusname()))
         if order.status in (order.Partial, order.Completed):
@@ -128,7 +133,11 @@ class Tape(bt.Analyzer):
 
     def notify_trade(self, trade):
         if trade.isclosed:
-            self.rets["trades"].append((len(self.strategy), trade.tradeid, trade.pnlcomm))
+            self.rets["trades"].append((self._bar(), trade.tradeid, trade.pnlcomm))
+
+    def _bar(self):
+        """Count bars on data0: with quicknotify the strategy's own count is one behind here."""
+        return len(self.strategy.data)
 
     def prenext(self):
         self.next()

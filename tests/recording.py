@@ -29,6 +29,11 @@ ANALYZERS = (
     bt.analyzers.VWR,
 )
 
+# BackBroker adds up positions in the order in which they were first asked for. These ask for all
+# of them on the first bar, and so hide it if anything else does.
+ASK_FOR_POSITIONS = (bt.analyzers.PositionsValue, bt.analyzers.PyFolio)
+OTHERS = tuple(kind for kind in ANALYZERS if kind not in ASK_FOR_POSITIONS)
+
 
 def plain(value):
     """Return nested dicts, lists and tuples of what `value` holds, floats as their repr."""
@@ -68,7 +73,7 @@ class Recorder(bt.Analyzer):
             (order.size, order.price, order.pricelimit, order.valid, order.triggered),
             (asked.size, asked.remsize, asked.price, asked.pricelimit, asked.dt),
             (done.size, done.remsize, done.price, done.value, done.comm, done.pnl, done.dt),
-            (done.psize, done.pprice, len(done.exbits)),
+            (done.psize, done.pprice),
             dict(order.info.items()),
         )
 
@@ -94,8 +99,8 @@ class Recorder(bt.Analyzer):
     def next(self):
         broker = self.strategy.broker
         positions = [
-            (broker.getposition(data).size, broker.getposition(data).price)
-            for data in self.strategy.datas
+            (data._name, position.size, position.price)
+            for data, position in broker.positions.items()
         ]
         self._log("bar", positions, broker.getcash(), broker.getvalue())
 
@@ -134,10 +139,11 @@ class RandomTrader(bt.Strategy):
     """Do anything that a strategy may do, from a seed; never look at what guards it.
 
     What it does next depends on the notifications that it gets: where one is missing, late or
-    different, the runs part. `rich` leaves out the orders that end Margin.
+    different, the runs part. `rich` leaves out the orders that end Margin, ``brackets=False`` those
+    with a stop of their own, which a protective stop takes its distance from.
     """
 
-    params = {"seed": 0, "rich": False, "fractional": False}
+    params = {"seed": 0, "rich": False, "fractional": False, "brackets": True}
 
     def __init__(self):
         self.rng = random.Random(self.p.seed)
@@ -155,7 +161,9 @@ class RandomTrader(bt.Strategy):
     def next(self):
         for _ in range(self.rng.choice((0, 1, 1, 2))):
             data = self.rng.choice([d for d in self.datas if len(d)])
-            self.rng.choice(ACTIONS)(self, data)
+            action = self.rng.choice(ACTIONS)
+            if self.p.brackets or action not in BRACKETS:
+                action(self, data)
 
     # -- pieces of an order ----------------------------------------------------------------------
 
@@ -278,6 +286,8 @@ ACTIONS = (
     RandomTrader.unaffordable,
     RandomTrader.tagged,
 )
+
+BRACKETS = (RandomTrader.bracket, RandomTrader.bracket_by_hand)
 
 
 def market(seed, mode=None, bars=50, cash=20_000.0, count=None):

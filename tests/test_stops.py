@@ -10,7 +10,7 @@ import math
 import backtrader as bt
 import pandas as pd
 import pytest
-from feeds import MODES, Plan, bars, cerebro, flat, optimised, random_walk, tape_of, taped
+from feeds import MODES, Plan, Tape, bars, cerebro, flat, optimised, random_walk, tape_of, taped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -248,7 +248,7 @@ CASES = {
         [*RISE, TOUCH],
         [BUY, order(8, "sell", size=4)],
         {},
-        [(5, 10, 100.0), (9, -4, 100.0), (9, -6, 99.25)],
+        [(5, 10, 100.0), (9, -6, 99.25), (9, -4, 100.0)],  # the stop was queued first
         [*TRAIL, None],
     ),
     "does not sell twice when a take-profit fills in the bar of the stop": (
@@ -439,9 +439,11 @@ def test_addobserver_guards_every_data_and_addobservermulti_draws_each():
         getattr(engine, add)(bt_risk.ATRTrailingStop, atr_period=2)
         strategy = taped(engine, plan)
         assert len(tape_of(strategy)["fills"]) == 4
-        drawn[add] = [list(o.lines.stop.array[4:8]) for o in strategy.observers]
-    assert drawn["addobserver"] == [[96.0, 97.0, 97.0, 99.25]]
-    assert drawn["addobservermulti"] == [[96.0, 97.0, 97.0, 99.25], [104.0, 103.0, 103.0, 100.75]]
+        drawn[add] = strategy.stats.atrtrailingstop
+    stop = [96.0, 97.0, 97.0, 99.25]
+    assert list(drawn["addobserver"].lines.stop.array[4:8]) == stop
+    short = [104.0, 103.0, 103.0, 100.75]
+    assert [list(o.lines.stop.array[4:8]) for o in drawn["addobservermulti"]] == [stop, short]
 
 
 # -- partial fills -------------------------------------------------------------------------------
@@ -477,8 +479,7 @@ def test_a_resting_exit_shrinks_with_every_part_of_the_stop():
     plan = [BUY, order(7, "sell", size=10, price=119.0, exectype=bt.Order.Limit)]
     tape = tape_of(taped(engine, plan))
     assert [p[0] for p in tape["positions"]] == [0, 0, 0, 0, 4, 8, 10, 10, 6, 2, 0, 0]
-    assert tape["notes"][-1][2] == "Completed"  # of the stop; nothing fills at 119
-    assert (11, 1, "Canceled") in tape["notes"]
+    assert tape["notes"][-1] == (11, 1, "Canceled")
 
 
 # -- what the user sees --------------------------------------------------------------------------
@@ -541,12 +542,12 @@ class Second(Plan):
 def both(engine, first, second):
     engine.addstrategy(First, plan=first)
     engine.addstrategy(Second, plan=second)
+    engine.addanalyzer(Tape, _name="tape")
     return engine.run()
 
 
 def executed(strategy):
-    """Return ``(bar, executed size, price)`` of the completed orders of a `Script`."""
-    return [(row[0], row[4], row[5]) for row in strategy.orders if row[2] == "Completed"]
+    return [fill[:1] + fill[2:] for fill in tape_of(strategy)["fills"]]
 
 
 def test_two_strategies_have_each_their_own_stop():
@@ -565,10 +566,10 @@ def test_two_strategies_have_each_their_own_stop():
 
 
 def test_the_first_stop_of_one_strategy_does_not_come_from_the_other_ones_stop():
-    """Entry 102 less 2 x 2.75 is 96.5; the other strategy's stop at 97 is 5 away, not 5.5.
+    """Entry 102 less 2 x 2.75 is 96.5; the other strategy's stop at 96 is 6 away, not 5.5.
 
-    Bar 8 stands still at 102 with TR 2: ATR 2.375, level 102 - 4.75 = 97.25 for both later.
-    With a buffer of one ATR the level is 102 - 7.125 and both first stops stay.
+    With a buffer of one ATR no level (100 - 6, 104 - 10.5, 102 - 8.25, 102 - 3 x 2.375) is above
+    the first stops, so both stay.
     """
     rows = [*RISE[:7], (102, 103, 101, 102)]
     engine = guarded(bars(*rows), buffer=1.0)
@@ -616,7 +617,14 @@ ORDERS = st.lists(
 
 
 class Random(Plan):
-    """Any order of any type; remembers which references are its own."""
+    """Any order of any type; remembers every fill and which orders it made."""
+
+    def __init__(self):
+        super().__init__()
+        self.filled = []
+
+    def notify_order(self, order):
+        self.filled += [(order.ref, bit.size) for bit in order.executed.iterpending()]
 
     def next(self):
         for bar, method, size, exectype, relative in self.p.plan:
@@ -635,15 +643,12 @@ def test_whatever_the_orders_the_stop_tightens_covers_and_never_crosses_zero(row
     for price, _, side, resting, size in strategy.stops:
         assert resting == (size if price == price else 0)
         assert side == 0 or not math.isnan(price)
-    own = {o.ref for o in strategy.made}
-    held, seen = 0, {}
-    for row in strategy.orders:
-        ref, executed_size = row[1], row[4]
-        filled, seen[ref] = executed_size - seen.get(ref, 0), executed_size
-        if ref not in own and filled:
-            assert filled * held < 0
-            assert abs(filled) <= abs(held)
-        held += filled
+    placed, held = {o.ref for o in strategy.made}, 0
+    for ref, size in strategy.filled:
+        if ref not in placed:
+            assert size * held < 0
+            assert abs(size) <= abs(held)
+        held += size
     assert held == strategy.position.size
 
 

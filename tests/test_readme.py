@@ -1,0 +1,38 @@
+"""The README's Python runs, and prints what the README says."""
+
+import contextlib
+import io
+import re
+
+from shared_data import ROOT
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_python_blocks_run_in_order_and_print_the_text_that_follows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace, compared = {}, 0
+    for (kind, source), following in zip(BLOCKS, [*BLOCKS[1:], ("", "")], strict=True):
+        if kind != "python":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(source, "README.md", "exec"), namespace)
+        if following[0] == "text":
+            assert printed.getvalue() == following[1]
+            compared += 1
+    assert compared >= 3
+
+
+def test_readme_names_every_public_component_and_parameter_of_a_rule():
+    import bt_risk
+
+    for name in ("HalfKellySizer", "ATRTrailingStop", "CorrelationCap", "DrawdownBreaker"):
+        assert f"bt_risk.{name}" in TEXT
+        assert name in bt_risk.__all__
+    rows = [line for line in TEXT.splitlines() if re.match(r"\| [1-5] ", line)]
+    parameters = {p for row in rows for p in re.findall(r"`(\w+)`", row.split("|")[5])}
+    assert parameters
+    known = set(bt_risk.Policy.__dataclass_fields__)
+    assert parameters <= known
