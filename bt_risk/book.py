@@ -245,7 +245,9 @@ class Book:
 
     def _reachable(self, working):
         """Whether an order can fill as things are: children wait for their parent."""
-        return working.parent is None or working.parent not in self.working
+        if working.parent is None:
+            return True
+        return working.parent not in self.working and working.handle.active()
 
     # -- what is at stake ------------------------------------------------------------------------
 
@@ -284,10 +286,11 @@ class Book:
             lost += left * instrument.stop_distance()
         return lost * instrument.multiplier
 
-    def cover_distance(self, instrument, side):
-        """Return the distance to bt_risk's own stop behind a position of `side`, else NaN."""
+    def cover_distance(self, part, side):
+        """Return the distance to bt_risk's own stop behind an owner's part, else NaN."""
+        instrument = part.instrument
         for w in instrument.orders.values():
-            if w.own and w.kind == "stop" and w.side == -side:
+            if w.own and w.kind == "stop" and w.side == -side and w.owner is part.owner:
                 return max(0.0, side * (instrument.price - w.price))
         return math.nan
 

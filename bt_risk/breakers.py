@@ -152,6 +152,13 @@ class Breaker:
         for part in list(self.gate.book.parts.values()):
             if part.size and not self.gate.leaving(part):
                 self.gate.send_exit(part, abs(part.size), self.reason)
+                self._cancel_exits(part)
+
+    def _cancel_exits(self, part):
+        """Cancel the user's resting exits: ours covers them, and it goes first, at the open."""
+        for working in list(part.instrument.orders.values()):
+            if working.owner is part.owner and not working.own and working.kind != "market":
+                self.gate.inner.cancel(working.handle)
 
     def _flat(self):
         book = self.gate.book

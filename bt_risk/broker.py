@@ -41,7 +41,10 @@ class RiskBroker:
     """
 
     # What stands on the gate itself; every other name is the broker's inside.
-    _public = "inner cerebro journal book desk ledger limits hooks own execution instruments late"
+    _public = (
+        "inner cerebro journal book desk ledger limits hooks own guarded execution instruments "
+        "late observe"
+    )
     _private = "fixed bound states queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
 
@@ -63,7 +66,7 @@ class RiskBroker:
         for name in ("getcash", "getvalue", "getposition", "getcommissioninfo"):
             self.__dict__[name] = getattr(self.inner, name)
         self._fixed, self._bound = [], []
-        self.late = False
+        self.late = self.observe = False
         self.execution = None
         self._reset()
 
@@ -123,7 +126,7 @@ class RiskBroker:
         return next((hook for hook in self.hooks if isinstance(hook, kind)), None)
 
     def _hook_execution(self):
-        if self.execution is None and self.simulated:
+        if self.execution is None and self.simulated and not self.observe:
             self.execution = Execution(self, self.inner)
 
     # -- a broker to Cerebro ---------------------------------------------------------------------
@@ -157,6 +160,7 @@ class RiskBroker:
         self.desk, self.ledger = Desk(self), Ledger(self)
         self.limits, self.hooks = [], []
         self.own, self._by_data, self._states = {}, {}, {}
+        self.guarded = set()
         self._queue, self._stopped = deque(), False
 
     def _unhook(self):
@@ -179,6 +183,8 @@ class RiskBroker:
             self.ledger.adopt(fresh)
         while self.ledger.touched:
             part = self.ledger.touched.pop(0)
+            if self.guarded and not part.instrument.size:
+                self._end_guarded(part)
             for hook in self.hooks:
                 hook.on_fill(part)
             self.absorb()  # a stop that was withdrawn is gone now, not on the next bar
@@ -227,12 +233,17 @@ class RiskBroker:
 
     def cancel(self, order, *args, **kwargs):
         """Cancel a working order; the protective orders of bt_risk stay."""
-        if order.ref in self.desk.rejected:
+        ref = getattr(order, "ref", None)
+        if ref in self.desk.rejected:
             return False
-        if order.ref in self.own:
-            self.note(order, "note", "protective orders are not cancelled from outside")
+        if ref in self.own:
+            self.note(
+                order, "note", "ATRTrailingStop: protective orders are not cancelled from outside"
+            )
             return False
-        return self.inner.cancel(order, *args, **kwargs)
+        result = self.inner.cancel(order, *args, **kwargs)
+        self.absorb()  # an exit that is cancelled makes room for the next one at once
+        return result
 
     # -- orders of our own -----------------------------------------------------------------------
 
@@ -280,9 +291,25 @@ class RiskBroker:
         """Cancel what an order would open; what it would close stays."""
         if working.closing <= EPS:
             self.inner.cancel(working.handle)
-        elif self.execution is not None:
-            self.execution.allowances[working.ref] = 0.0
+        else:
             working.opening = 0.0
+            self.guarded.add(working.ref)
+
+    def guard_exits(self, owner, instrument, side):
+        """Let the resting exits of an owner open no more than they were allowed to.
+
+        Several of them stand against one position: the first that fills ends the others.
+        """
+        for w in instrument.orders.values():
+            if w.owner is owner and w.side == side and not w.own and w.kind != "market":
+                self.guarded.add(w.ref)
+
+    def _end_guarded(self, part):
+        """Cancel the guarded exits of a position that is closed."""
+        for w in list(part.instrument.orders.values()):
+            if w.ref in self.guarded and w.owner is part.owner and w.opening <= EPS:
+                self.inner.cancel(w.handle)
+                self.note(w.handle, "trim", "execution: cancelled, its position is closed", 0.0)
 
     def leaving(self, part):
         """Return why an exit of ours is closing this part at the market, or nothing."""
@@ -294,9 +321,14 @@ class RiskBroker:
     # -- states ----------------------------------------------------------------------------------
 
     @property
+    def judges(self):
+        """Whether anything here has a say on orders."""
+        return bool(self.limits or self.hooks or self._states)
+
+    @property
     def intervenes(self):
         """Whether anything here may refuse, clamp or move something."""
-        return bool(self.limits or self.hooks or self._states)
+        return self.judges and not self.observe
 
     @property
     def why(self):
@@ -345,10 +377,15 @@ class RiskBroker:
     def note(self, order, action, reason, allowed=math.nan):
         """Write a line about an order that is at the broker."""
         instrument = self.find(order.data)
-        requested = float(abs(order.size))
-        time, name = instrument.time, instrument.name
+        rule, _, _ = reason.partition(":")
         self.journal.record(
-            time, name, "execution", action, requested, float(allowed), reason=reason
+            instrument.time,
+            instrument.name,
+            rule,
+            action,
+            float(abs(order.size)),
+            float(allowed),
+            reason=reason,
         )
 
     # -- everything else is the broker inside ----------------------------------------------------

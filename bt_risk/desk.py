@@ -1,6 +1,7 @@
 """The desk of the gate: judges every buy and sell, sends what is allowed, rejects the rest."""
 
 import math
+from dataclasses import dataclass
 
 import backtrader as bt
 
@@ -12,6 +13,18 @@ from bt_risk.ticket import ARGUMENTS, DEFAULTS, Proposal, Ticket, plain
 __all__ = ["Desk"]
 
 
+@dataclass(frozen=True)
+class _Verdict:
+    """What may be sent of an order, and the parts that it was judged in."""
+
+    size: float
+    decision: Decision
+    closing: float = 0.0
+    distance: float = math.nan
+    void: float = 0.0
+    allowance: float | None = None
+
+
 class Desk:
     """Take orders for one `RiskBroker`: review, trim, send, or answer with a native Rejected.
 
@@ -21,6 +34,7 @@ class Desk:
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
         self.rejected = {}
+        self._childless = {}
 
     def submit(self, side, owner, data, size, args, kwargs):
         """Answer one call of ``broker.buy`` or ``broker.sell``."""
@@ -37,33 +51,41 @@ class Desk:
         return self._submit(ticket)
 
     def _submit(self, ticket):
+        verdict = self._judge(ticket)
+        if self.gate.observe:
+            return self._pass(ticket, verdict)
+        if verdict.size <= EPS and verdict.decision.reason:
+            return self._reject(ticket, verdict.decision)
+        part = self.book.part(ticket.instrument, ticket.owner)
+        part.lost -= verdict.void
+        return self._send(ticket, verdict)
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def _judge(self, ticket):
+        """Say what may be sent of an order, and why not all of it."""
         problem = self._problem(ticket)
         if problem:
-            return self._reject(ticket, Decision(0.0, problem))
+            return _Verdict(0.0, Decision(0.0, problem))
         part = self.book.part(ticket.instrument, ticket.owner)
         closing, opening, void = self.book.split(part, ticket.side, ticket.size)
         leaving = self.gate.leaving(part) if closing > EPS else ""
         if leaving:
-            return self._reject(ticket, Decision(0.0, f"{leaving}; it is being closed already"))
-        distance = self._stop_distance(ticket)
+            return _Verdict(0.0, Decision(0.0, f"{leaving}; it is being closed already"))
+        distance = self._stop_distance(ticket, part)
         decision = self._review(ticket, opening, distance)
         if void > EPS and not decision.reason:
             reason = f"trim: {void:g} of it were cut from the entry and never bought"
             decision = Decision(decision.size, reason)
         size, allowance = self._sendable(ticket, part, closing, opening, decision)
-        if size <= EPS and decision.reason:
-            return self._reject(ticket, decision)
-        part.lost -= void
-        return self._send(ticket, size, closing, distance, decision, allowance)
-
-    # -- judging ---------------------------------------------------------------------------------
+        return _Verdict(size, decision, closing, distance, void, allowance)
 
     def _problem(self, ticket):
         """Return why an order cannot be judged at all, or nothing."""
         size = ticket.size
         if isinstance(size, Proposal) and size.reason:
             return size.reason
-        if self.gate.intervenes and not (math.isfinite(size) and size > 0):
+        if self.gate.judges and not (math.isfinite(size) and size > 0):
             return f"size: must be a positive number; got {float(size)!r}"
         return ""
 
@@ -92,8 +114,9 @@ class Desk:
     def _sendable(self, ticket, part, closing, opening, decision):
         """Return what may be sent of an order, and how much of it may open if it is guarded.
 
-        Where opening is refused, a resting exit still passes as an exit only: of two exits for
-        one position the first to fill must not be followed by the other.
+        Resting exits that may never fill do not stand in the way of another exit: where opening
+        is refused the order passes as an exit only, and then the first of them to fill must not
+        be followed by the others.
         """
         if not decision.reason:
             return ticket.size, None
@@ -101,10 +124,9 @@ class Desk:
         if decision.size < opening:
             size = max(closing, self._round(ticket, size))
             size = closing if self._too_small(ticket, size - closing) else size
-        if ticket.kind != "market" and self.gate.execution is not None:
-            spare = self.book.spare(part, ticket.side, ticket.size)
-            if spare > size + EPS:
-                return spare, size - closing
+        spare = self.book.spare(part, ticket.side, ticket.size)
+        if spare > size + EPS:
+            return spare, size - closing
         return size, None
 
     def _round(self, ticket, size):
@@ -120,11 +142,11 @@ class Desk:
         floor = ticket.instrument.facts.get("min_notional", 0.0)
         return opening * ticket.price * ticket.instrument.multiplier < floor
 
-    def _stop_distance(self, ticket):
+    def _stop_distance(self, ticket, part):
         """Return how far the stop behind this order will be: named, ours, or a multiple of ATR."""
         if ticket.stop_price is not None:
             return _losing_side(ticket.side, ticket.price, ticket.stop_price)
-        covered = self.book.cover_distance(ticket.instrument, ticket.side)
+        covered = self.book.cover_distance(part, ticket.side)
         if not math.isnan(covered):
             return covered
         planned = getattr(ticket.size, "stop_distance", math.nan)
@@ -132,25 +154,44 @@ class Desk:
 
     # -- sending and rejecting -------------------------------------------------------------------
 
-    def _send(self, ticket, size, closing, distance, decision, allowance=None):
-        size = plain(size, ticket.size)
+    def _send(self, ticket, verdict):
+        size = plain(verdict.size, ticket.size)
         order = self._place(ticket, size)
         if order is None:
             return None
-        opening = max(0.0, size - closing) if allowance is None else allowance
-        self._track(ticket, order, size, opening, distance)
+        opening = self._track_verdict(ticket, order, size, verdict)
+        if verdict.allowance is not None:
+            self.gate.guard_exits(ticket.owner, ticket.instrument, ticket.side)
         execution = self.gate.execution
-        if allowance is not None:
-            execution.allowances[order.ref] = allowance
         if execution is not None and isinstance(ticket.size, Proposal) and opening > EPS:
             execution.fitted[order.ref] = ticket.size.step
         if size < ticket.size - EPS:
-            order.addinfo(bt_risk=decision.reason)
+            order.addinfo(bt_risk=verdict.decision.reason)
             self._remember_lost(ticket, ticket.size - size, opening)
-            self._journal(ticket, "trim", size, decision)
+            self._journal(ticket, "trim", size, verdict.decision)
         else:
-            self._journal(ticket, "exit" if opening <= EPS else "allow", size, decision)
+            self._journal(ticket, "exit" if opening <= EPS else "allow", size, verdict.decision)
         return order
+
+    def _pass(self, ticket, verdict):
+        """Send an order as it is, and write down what would have become of it."""
+        order = self._place(ticket, ticket.size)
+        if order is None:
+            return None
+        opening = self._track_verdict(ticket, order, ticket.size, verdict)
+        action = "exit" if opening <= EPS else "allow"
+        if verdict.decision.reason:
+            action = "reject" if verdict.size <= EPS else "trim"
+        self._journal(ticket, action, min(verdict.size, ticket.size), verdict.decision)
+        return order
+
+    def _track_verdict(self, ticket, order, size, verdict):
+        """Keep the order in the book; return the part of it that opens."""
+        opening = max(0.0, size - verdict.closing)
+        if verdict.allowance is not None:
+            opening = verdict.allowance
+        self._track(ticket, order, size, opening, verdict.distance)
+        return opening
 
     def _place(self, ticket, size):
         data = ticket.instrument.data
@@ -239,28 +280,49 @@ class Desk:
     def _submit_child(self, ticket):
         """Send an order with a parent: an exit of that parent, whatever the limits say."""
         parent = ticket.args["parent"]
-        if parent.ref in self.rejected:
-            reason = f"bracket: its parent was rejected: {self.rejected[parent.ref]}"
-            return self._reject(ticket, Decision(0.0, reason))
-        entry = self.book.working.get(parent.ref)
+        ref = getattr(parent, "ref", None)
+        reason = self.rejected.get(ref) or self._childless.get(ref)
+        if reason:
+            return self._reject_child(ticket, parent, f"bracket: {reason}")
+        entry = self.book.working.get(ref)
         if entry is None or not self.gate.intervenes:
             return self._send_child(ticket, ticket.size)
         if ticket.side == entry.side or ticket.instrument is not entry.instrument:
             return self._submit_dependent(ticket, parent)
-        if ticket.kind == "stop" and parent.status == parent.Created:
+        if ticket.kind == "stop" and parent.status == parent.Created and entry.opening > EPS:
             refusal = self._judge_family(ticket, entry)
             if refusal:
                 return self._reject_family(ticket, parent, refusal)
-        return self._send_child(ticket, min(ticket.size, entry.size))
+        return self._submit_exit_of(ticket, parent, entry)
 
-    def _send_child(self, ticket, size):
+    def _submit_exit_of(self, ticket, parent, entry):
+        """Send a child: what its parent opens it closes; what exceeds that opens and is judged."""
+        closing = min(ticket.size, entry.opening)
+        part = self.book.part(ticket.instrument, ticket.owner)
+        distance = self._stop_distance(ticket, part)
+        decision = self._review(ticket, ticket.size - closing, distance)
+        size = ticket.size
+        if decision.reason:
+            size = max(closing, self._round(ticket, closing + decision.size))
+        if size <= EPS:
+            return self._reject_child(ticket, parent, decision.reason)
+        return self._send_child(ticket, size, size - closing, decision)
+
+    def _send_child(self, ticket, size, opening=0.0, decision=None):
         size = plain(size, ticket.size)
         order = self._place(ticket, size)
         if order is not None:
-            self._track(ticket, order, size, 0.0, math.nan, ticket.args["parent"].ref)
+            ref = getattr(ticket.args["parent"], "ref", None)
+            self._track(ticket, order, size, opening, math.nan, ref)
             if size < ticket.size:
-                decision = Decision(size, "bracket: no larger than its parent")
+                order.addinfo(bt_risk=decision.reason)
                 self._journal(ticket, "trim", size, decision)
+        return order
+
+    def _reject_child(self, ticket, parent, reason):
+        order = self._reject(ticket, Decision(0.0, reason))
+        if ticket.args["transmit"] and parent.ref not in self.rejected:
+            self._release(parent)
         return order
 
     def _judge_family(self, ticket, entry):
@@ -274,25 +336,58 @@ class Desk:
 
     def _submit_dependent(self, ticket, parent):
         """Send an order that waits for its parent but opens: it is judged like any other."""
-        distance = self._stop_distance(ticket)
+        part = self.book.part(ticket.instrument, ticket.owner)
+        distance = self._stop_distance(ticket, part)
         decision = self._review(ticket, ticket.size, distance)
         if decision.size < ticket.size - EPS:
             return self._reject_family(ticket, parent, decision)
-        order = self._send(ticket, ticket.size, 0.0, distance, decision)
+        order = self._send(ticket, _Verdict(ticket.size, decision, 0.0, distance))
         if order is not None:
             self.book.working[order.ref].parent = parent.ref
         return order
 
     def _reject_family(self, ticket, parent, decision):
-        """Reject parent and children together: half a bracket is worse than none."""
-        waiting = self.gate.inner._pchildren if self.gate.simulated else {}
-        family = list(waiting.pop(parent.ref, ()))
-        if not family:
+        """Reject parent and children together: half a bracket is worse than none.
+
+        A parent that also closes a position is cut to that, and sent without children.
+        """
+        entry = self.book.working.get(parent.ref)
+        family = self._waiting(parent)
+        if entry is not None and entry.closing > EPS and parent in family:
+            family.remove(parent)
+            self._cut_to_exit(parent, entry, decision)
+        elif not family:
             self.gate.inner.cancel(parent)
             self.rejected[parent.ref] = decision.reason
         for order in family:
             self._refuse(order, decision.reason)
-        return self._reject(ticket, decision)
+            self.gate.note(order, "reject", decision.reason, allowed=0.0)
+        return self._reject_child(ticket, parent, decision.reason)
+
+    def _cut_to_exit(self, parent, entry, decision):
+        self._childless[parent.ref] = decision.reason
+        size = plain(entry.closing)
+        entry.remaining = entry.size = entry.closing
+        entry.opening = 0.0
+        signed = size if parent.isbuy() else -size
+        parent.size = parent.created.size = parent.executed.remsize = signed
+        parent.addinfo(bt_risk=decision.reason)
+        self.gate.inner._pchildren[parent.ref].append(parent)
+        self.gate.note(parent, "trim", decision.reason, allowed=size)
+
+    def _waiting(self, parent):
+        """Take what BackBroker holds back of a family that is not transmitted yet."""
+        if not self.gate.simulated or parent.status != parent.Created:
+            return []
+        return list(self.gate.inner._pchildren.pop(parent.ref, ()))
+
+    def _release(self, parent):
+        """Send what waits for a last child that does not come."""
+        family = self._waiting(parent)
+        for order in family:
+            self.gate.inner._pchildren[parent.ref].append(order)
+        for order in family:
+            self.gate.inner.transmit(order)
 
 
 def _losing_side(side, price, stop_price):

@@ -19,13 +19,11 @@ __all__ = ["Execution"]
 class Execution:
     """The hooks of one gate in one BackBroker.
 
-    `allowances` holds, for exits that came on top of other resting exits, how much they may open;
-    `fitted` the size steps of the orders that are cut to what cash affords when they fill.
+    `fitted` holds the size steps of the orders that are cut to what cash affords when they fill.
     """
 
     def __init__(self, gate, inner):
         self.gate, self.inner = gate, inner
-        self.allowances = {}
         self.fitted = {}
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
@@ -40,7 +38,7 @@ class Execution:
         """Stand in for ``BackBroker._try_exec``."""
         if order.ref in self.gate.own:
             self._try_own(order)
-        elif order.ref in self.allowances:
+        elif order.ref in self.gate.guarded:
             self._try_guarded(order)
         else:
             self._native_try(order)
@@ -53,7 +51,9 @@ class Execution:
             return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
         left = self._native_execute(order, cash=cash, position=position)
         if left < 0.0 and self._closes(order):
-            self.gate.note(order, "exit", "accepted although cash would not cover it")
+            self.gate.note(
+                order, "exit", "cash: an exit is accepted although cash does not cover it"
+            )
             return 0.0
         return left
 
@@ -142,11 +142,13 @@ class Execution:
         for ref, size in shrink_exits(rows, before, after).items():
             order = orders[ref]
             if size <= EPS:
-                self._cancel(order, "the position that it would close is closed")
+                self._cancel(order, "the stop has closed its position")
             else:
                 order.executed.remsize = math.copysign(size, order.executed.remsize)
                 working[ref].filled(working[ref].remaining - size)
-                self.gate.note(order, "trim", "a stop has closed the rest", allowed=size)
+                self.gate.note(
+                    order, "trim", "ATRTrailingStop: the stop has closed the rest", allowed=size
+                )
 
     def _try_guarded(self, order):
         self.gate.absorb()
@@ -156,7 +158,7 @@ class Execution:
             return
         part = self.gate.book.part(working.instrument, working.owner)
         held = self.gate.book.held_against(part, working.side)
-        size = min(working.remaining, held + self.allowances[order.ref])
+        size = min(working.remaining, held + working.opening)
         if size <= EPS:
             self._cancel(order, "another exit has closed the position")
         else:
@@ -170,7 +172,7 @@ class Execution:
         self.inner._ococheck(order)
         self.inner._bracketize(order, cancel=True)
         if reason:
-            self.gate.note(order, "trim", f"cancelled: {reason}", allowed=0.0)
+            self.gate.note(order, "trim", f"execution: cancelled, {reason}", allowed=0.0)
 
     def _closes(self, order):
         working = self.gate.book.working.get(order.ref)
@@ -190,5 +192,5 @@ class Execution:
         size = affordable(self.gate, instrument, side, wanted, step, price, cash)
         if 0 < size < wanted:
             order.executed.remsize = side * size
-            reason = f"cash affords {size:g} of {wanted:g} at {price:g}"
+            reason = f"cash: affords {size:g} of {wanted:g} at {price:g}"
             self.gate.note(order, "trim", reason, allowed=size)

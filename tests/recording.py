@@ -9,6 +9,8 @@ import random
 import backtrader as bt
 import feeds
 
+import bt_risk
+
 ANALYZERS = (
     bt.analyzers.AnnualReturn,
     bt.analyzers.Calmar,
@@ -298,3 +300,36 @@ def market(seed, mode=None, bars=50, cash=20_000.0, count=None):
     if mode == "exactbars":  # Backtrader itself needs equal clocks there
         frames = [frame[-bars // 2 :] for frame in frames]
     return feeds.cerebro(*frames, cash=cash, **feeds.MODES.get(mode, {}))
+
+
+# -- scripts --------------------------------------------------------------------------------------
+
+
+def limit_orders(engine, *limits, instruments=None, atr_period=14, atr_multiple=2.0):
+    """Put a gate with these limits in front of a Cerebro for its next run; return the gate."""
+    gate = bt_risk.RiskBroker(engine.broker)
+    engine.setbroker(gate)
+    gate.bind(limits, instruments, (atr_period, atr_multiple))
+    return gate
+
+
+def breaker_out_of_reach(engine):
+    """Add a component with a finite limit that nothing reaches: it only looks after exits."""
+    engine.addanalyzer(bt_risk.DrawdownBreaker, drawdown_limit=0.5, equity=lambda: 1.0)
+
+
+def play(engine, actions, strategy=feeds.Script):
+    """Run `actions`, ``{bar: callable(strategy)}``, and return the strategy."""
+    engine.addstrategy(strategy, actions=actions)
+    return engine.run()[0]
+
+
+def ends(strategy):
+    """Return how each order ended: ``[(status, executed size, executed price, reason)]``."""
+    last = {row[1]: (row[2], *row[4:]) for row in strategy.orders}
+    return [last[ref] for ref in sorted(last)]
+
+
+def fills(strategy):
+    """Return ``(bar, executed size, executed price)`` of every order that was filled whole."""
+    return [(row[0], row[4], row[5]) for row in strategy.orders if row[2] == "Completed"]

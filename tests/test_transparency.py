@@ -325,7 +325,7 @@ def outcome(action, setup):
         (strategy,) = cerebro.run()
     except Exception as error:
         return type(error), str(error)
-    return [row[2:] for row in strategy.orders], strategy.positions
+    return [row[2:] for row in strategy.orders], strategy.held
 
 
 @pytest.mark.parametrize("name", MISUSE)

@@ -1,0 +1,118 @@
+"""The ``bt-risk`` command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import bt_risk
+from bt_risk import demo as jobs
+from bt_risk.errors import BtRiskError
+from bt_risk.portfolios import COIN, bundled_portfolios, own_portfolios
+from bt_risk.tables import show, show_legend
+
+__all__ = ["main"]
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    help="Risk controls for Backtrader.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main():
+    """Run the command: the console entry point."""
+    try:
+        app()
+    except (BtRiskError, OSError) as error:
+        print(f"bt-risk: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+):
+    """Risk controls for Backtrader."""
+    if version:
+        typer.echo(f"bt-risk {bt_risk.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def path():
+    """Print the file that holds every component, for Backtrader's own btrun.
+
+    btrun --observer $(bt-risk path):ATRTrailingStop --analyzer $(bt-risk path):DrawdownBreaker ...
+    """
+    typer.echo(bt_risk.__file__)
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Your own prices (CSV, gz or Parquet): mean reversion on these instead."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the journal.")] = Path(
+        "bt-risk-demo"
+    ),
+    step: Annotated[
+        float, typer.Option(help="Smallest tradable unit of --data: 1 for shares.")
+    ] = COIN["step"],
+):
+    """Run real portfolios bare and protected, and show what each rule cost and saved."""
+    portfolios = bundled_portfolios() if data is None else own_portfolios(data, step)
+    out.mkdir(parents=True, exist_ok=True)
+    results = _run(portfolios)
+    console = Console(highlight=False)
+    show_legend(console)
+    for runs in results:
+        show(console, runs)
+    for file in _write(out, results):
+        typer.echo(f"wrote {file}")
+
+
+def _run(portfolios):
+    """Run everything with a progress bar, which goes to a terminal only and leaves no trace."""
+    console = Console(stderr=True)
+    columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=sum(len(p.runs) for p in portfolios))
+        return jobs.run(portfolios, jobs.cores(), lambda: progress.advance(task))
+
+
+def _write(out, results):
+    """Write pictures and journal; yield what was written."""
+    from bt_risk.pictures import draw_equity, draw_stops
+
+    for runs in results:
+        yield (file := out / f"{runs[0].portfolio.name}-equity.png")
+        draw_equity(file, runs)
+    paused = next(run for run in results[0] if run.label == "pause")
+    yield (file := out / f"{paused.portfolio.name}-stops.png")
+    draw_stops(file, paused)
+    yield (file := out / "journal.csv")
+    _journal(results).to_csv(file, index=False)
+
+
+def _journal(results):
+    """Return every decision of every run, oldest first within a run."""
+    parts = [
+        run.decisions.assign(portfolio=run.portfolio.name, run=run.label)
+        for runs in results
+        for run in runs
+        if len(run.decisions)
+    ]
+    frame = pd.concat(parts)
+    return frame[["portfolio", "run", *frame.columns[:-2]]]

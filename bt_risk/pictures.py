@@ -1,0 +1,160 @@
+"""The pictures of the demo: equity and drawdown of all runs, and prices with the stop below."""
+
+import matplotlib.dates as mdates
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from bt_risk.rules.drawdown import drawdown
+
+__all__ = ["draw_equity", "draw_stops"]
+
+COLORS = {"bare": "0.55", "protected": "tab:blue", "cap 0.5": "tab:green", "pause": "tab:orange"}
+STRETCH = 240  # bars of price that can be read in one picture
+
+
+def draw_equity(path, runs, drawdown_limit=0.10):
+    """Draw equity above drawdown for all runs of a portfolio.
+
+    Parameters
+    ----------
+    path : str or path
+        PNG file to write.
+    runs : list of bt_risk.demo.Run
+    drawdown_limit : float
+        Fraction at which the breaker trips: the dashed line.
+    """
+    figure, (top, bottom) = _figure(runs[0].portfolio.title, 2, height_ratios=(3, 2), sharex=True)
+    for place, run in enumerate(runs):
+        color, days = COLORS[run.label], _daily(run)
+        top.plot(days.index, days["equity"], color=color, label=run.label, linewidth=1.3)
+        bottom.plot(days.index, days["drawdown"], color=color, linewidth=1.1)
+        # The first halts of two runs often coincide: the one below is drawn larger.
+        size = 40 * (len(runs) - place)
+        _mark_halts(top, bottom, run, dict(marker="v", s=size, color=color))
+    bottom.axhline(drawdown_limit, color="tab:red", linestyle="--", linewidth=1)
+    bottom.annotate(
+        f"limit {drawdown_limit:.0%}",
+        (1, drawdown_limit),
+        xycoords=bottom.get_yaxis_transform(),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color="tab:red",
+        va="center",
+    )
+    top.set_ylabel("equity")
+    top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    bottom.set_ylabel("drawdown")
+    bottom.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    bottom.set_ylim(bottom.get_ylim()[1], 0)
+    _legend(top)
+    figure.savefig(path, dpi=110)
+
+
+def _daily(run):
+    """Return equity and the deepest drawdown of each day: hours cannot be seen at this scale."""
+    frame = pd.DataFrame({"equity": run.equity, "drawdown": drawdown(run.equity)})
+    return frame.groupby(frame.index.normalize()).agg({"equity": "last", "drawdown": "max"})
+
+
+def _mark_halts(top, bottom, run, style):
+    times = run.decisions.loc[run.decisions.action == "halt", "time"]
+    if times.empty:
+        return
+    style |= dict(edgecolors="black", linewidths=0.6, zorder=5)
+    equity, falls = run.equity, drawdown(run.equity)
+    label = f"halt ({run.label})"
+    top.scatter(times, equity.reindex(times, method="ffill"), label=label, **style)
+    bottom.scatter(times, falls.reindex(times, method="ffill"), **style)
+
+
+def draw_stops(path, run):
+    """Draw a stretch of price in which much happens, with fills, stop and refused orders.
+
+    Parameters
+    ----------
+    path : str or path
+        PNG file to write.
+    run : bt_risk.demo.Run
+        A protected run; its first instrument is drawn.
+    """
+    name, prices = next(iter(run.portfolio.frames.items()))
+    events = _events(run, name)
+    prices = prices.loc[_stretch(prices.index, events)]
+    figure, axes = _figure(f"{name}: fills and stop of the run '{run.label}'", 1)
+    _candles(axes, prices)
+    stops = run.stops.reindex(prices.index)
+    axes.step(prices.index, stops, where="post", color="tab:red", linewidth=1.6, label="stop")
+    for label, (shape, color, times, levels) in events.items():
+        inside = (times >= prices.index[0]) & (times <= prices.index[-1])
+        if inside.any():
+            style = dict(marker=shape, color=color, s=70, edgecolors="black", linewidths=0.7)
+            axes.scatter(times[inside], levels[inside], label=label, zorder=5, **style)
+    axes.set_ylabel("price")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    _legend(axes)
+    figure.savefig(path, dpi=110)
+
+
+def _events(run, name):
+    """Return ``(marker, color, times, prices)`` of all fills and refused orders, by what it was."""
+    fills = run.fills[run.fills.data == name]
+    bought, stopped = fills["size"] > 0, fills["stop"]
+    kinds = {
+        "bought": ("^", "tab:green", fills[bought]),
+        "stopped out": ("v", "tab:red", fills[stopped]),
+        "sold on signal": ("s", "tab:blue", fills[~bought & ~stopped]),
+    }
+    events = {k: (m, c, f["time"], f["price"]) for k, (m, c, f) in kinds.items()}
+    refused = (run.decisions.action == "reject") & (run.decisions.data == name)
+    times = run.decisions.loc[refused, "time"]
+    closes = run.portfolio.frames[name]["close"].reindex(times, method="ffill")
+    events["order refused"] = ("X", "0.4", times, closes.set_axis(times.index))
+    return events
+
+
+def _stretch(index, events):
+    """Return the slice of bars in which the most kinds of events can be seen, two of each."""
+    seen = np.zeros(len(index))
+    starts = range(0, max(1, len(index) - STRETCH + 1), STRETCH // 8)
+    places = [np.searchsorted(index, times) for _, _, times, _ in events.values()]
+    counts = [
+        sum(min(3, np.count_nonzero((p >= start) & (p < start + STRETCH))) for p in places)
+        for start in starts
+    ]
+    first = starts[int(np.argmax(counts))]
+    last = min(first + STRETCH, len(seen)) - 1
+    return slice(index[first], index[last])
+
+
+def _candles(axes, prices):
+    rising = prices["close"] >= prices["open"]
+    colors = np.where(rising, "0.65", "0.25")
+    axes.vlines(prices.index, prices["low"], prices["high"], colors=colors, linewidth=0.8)
+    body = prices["open"], prices["close"]
+    axes.vlines(prices.index, *body, colors=colors, linewidth=2.4)
+
+
+def _figure(title, rows, **kwargs):
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, **_split(kwargs))
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    for one in np.atleast_1d(axes):
+        one.grid(alpha=0.3)
+        one.spines[["top", "right"]].set_visible(False)
+        locator = mdates.AutoDateLocator()
+        one.xaxis.set_major_locator(locator)
+        one.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
+    return figure, axes
+
+
+def _split(kwargs):
+    ratios = kwargs.pop("height_ratios", None)
+    return kwargs | ({"gridspec_kw": {"height_ratios": ratios}} if ratios else {})
+
+
+def _legend(axes):
+    axes.legend(loc="best", frameon=True, framealpha=0.85)

@@ -1,0 +1,160 @@
+"""The numbers of one run of the demo: what it earned, what it risked, what each rule decided."""
+
+import math
+
+from bt_risk.rules.drawdown import drawdown
+
+__all__ = ["decided", "max_drawdown", "annual_growth", "sharpe_ratio", "summary"]
+
+DAYS = 365.25
+
+RULES = {
+    "RiskPerTrade": "rule 1, risk per trade",
+    "HalfKellySizer": "rule 2, size",
+    "NotionalLimit": "rule 2, position value",
+    "ATRTrailingStop": "rule 2, stop",
+    "ExposureLimit": "rule 3, one direction",
+    "CorrelationLimit": "rule 4, correlation",
+    "DrawdownBreaker": "rule 5, drawdown",
+    "cash": "cash at the fill",
+    "execution": "another exit",
+    "size": "size",
+    "unknown": "unknown price",
+}
+ACTIONS = {
+    "allow": "entry passed whole",
+    "exit": "exit passed",
+    "trim": "order cut",
+    "reject": "order refused",
+    "stop": "stopped out",
+    "halt": "halt",
+    "flat": "flat after a halt",
+    "rearm": "trading again",
+    "starved": "starved",
+    "unprotected": "no stop taken",
+}
+AT_THE_FILL = ("cash", "execution")
+JUDGED = ("allow", "trim", "reject", "exit")
+
+
+def annual_growth(equity):
+    """Return the compound annual growth rate.
+
+    Parameters
+    ----------
+    equity : Series of shape (n_bars,)
+        Account value in currency by time, positive at the start.
+
+    Returns
+    -------
+    float
+        Fraction per year of 365.25 days; -1.0 for an account that ends at zero or less, NaN for
+        less than one day.
+
+    Notes
+    -----
+    ``(last / first) ** (1 / years) - 1``
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> equity = pd.Series([100.0, 121.0], pd.to_datetime(["2020-01-01", "2021-12-31 12:00"]))
+    >>> round(annual_growth(equity), 4)
+    0.1
+    """
+    years = (equity.index[-1] - equity.index[0]).total_seconds() / 86400 / DAYS
+    if years * DAYS < 1:
+        return math.nan
+    return max(0.0, equity.iloc[-1] / equity.iloc[0]) ** (1 / years) - 1
+
+
+def sharpe_ratio(equity, days_per_year):
+    """Return the annual Sharpe ratio of daily returns, without a risk-free rate.
+
+    Parameters
+    ----------
+    equity : Series of shape (n_bars,)
+        Account value in currency by time; the last of a day counts for the day, and returns begin
+        with the second day.
+    days_per_year : int
+        365 for a market that never closes, 252 for stocks.
+
+    Returns
+    -------
+    float
+        NaN with fewer than two returns, or when all are equal.
+
+    Notes
+    -----
+    ``mean / standard deviation * sqrt(days_per_year)``, the deviation that of a sample.
+
+    References
+    ----------
+    Sharpe, The Sharpe Ratio, Journal of Portfolio Management 21 (1994).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> equity = pd.Series([100.0, 110.0, 99.0, 108.9], pd.date_range("2020-01-01", periods=4))
+    >>> round(sharpe_ratio(equity, 252), 4)
+    4.5826
+    """
+    days = equity.groupby(equity.index.normalize()).last()
+    returns = days.pct_change().iloc[1:]
+    spread = returns.std(ddof=1)
+    return float(returns.mean() / spread * math.sqrt(days_per_year)) if spread > 0 else math.nan
+
+
+def max_drawdown(equity):
+    """Return the deepest fall from a high-water mark, as a positive fraction."""
+    return float(drawdown(equity).max())
+
+
+def summary(run):
+    """Return the numbers of a `bt_risk.demo.Run` by name.
+
+    Ratios are fractions; what a bare run cannot have (it has no gate) is None.
+    """
+    equity, fills = run.equity, run.fills
+    return {
+        "first trade": fills["time"].iloc[0] if len(fills) else None,
+        "final equity": float(equity.iloc[-1]),
+        "CAGR": annual_growth(equity),
+        "Sharpe": sharpe_ratio(equity, run.portfolio.days_per_year),
+        "max drawdown": max_drawdown(equity),
+        "exposure": float(run.exposure.mean()),
+        "trades": run.trades,
+        **_judged(run),
+    }
+
+
+def _judged(run):
+    names = ("orders judged", "rejected", "trimmed", "stops hit", "halts", "STARVED")
+    if run.portfolio.runs[run.label] is None:
+        return dict.fromkeys(names)
+    journal = run.decisions
+    # What is cut at the fill was judged before: once is enough.
+    journal = journal[~journal.rule.isin(AT_THE_FILL)]
+    judged = journal.action.isin(JUDGED)
+    counts = journal.action.value_counts()
+    actions = ("reject", "trim", "stop", "halt", "starved")
+    values = [int(judged.sum()), *(int(counts.get(action, 0)) for action in actions)]
+    return dict(zip(names, values, strict=True))
+
+
+def decided(run):
+    """Return how often each rule decided what, in words, in the order of the rules."""
+    counts = run.decisions.groupby(["rule", "action"]).size()
+    known = [key for key in counts.index if key[1] in ACTIONS]
+    return {_words(*key): int(counts[key]) for key in sorted(known, key=_rank)}
+
+
+def _rank(key):
+    """Order by rule and then by action; what no rule touched comes last."""
+    rules, actions = list(RULES), list(ACTIONS)
+    rule, action = key
+    return rules.index(rule) if rule in RULES else len(rules), rule, actions.index(action)
+
+
+def _words(rule, action):
+    return f"{RULES.get(rule, rule)}: {ACTIONS[action]}" if rule else ACTIONS[action]
