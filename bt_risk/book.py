@@ -31,6 +31,8 @@ class Book:
 
     def __init__(self, instruments=(), atr_period=14, atr_multiple=2.0):
         self.instruments = list(instruments)
+        for one in self.instruments:
+            one.copies = tuple(i for i in self.instruments if i.root is one.root)
         self.equity = math.nan
         self.risk_scales = {}
         self.trades = []
@@ -252,19 +254,26 @@ class Book:
     # -- what is at stake ------------------------------------------------------------------------
 
     def risk(self, instrument, side):
-        """Return what positions and working orders of `side` lose at their stops, in currency."""
-        held = self.position_risk(instrument) if instrument.size * side > 0 else 0.0
-        return held + self._entering(instrument, side, "risk")
+        """Return what positions and working orders of `side` lose at their stops, in currency.
+
+        Copies of one instrument (resampled or replayed) are that instrument.
+        """
+        return sum([self._stake(copy, side, "risk") for copy in instrument.copies])
 
     def notional(self, instrument, side):
-        """Return what is held and about to be held on `side`, in currency."""
-        held = abs(instrument.size) * instrument.value if instrument.size * side > 0 else 0.0
-        return held + self._entering(instrument, side, "notional")
+        """Return what is held and about to be held on `side`, in currency, copies included."""
+        return sum([self._stake(copy, side, "notional") for copy in instrument.copies])
 
     def exposure(self, side, unit="risk"):
         """Return risk or notional of all instruments on one side, in currency."""
-        measure = self.risk if unit == "risk" else self.notional
-        return sum([measure(instrument, side) for instrument in self.live()])
+        return sum([self._stake(instrument, side, unit) for instrument in self.live()])
+
+    def _stake(self, instrument, side, unit):
+        held = 0.0
+        if instrument.size * side > 0:
+            value = abs(instrument.size) * instrument.value
+            held = self.position_risk(instrument) if unit == "risk" else value
+        return held + self._entering(instrument, side, unit)
 
     def position_risk(self, instrument):
         """Return what a position loses at its stops: nearest first, the rest at the ATR distance.

@@ -114,18 +114,19 @@ class RiskBroker:
             self.limits.append(limit)
             if hasattr(limit, "window"):
                 self.book.watch_returns(limit.window, limit.min_periods, limit.history)
-            self._hook_execution()
+            self.hook_execution()
 
     def add_hook(self, hook):
         """Call ``hook.on_fill(part)`` and ``hook.on_bar(fresh instruments)`` in this run."""
         self.hooks.append(hook)
-        self._hook_execution()
+        self.hook_execution()
 
     def hook_of(self, kind):
         """Return the hook of this class, or None."""
         return next((hook for hook in self.hooks if isinstance(hook, kind)), None)
 
-    def _hook_execution(self):
+    def hook_execution(self):
+        """Be there at the moment an order executes, where the broker inside lets us."""
         if self.execution is None and self.simulated and not self.observe:
             self.execution = Execution(self, self.inner)
 

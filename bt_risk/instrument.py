@@ -74,6 +74,8 @@ class Instrument:
         Net position of all owners, negative for short.
     root : object
         The feed itself, or the one that it is a resampled copy of.
+    copies : tuple of Instrument
+        All instruments with that root, this one included.
     facts : dict
         ``step``, ``min_notional``, ``atr_multiple``, ``risk_limit`` where the user gave them.
     """
@@ -90,6 +92,7 @@ class Instrument:
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
         self.multiplier = 1.0
         self.size = 0.0
+        self.copies = (self,)
         self.parts = []
         self.orders = {}
         self.stop_rule = (14, 2.0)

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+from collections.abc import Iterable
 
 import backtrader as bt
 
@@ -13,6 +14,7 @@ from bt_risk.errors import (
     check_limit,
     check_positive,
     check_whole,
+    is_number,
 )
 from bt_risk.funds import affordable
 from bt_risk.rules.kelly import (
@@ -21,7 +23,7 @@ from bt_risk.rules.kelly import (
     kelly_risk,
     two_point_kelly,
 )
-from bt_risk.rules.sizing import position_size
+from bt_risk.rules.sizing import position_size, round_down
 from bt_risk.ticket import Proposal
 
 __all__ = ["HalfKellySizer"]
@@ -103,6 +105,7 @@ class HalfKellySizer(bt.Sizer):
         """Find the gate, which keeps the trade log and the ATR that sizes come from."""
         self.strategy = strategy
         self.broker = RiskBroker.of(strategy)
+        self.broker.hook_execution()  # to cut an order to what cash affords when it fills
         for instrument in self.broker.book.instruments:
             instrument.watch(self.p.atr_period)
 
@@ -129,6 +132,7 @@ class HalfKellySizer(bt.Sizer):
         if size <= 0:
             return self._too_small(instrument, risk, step)
         size = min(size, self._notional_room(instrument, side, equity, multiplier))
+        size = round_down(size, step)
         size = affordable(gate, instrument, side, size, step)
         if size <= 0 or self._below_minimum(instrument, size, multiplier):
             return self._too_small(instrument, risk, step)
@@ -271,7 +275,6 @@ def _check_history(component, history, win_rate, payoff_ratio):
         return
     if win_rate is not None:
         raise ParameterError(component, "history", "None when win_rate is given", "both")
-    if not all(math.isfinite(r) for r in history):
-        raise ParameterError(
-            component, "history", "finite multiples of the risk taken (R)", list(history)
-        )
+    numbers = isinstance(history, Iterable) and all(map(is_number, history))
+    if not (numbers and all(map(math.isfinite, history))):
+        raise ParameterError(component, "history", "finite multiples of the risk (R)", history)
