@@ -115,6 +115,9 @@ class Breaker:
     def _halt(self, before, value):
         if before.status != TRIPPED:
             self._trip(value)
+        if self.gate.observe:  # what would be closed now is held on; the rest is the same
+            self._after_flat()
+            return
         if self.flatten:
             self._close_positions()
         if not self.flatten or self._flat():
@@ -134,7 +137,8 @@ class Breaker:
             }
         )
         self._journal("halt", reason)
-        self._cancel_entries()
+        if not self.gate.observe:
+            self._cancel_entries()
 
     def _measured(self, value):
         rule = self.rule
@@ -174,7 +178,7 @@ class Breaker:
             flattened=flat,
         )
         self.state = step(self.state, math.nan, self.rule, flat=True, new_bar=False)
-        if self.action == "stop":
+        if self.action == "stop" and not self.gate.observe:
             self.finished = True
         if flat:
             self._journal("flat", f"flat at a drawdown of {self.drawdown:.4f}")
@@ -338,7 +342,8 @@ def check_breaker(
     """Return ``(rule, action, flatten, taper_from, equity)``, every parameter checked."""
     limit = check_limit(component, "drawdown_limit", drawdown_limit, fraction=True)
     check_choice(component, "action", action, ("stop", "pause"))
-    check_choice(component, "flatten", flatten, (True, False))
+    if not isinstance(flatten, bool):
+        raise ParameterError(component, "flatten", "True or False", flatten)
     check_choice(component, "rearm_at", rearm_at, ("rebase", "recovery"))
     if rearm_at == "recovery" and flatten:
         remedy = "A flat account never recovers: use flatten=False, or rearm_at='rebase'."

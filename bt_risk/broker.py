@@ -263,7 +263,7 @@ class RiskBroker:
         kind = "market" if stop_price is None else "stop"
         price = instrument.price if stop_price is None else stop_price
         working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
-        working.own, working.handle = True, order
+        working.own, working.handle, working.set_at = True, order, instrument.complete
         self.book.add(working)
         return order
 

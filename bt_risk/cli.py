@@ -74,7 +74,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     results = _run(portfolios)
     console = Console(highlight=False)
-    show_legend(console)
+    show_legend(console, {run.label for runs in results for run in runs})
     for runs in results:
         show(console, runs)
     for file in _write(out, results):

@@ -39,7 +39,9 @@ class Desk:
     def submit(self, side, owner, data, size, args, kwargs):
         """Answer one call of ``broker.buy`` or ``broker.sell``."""
         arguments = DEFAULTS | dict(zip(ARGUMENTS, args, strict=False)) | kwargs
-        stop_price = arguments.pop("stop_price", None)
+        stop_price = arguments.get("stop_price")
+        if not self.gate.observe:
+            arguments.pop("stop_price", None)
         instrument = self.gate.find(data)
         if instrument is None:  # not a data of this Cerebro: nothing is known about it
             return self.gate.sender(side)(owner, data, size, **arguments)

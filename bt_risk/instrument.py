@@ -89,6 +89,7 @@ class Instrument:
         self.close, self.high, self.low = data.close, data.high, data.low
         self.datetime = data.datetime
         self.length = 0
+        self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
         self.multiplier = 1.0
         self.size = 0.0
@@ -114,17 +115,36 @@ class Instrument:
         """Take in the bar that has just closed. A bar with a NaN in it counts but says nothing."""
         # The buffers are read directly: the public way costs two calls for each value, and this
         # runs for every data on every bar. `_idx` differs from line to line with exactbars.
-        close = self.close
-        self.length = close.lencount
-        self.closed = price = float(close.array[close._idx])
+        close, ago = self.close, self.forming
+        self.length = length = close.lencount
+        if length <= ago:
+            return
+        self.closed = price = float(close.array[close._idx - ago])
         if price == price and price > 0:
             self.price = price
             high, low = self.high, self.low
-            self.top = top = high.array[high._idx]
-            self.bottom = bottom = low.array[low._idx]
+            self.top = top = high.array[high._idx - ago]
+            self.bottom = bottom = low.array[low._idx - ago]
             for update in self._updates:
                 update(top, bottom, price)
-        self.time = self.datetime.array[self.datetime._idx]
+        self.time = self.datetime.array[self.datetime._idx - ago]
+
+    @property
+    def complete(self):
+        """Bars that have closed: a replayed feed is forming its last one."""
+        return self.length - self.forming
+
+    def quote(self):
+        """Return the newest price that an order placed now can know of.
+
+        It is the last close, but in cheat-on-open the open of the bar that has come, and on a
+        replayed feed where the forming bar is.
+        """
+        if self.forming and self.length:
+            return float(self.data.close[0])
+        if self.close.lencount > self.length:
+            return float(self.data.open[0])
+        return self.price
 
     def atr(self, atr_period):
         """Return the ATR of the last closed bar, NaN while it has too little history."""

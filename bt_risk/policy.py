@@ -1,12 +1,17 @@
 """All five rules at once: a policy, and the one line that protects a Cerebro with it."""
 
-from dataclasses import asdict, dataclass
+import logging
+import math
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import backtrader as bt
+import tomli_w
 
 from bt_risk.breakers import DrawdownBreaker, check_breaker
 from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError
+from bt_risk.errors import ParameterError, check_choice
 from bt_risk.instrument import check_instruments
 from bt_risk.journal import RiskJournal
 from bt_risk.rules.limits import CorrelationLimit, ExposureLimit, NotionalLimit, RiskPerTrade
@@ -14,6 +19,8 @@ from bt_risk.sizers import HalfKellySizer, check_sizer
 from bt_risk.stops import ATRTrailingStop, check_stop
 
 __all__ = ["Policy", "protect"]
+
+_log = logging.getLogger("bt_risk")
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,84 @@ class Policy:
         check_sizer("Policy", **{"step": None} | self._only(HalfKellySizer))
         check_instruments("Policy", self.instruments)
 
+    @classmethod
+    def from_toml(cls, path):
+        """Read a policy from a TOML file: the fields by name, ``inf`` for no limit.
+
+        Raises ParameterError, with the file, the key, what it must be and what it is.
+        """
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ParameterError("Policy", "path", "an existing file", str(path)) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ParameterError(str(path), "the file", f"TOML ({error})", path.name) from None
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key)
+        if "history" in values:
+            values["history"] = tuple(values["history"])
+        try:
+            return cls(**values)
+        except ParameterError as error:
+            constraint, value, remedy = error.constraint, error.value, error.remedy
+            raise ParameterError(str(path), error.param, constraint, value, remedy) from None
+
+    def to_toml(self, path=None):
+        """Return the policy as TOML, and write it to `path` if one is given."""
+        values = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.name in _SWITCHES:
+                value = math.inf
+            if value is not None:
+                values[field.name] = list(value) if isinstance(value, tuple) else value
+        text = tomli_w.dumps(values)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def describe(self):
+        """Return every rule in words, with its unit, one on each line."""
+        risk = f"{_percent(self.risk_limit)} of equity at its stop"
+        unit = "at the stops" if self.exposure_unit == "risk" else "in positions"
+        atr = f"{self.atr_multiple:g} x ATR({self.atr_period})"
+        kelly = f"{self.kelly_scale:g} x Kelly of the last {self.lookback} trades"
+        halt = "ends the run" if self.action == "stop" else self._pause()
+        flat = "closes everything and " if self.flatten else ""
+        lines = [
+            (self.risk_limit, f"risk per trade: a position loses at most {risk}"),
+            (True, f"size: {kelly}, at most {_percent(self.kelly_limit)} of equity at risk"),
+            (True, f"stop: {atr} behind the {self.anchor}, {self.trigger}"),
+            (
+                self.notional_limit,
+                f"one position: worth at most {_percent(self.notional_limit)} of equity",
+            ),
+            (
+                self.exposure_limit,
+                f"one direction: at most {_percent(self.exposure_limit)} of equity {unit}",
+            ),
+            (
+                self.correlation_limit,
+                f"correlation: at most {self.correlation_limit} with what is held on the same "
+                f"side of the bet, over {self.window} bars",
+            ),
+            (
+                self.drawdown_limit,
+                f"drawdown: {_percent(self.drawdown_limit)} below the high-water mark {flat}{halt}",
+            ),
+        ]
+        return "\n".join(
+            text if on not in (None, math.inf) else f"{text.partition(':')[0]}: no limit"
+            for on, text in lines
+        )
+
+    def _pause(self):
+        until = "until rearm()" if self.cooldown_bars is None else f"for {self.cooldown_bars} bars"
+        return f"refuses entries {until}"
+
     def limits(self):
         """Return new limit objects for the gate; those that are switched off are not active."""
         return [
@@ -97,7 +182,22 @@ class Policy:
         return {key: value for key, value in asdict(self).items() if hasattr(component.params, key)}
 
 
-def protect(cerebro, policy=None, *, journal=None):
+# Fields that None or infinity switches off.
+_SWITCHES = {
+    "risk_limit",
+    "notional_limit",
+    "exposure_limit",
+    "correlation_limit",
+    "drawdown_limit",
+    "lifetime_limit",
+}
+
+
+def _percent(fraction):
+    return "no limit" if fraction is None else f"{100 * fraction:g} %"
+
+
+def protect(cerebro, policy=None, mode="enforce", *, journal=None):
     """Put all five rules of a policy in front of everything that this Cerebro does.
 
     The strategy stays as it is. The gate binds to the Cerebro: whatever broker is there when the
@@ -109,6 +209,9 @@ def protect(cerebro, policy=None, *, journal=None):
     cerebro : backtrader.Cerebro
     policy : Policy, optional
         The default policy when left out.
+    mode : {"enforce", "observe"}
+        Observe changes nothing of the run: the journal holds what would have been decided on the
+        same orders at that moment. There is no sizer, stop, rescue or halt then.
     journal : str or path, optional
         CSV file that the decisions are written to at the end of each run.
 
@@ -122,8 +225,10 @@ def protect(cerebro, policy=None, *, journal=None):
         raise ParameterError("protect", "policy", "a bt_risk.Policy", policy)
     if any(isinstance(store, _Guard) for store in cerebro.stores):
         raise ParameterError("protect", "cerebro", "protected once", cerebro)
-    cerebro.addstore(_Guard(cerebro, policy))
-    cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
+    observe = check_choice("protect", "mode", mode, ("enforce", "observe")) == "observe"
+    cerebro.addstore(_Guard(cerebro, policy, observe))
+    if not observe:
+        cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
     cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
     cerebro.addanalyzer(_PolicyJournal, path=journal, policy=policy, _name="riskjournal")
 
@@ -135,8 +240,8 @@ class _Guard:
     place where a gate can be set up that nothing gets around, whatever broker is set by then.
     """
 
-    def __init__(self, cerebro, policy):
-        self.cerebro, self.policy = cerebro, policy
+    def __init__(self, cerebro, policy, observe):
+        self.cerebro, self.policy, self.observe = cerebro, policy, observe
         self._installed = None
 
     def start(self):
@@ -145,6 +250,10 @@ class _Guard:
         if not isinstance(broker, RiskBroker):
             broker = self._installed = RiskBroker(broker)
             broker.install(self.cerebro)
+        elif self.observe and broker is not self._installed:
+            remedy = "A RiskBroker that was set enforces its own limits."
+            raise ParameterError("protect", "mode", "'enforce' with it", "observe", remedy)
+        broker.observe = self.observe
         rule = (self.policy.atr_period, self.policy.atr_multiple)
         broker.bind(self.policy.limits(), self.policy.instruments, rule)
 
@@ -168,6 +277,14 @@ class _PolicyJournal(RiskJournal):
         """Give a strategy that kept Backtrader's default sizer one that knows the policy."""
         super().start()
         strategy, policy = self.strategy, self.p.policy
+        gate = RiskBroker.of(strategy)
+        if strategy is strategy.cerebro.runningstrats[0]:
+            mode = "observe: nothing is changed" if gate.observe else "enforce"
+            _log.info("%s; %s", mode, policy.describe().replace("\n", "; "))
+        if gate.observe:
+            reason = "observe: these lines say what would have been decided"
+            gate.journal.record(gate.latest, "", "protect", "note", reason=reason)
+            return
         sizer = strategy.getsizer()
         default = type(sizer) is bt.sizers.FixedSize and sizer.p.stake == 1
         if default and not _chosen_sizer(strategy):
@@ -175,7 +292,6 @@ class _PolicyJournal(RiskJournal):
             reason = "sizes come from HalfKellySizer: the strategy had the default of one unit"
         else:
             reason = f"sizes come from {type(sizer).__name__}, and the gate trims them"
-        gate = RiskBroker.of(strategy)
         gate.journal.record(gate.latest, "", "protect", "note", reason=reason)
 
 

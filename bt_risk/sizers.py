@@ -277,4 +277,6 @@ def _check_history(component, history, win_rate, payoff_ratio):
         raise ParameterError(component, "history", "None when win_rate is given", "both")
     numbers = isinstance(history, Iterable) and all(map(is_number, history))
     if not (numbers and all(map(math.isfinite, history))):
-        raise ParameterError(component, "history", "finite multiples of the risk (R)", history)
+        raise ParameterError(
+            component, "history", "finite multiples of the risk taken (R)", history
+        )

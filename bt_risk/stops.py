@@ -179,7 +179,7 @@ class StopKeeper:
         stop.resting = stop.price
         working = self.gate.book.working.get(stop.order.ref)
         if working is not None:
-            working.set_at = stop.part.instrument.length
+            working.set_at = stop.part.instrument.complete
 
     def _journal(self, stop, action, reason):
         instrument = stop.part.instrument

@@ -10,20 +10,26 @@ from bt_risk.summary import decided, summary
 __all__ = ["show", "show_legend"]
 
 NONE = "-"
-LEGEND = f"""\
-bare: the strategy alone, a fixed share of equity in each position, no stop.
-protected: the same strategy after bt_risk.protect(cerebro): all five rules; the breaker ends \
-the run at a drawdown of 10 %, and equity stays flat from there.
-cap 0.5: protected, with correlation_limit=0.5 in place of 0.7.
-pause: protected, but the breaker closes everything, pauses for 60 bars and goes on with what \
-is left.
-Each run starts with {CASH:,.0f}; each side of a trade costs {100 * COMMISSION:g} %. exposure is \
-the mean value of all positions in equity while the run lasted."""
+LEGEND = {
+    "bare": "the strategy alone, a fixed share of equity in each position, no stop.",
+    "protected": "the same strategy after bt_risk.protect(cerebro): all five rules; the breaker "
+    "ends the run at a drawdown of 10 %, and equity stays flat from there.",
+    "cap 0.5": "protected, with correlation_limit=0.5 in place of 0.7.",
+    "pause": "protected, but the breaker closes everything, pauses for 60 bars and goes on with "
+    "what is left.",
+}
+COSTS = (
+    f"Each run starts with {CASH:,.0f}; each side of a trade costs {100 * COMMISSION:g} %. "
+    "exposure is the mean value of all positions in equity while the run lasted."
+)
 
 
-def show_legend(console):
+def show_legend(console, labels):
     """Say what the columns of the tables mean."""
-    console.print(LEGEND, end="\n\n")
+    for label, meaning in LEGEND.items():
+        if label in labels:
+            console.print(f"{label}: {meaning}")
+    console.print(COSTS, end="\n\n")
 
 
 def show(console, runs):
@@ -82,13 +88,15 @@ def _rows(decisions):
 def _print_table(console, columns, rows):
     """Print a table, in two halves where the terminal is too narrow for it."""
     table = Table(show_edge=False)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for label in columns:
-        table.add_column(label, justify="right", no_wrap=True)
+        table.add_column(label, justify="right", overflow="fold")
     for row in rows:
         table.add_row(row, *(str(column.get(row, 0)) for column in columns.values()))
     labels = list(columns)
-    if console.measure(table).minimum <= console.width or len(labels) == 1:
+    unlimited = console.options.update(width=10 * console.width)
+    width = console.measure(table, options=unlimited).maximum
+    if width <= console.width or len(labels) == 1:
         console.print(table)
         return
     half = len(labels) // 2

@@ -77,9 +77,9 @@ class Ticket:
 
     @property
     def price(self):
-        """Where the order would fill: its own price, or the last close."""
+        """Where the order would fill: its own price, or the newest that is known."""
         price = self.args["price"] or self.args["plimit"]
-        return price if price and self.kind != "market" else self.instrument.price
+        return price if price and self.kind != "market" else self.instrument.quote()
 
 
 def plain(size, requested=None):
