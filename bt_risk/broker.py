@@ -13,6 +13,7 @@ from bt_risk.instrument import Instrument, check_instruments
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
 from bt_risk.position import EPS, Working
+from bt_risk.rules.limits import RiskPerTrade
 from bt_risk.ticket import DEFAULTS, plain
 
 __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
@@ -37,7 +38,7 @@ class RiskBroker:
         Facts by data name: ``{"BTC": dict(step=1e-5, min_notional=10, atr_multiple=3,
         risk_limit=0.005)}``. Without a step, sizes are whole units.
     atr_period, atr_multiple
-        Stop distance of a position that has no stop order (yet).
+        Stop distance of a position that has no stop order (yet): 2 x ATR(14) if left out.
     """
 
     # What stands on the gate itself; every other name is the broker's inside.
@@ -48,20 +49,28 @@ class RiskBroker:
     _private = "fixed bound states queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
 
-    def __init__(self, broker=None, *, instruments=None, atr_period=14, atr_multiple=2.0):
+    def __init__(self, broker=None, *, instruments=None, atr_period=None, atr_multiple=None):
         name = type(self).__name__
         facts = check_instruments(name, instruments)
-        rule = (
-            check_whole(name, "atr_period", atr_period),
-            check_positive(name, "atr_multiple", atr_multiple),
-        )
+        if atr_period is not None:
+            check_whole(name, "atr_period", atr_period)
+        if atr_multiple is not None:
+            check_positive(name, "atr_multiple", atr_multiple)
         if isinstance(broker, RiskBroker):
             object.__setattr__(self, "__dict__", broker.__dict__)
-            self.instruments.update(facts)
-            return
+        else:
+            self._wrap(name, broker)
+        self.instruments.update(facts)
+        period, multiple = self._stop_rule
+        self._stop_rule = atr_period or period, atr_multiple or multiple
+
+    def _wrap(self, name, broker):
+        if broker is not None and (isinstance(broker, type) or not hasattr(broker, "buy")):
+            remedy = "Pass the object itself, as in RiskBroker(cerebro.broker)."
+            raise ParameterError(name, "broker", "a broker", broker, remedy)
         self.inner = _BackBroker() if broker is None else broker
         self.cerebro = getattr(self.inner, "cerebro", None)
-        self.instruments, self._stop_rule = facts, rule
+        self.instruments, self._stop_rule = {}, (14, 2.0)
         # Cerebro and strategies call these on every bar: no detour by __getattr__.
         for name in ("getcash", "getvalue", "getposition", "getcommissioninfo"):
             self.__dict__[name] = getattr(self.inner, name)
@@ -116,6 +125,11 @@ class RiskBroker:
                 self.book.watch_returns(limit.window, limit.min_periods, limit.history)
             self.hook_execution()
 
+    def _enforce_own_risk_limits(self):
+        if not any(isinstance(limit, RiskPerTrade) for limit in self.limits):
+            self.limits.append(RiskPerTrade(None))
+            self.hook_execution()
+
     def add_hook(self, hook):
         """Call ``hook.on_fill(part)`` and ``hook.on_bar(fresh instruments)`` in this run."""
         self.hooks.append(hook)
@@ -154,6 +168,8 @@ class RiskBroker:
         for limit in self._fixed + self._bound:
             self.add_limit(limit)
         self._bound = []
+        if any("risk_limit" in facts for facts in self.instruments.values()):
+            self._enforce_own_risk_limits()
 
     def _reset(self):
         self._unhook()

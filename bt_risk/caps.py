@@ -6,7 +6,7 @@ import backtrader as bt
 import pandas as pd
 
 from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError, check_choice
+from bt_risk.errors import ParameterError, check_choice, said_by
 from bt_risk.rules.limits import CorrelationLimit, ExposureLimit
 
 __all__ = ["CorrelationCap", "PortfolioRisk"]
@@ -63,11 +63,12 @@ class CorrelationCap(RiskBroker):
         **gate,
     ):
         super().__init__(broker, **gate)
-        correlation = CorrelationLimit(
-            correlation_limit, window, min_periods, on_correlation, correlated_scale, unknown
-        )
+        with said_by("CorrelationCap"):
+            correlation = CorrelationLimit(
+                correlation_limit, window, min_periods, on_correlation, correlated_scale, unknown
+            )
+            exposure = ExposureLimit(exposure_limit, exposure_unit, on_exposure)
         correlation.history = _history(history, history_kind)
-        exposure = ExposureLimit(exposure_limit, exposure_unit, on_exposure)
         self._fixed += [correlation, exposure]
 
 
@@ -78,7 +79,9 @@ def _history(frame, kind):
     if not isinstance(frame, pd.DataFrame):
         constraint = "a DataFrame of prices by time and data name"
         raise ParameterError("CorrelationCap", "history", constraint, type(frame).__name__)
-    times = pd.DatetimeIndex(frame.index)
+    times = frame.index
+    if not isinstance(times, pd.DatetimeIndex):
+        raise ParameterError("CorrelationCap", "history", "indexed by time", type(times).__name__)
     times = times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
     return frame.set_axis([bt.date2num(time) for time in times]), kind
 

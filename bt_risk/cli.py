@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import bt_risk
 from bt_risk import demo as jobs
-from bt_risk.errors import BtRiskError
+from bt_risk.errors import BtRiskError, ParameterError
 from bt_risk.portfolios import COIN, bundled_portfolios, own_portfolios
 from bt_risk.tables import show, show_legend
 
@@ -71,14 +71,26 @@ def demo(
 ):
     """Run real portfolios bare and protected, and show what each rule cost and saved."""
     portfolios = bundled_portfolios() if data is None else own_portfolios(data, step)
-    out.mkdir(parents=True, exist_ok=True)
+    _make_folder(out)
     results = _run(portfolios)
+    written = list(_write(out, results))  # before the tables: `| head` must not lose it
     console = Console(highlight=False)
     show_legend(console, {run.label for runs in results for run in runs})
     for runs in results:
         show(console, runs)
-    for file in _write(out, results):
+    for file in written:
         typer.echo(f"wrote {file}")
+
+
+def _make_folder(out):
+    """Make the folder before anything runs: a mistake in its name should not cost a minute."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{error.strerror}."
+        raise ParameterError(
+            "demo", "--out", "a folder that can be made", str(out), reason
+        ) from error
 
 
 def _run(portfolios):
@@ -97,13 +109,15 @@ def _write(out, results):
     from bt_risk.pictures import draw_equity, draw_stops
 
     for runs in results:
-        yield (file := out / f"{runs[0].portfolio.name}-equity.png")
+        file = out / f"{runs[0].portfolio.name}-equity.png"
         draw_equity(file, runs)
+        yield file
     paused = next(run for run in results[0] if run.label == "pause")
-    yield (file := out / f"{paused.portfolio.name}-stops.png")
+    file = out / f"{paused.portfolio.name}-stops.png"
     draw_stops(file, paused)
-    yield (file := out / "journal.csv")
-    _journal(results).to_csv(file, index=False)
+    yield file
+    _journal(results).to_csv(out / "journal.csv", index=False)
+    yield out / "journal.csv"
 
 
 def _journal(results):

@@ -1,6 +1,7 @@
 """The desk of the gate: judges every buy and sell, sends what is allowed, rejects the rest."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import backtrader as bt
@@ -12,6 +13,8 @@ from bt_risk.ticket import ARGUMENTS, DEFAULTS, Proposal, Ticket, plain
 
 __all__ = ["Desk"]
 
+_VOID = "trim: {:g} of it were cut from the entry and never bought"
+
 
 @dataclass(frozen=True)
 class _Verdict:
@@ -22,7 +25,8 @@ class _Verdict:
     closing: float = 0.0
     distance: float = math.nan
     void: float = 0.0
-    allowance: float | None = None
+    guarded: bool = False
+    overlaps: bool = False
 
 
 class Desk:
@@ -76,11 +80,18 @@ class Desk:
             return _Verdict(0.0, Decision(0.0, f"{leaving}; it is being closed already"))
         distance = self._stop_distance(ticket, part)
         decision = self._review(ticket, opening, distance)
-        if void > EPS and not decision.reason:
-            reason = f"trim: {void:g} of it were cut from the entry and never bought"
-            decision = Decision(decision.size, reason)
-        size, allowance = self._sendable(ticket, part, closing, opening, decision)
-        return _Verdict(size, decision, closing, distance, void, allowance)
+        if not decision.reason and void <= EPS:
+            return _Verdict(ticket.size, decision, closing, distance)
+        if not decision.reason:
+            decision = Decision(decision.size, _VOID.format(void))
+        size = self._sendable(ticket, closing, opening, decision)
+        # Resting exits that may never fill do not stand in the way of another exit: it passes, as
+        # an exit only, and then the first of them to fill must not be followed by the others.
+        spare = self.book.spare(part, ticket.side, ticket.size)
+        overlaps = spare > size + EPS
+        opens = size - closing
+        size = max(size, spare)
+        return _Verdict(size, decision, size - opens, distance, void, True, overlaps)
 
     def _problem(self, ticket):
         """Return why an order cannot be judged at all, or nothing."""
@@ -93,6 +104,22 @@ class Desk:
 
     def _review(self, ticket, opening, distance, price=None):
         """Ask every limit about the part that opens; the smallest answer counts."""
+        with self._replacing(ticket.args["oco"]):
+            return self._ask_limits(ticket, opening, distance, price)
+
+    @contextmanager
+    def _replacing(self, oco):
+        """Leave out what the order would replace: only one of an OCO group can fill."""
+        leader = self.book.working.get(oco.ref) if oco is not None else None
+        group = [w for w in self.book.working.values() if leader and w.group == leader.group]
+        opening = [w.opening for w in group]
+        for w in group:
+            w.opening = 0.0
+        yield
+        for w, size in zip(group, opening, strict=True):
+            w.opening = size
+
+    def _ask_limits(self, ticket, opening, distance, price):
         if opening <= EPS:
             return Decision(opening)
         state, reason = self.gate.why
@@ -113,23 +140,13 @@ class Desk:
                 decision = answer
         return decision
 
-    def _sendable(self, ticket, part, closing, opening, decision):
-        """Return what may be sent of an order, and how much of it may open if it is guarded.
-
-        Resting exits that may never fill do not stand in the way of another exit: where opening
-        is refused the order passes as an exit only, and then the first of them to fill must not
-        be followed by the others.
-        """
-        if not decision.reason:
-            return ticket.size, None
+    def _sendable(self, ticket, closing, opening, decision):
+        """Return the size of what closes and what may open, rounded down to the step."""
         size = closing + decision.size
         if decision.size < opening:
             size = max(closing, self._round(ticket, size))
             size = closing if self._too_small(ticket, size - closing) else size
-        spare = self.book.spare(part, ticket.side, ticket.size)
-        if spare > size + EPS:
-            return spare, size - closing
-        return size, None
+        return size
 
     def _round(self, ticket, size):
         """Round down to the step; a whole number stays whole, a fraction may stay one."""
@@ -162,13 +179,16 @@ class Desk:
         if order is None:
             return None
         opening = self._track_verdict(ticket, order, size, verdict)
-        if verdict.allowance is not None:
+        if verdict.guarded:
+            self.gate.guarded.add(order.ref)
+        if verdict.overlaps:
             self.gate.guard_exits(ticket.owner, ticket.instrument, ticket.side)
         execution = self.gate.execution
         if execution is not None and isinstance(ticket.size, Proposal) and opening > EPS:
             execution.fitted[order.ref] = ticket.size.step
         if size < ticket.size - EPS:
             order.addinfo(bt_risk=verdict.decision.reason)
+            self.book.working[order.ref].cut = ticket.size - size
             self._remember_lost(ticket, ticket.size - size, opening)
             self._journal(ticket, "trim", size, verdict.decision)
         else:
@@ -190,8 +210,6 @@ class Desk:
     def _track_verdict(self, ticket, order, size, verdict):
         """Keep the order in the book; return the part of it that opens."""
         opening = max(0.0, size - verdict.closing)
-        if verdict.allowance is not None:
-            opening = verdict.allowance
         self._track(ticket, order, size, opening, verdict.distance)
         return opening
 
@@ -300,10 +318,14 @@ class Desk:
     def _submit_exit_of(self, ticket, parent, entry):
         """Send a child: what its parent opens it closes; what exceeds that opens and is judged."""
         closing = min(ticket.size, entry.opening)
+        void = min(ticket.size - closing, entry.cut)
         part = self.book.part(ticket.instrument, ticket.owner)
         distance = self._stop_distance(ticket, part)
-        decision = self._review(ticket, ticket.size - closing, distance)
+        opening = ticket.size - closing - void
+        decision = self._review(ticket, opening, distance)
         size = ticket.size
+        if void > EPS and not decision.reason:
+            decision = Decision(decision.size, _VOID.format(void))
         if decision.reason:
             size = max(closing, self._round(ticket, closing + decision.size))
         if size <= EPS:

@@ -4,8 +4,21 @@ A refused order is not an error: it is a native ``Rejected`` order with a reason
 """
 
 import math
+from contextlib import contextmanager
 
-__all__ = ["BtRiskError", "DataError", "ParameterError", "StateError"]
+__all__ = [
+    "BtRiskError",
+    "DataError",
+    "ParameterError",
+    "StateError",
+    "check_choice",
+    "check_fraction",
+    "check_limit",
+    "check_positive",
+    "check_whole",
+    "is_number",
+    "said_by",
+]
 
 
 class BtRiskError(Exception):
@@ -34,6 +47,16 @@ class DataError(BtRiskError, ValueError):
 
 class StateError(BtRiskError):
     """What was kept from an earlier run is missing, damaged or from a newer version."""
+
+
+@contextmanager
+def said_by(component):
+    """Let a ParameterError from inside name `component`: the one that the user has built."""
+    try:
+        yield
+    except ParameterError as error:
+        param, constraint = error.param, error.constraint
+        raise ParameterError(component, param, constraint, error.value, error.remedy) from None
 
 
 _FRACTIONS = "Ratios are fractions: 2 % is 0.02."

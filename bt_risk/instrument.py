@@ -21,8 +21,11 @@ _FACTS = {
 def check_instruments(component, instruments):
     """Return a copy of ``{name: {fact: value}}``, every fact checked; None is no facts."""
     checked = {}
-    for name, facts in dict(instruments or {}).items():
-        for fact, value in dict(facts).items():
+    facts_of = {} if instruments is None else instruments
+    if not isinstance(facts_of, dict) or not all(isinstance(f, dict) for f in facts_of.values()):
+        raise ParameterError(component, "instruments", "a dict of dicts by data name", instruments)
+    for name, facts in facts_of.items():
+        for fact, value in facts.items():
             if fact not in _FACTS:
                 raise ParameterError(
                     component,

@@ -23,17 +23,27 @@ class Ledger:
 
     def take(self, order):
         """Book what a notification says; return whether it says that something filled."""
+        filled = order.status in (order.Partial, order.Completed)
         instrument = self.gate.find(order.data)
-        seen = self._seen.get(order.ref, 0)
-        # The fills of an order are shared by all clones of it: each is counted by its place.
-        bits = list(islice(order.executed.exbits, seen, None))
-        if instrument is not None and bits:
-            self._seen[order.ref] = seen + len(bits)
-            for bit in bits:
+        if filled and instrument is not None:
+            for bit in self._new_bits(order):
                 self._fill(order, instrument, bit)
         if not order.alive():
             self.book.drop(order.ref)
-        return order.status in (order.Partial, order.Completed)
+        return filled
+
+    def _new_bits(self, order):
+        """Return the executions that this notification brings, each once and in their order.
+
+        BackBroker marks them on every clone; all clones share one list, which is ahead of them.
+        Other brokers may send one object, or the same news, twice: there the place counts.
+        """
+        if self.gate.simulated:
+            return order.executed.getpending()
+        seen = self._seen.get(order.ref, 0)
+        bits = list(islice(order.executed.exbits, seen, None))
+        self._seen[order.ref] = seen + len(bits)
+        return bits
 
     def _fill(self, order, instrument, bit):
         instrument.multiplier = self.gate.multiplier(order.data)

@@ -11,7 +11,7 @@ import tomli_w
 
 from bt_risk.breakers import DrawdownBreaker, check_breaker
 from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError, check_choice
+from bt_risk.errors import ParameterError, check_choice, said_by
 from bt_risk.instrument import check_instruments
 from bt_risk.journal import RiskJournal
 from bt_risk.rules.limits import CorrelationLimit, ExposureLimit, NotionalLimit, RiskPerTrade
@@ -32,7 +32,7 @@ class Policy:
     >>> Policy(drawdown_limit=0.15).risk_limit
     0.01
     >>> Policy(risk_limit=1)  # doctest: +SKIP
-    ParameterError: RiskPerTrade: risk_limit must be ...
+    ParameterError: Policy: risk_limit must be ...
     """
 
     risk_limit: float | None = 0.01
@@ -77,7 +77,8 @@ class Policy:
     instruments: dict | None = None
 
     def __post_init__(self):
-        self.limits()
+        with said_by("Policy"):
+            self.limits()
         check_breaker("Policy", **self._only(DrawdownBreaker))
         check_stop("Policy", **self._only(ATRTrailingStop))
         check_sizer("Policy", **{"step": None} | self._only(HalfKellySizer))
@@ -102,11 +103,8 @@ class Policy:
                 raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key)
         if "history" in values:
             values["history"] = tuple(values["history"])
-        try:
+        with said_by(str(path)):
             return cls(**values)
-        except ParameterError as error:
-            constraint, value, remedy = error.constraint, error.value, error.remedy
-            raise ParameterError(str(path), error.param, constraint, value, remedy) from None
 
     def to_toml(self, path=None):
         """Return the policy as TOML, and write it to `path` if one is given."""

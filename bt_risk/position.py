@@ -48,7 +48,7 @@ class Working:
     is the stop distance that it was judged with. Orders of one `group` (OCO, or the children of
     one parent) replace each other. `own` marks the orders of bt_risk itself; such a stop fills only
     on a bar of its own data later than number `set_at`, the one that it was set from. `handle` is
-    the broker's order.
+    the broker's order, `cut` what the gate took off it.
     """
 
     ref: int
@@ -66,6 +66,7 @@ class Working:
     size: float = 0.0
     handle: object = None
     set_at: int = -1
+    cut: float = 0.0
 
     def __post_init__(self):
         self.size = self.remaining
@@ -127,13 +128,14 @@ def shrink_exits(orders, before, after):
     taken, kept, changed = {}, {}, {}
     for ref, group, kind, remaining in orders:
         kinds = ("limit", "stop") if kind == "market" else (kind,)
-        was, now = taken.get(group, 0.0), kept.get(group, 0.0)
+        key = group, kind
+        was, now = taken.get(key, 0.0), kept.get(key, 0.0)
         exits = min(remaining, was + min([free[k] for k in kinds]))
         keeps = min(exits, now + min([left[k] for k in kinds]))
         for k in kinds:
             free[k] -= max(0.0, exits - was)
             left[k] -= max(0.0, keeps - now)
-        taken[group], kept[group] = max(was, exits), max(now, keeps)
+        taken[key], kept[key] = max(was, exits), max(now, keeps)
         if exits - keeps > EPS:
             changed[ref] = remaining - exits + keeps
     return changed

@@ -116,6 +116,8 @@ class HalfKellySizer(bt.Sizer):
         return self._propose(self.broker.find(data), 1 if isbuy else -1, comminfo)
 
     def _propose(self, instrument, side, comminfo):
+        if not instrument.closed > 0:
+            return _refusal(f"unknown: {instrument.why_unknown()}")
         risk, reason = self._risk(instrument)
         distance = instrument.facts.get("atr_multiple", self.p.atr_multiple)
         floored = distance * instrument.floored_atr(self.p.atr_period, self.p.atr_floor)
@@ -123,7 +125,7 @@ class HalfKellySizer(bt.Sizer):
         if math.isnan(distance):
             reason = reason or self._too_short(instrument)
         if reason:
-            return Proposal(0.0, reason=f"HalfKellySizer: {reason}")
+            return _refusal(reason)
         gate, step = self.broker, self._step(instrument)
         multiplier = getattr(comminfo.p, "mult", 1.0)
         equity = gate.getvalue()
@@ -166,7 +168,7 @@ class HalfKellySizer(bt.Sizer):
         if self.state == "PROBE" or instrument.name in self._starved:
             self.state = "STARVED"
             self._say_starved(instrument, reason)
-        return Proposal(0.0, reason=f"HalfKellySizer: {reason}")
+        return _refusal(reason)
 
     def _say_starved(self, instrument, reason):
         if instrument.name not in self._starved:
@@ -230,6 +232,10 @@ class HalfKellySizer(bt.Sizer):
         if self.p.confidence is not None:
             return kelly_lower_bound(sample, self.p.confidence, estimator=self.p.estimator)
         return float(ESTIMATORS[self.p.estimator](sample))
+
+
+def _refusal(reason):
+    return Proposal(0.0, reason=f"HalfKellySizer: {reason}")
 
 
 def _history(p):

@@ -1,4 +1,4 @@
-"""Price series and strategies that the tests share: seeded, small, made by hand where it matters."""
+"""Price series and strategies that the tests share: seeded, small, made by hand."""
 
 import backtrader as bt
 import numpy as np
@@ -145,7 +145,9 @@ class Tape(bt.Analyzer):
     def next(self):
         strategy = self.strategy
         self.rets["values"].append(strategy.broker.getvalue())
-        self.rets["positions"].append(tuple(strategy.getposition(d).size for d in strategy.datas))
+        # Asking Backtrader for the position of a data without a bar makes it ask for its price.
+        sizes = [strategy.getposition(d).size if len(d) else 0 for d in strategy.datas]
+        self.rets["positions"].append(tuple(sizes))
 
 
 def taped(engine, plan=(), mode="runonce", strategy=Plan, **params):

@@ -174,7 +174,7 @@ class RandomTrader(bt.Strategy):
         return size + 0.25 if self.p.fractional else size
 
     def valid(self, data):
-        days = self.rng.choice((None, None, None, 0, 1, 5))
+        days = self.rng.choice((None, None, None, 0, 1, 2))
         if not days:
             return days
         return data.datetime.datetime(0) + bt.datetime.timedelta(days=days)

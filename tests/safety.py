@@ -12,7 +12,7 @@ as one expression that reproduces it, shrunk by `shrink`.
 import math
 import random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -268,7 +268,7 @@ class Trader(bt.Strategy):
             self.close(data=data, size=_part(held, share))
 
     def do_exits(self, data, low, high, oco=False, share=1.0, sell_only=None):
-        """Place a stop-loss and a take-profit on what is held: as an OCO group, or as two orders."""
+        """Place a stop-loss and a take-profit on what is held: as an OCO pair or as two orders."""
         held = self.getposition(data).size
         if not held or not data.close[0] > 0:
             return
@@ -426,8 +426,8 @@ class Share:
     size: float = 0.0
     number: int = 0
     entry: float = math.nan
-    distance: float = math.nan
     best: float = math.nan
+    exact: bool = True
     lost: float = 0.0
     lost_side: int = 0
 
@@ -453,14 +453,15 @@ class Model:
     def __init__(self, world, tables, tape):
         self.world, self.tables, self.tape = world, tables, tape
         self.policy, self.traders, self.gate, self.datas = world.policy, {}, None, []
-        self.bar, self.closed_bar = 0, 0
+        self.bar, self.closed_bar, self.leaving_bar, self.unsure = 0, 0, False, False
         self.breaches, self.log = [], []
         self.asked, self.own, self.asking, self.cancelled = {}, {}, None, set()
         self.shares, self.stops, self.native_rejects = {}, {}, set()
         self.fills, self.delivered = Counter(), Counter()
         self.atrs = [wilder(table, self.policy["atr_period"]) for table in tables]
         self.mark, self.blocked, self.flat_at, self.cooling = math.nan, False, None, None
-        self.data0_bars, self.walks, self.names = 0, [], {}
+        self.walks, self.names = [], {}
+        self.lengths, self.fresh = [0] * len(tables), set()
         whole = not world.parts
         self.guarded = whole or "stop" in world.parts
         self.breaks = whole or "breaker" in world.parts
@@ -656,10 +657,20 @@ class Model:
             if asked.forbidden:
                 self.breach(asked.forbidden, f"{asked.opening:g} of {asked.size:g}")
             self._check_limits(asked)
+        void = self._use_up(asked, share)
         if 0 < asked.accepted < asked.size - EPS:
-            asked.lost = asked.size - asked.accepted
+            asked.lost = max(0.0, asked.size - asked.accepted - void)
             if asked.opening > EPS and share.side == asked.side:
                 self._lose(share, asked)
+
+    def _use_up(self, asked, share):
+        """Forget what an opposite order was told that was never bought: it is told once."""
+        void = max(0.0, asked.size - min(asked.size, asked.free))
+        entries = self.alive(asked.index, -asked.side, asked.who) if asked.accepted else []
+        for one in [share, *entries] if asked.accepted and void > EPS else []:
+            if isinstance(one, Asked) or one.lost_side == -asked.side:
+                one.lost = max(0.0, one.lost - void)
+        return void
 
     def _lose(self, share, asked):
         share.lost = asked.lost + (share.lost if share.lost_side == asked.side else 0.0)
@@ -774,19 +785,27 @@ class Model:
             self.breach("6 trimmed without a line and a reason", f"{actions}")
 
     def check_families(self):
-        """See that brackets stand or fall together."""
+        """See that brackets stand or fall together, and that nothing waits for ever."""
         for asked in self.asked.values():
             if asked.parent is None or asked.bar != self.bar:
                 continue
-            parent, child = asked.parent.status, asked.order.status
-            if (parent == Order.Rejected) != (child == Order.Rejected):
-                text = f"parent {asked.parent.getstatusname()}, child {asked.order.getstatusname()}"
-                self.breach("6 half a bracket", text)
+            parent, child = self.asked[asked.parent.ref], asked.order
+            if parent.order.status == Order.Created or child.status == Order.Created:
+                self.breach("6 part of a bracket was never sent", child.getstatusname())
+            refused = parent.order.status == Order.Rejected
+            if not refused:
+                parent.accepted = abs(parent.order.size)
+                parent.opening = min(parent.opening, max(0.0, parent.accepted - parent.held))
+            if refused and child.status != Order.Rejected:
+                self.breach("6 half a bracket", f"parent Rejected, {child.getstatusname()}")
+            # Children of a parent that only closes would open: they are judged like entries.
+            if not refused and child.status == Order.Rejected and parent.opening > EPS:
+                self.breach("6 half a bracket", f"child Rejected: {child.info.get('bt_risk')}")
 
     # -- Backtrader speaks -----------------------------------------------------------------------
 
     def open_bar(self):
-        self.bar += 1
+        self.bar, self.leaving_bar = self.bar + 1, False
 
     def heard(self, order):
         """Take in one notification of the BackBroker, before the gate does."""
@@ -805,6 +824,8 @@ class Model:
             self._fill(order, bit)
         elif order.status == Order.Rejected:
             self.native_rejects.add(order.ref)
+        elif order.status == Order.Canceled and order.ref in self.asked:
+            self.leaving_bar = True
         elif order.status == Order.Margin:
             self._margin(order)
 
@@ -847,8 +868,10 @@ class Model:
             asked = self.asked.get(order.ref)
             share.number += 1
             share.entry, share.lost = bit.price, 0.0
-            share.distance = asked.distance if asked else math.nan
-            share.best = share.entry - share.side * share.distance
+            # A child that exceeds its parent opens too, at a distance that nobody froze.
+            share.exact = asked is not None and asked.parent is None
+            distance = asked.distance if share.exact else math.nan
+            share.best = share.entry - share.side * distance
         asked = self.asked.get(order.ref)
         if asked and asked.lost and asked.opening > EPS and share.side == asked.side:
             self._lose(share, asked)
@@ -883,6 +906,8 @@ class Model:
             if asked.kind not in (kind, "market"):
                 continue
             rest = asked.left + (filled if asked.order.ref == ref else 0.0)
+            if asked.order.status in (Order.Expired, Order.Margin):
+                continue
             was[asked.group] = max(was.get(asked.group, 0.0), left)
             now[asked.group] = max(now.get(asked.group, 0.0), rest)
         total, rest = sum(was.values()), sum(now.values())
@@ -914,6 +939,9 @@ class Model:
             return
         self.closed_bar = self.bar
         self.check_walk()
+        lengths = [self.length(index) for index in range(len(self.datas))]
+        self.fresh = {i for i, length in enumerate(lengths) if self.lengths[i] != length}
+        self.lengths = lengths
         for index in range(len(self.datas)):
             self._check_sum(index)
             for who in self.traders:
@@ -959,7 +987,7 @@ class Model:
 
     def _level(self, index, share):
         """Where this bar's close says that the stop should be; NaN when it says nothing."""
-        if not self.last_close(index) > 0:
+        if not self.last_close(index) > 0 or index not in self.fresh:
             return math.nan
         return self.price(index) - share.side * self.policy["atr_multiple"] * self.atr(index)
 
@@ -974,7 +1002,9 @@ class Model:
         if level == level:
             best = share.best if share.best == share.best else level
             share.best = max(best, level) if side > 0 else min(best, level)
-        if share.best == share.best and abs(price - share.best) > 1e-6 * abs(price):
+        off = side * (price - share.best)
+        off = abs(off) if share.exact else -off
+        if off > 1e-6 * abs(price):
             text = f"{price:.10g} instead of {share.best:.10g}, side {side}"
             self.breach("4 stop is not where the rule puts it", text)
 
@@ -991,8 +1021,7 @@ class Model:
         if not self.breaks:
             return
         value, limit = self.tape.fundvalue, self.policy["drawdown_limit"]
-        new, self.data0_bars = self.length(0) > self.data0_bars, self.length(0)
-        finite = math.isfinite(value)
+        new, finite = 0 in self.fresh, math.isfinite(value)
         if finite and not self.blocked:
             self.mark = value if math.isnan(self.mark) else max(self.mark, value)
             if 1 - value / self.mark >= limit - 1e-12:
@@ -1001,6 +1030,7 @@ class Model:
             self.cooling -= 1
             if self.cooling <= 0 and finite:
                 self.blocked, self.cooling, self.flat_at, self.mark = False, None, None, value
+                self.breaks = not self.unsure
         if self.blocked and self.flat_at is None and (not self.policy["flatten"] or self._flat()):
             self.flat_at = self.bar
             self.cooling = self.policy["cooldown_bars"]
@@ -1014,6 +1044,8 @@ class Model:
 
     def _flat(self):
         held = any(share.size for share in self.shares.values())
+        # What is cancelled at the trip is known to be gone on this bar, or on the next.
+        self.unsure = self.unsure or self.leaving_bar
         return not held and not any(order.alive() for order in self.own.values())
 
     # -- the run is over -------------------------------------------------------------------------
@@ -1042,7 +1074,7 @@ class Model:
             return
         if any(abs(self.net(index)) > EPS for index in range(len(self.datas))):
             self.breach("7 not flat at the end", "positions are left")
-        if self.bar > self.flat_at:
+        if self.bar > self.flat_at + self.unsure:
             self.breach("7 the run went on after the halt", f"{self.flat_at} -> {self.bar}")
 
 

@@ -90,7 +90,7 @@ def test_without_a_limit_it_never_trips(limit):
 
 
 def test_the_limit_counts_from_the_high_water_mark_and_not_from_the_start():
-    """At 120 the account is 110,000; at 98 it is 99,000: 10 % below the mark, 1 % from the start."""
+    """110,000 at 120; 99,000 at 98: 10 % below the mark, 1 % below the start."""
     rows = [*flat(2), close_at(120.0, 100), close_at(98.0, 120), *flat(3, price=98)]
     report = breaker_of(taped(braked(bars(*rows)), [BUY]))
     assert report["tripped_at"] == day(4)
@@ -530,7 +530,7 @@ BAD = [
     ("drawdown_limit", {"drawdown_limit": -0.1}, "positive, or None for no limit"),
     ("drawdown_limit", {"drawdown_limit": NAN}, "positive, or None for no limit"),
     ("action", {"action": "halt"}, "one of 'stop', 'pause'"),
-    ("flatten", {"flatten": "yes"}, "one of True, False"),
+    ("flatten", {"flatten": "yes"}, "True or False"),
     ("cooldown_bars", {"cooldown_bars": 0, "action": "pause"}, "a whole number of at least 1"),
     ("cooldown_bars", {"cooldown_bars": 1.5, "action": "pause"}, "a whole number of at least 1"),
     ("cooldown_bars", {"cooldown_bars": 5}, "None with action='stop'"),

@@ -408,8 +408,9 @@ def test_a_history_that_is_no_frame_raises():
 
 
 def test_a_history_without_times_raises():
-    with pytest.raises((ParameterError, ValueError), match="history"):
-        bt_risk.CorrelationCap(history=pd.DataFrame({"D0": [1.0, 2.0]}, index=["a", "b"]))
+    for index in (["a", "b"], [0, 1]):
+        with pytest.raises(ParameterError, match="history"):
+            bt_risk.CorrelationCap(history=pd.DataFrame({"D0": [1.0, 2.0]}, index=index))
 
 
 @pytest.mark.parametrize(

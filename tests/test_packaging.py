@@ -63,6 +63,7 @@ def test_the_core_needs_what_the_design_names(setup):
         "pyfolio-reloaded",
         "rich",
         "TA-Lib",
+        "tomli-w",
         "typer",
     ]
     assert set(setup["options.extras_require"]) == {"test", "dev"}

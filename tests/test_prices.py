@@ -303,8 +303,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     [
         ("prices.csv", b"\xff\xfe\x00\x01"),
         ("prices.csv.gz", b"not gzip"),
-        ("prices.csv.gz", gzip.compress("\n".join([HEADER, *BARS]).encode())[:40]),
-        ("prices.csv.gz", gzip.compress(b"a")[:10] + b"\xff" * 20),
+        ("prices.csv.gz", gzip.compress("\n".join([HEADER, *BARS]).encode(), mtime=0)[:40]),
+        ("prices.csv.gz", gzip.compress(b"a", mtime=0)[:10] + b"\xff" * 20),
         ("prices.csv", "\n".join([HEADER, BARS[0], BARS[1] + ",1,2,3"]).encode()),
         ("prices.csv", "\n".join([HEADER, *(f"{line},1" for line in BARS)]).encode()),
     ],

@@ -31,7 +31,10 @@ def sized(*frames, cash=100_000.0, **params):
     return engine
 
 
-def bought(engine, plan=(order(5, "buy"),), mode="runonce", **kwargs):
+ONE_BUY = [order(5, "buy")]
+
+
+def bought(engine, plan=ONE_BUY, mode="runonce", **kwargs):
     return [fill[2:] for fill in tape_of(taped(engine, plan, mode, **kwargs))["fills"]]
 
 

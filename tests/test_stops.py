@@ -677,7 +677,9 @@ class LongOnly(bt.Strategy):
         elif what == "limit":
             self.exit = self.sell(size=held, price=price, exectype=bt.Order.Limit)
         else:
-            self.exit = self.sell(size=held, price=2 * self.data.close[0] - price, exectype=bt.Order.Stop)
+            self.exit = self.sell(
+                size=held, price=2 * self.data.close[0] - price, exectype=bt.Order.Stop
+            )
 
     def notify_order(self, order):
         self.lowest = min(self.lowest, self.position.size)

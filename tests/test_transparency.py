@@ -98,8 +98,7 @@ def test_the_seeds_reach_every_kind_of_order_and_every_end_of_one():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("setup", [(gate,), (cap_none,), (breaker,), (breaker, cap_none, reports)])
 def test_every_setup_is_transparent_in_every_engine_mode(mode, setup):
-    for seed in (101, 102):
-        assert run(seed, setup, mode=mode) == run(seed, mode=mode)
+    assert run(101, setup, mode=mode) == run(101, mode=mode)
 
 
 CONFIGURATIONS = {
@@ -134,7 +133,7 @@ def test_what_is_configured_on_the_gate_reaches_the_broker(name):
     assert run(203, (gate, through)) == run(203, (), CONFIGURATIONS[name])
 
 
-@pytest.mark.parametrize("seed", range(301, 307))
+@pytest.mark.parametrize("seed", range(301, 304))
 def test_strategies_that_share_a_broker_see_what_they_would_see_without_the_gate(seed):
     bare = run(seed, strategies=3)
     assert len(bare) == 3
@@ -235,14 +234,14 @@ def out_of_reach(cerebro):
     cerebro.addanalyzer(bt_risk.DrawdownBreaker, drawdown_limit=0.5, equity=lambda: 1.0)
 
 
-@pytest.mark.parametrize("seed", range(601, 631))
+@pytest.mark.parametrize("seed", range(601, 616))
 def test_a_breaker_that_never_trips_changes_nothing(seed):
     bare = run(seed, rich=True)
     assert "Margin" not in recording.statuses(bare)
     assert run(seed, (out_of_reach,), rich=True) == bare
 
 
-@pytest.mark.parametrize("seed", range(631, 651))
+@pytest.mark.parametrize("seed", range(631, 646))
 def test_a_breaker_that_never_trips_lets_entries_end_margin(seed):
     """An unaffordable entry stays one; what parts the runs, if anything, is a rescued exit."""
     bare, guarded = run(seed), run(seed, (out_of_reach, reports))
@@ -267,7 +266,7 @@ def huge_cap(cerebro):
     )
 
 
-@pytest.mark.parametrize("seed", range(651, 671))
+@pytest.mark.parametrize("seed", range(651, 661))
 def test_a_cap_that_nothing_reaches_changes_nothing(seed):
     bare = run(seed, rich=True)
     assert run(seed, (huge_cap,), rich=True) == bare
@@ -277,7 +276,7 @@ def far_stop(cerebro):
     cerebro.addobserver(bt_risk.ATRTrailingStop, atr_multiple=500.0, atr_period=2)
 
 
-@pytest.mark.parametrize("seed", range(671, 701))
+@pytest.mark.parametrize("seed", range(671, 689))
 def test_until_a_protective_stop_fills_nothing_of_the_user_changes(seed):
     """Before the bar of the first fill of ours all is as without; most runs never have one."""
     bare, guarded = run(seed, rich=True), run(seed, (far_stop,), rich=True)
@@ -289,7 +288,7 @@ def test_until_a_protective_stop_fills_nothing_of_the_user_changes(seed):
     assert before[0] == before[1]
 
 
-@pytest.mark.parametrize("seed", range(701, 707))
+@pytest.mark.parametrize("seed", range(701, 704))
 def test_all_of_them_out_of_reach_change_nothing_in_any_order(seed):
     bare = run(seed, rich=True, brackets=False)
     for order in itertools.permutations((huge_cap, far_stop, out_of_reach)):
@@ -338,7 +337,7 @@ def test_where_bare_backtrader_raises_the_gate_raises_the_same(name):
 # -- the harness can fail -------------------------------------------------------------------------
 
 
-def test_the_harness_sees_one_order_that_was_cut_by_one_unit(monkeypatch):
+def test_the_harness_sees_one_order_that_is_larger_by_one_unit():
     class Clumsy(bt_risk.RiskBroker):
         def buy(self, owner, data, size, *args, **kwargs):
             return super().buy(owner, data, size + (len(data) == 20), *args, **kwargs)
@@ -346,9 +345,8 @@ def test_the_harness_sees_one_order_that_was_cut_by_one_unit(monkeypatch):
     def clumsy(cerebro):
         cerebro.setbroker(Clumsy(cerebro.broker))
 
-    different = [run(seed, (clumsy,)) != run(seed) for seed in range(901, 911)]
-    assert any(different)
-    assert all(run(seed, (gate,)) == run(seed) for seed in range(901, 911))
+    assert any(run(seed, (clumsy,)) != run(seed) for seed in range(901, 906))
+    assert all(run(seed, (gate,)) == run(seed) for seed in range(901, 906))
 
 
 def test_the_harness_sees_one_notification_that_is_late():
@@ -361,4 +359,4 @@ def test_the_harness_sees_one_notification_that_is_late():
     def late(cerebro):
         cerebro.setbroker(Late(cerebro.broker))
 
-    assert any(run(seed, (late,)) != run(seed) for seed in range(911, 921))
+    assert any(run(seed, (late,)) != run(seed) for seed in range(911, 916))

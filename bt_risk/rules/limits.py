@@ -136,6 +136,8 @@ class RiskPerTrade(_Limit):
     def review(self, request, book):
         """Return the `Decision` for `request`."""
         limit = request.instrument.facts.get("risk_limit", self.limit) * book.risk_scale
+        if math.isinf(limit):
+            return Decision(request.size)
         used = book.risk(request.instrument, request.side)
         return self._cap(request, book.equity, used, request.unit_risk, limit, "risk_limit")
 
