@@ -134,7 +134,17 @@ class Book:
         working = self.working.pop(ref, None)
         if working is not None:
             del working.instrument.orders[ref]
-            self._forget_lost(self.part(working.instrument, working.owner))
+            part = self.part(working.instrument, working.owner)
+            if part.lost_side == -working.side:
+                part.lost += min(working.void, working.remaining)  # it did not come to be used
+            self._forget_lost(part)
+
+    def rekey(self, working, order):
+        """Keep an order under the number that the broker has given it at last."""
+        for orders in (self.working, working.instrument.orders):
+            del orders[working.ref]
+            orders[order.ref] = working
+        working.ref, working.handle = order.ref, order
 
     def fill(self, part, size, price, commission, time, distance=math.nan):
         """Book one execution: `size` is signed, `commission` is what it cost in currency."""
@@ -148,6 +158,8 @@ class Book:
         if abs(opening) > EPS:
             self._open(part, opening, price, commission * (1.0 - share), time, distance)
         self._settle(part.instrument, price, time)
+        for one in part.instrument.parts:
+            self._forget_lost(one)
 
     def _open(self, part, size, price, commission, time, distance):
         if not part.size:
@@ -170,7 +182,6 @@ class Book:
         if abs(part.size) <= EPS:
             part.size = 0.0
             self._log_trade(part, side, time)
-            self._forget_lost(part)
 
     def _settle(self, instrument, price, time):
         """Keep the net size; where owners offset each other exactly, nothing is held at all."""

@@ -9,6 +9,7 @@ from bt_risk.book import Book
 from bt_risk.desk import Desk
 from bt_risk.errors import ParameterError, check_positive, check_whole
 from bt_risk.execution import Execution
+from bt_risk.handover import Handover
 from bt_risk.instrument import Instrument, check_instruments
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
@@ -43,8 +44,8 @@ class RiskBroker:
 
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
-        "inner cerebro journal book desk ledger limits hooks own guarded execution instruments "
-        "late observe"
+        "inner cerebro journal book desk ledger handover limits hooks own guarded withdrawing "
+        "execution instruments late observe"
     )
     _private = "fixed bound states queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
@@ -162,7 +163,7 @@ class RiskBroker:
             for i, data in enumerate(datas)
         ]
         self.book = Book(instruments, *self._stop_rule)
-        self.desk, self.ledger = Desk(self), Ledger(self)
+        self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
         self.journal.trades = self.book.trades
         self._by_data = {id(i.data): i for i in instruments}
         for limit in self._fixed + self._bound:
@@ -174,10 +175,10 @@ class RiskBroker:
     def _reset(self):
         self._unhook()
         self.journal, self.book = Journal(), Book()
-        self.desk, self.ledger = Desk(self), Ledger(self)
+        self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
         self.limits, self.hooks = [], []
         self.own, self._by_data, self._states = {}, {}, {}
-        self.guarded = set()
+        self.guarded, self.withdrawing = set(), set()
         self._queue, self._stopped = deque(), False
 
     def _unhook(self):
@@ -195,6 +196,8 @@ class RiskBroker:
         """Let the broker inside execute, take in its fills and the new bars, call the hooks."""
         self.inner.next()
         self.absorb()
+        if self.handover.waiting:
+            self.handover.advance()
         fresh = self.book.update()
         if self.ledger.unknown:
             self.ledger.adopt(fresh)
@@ -216,7 +219,7 @@ class RiskBroker:
                 return
             filled = self.ledger.take(order)
             if filled or order.ref not in self.own:
-                self._queue.append(order)
+                self._queue.append(self.handover.as_promised(order))
 
     def get_notification(self):
         """Return the next order notification for Cerebro, or None."""
@@ -301,8 +304,10 @@ class RiskBroker:
         return True
 
     def withdraw(self, order):
-        """Cancel an order of our own."""
-        self.inner.cancel(order)
+        """Cancel an order of our own, once: a venue may take its time to confirm."""
+        if order.ref not in self.withdrawing:
+            self.withdrawing.add(order.ref)
+            self.inner.cancel(order)
 
     def cancel_entry(self, working):
         """Cancel what an order would open; what it would close stays."""
@@ -313,12 +318,12 @@ class RiskBroker:
             self.guarded.add(working.ref)
 
     def guard_exits(self, owner, instrument, side):
-        """Let the resting exits of an owner open no more than they were allowed to.
+        """Let the working exits of an owner open no more than they were allowed to.
 
         Several of them stand against one position: the first that fills ends the others.
         """
         for w in instrument.orders.values():
-            if w.owner is owner and w.side == side and not w.own and w.kind != "market":
+            if w.owner is owner and w.side == side and not w.own:
                 self.guarded.add(w.ref)
 
     def _end_guarded(self, part):
@@ -386,6 +391,11 @@ class RiskBroker:
     def multiplier(self, data):
         """Return the contract multiplier that the broker inside has for a data feed."""
         return getattr(self.inner.getcommissioninfo(data).p, "mult", 1.0)
+
+    def send(self, ticket, size):
+        """Hand a ticket on to the broker inside; return its order."""
+        data = ticket.instrument.data
+        return self.sender(ticket.side)(ticket.owner, data, size, **ticket.args)
 
     def sender(self, side):
         """Return the broker's own ``buy`` or ``sell``."""

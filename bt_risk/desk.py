@@ -4,8 +4,6 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import backtrader as bt
-
 from bt_risk.position import EPS, Working
 from bt_risk.rules.limits import Decision, Request, RiskPerTrade
 from bt_risk.rules.sizing import round_down
@@ -175,7 +173,8 @@ class Desk:
 
     def _send(self, ticket, verdict):
         size = plain(verdict.size, ticket.size)
-        order = self._place(ticket, size)
+        held = self.gate.handover.hold(ticket, size) if verdict.closing > EPS else None
+        order = self._place(ticket, size) if held is None else held
         if order is None:
             return None
         opening = self._track_verdict(ticket, order, size, verdict)
@@ -188,8 +187,9 @@ class Desk:
             execution.fitted[order.ref] = ticket.size.step
         if size < ticket.size - EPS:
             order.addinfo(bt_risk=verdict.decision.reason)
-            self.book.working[order.ref].cut = ticket.size - size
-            self._remember_lost(ticket, ticket.size - size, opening)
+            working = self.book.working[order.ref]
+            working.cut, working.void = ticket.size - size, verdict.void
+            self._remember_lost(ticket, ticket.size - size - verdict.void, opening)
             self._journal(ticket, "trim", size, verdict.decision)
         else:
             self._journal(ticket, "exit" if opening <= EPS else "allow", size, verdict.decision)
@@ -214,8 +214,7 @@ class Desk:
         return opening
 
     def _place(self, ticket, size):
-        data = ticket.instrument.data
-        order = self.gate.sender(ticket.side)(ticket.owner, data, size, **ticket.args)
+        order = self.gate.send(ticket, size)
         if order is None:
             decision = Decision(0.0, "broker: it returned no order")
             self._journal(ticket, "reject", 0.0, decision)
@@ -260,15 +259,9 @@ class Desk:
 
     def _reject(self, ticket, decision):
         """Answer with a native order whose status is Rejected and whose info says why."""
-        args = dict(ticket.args)
-        kind = bt.order.BuyOrder if ticket.side > 0 else bt.order.SellOrder
-        oco = args.pop("oco")
-        args["pricelimit"] = args.pop("plimit")
-        known = {key: args.pop(key) for key in list(args) if hasattr(kind.params, key)}
-        order = kind(owner=ticket.owner, data=ticket.instrument.data, size=ticket.size, **known)
-        order.addinfo(**args)
-        if self.gate.simulated:
-            self.gate.inner._ocoize(order, oco)  # so that a later order may name it as its OCO
+        order = ticket.native_order(ticket.size)
+        if self.gate.simulated:  # so that a later order may name this one as its OCO
+            self.gate.inner._ocoize(order, ticket.args["oco"])
         self._refuse(order, decision.reason)
         self._journal(ticket, "reject", 0.0, decision)
         return order

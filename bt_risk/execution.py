@@ -135,20 +135,30 @@ class Execution:
         }
         working = self.gate.book.working
         rows = [
-            (ref, working[ref].group, working[ref].kind, abs(orders[ref].executed.remsize))
+            (ref, working[ref].group, working[ref].kind, self._reach(working[ref], before))
             for ref in sorted(orders)
             if ref in working
         ]
-        for ref, size in shrink_exits(rows, before, after).items():
-            order = orders[ref]
-            if size <= EPS:
-                self._cancel(order, "the stop has closed its position")
-            else:
-                order.executed.remsize = math.copysign(size, order.executed.remsize)
-                working[ref].filled(working[ref].remaining - size)
-                self.gate.note(
-                    order, "trim", "ATRTrailingStop: the stop has closed the rest", allowed=size
-                )
+        changed = shrink_exits(rows, before, after)
+        for ref, _, _, reach in rows:
+            self._resize(orders[ref], working[ref], changed.get(ref, reach))
+
+    @staticmethod
+    def _reach(working, held):
+        """Size of an exit; a child closes what is left of its parent, whatever its siblings did."""
+        if working.parent is None:
+            return working.remaining
+        return min(working.remaining, held + working.opening)
+
+    def _resize(self, order, working, size):
+        if size > working.remaining - EPS:
+            return
+        if size <= EPS:
+            self._cancel(order, "the stop has closed its position")
+            return
+        order.executed.remsize = math.copysign(size, order.executed.remsize)
+        working.filled(working.remaining - size)
+        self.gate.note(order, "trim", "ATRTrailingStop: the stop has closed the rest", size)
 
     def _try_guarded(self, order):
         self.gate.absorb()

@@ -48,7 +48,8 @@ class Working:
     is the stop distance that it was judged with. Orders of one `group` (OCO, or the children of
     one parent) replace each other. `own` marks the orders of bt_risk itself; such a stop fills only
     on a bar of its own data later than number `set_at`, the one that it was set from. `handle` is
-    the broker's order, `cut` what the gate took off it.
+    the broker's order, `cut` what the gate took off it and
+    `void` how much of that a trimmed entry never bought.
     """
 
     ref: int
@@ -67,6 +68,7 @@ class Working:
     handle: object = None
     set_at: int = -1
     cut: float = 0.0
+    void: float = 0.0
 
     def __post_init__(self):
         self.size = self.remaining

@@ -149,25 +149,32 @@ class StopKeeper:
         order = stop.order
         if order is not None and order.ref not in self.gate.book.working:
             order = stop.order = None
+        size = self._uncovered(stop)
         if order is None:
-            self._place(stop)
+            self._place(stop, size)
         elif order.status != bt.Order.Partial:
-            self._move(stop, order)
+            self._move(stop, order, size)
 
-    def _place(self, stop):
-        if not stop.price > 0.0:
+    def _uncovered(self, stop):
+        """Size to protect: all of it, less what leaves already where both could fill."""
+        size = abs(stop.part.size)
+        if not self.gate.simulated:
+            size -= self.gate.book.exiting(stop.part, -stop.side, "market")
+        return size
+
+    def _place(self, stop, size):
+        if not stop.price > 0.0 or size <= EPS:
             stop.resting = math.nan
             return
         reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
-        stop.order = self.gate.send_exit(stop.part, abs(stop.part.size), reason, stop.price)
+        stop.order = self.gate.send_exit(stop.part, size, reason, stop.price)
         self._set(stop)
 
-    def _move(self, stop, order):
-        size = abs(stop.part.size)
+    def _move(self, stop, order, size):
         working = self.gate.book.working[order.ref]
         if stop.price == stop.resting and abs(size - working.remaining) <= EPS:
             return
-        if not stop.price > 0.0:
+        if not stop.price > 0.0 or size <= EPS:
             self.gate.withdraw(order)
         elif self.gate.amend(order, size, stop.price):
             self._set(stop)

@@ -81,6 +81,17 @@ class Ticket:
         price = self.args["price"] or self.args["plimit"]
         return price if price and self.kind != "market" else self.instrument.quote()
 
+    def native_order(self, size):
+        """Return Backtrader's own order object for this ticket, known to no broker."""
+        args = dict(self.args)
+        args["pricelimit"] = args.pop("plimit")
+        kind = bt.order.BuyOrder if self.side > 0 else bt.order.SellOrder
+        known = {key: args.pop(key) for key in list(args) if hasattr(kind.params, key)}
+        known.pop("oco")
+        order = kind(owner=self.owner, data=self.instrument.data, size=size, **known)
+        order.addinfo(**args)
+        return order
+
 
 def plain(size, requested=None):
     """Return a size as brokers expect it: untouched where nothing was cut, else int if whole."""

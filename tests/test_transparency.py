@@ -227,6 +227,32 @@ def test_a_second_run_of_the_same_cerebro_equals_the_first():
     assert first == run(503, mode="runonce")
 
 
+# -- observe mode ---------------------------------------------------------------------------------
+
+
+def observe(cerebro):
+    tight = bt_risk.Policy(risk_limit=1e-6, notional_limit=1e-6, drawdown_limit=1e-3)
+    bt_risk.protect(cerebro, tight, mode="observe")
+
+
+@pytest.mark.parametrize("seed", range(551, 571))
+def test_observing_changes_nothing_however_tight_the_policy(seed):
+    params = {"fractional": seed % 4 == 3, "strategies": 1 + (seed % 5 == 4)}
+    assert run(seed, (observe,), **params) == run(seed, **params)
+
+
+def test_the_policy_that_only_observes_would_have_refused():
+    def enforce(cerebro):
+        tight = bt_risk.Policy(risk_limit=1e-6, notional_limit=1e-6, drawdown_limit=1e-3)
+        bt_risk.protect(cerebro, tight)
+
+    assert run(551, (enforce,)) != run(551)
+
+
+def test_observing_an_optimisation_changes_nothing():
+    assert optimise((observe,), 1) == optimise((), 1)
+
+
 # -- components with a limit that nothing reaches -------------------------------------------------
 
 

@@ -570,6 +570,36 @@ def test_a_close_that_is_nan_neither_trips_nor_moves_the_mark():
     assert analysis["high_water_mark"] == pytest.approx(100.0)
 
 
+def test_a_cancel_in_the_bar_of_submission_does_nothing_and_ours_are_cancelled_at_once():
+    def at_once(strategy):
+        strategy.cancel(strategy.buy(size=10))
+
+    assert position_at_the_end(play(cerebro(bars(*flat(5))), {1: at_once})) == 10
+
+    # The entry fills and is closed in one bar: its stop is placed and taken away in between.
+    engine = cerebro(bars(*flat(17), (100, 101, 90, 92), *flat(3, price=92.0)))
+    stop_behind(engine)
+    strategy = play(engine, {16: lambda s: (s.buy(size=10), s.sell(size=10))})
+    assert fills(strategy) == [(17, 10, 100.0), (17, -10, 100.0)]
+    assert position_at_the_end(strategy) == 0
+    assert strategy.broker.get_orders_open() == []
+
+
+def test_a_position_from_before_the_run_gets_a_stop():
+    class Restored(feeds.Script):
+        def start(self):
+            self.broker.positions[self.data].update(10, 100.0)
+
+    rows = [*flat(18), (100, 101, 90, 92), *flat(3, price=92.0)]
+    assert position_at_the_end(play(cerebro(bars(*rows)), {}, Restored)) == 10
+
+    engine = cerebro(bars(*rows))
+    stop_behind(engine)
+    strategy = play(engine, {}, Restored)
+    assert fills(strategy) == [(19, -10, 95.0)]
+    assert position_at_the_end(strategy) == 0
+
+
 # -- sizers ---------------------------------------------------------------------------------------
 
 
