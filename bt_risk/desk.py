@@ -210,7 +210,10 @@ class Desk:
     def _track_verdict(self, ticket, order, size, verdict):
         """Keep the order in the book; return the part of it that opens."""
         opening = max(0.0, size - verdict.closing)
+        part = self.book.part(ticket.instrument, ticket.owner)
+        reduces = self.book.spare(part, ticket.side, size)
         self._track(ticket, order, size, opening, verdict.distance)
+        self.book.working[order.ref].reduces = reduces
         return opening
 
     def _place(self, ticket, size):

@@ -186,7 +186,7 @@ class Execution:
 
     def _closes(self, order):
         working = self.gate.book.working.get(order.ref)
-        return working is not None and working.closing > EPS
+        return working is not None and (working.closing > EPS or working.reduces > EPS)
 
     # -- cash at the fill ------------------------------------------------------------------------
 

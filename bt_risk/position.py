@@ -44,12 +44,26 @@ class Part:
 class Working:
     """An order that may still fill.
 
-    `remaining` is what is not filled yet and `opening` the part of it that would open; `distance`
-    is the stop distance that it was judged with. Orders of one `group` (OCO, or the children of
-    one parent) replace each other. `own` marks the orders of bt_risk itself; such a stop fills only
-    on a bar of its own data later than number `set_at`, the one that it was set from. `handle` is
-    the broker's order, `cut` what the gate took off it and
-    `void` how much of that a trimmed entry never bought.
+    Attributes
+    ----------
+    remaining, opening : float
+        What is not filled yet, and the part of it that would open.
+    kind : str
+        ``"market"``, ``"limit"``, or ``"stop"`` for all that wait for a stop price.
+    distance : float
+        The stop distance that it was judged with.
+    group : hashable
+        Shared by orders that replace each other: OCO, or the children of one parent.
+    own : bool
+        Whether bt_risk sent it.
+    handle : order
+        The broker's own object.
+    set_at : int
+        An order of ours fills only on a bar of its own data later than this one.
+    reduces : float
+        Size that could close when it was placed, if no resting exit filled before.
+    cut, void : float
+        What the gate took off it, and how much of that a trimmed entry never bought.
     """
 
     ref: int
@@ -67,6 +81,7 @@ class Working:
     size: float = 0.0
     handle: object = None
     set_at: int = -1
+    reduces: float = 0.0
     cut: float = 0.0
     void: float = 0.0
 

@@ -393,6 +393,7 @@ class Asked:
     held: float = 0.0
     free: float = 0.0
     distance: float = math.nan
+    exact: bool = True
     leaving: bool = False
     forbidden: str = ""
     order: object = None
@@ -498,7 +499,9 @@ class Model:
         return self.shares.setdefault((index, who), Share())
 
     def net(self, index):
-        return self.tape.positions[self.datas[index]].size
+        # Never index it: a new key changes how BackBroker adds its value up.
+        position = self.tape.positions.get(self.datas[index])
+        return position.size if position else 0.0
 
     def length(self, index):
         return len(self.datas[index])
@@ -594,7 +597,7 @@ class Model:
         stops = [
             max(0.0, asked.side * (self.price(asked.index) - o.created.price))
             for o in self.own_alive(asked.index, "stop")
-            if o.isbuy() == (asked.side < 0)
+            if o.isbuy() == (asked.side < 0) and o.owner.who == asked.who
         ]
         return min(stops, default=self.policy["atr_multiple"] * self.atr(asked.index))
 
@@ -734,7 +737,8 @@ class Model:
         """Judge a bracket by its own stop; the family is still here, so it was let through."""
         parent = self.asked[asked.parent.ref]
         parent.distance = abs(parent.price - asked.price)
-        if parent.opening > EPS:
+        parent.exact = parent.opening > EPS
+        if parent.exact:
             self._check_limits(parent)
 
     def _correlated(self, asked):
@@ -874,7 +878,7 @@ class Model:
             share.number += 1
             share.entry, share.lost = bit.price, 0.0
             # A child that exceeds its parent opens too, at a distance that nobody froze.
-            share.exact = asked is not None and asked.parent is None
+            share.exact = asked is not None and asked.parent is None and asked.exact
             distance = asked.distance if share.exact else math.nan
             share.best = share.entry - share.side * distance
         asked = self.asked.get(order.ref)

@@ -221,6 +221,32 @@ def test_resting_entries_and_brackets_are_cancelled_and_do_not_fill_while_it_clo
     assert len(cancelled) >= 4  # the limit, the bracket's three, and the exit with its position
 
 
+def test_a_resting_entry_on_another_data_is_cancelled():
+    """D1 trades through the limit in the very bar in which D0 is closed."""
+    other = [*flat(3), (100, 100, 70, 75), *flat(3, price=75)]
+    engine = braked(bars(*FALL[:7]), bars(*other))
+    limit = order(1, "buy", data=1, size=50, price=75.0, exectype=bt.Order.Limit)
+    tape = tape_of(taped(engine, [BUY, limit]))
+    assert tape["fills"] == [(2, "D0", 500, 100.0), (4, "D0", -500, 78.0)]
+    assert [status for _, number, status in tape["notes"] if status == "Canceled"] == ["Canceled"]
+
+
+def test_without_flatten_resting_entries_go_and_exits_stay():
+    """Bar 4 goes from 70 to 110: the entry at 75 is gone, the take-profit at 105 is not.
+
+    Of the 700 that it would have sold 500 close; the 200 that would open are gone as well.
+    """
+    rows = [*flat(2), close_at(80.0, 100), (80, 110, 70, 90), *flat(3, price=90)]
+    plan = [
+        BUY,
+        order(1, "buy", size=50, price=75.0, exectype=bt.Order.Limit),
+        order(2, "sell", size=700, price=105.0, exectype=bt.Order.Limit),
+    ]
+    tape = tape_of(taped(braked(bars(*rows), action="pause", flatten=False), plan))
+    assert plain(tape["fills"]) == [(2, 500, 100.0), (4, -500, 105.0)]
+    assert tape["positions"][-1] == (0,)
+
+
 def test_a_bracket_around_the_position_is_gone_with_it():
     rows = [*flat(2), close_at(80.0, 100), (78, 78, 40, 50), *flat(3, price=50)]
     bracket = order(1, "buy_bracket", size=500, stopprice=60.0, limitprice=130.0, exectype=None)

@@ -327,7 +327,9 @@ def test_setsizer_works_wherever_the_strategy_calls_it(strategy, mode):
 
 
 class Asks(Plan):
-    """Asks its sizer on every bar from the fourth on."""
+    """Asks its sizer on every bar from `first` on."""
+
+    params = {"first": 4}
 
     def __init__(self):
         super().__init__()
@@ -335,7 +337,7 @@ class Asks(Plan):
 
     def next(self):
         super().next()
-        if len(self) >= 4:
+        if len(self) >= self.p.first:
             size = float(self.getsizing(self.data))
             self.asked.append((self.data.datetime.datetime(), size, self.getsizer().state))
 
@@ -360,6 +362,20 @@ def test_the_estimate_is_frozen_within_the_iso_week():
     """Monday 6 January; the trades close on Thursday and Saturday; the next Monday is the 13th."""
     frame = bars(*flat(20), start="2020-01-06")
     assert probe_times(frame, round_trips(2, 4))[0].date() == date(2020, 1, 13)
+
+
+def test_asked_late_in_the_week_it_knows_what_was_closed_before_the_week_began():
+    """Both trades are over by Saturday 11 January; the first question comes on Sunday."""
+    plan = [order(2, "buy", size=10, stop_price=96.0), order(3, "close")]
+    plan += [order(4, "buy", size=10, stop_price=96.0), order(5, "close")]
+    engine = sized(bars(*flat(9), start="2020-01-06"), min_trades=2, lookback=2, atr_period=1)
+    engine.broker.setcommission(commission=0.001)
+    asked = taped(engine, plan, strategy=Asks, first=7).asked
+    assert [(time.day, state) for time, _, state in asked] == [
+        (12, "WARMUP"),
+        (13, "PROBE"),
+        (14, "PROBE"),
+    ]
 
 
 def test_the_iso_week_goes_on_over_new_year():
