@@ -150,12 +150,12 @@ class Breaker:
     def _cancel_entries(self):
         for working in list(self.gate.book.working.values()):
             if not working.own and working.opening > EPS:
-                self.gate.cancel_entry(working)
+                self.gate.exits.cancel_entry(working)
 
     def _close_positions(self):
         for part in list(self.gate.book.parts.values()):
-            if part.size and not self.gate.leaving(part):
-                self.gate.send_exit(part, abs(part.size), self.reason)
+            if part.size and not self.gate.exits.leaving(part):
+                self.gate.exits.send(part, abs(part.size), self.reason)
                 self._cancel_exits(part)
 
     def _cancel_exits(self, part):

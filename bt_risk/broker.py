@@ -9,17 +9,15 @@ from bt_risk.book import Book
 from bt_risk.desk import Desk
 from bt_risk.errors import ParameterError, check_positive, check_whole
 from bt_risk.execution import Execution
+from bt_risk.exits import Exits
 from bt_risk.handover import Handover
 from bt_risk.instrument import Instrument, check_instruments
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
-from bt_risk.position import EPS, Working
 from bt_risk.rules.limits import RiskPerTrade
-from bt_risk.ticket import DEFAULTS, plain
+from bt_risk.ticket import ACTIVE, HALTED, REDUCING
 
 __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
-
-ACTIVE, REDUCING, HALTED = "ACTIVE", "REDUCING", "HALTED"
 
 _BackBroker = bt.brokers.BackBroker
 
@@ -44,8 +42,8 @@ class RiskBroker:
 
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
-        "inner cerebro journal book desk ledger handover limits hooks own guarded withdrawing "
-        "execution instruments late observe"
+        "inner cerebro journal book desk ledger handover exits limits hooks own execution "
+        "instruments late observe"
     )
     _private = "fixed bound states queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
@@ -178,7 +176,7 @@ class RiskBroker:
         self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
         self.limits, self.hooks = [], []
         self.own, self._by_data, self._states = {}, {}, {}
-        self.guarded, self.withdrawing = set(), set()
+        self.exits = Exits(self)
         self._queue, self._stopped = deque(), False
 
     def _unhook(self):
@@ -203,8 +201,8 @@ class RiskBroker:
             self.ledger.adopt(fresh)
         while self.ledger.touched:
             part = self.ledger.touched.pop(0)
-            if self.guarded and not part.instrument.size:
-                self._end_guarded(part)
+            if self.exits.guarded and not part.instrument.size:
+                self.exits.end_guarded(part)
             for hook in self.hooks:
                 hook.on_fill(part)
             self.absorb()  # a stop that was withdrawn is gone now, not on the next bar
@@ -264,81 +262,6 @@ class RiskBroker:
         result = self.inner.cancel(order, *args, **kwargs)
         self.absorb()  # an exit that is cancelled makes room for the next one at once
         return result
-
-    # -- orders of our own -----------------------------------------------------------------------
-
-    def send_exit(self, part, size, reason, stop_price=None):
-        """Send an order that closes `size` of a part: at the market, or resting at a stop."""
-        exectype = bt.Order.Market if stop_price is None else bt.Order.Stop
-        args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": part.tradeid}
-        if self.simulated:
-            args["_checksubmit"] = False  # ours needs no cash check, and can be cancelled at once
-        side, instrument = -part.side, part.instrument
-        order = self.sender(side)(part.owner, instrument.data, plain(size), **args)
-        if order is None:
-            return None
-        order.addinfo(bt_risk=reason)
-        self.own[order.ref] = order
-        kind = "market" if stop_price is None else "stop"
-        price = instrument.price if stop_price is None else stop_price
-        working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
-        working.own, working.handle, working.set_at = True, order, instrument.complete
-        self.book.add(working)
-        return order
-
-    def amend(self, order, size, price):
-        """Give a resting stop of ours another size and price; return whether that is done.
-
-        BackBroker's order is changed in place. Elsewhere the old one is cancelled, and the caller
-        places a new one when it is gone.
-        """
-        if not self.simulated:
-            self.withdraw(order)
-            return False
-        signed = plain(size) if order.isbuy() else -plain(size)
-        order.size = order.created.size = order.executed.remsize = signed
-        order.created.price = price
-        working = self.book.working[order.ref]
-        working.remaining = working.size = size
-        working.price = price
-        return True
-
-    def withdraw(self, order):
-        """Cancel an order of our own, once: a venue may take its time to confirm."""
-        if order.ref not in self.withdrawing:
-            self.withdrawing.add(order.ref)
-            self.inner.cancel(order)
-
-    def cancel_entry(self, working):
-        """Cancel what an order would open; what it would close stays."""
-        if working.closing <= EPS:
-            self.inner.cancel(working.handle)
-        else:
-            working.opening = 0.0
-            self.guarded.add(working.ref)
-
-    def guard_exits(self, owner, instrument, side):
-        """Let the working exits of an owner open no more than they were allowed to.
-
-        Several of them stand against one position: the first that fills ends the others.
-        """
-        for w in instrument.orders.values():
-            if w.owner is owner and w.side == side and not w.own:
-                self.guarded.add(w.ref)
-
-    def _end_guarded(self, part):
-        """Cancel the guarded exits of a position that is closed."""
-        for w in list(part.instrument.orders.values()):
-            if w.ref in self.guarded and w.owner is part.owner and w.opening <= EPS:
-                self.inner.cancel(w.handle)
-                self.note(w.handle, "trim", "execution: cancelled, its position is closed", 0.0)
-
-    def leaving(self, part):
-        """Return why an exit of ours is closing this part at the market, or nothing."""
-        for w in part.instrument.orders.values():
-            if w.own and w.kind == "market" and w.owner is part.owner:
-                return w.handle.info.bt_risk
-        return ""
 
     # -- states ----------------------------------------------------------------------------------
 

@@ -2,29 +2,15 @@
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from bt_risk.brackets import Brackets
 from bt_risk.position import EPS, Working
 from bt_risk.rules.limits import Decision, Request, RiskPerTrade
 from bt_risk.rules.sizing import round_down
-from bt_risk.ticket import ARGUMENTS, DEFAULTS, Proposal, Ticket, plain
+from bt_risk.ticket import ACTIVE, ARGUMENTS, DEFAULTS, Proposal, Ticket, plain
+from bt_risk.verdict import VOID, Verdict, losing_side
 
 __all__ = ["Desk"]
-
-_VOID = "trim: {:g} of it were cut from the entry and never bought"
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """What may be sent of an order, and the parts that it was judged in."""
-
-    size: float
-    decision: Decision
-    closing: float = 0.0
-    distance: float = math.nan
-    void: float = 0.0
-    guarded: bool = False
-    overlaps: bool = False
 
 
 class Desk:
@@ -36,7 +22,7 @@ class Desk:
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
         self.rejected = {}
-        self._childless = {}
+        self.brackets = Brackets(self)
 
     def submit(self, side, owner, data, size, args, kwargs):
         """Answer one call of ``broker.buy`` or ``broker.sell``."""
@@ -51,7 +37,7 @@ class Desk:
         instrument.multiplier = self.gate.multiplier(data)
         self.book.equity = self.gate.inner.getvalue()
         if arguments["parent"] is not None:
-            return self._submit_child(ticket)
+            return self.brackets.submit(ticket)
         return self._submit(ticket)
 
     def _submit(self, ticket):
@@ -59,10 +45,10 @@ class Desk:
         if self.gate.observe:
             return self._pass(ticket, verdict)
         if verdict.size <= EPS and verdict.decision.reason:
-            return self._reject(ticket, verdict.decision)
+            return self.reject(ticket, verdict.decision)
         part = self.book.part(ticket.instrument, ticket.owner)
         part.lost -= verdict.void
-        return self._send(ticket, verdict)
+        return self.send(ticket, verdict)
 
     # -- judging ---------------------------------------------------------------------------------
 
@@ -70,26 +56,26 @@ class Desk:
         """Say what may be sent of an order, and why not all of it."""
         problem = self._problem(ticket)
         if problem:
-            return _Verdict(0.0, Decision(0.0, problem))
+            return Verdict(0.0, Decision(0.0, problem))
         part = self.book.part(ticket.instrument, ticket.owner)
         closing, opening, void = self.book.split(part, ticket.side, ticket.size)
-        leaving = self.gate.leaving(part) if closing > EPS else ""
+        spare = self.book.spare(part, ticket.side, ticket.size)
+        leaving = self.gate.exits.leaving(part) if spare > EPS else ""
         if leaving:
-            return _Verdict(0.0, Decision(0.0, f"{leaving}; it is being closed already"))
-        distance = self._stop_distance(ticket, part)
-        decision = self._review(ticket, opening, distance)
+            return Verdict(0.0, Decision(0.0, f"{leaving}; it is being closed already"))
+        distance = self.stop_distance(ticket, part)
+        decision = self.review(ticket, opening, distance)
         if not decision.reason and void <= EPS:
-            return _Verdict(ticket.size, decision, closing, distance)
+            return Verdict(ticket.size, decision, closing, distance)
         if not decision.reason:
-            decision = Decision(decision.size, _VOID.format(void))
+            decision = Decision(decision.size, VOID.format(void))
         size = self._sendable(ticket, closing, opening, decision)
         # Resting exits that may never fill do not stand in the way of another exit: it passes, as
         # an exit only, and then the first of them to fill must not be followed by the others.
-        spare = self.book.spare(part, ticket.side, ticket.size)
         overlaps = spare > size + EPS
         opens = size - closing
         size = max(size, spare)
-        return _Verdict(size, decision, size - opens, distance, void, True, overlaps)
+        return Verdict(size, decision, size - opens, distance, void, True, overlaps)
 
     def _problem(self, ticket):
         """Return why an order cannot be judged at all, or nothing."""
@@ -100,7 +86,7 @@ class Desk:
             return f"size: must be a positive number; got {float(size)!r}"
         return ""
 
-    def _review(self, ticket, opening, distance, price=None):
+    def review(self, ticket, opening, distance, price=None):
         """Ask every limit about the part that opens; the smallest answer counts."""
         with self._replacing(ticket.args["oco"]):
             return self._ask_limits(ticket, opening, distance, price)
@@ -113,16 +99,18 @@ class Desk:
         opening = [w.opening for w in group]
         for w in group:
             w.opening = 0.0
-        yield
-        for w, size in zip(group, opening, strict=True):
-            w.opening = size
+        try:
+            yield
+        finally:
+            for w, size in zip(group, opening, strict=True):
+                w.opening = size
 
     def _ask_limits(self, ticket, opening, distance, price):
         if opening <= EPS:
             return Decision(opening)
         state, reason = self.gate.why
-        if reason:
-            return Decision(0.0, reason)
+        if state != ACTIVE:
+            return Decision(0.0, reason or state)
         instrument, limits = ticket.instrument, self.gate.limits
         if limits and not (instrument.length and instrument.closed > 0):
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
@@ -142,11 +130,11 @@ class Desk:
         """Return the size of what closes and what may open, rounded down to the step."""
         size = closing + decision.size
         if decision.size < opening:
-            size = max(closing, self._round(ticket, size))
+            size = max(closing, self.round(ticket, size))
             size = closing if self._too_small(ticket, size - closing) else size
         return size
 
-    def _round(self, ticket, size):
+    def round(self, ticket, size):
         """Round down to the step; a whole number stays whole, a fraction may stay one."""
         step = ticket.instrument.facts.get("step")
         if isinstance(ticket.size, Proposal):
@@ -159,10 +147,10 @@ class Desk:
         floor = ticket.instrument.facts.get("min_notional", 0.0)
         return opening * ticket.price * ticket.instrument.multiplier < floor
 
-    def _stop_distance(self, ticket, part):
+    def stop_distance(self, ticket, part):
         """Return how far the stop behind this order will be: named, ours, or a multiple of ATR."""
         if ticket.stop_price is not None:
-            return _losing_side(ticket.side, ticket.price, ticket.stop_price)
+            return losing_side(ticket.side, ticket.price, ticket.stop_price)
         covered = self.book.cover_distance(part, ticket.side)
         if not math.isnan(covered):
             return covered
@@ -171,17 +159,18 @@ class Desk:
 
     # -- sending and rejecting -------------------------------------------------------------------
 
-    def _send(self, ticket, verdict):
+    def send(self, ticket, verdict):
+        """Send what a verdict allows, and keep it in the book."""
         size = plain(verdict.size, ticket.size)
         held = self.gate.handover.hold(ticket, size) if verdict.closing > EPS else None
-        order = self._place(ticket, size) if held is None else held
+        order = self.place(ticket, size) if held is None else held
         if order is None:
             return None
         opening = self._track_verdict(ticket, order, size, verdict)
         if verdict.guarded:
-            self.gate.guarded.add(order.ref)
+            self.gate.exits.guarded.add(order.ref)
         if verdict.overlaps:
-            self.gate.guard_exits(ticket.owner, ticket.instrument, ticket.side)
+            self.gate.exits.guard(ticket.owner, ticket.instrument, ticket.side)
         execution = self.gate.execution
         if execution is not None and isinstance(ticket.size, Proposal) and opening > EPS:
             execution.fitted[order.ref] = ticket.size.step
@@ -190,21 +179,21 @@ class Desk:
             working = self.book.working[order.ref]
             working.cut, working.void = ticket.size - size, verdict.void
             self._remember_lost(ticket, ticket.size - size - verdict.void, opening)
-            self._journal(ticket, "trim", size, verdict.decision)
+            self.journal(ticket, "trim", size, verdict.decision)
         else:
-            self._journal(ticket, "exit" if opening <= EPS else "allow", size, verdict.decision)
+            self.journal(ticket, "exit" if opening <= EPS else "allow", size, verdict.decision)
         return order
 
     def _pass(self, ticket, verdict):
         """Send an order as it is, and write down what would have become of it."""
-        order = self._place(ticket, ticket.size)
+        order = self.place(ticket, ticket.size)
         if order is None:
             return None
         opening = self._track_verdict(ticket, order, ticket.size, verdict)
         action = "exit" if opening <= EPS else "allow"
         if verdict.decision.reason:
             action = "reject" if verdict.size <= EPS else "trim"
-        self._journal(ticket, action, min(verdict.size, ticket.size), verdict.decision)
+        self.journal(ticket, action, min(verdict.size, ticket.size), verdict.decision)
         return order
 
     def _track_verdict(self, ticket, order, size, verdict):
@@ -212,15 +201,16 @@ class Desk:
         opening = max(0.0, size - verdict.closing)
         part = self.book.part(ticket.instrument, ticket.owner)
         reduces = self.book.spare(part, ticket.side, size)
-        self._track(ticket, order, size, opening, verdict.distance)
+        self.track(ticket, order, size, opening, verdict.distance)
         self.book.working[order.ref].reduces = reduces
         return opening
 
-    def _place(self, ticket, size):
+    def place(self, ticket, size):
+        """Hand an order to the broker inside; None, and a line, if it takes none."""
         order = self.gate.send(ticket, size)
         if order is None:
             decision = Decision(0.0, "broker: it returned no order")
-            self._journal(ticket, "reject", 0.0, decision)
+            self.journal(ticket, "reject", 0.0, decision)
         return order
 
     def _remember_lost(self, ticket, lost, opening):
@@ -229,7 +219,8 @@ class Desk:
             kept = part.lost if part.lost_side == ticket.side else 0.0
             part.lost, part.lost_side = kept + lost, ticket.side
 
-    def _track(self, ticket, order, size, opening, distance, parent=None):
+    def track(self, ticket, order, size, opening, distance, parent=None):
+        """Keep an order in the book that may fill from now on."""
         price = ticket.price
         if ticket.kind == "stop" and not ticket.args["price"]:
             price = order.created.price  # a trailing stop computes its own
@@ -260,16 +251,17 @@ class Desk:
         known = self.book.working.get(oco.ref)
         return known.group if known else oco.ref
 
-    def _reject(self, ticket, decision):
+    def reject(self, ticket, decision):
         """Answer with a native order whose status is Rejected and whose info says why."""
         order = ticket.native_order(ticket.size)
         if self.gate.simulated:  # so that a later order may name this one as its OCO
             self.gate.inner._ocoize(order, ticket.args["oco"])
-        self._refuse(order, decision.reason)
-        self._journal(ticket, "reject", 0.0, decision)
+        self.refuse(order, decision.reason)
+        self.journal(ticket, "reject", 0.0, decision)
         return order
 
-    def _refuse(self, order, reason):
+    def refuse(self, order, reason):
+        """Make an order Rejected, and tell its owner."""
         order.addinfo(bt_risk=reason)
         order.submit(self.gate)
         order.reject(self.gate)
@@ -277,7 +269,8 @@ class Desk:
         self.book.drop(order.ref)
         self.gate.announce(order)
 
-    def _journal(self, ticket, action, allowed, decision):
+    def journal(self, ticket, action, allowed, decision):
+        """Write down what was decided on a ticket."""
         rule = decision.rule or decision.reason.partition(":")[0]
         self.gate.journal.record(
             ticket.instrument.time,
@@ -290,127 +283,3 @@ class Desk:
             decision.limit,
             decision.reason,
         )
-
-    # -- brackets --------------------------------------------------------------------------------
-
-    def _submit_child(self, ticket):
-        """Send an order with a parent: an exit of that parent, whatever the limits say."""
-        parent = ticket.args["parent"]
-        ref = getattr(parent, "ref", None)
-        reason = self.rejected.get(ref) or self._childless.get(ref)
-        if reason:
-            return self._reject_child(ticket, parent, f"bracket: {reason}")
-        entry = self.book.working.get(ref)
-        if entry is None or not self.gate.intervenes:
-            return self._send_child(ticket, ticket.size)
-        if ticket.side == entry.side or ticket.instrument is not entry.instrument:
-            return self._submit_dependent(ticket, parent)
-        if ticket.kind == "stop" and parent.status == parent.Created and entry.opening > EPS:
-            refusal = self._judge_family(ticket, entry)
-            if refusal:
-                return self._reject_family(ticket, parent, refusal)
-        return self._submit_exit_of(ticket, parent, entry)
-
-    def _submit_exit_of(self, ticket, parent, entry):
-        """Send a child: what its parent opens it closes; what exceeds that opens and is judged."""
-        closing = min(ticket.size, entry.opening)
-        void = min(ticket.size - closing, entry.cut)
-        part = self.book.part(ticket.instrument, ticket.owner)
-        distance = self._stop_distance(ticket, part)
-        opening = ticket.size - closing - void
-        decision = self._review(ticket, opening, distance)
-        size = ticket.size
-        if void > EPS and not decision.reason:
-            decision = Decision(decision.size, _VOID.format(void))
-        if decision.reason:
-            size = max(closing, self._round(ticket, closing + decision.size))
-        if size <= EPS:
-            return self._reject_child(ticket, parent, decision.reason)
-        return self._send_child(ticket, size, size - closing, decision)
-
-    def _send_child(self, ticket, size, opening=0.0, decision=None):
-        size = plain(size, ticket.size)
-        order = self._place(ticket, size)
-        if order is not None:
-            ref = getattr(ticket.args["parent"], "ref", None)
-            self._track(ticket, order, size, opening, math.nan, ref)
-            if size < ticket.size:
-                order.addinfo(bt_risk=decision.reason)
-                self._journal(ticket, "trim", size, decision)
-        return order
-
-    def _reject_child(self, ticket, parent, reason):
-        order = self._reject(ticket, Decision(0.0, reason))
-        if ticket.args["transmit"] and parent.ref not in self.rejected:
-            self._release(parent)
-        return order
-
-    def _judge_family(self, ticket, entry):
-        """Judge a bracket again, now that its own stop says how far it is."""
-        distance = _losing_side(entry.side, entry.price, ticket.price)
-        parent = Ticket(entry.side, entry.owner, entry.instrument, entry.opening, ticket.args)
-        opening, entry.opening = entry.opening, 0.0
-        decision = self._review(parent, opening, distance, entry.price)
-        entry.opening, entry.distance = opening, distance
-        return decision if decision.size < opening - EPS else None
-
-    def _submit_dependent(self, ticket, parent):
-        """Send an order that waits for its parent but opens: it is judged like any other."""
-        part = self.book.part(ticket.instrument, ticket.owner)
-        distance = self._stop_distance(ticket, part)
-        decision = self._review(ticket, ticket.size, distance)
-        if decision.size < ticket.size - EPS:
-            return self._reject_family(ticket, parent, decision)
-        order = self._send(ticket, _Verdict(ticket.size, decision, 0.0, distance))
-        if order is not None:
-            self.book.working[order.ref].parent = parent.ref
-        return order
-
-    def _reject_family(self, ticket, parent, decision):
-        """Reject parent and children together: half a bracket is worse than none.
-
-        A parent that also closes a position is cut to that, and sent without children.
-        """
-        entry = self.book.working.get(parent.ref)
-        family = self._waiting(parent)
-        if entry is not None and entry.closing > EPS and parent in family:
-            family.remove(parent)
-            self._cut_to_exit(parent, entry, decision)
-        elif not family:
-            self.gate.inner.cancel(parent)
-            self.rejected[parent.ref] = decision.reason
-        for order in family:
-            self._refuse(order, decision.reason)
-            self.gate.note(order, "reject", decision.reason, allowed=0.0)
-        return self._reject_child(ticket, parent, decision.reason)
-
-    def _cut_to_exit(self, parent, entry, decision):
-        self._childless[parent.ref] = decision.reason
-        size = plain(entry.closing)
-        entry.remaining = entry.size = entry.closing
-        entry.opening = 0.0
-        signed = size if parent.isbuy() else -size
-        parent.size = parent.created.size = parent.executed.remsize = signed
-        parent.addinfo(bt_risk=decision.reason)
-        self.gate.inner._pchildren[parent.ref].append(parent)
-        self.gate.note(parent, "trim", decision.reason, allowed=size)
-
-    def _waiting(self, parent):
-        """Take what BackBroker holds back of a family that is not transmitted yet."""
-        if not self.gate.simulated or parent.status != parent.Created:
-            return []
-        return list(self.gate.inner._pchildren.pop(parent.ref, ()))
-
-    def _release(self, parent):
-        """Send what waits for a last child that does not come."""
-        family = self._waiting(parent)
-        for order in family:
-            self.gate.inner._pchildren[parent.ref].append(order)
-        for order in family:
-            self.gate.inner.transmit(order)
-
-
-def _losing_side(side, price, stop_price):
-    """Return the distance to a stop, NaN for one that does not bound a loss."""
-    distance = side * (price - stop_price)
-    return distance if distance > 0 else math.nan

@@ -38,7 +38,7 @@ class Execution:
         """Stand in for ``BackBroker._try_exec``."""
         if order.ref in self.gate.own:
             self._try_own(order)
-        elif order.ref in self.gate.guarded:
+        elif order.ref in self.gate.exits.guarded:
             self._try_guarded(order)
         else:
             self._native_try(order)

@@ -45,7 +45,7 @@ class Handover:
         order.submit(self.gate)
         self.gate.announce(order)
         for stop in stops:
-            self.gate.withdraw(stop.handle)
+            self.gate.exits.withdraw(stop.handle)
         self.waiting.append(_Held(ticket, order, {stop.ref for stop in stops}))
         return order
 

@@ -112,7 +112,7 @@ class StopKeeper:
         if order.executed.size:
             self._journal(stop, "stop", f"filled at {order.executed.price:g}")
         if order.ref in self.gate.book.working:
-            self.gate.withdraw(order)
+            self.gate.exits.withdraw(order)
 
     def _trail(self, stop):
         instrument, rule, side = stop.part.instrument, stop.rule, stop.side
@@ -139,7 +139,7 @@ class StopKeeper:
         if stop.order is None or stop.order.ref not in self.gate.book.working:
             size = abs(stop.part.size)
             reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
-            stop.order = self.gate.send_exit(stop.part, size, reason)
+            stop.order = self.gate.exits.send(stop.part, size, reason)
 
     def _rest(self, stop):
         """Bring the resting order to where it should be, in place or by cancel and replace."""
@@ -167,7 +167,7 @@ class StopKeeper:
             stop.resting = math.nan
             return
         reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
-        stop.order = self.gate.send_exit(stop.part, size, reason, stop.price)
+        stop.order = self.gate.exits.send(stop.part, size, reason, stop.price)
         self._set(stop)
 
     def _move(self, stop, order, size):
@@ -175,8 +175,8 @@ class StopKeeper:
         if stop.price == stop.resting and abs(size - working.remaining) <= EPS:
             return
         if not stop.price > 0.0 or size <= EPS:
-            self.gate.withdraw(order)
-        elif self.gate.amend(order, size, stop.price):
+            self.gate.exits.withdraw(order)
+        elif self.gate.exits.amend(order, size, stop.price):
             self._set(stop)
 
     def _set(self, stop):

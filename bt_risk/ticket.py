@@ -7,7 +7,20 @@ import backtrader as bt
 
 from bt_risk.instrument import Instrument
 
-__all__ = ["ARGUMENTS", "DEFAULTS", "KINDS", "Proposal", "Ticket", "plain"]
+__all__ = [
+    "ACTIVE",
+    "ARGUMENTS",
+    "DEFAULTS",
+    "HALTED",
+    "KINDS",
+    "REDUCING",
+    "Proposal",
+    "Ticket",
+    "plain",
+]
+
+# States of the gate: everything is judged; only what reduces passes; and nothing rests either.
+ACTIVE, REDUCING, HALTED = "ACTIVE", "REDUCING", "HALTED"
 
 # What Backtrader's brokers take after owner, data and size, in this order or by name.
 ARGUMENTS = (
