@@ -54,7 +54,6 @@ class FrameData(bt.feeds.PandasData):
         for line, values in self._fields:
             line.array = array("d", values)
         self._idx, self._fields = self._bars, []
-        self.home()
 
     def _as_it_is(self):
         """Say whether every bar of the frame arrives unchanged."""

@@ -191,7 +191,6 @@ BAD_FILES = {
         "date,open,high,low,close\n2024-01-01,1,1,1,1\n2024-01-02,1,1,1,1\n",
         "must hold at least 300 bars; got 2",
     ),
-    "two lines in a name": ('"a\nb",c\n1,2\n', "must have a column"),
 }
 
 
@@ -209,10 +208,21 @@ def test_a_bad_file_is_answered_by_one_line_and_status_2(command, tmp_path, kind
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_answered_before_anything_runs(command, tmp_path, prices):
+def test_a_name_of_two_lines_is_answered_in_one(command):
+    status, _, error = command("demo", "--data", "two\nlines.csv")
+    assert (status, error) == (
+        2,
+        "bt-risk: read_prices: two lines.csv does not exist. Check the path.\n",
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_answered_before_anything_runs(
+    command, tmp_path, prices, monkeypatch
+):
     def refuse(*args):
         raise AssertionError("it ran")
 
+    monkeypatch.setattr(demo, "run", refuse)
     (tmp_path / "file").write_text("")
     status, out, error = command("demo", "--data", prices, "--out", tmp_path / "file")
     assert (status, out) == (2, "")

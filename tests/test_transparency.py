@@ -306,7 +306,9 @@ def far_stop(cerebro):
 def test_until_a_protective_stop_fills_nothing_of_the_user_changes(seed):
     """Before the bar of the first fill of ours all is as without; most runs never have one."""
     bare, guarded = run(seed, rich=True), run(seed, (far_stop,), rich=True)
-    filled = [bar for bar, _, what in guarded[0][0] if "ATRTrailingStop" in repr(what)]
+    ours = [row for row in guarded[0][0] if "ATRTrailingStop" in repr(row[2])]
+    assert {what[2].strip("'") for _, _, what in ours} <= {"Partial", "Completed"}
+    filled = [bar for bar, _, _ in ours]
     if not filled:
         assert guarded == bare
         return
