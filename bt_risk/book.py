@@ -63,6 +63,8 @@ class Book:
         `history` is ``(frame, kind)``, indexed by date numbers; what lies before the first bar of
         the run fills the window.
         """
+        if len({id(instrument.root) for instrument in self.instruments}) < 2:
+            return  # one instrument correlates with nothing
         names = [instrument.name for instrument in self.instruments]
         key = window, min_periods
         if key not in self.returns:

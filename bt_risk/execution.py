@@ -12,6 +12,7 @@ import backtrader as bt
 
 from bt_risk.funds import affordable
 from bt_risk.position import EPS, shrink_exits
+from bt_risk.ticket import plain
 
 __all__ = ["Execution"]
 
@@ -110,14 +111,14 @@ class Execution:
         """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""
         sign = 1 if order.isbuy() else -1
         stop_price = order.created.price
-        order.executed.remsize = sign * size
+        order.executed.remsize = sign * plain(size)
         if begun:
             order.created.price = -sign * math.inf
         before = order.executed.size
         self._native_try(order)
         order.created.price = stop_price
         if order.executed.size == before and order.alive():
-            order.executed.remsize = sign * working.remaining
+            order.executed.remsize = sign * plain(working.remaining)
 
     # -- exits of the user -----------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class Execution:
         if size <= EPS:
             self._cancel(order, "the stop has closed its position")
             return
-        order.executed.remsize = math.copysign(size, order.executed.remsize)
+        order.executed.remsize = plain(size) if order.isbuy() else -plain(size)
         working.filled(working.remaining - size)
         self.gate.note(order, "trim", "ATRTrailingStop: the stop has closed the rest", size)
 
@@ -201,6 +202,6 @@ class Execution:
         instrument = self.gate.find(order.data)
         size = affordable(self.gate, instrument, side, wanted, step, price, cash)
         if 0 < size < wanted:
-            order.executed.remsize = side * size
+            order.executed.remsize = side * plain(size)
             reason = f"cash: affords {size:g} of {wanted:g} at {price:g}"
             self.gate.note(order, "trim", reason, allowed=size)

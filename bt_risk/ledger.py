@@ -47,7 +47,9 @@ class Ledger:
 
     def _fill(self, order, instrument, bit):
         instrument.multiplier = self.gate.multiplier(order.data)
-        part = self.book.part(instrument, order.owner or self.gate.cerebro.runningstrats[0])
+        # Truth and equality of a strategy are line operations: only ever ask for identity.
+        owner = order.owner if order.owner is not None else self.gate.cerebro.runningstrats[0]
+        part = self.book.part(instrument, owner)
         if not part.size:
             part.tradeid = order.tradeid
         working = self.book.working.get(order.ref)

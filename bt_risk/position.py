@@ -11,7 +11,7 @@ __all__ = ["EPS", "ClosedTrade", "Part", "Working", "shrink_exits"]
 EPS = 1e-9
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Part:
     """One owner's share of a position; the sizes of all owners add up to the broker's position.
 
@@ -40,7 +40,7 @@ class Part:
         return (self.size > 0) - (self.size < 0)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Working:
     """An order that may still fill.
 

@@ -264,13 +264,13 @@ class Trader(bt.Strategy):
 
     def do_close(self, data, share=1.0):
         held = abs(self.getposition(data).size)
-        if held:
+        if held > EPS:
             self.close(data=data, size=_part(held, share))
 
     def do_exits(self, data, low, high, oco=False, share=1.0, sell_only=None):
         """Place a stop-loss and a take-profit on what is held: as an OCO pair or as two orders."""
         held = self.getposition(data).size
-        if not held or not data.close[0] > 0:
+        if abs(held) <= EPS or not data.close[0] > 0:
             return
         side, size = (-1 if held > 0 else 1), _part(abs(held), share)
         close = data.close[0]
@@ -304,7 +304,7 @@ class Trader(bt.Strategy):
 
     def do_reverse(self, data, factor=2.0):
         held = self.getposition(data).size
-        if held:
+        if abs(held) > EPS:
             self._send(-1 if held > 0 else 1, data=data, size=_part(abs(held), factor))
 
     def do_target(self, data, kind, target):
@@ -877,8 +877,8 @@ class Model:
             asked = self.asked.get(order.ref)
             share.number += 1
             share.entry, share.lost = bit.price, 0.0
-            # A child that exceeds its parent opens too, at a distance that nobody froze.
-            share.exact = asked is not None and asked.parent is None and asked.exact
+            # What opens although it was an exit when it was placed has no distance of its own.
+            share.exact = asked is not None and asked.exact and asked.opening > EPS
             distance = asked.distance if share.exact else math.nan
             share.best = share.entry - share.side * distance
         asked = self.asked.get(order.ref)
@@ -924,7 +924,9 @@ class Model:
         if rest > after + stays + EPS:
             text = f"{kind}: {rest:g} of {total:g} left, position {before:g} -> {after:g}"
             self.breach("3 exits outlive the position that a stop closed", text)
-        if rest < stays - EPS and len(was) == len(orders):
+        # Children of a parent never open: what exceeds the position goes with the rest of them.
+        alone = all(asked.parent is None for asked, _ in orders)
+        if rest < stays - EPS and alone and len(was) == len(orders):
             text = f"{kind}: {rest:g} of {total:g} left, position {before:g} -> {after:g}"
             self.breach("3 an entry was taken for an exit", text)
 

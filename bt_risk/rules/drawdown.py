@@ -233,7 +233,8 @@ def _mark(state, value):
 
 
 def _watch(state, value, rule):
-    final = fall(value, state.lifetime_mark) >= rule.lifetime_limit - _ROUNDING
+    lifetime = rule.lifetime_limit
+    final = lifetime < math.inf and fall(value, state.lifetime_mark) >= lifetime - _ROUNDING
     if not final and fall(value, state.high_water_mark) < rule.drawdown_limit - _ROUNDING:
         return replace(state, breaches=0) if state.breaches else state
     state = replace(state, breaches=state.breaches + 1)
