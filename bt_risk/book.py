@@ -232,27 +232,41 @@ class Book:
         closing, opening, void : float
             Adding up to `size`.
         """
-        held = self.held_against(part, side)
-        closing = min(size, max(0.0, held - self.exiting(part, side)))
+        closing = min(size, self._closable(part, side))
         rest = size - closing
         void = min(rest, part.lost) if part.lost_side == -side else 0.0
         return closing, rest - void, void
 
     def spare(self, part, side, size):
         """Return how much of an order could close if no resting exit filled before it."""
-        return min(
-            size, max(0.0, self.held_against(part, side) - self.exiting(part, side, "market"))
-        )
+        return min(size, self._closable(part, side, "market"))
+
+    def _closable(self, part, side, kind=None):
+        """Return what working exits leave: of the owner's part, or of the net if that is more.
+
+        One strategy's exits stand against what it holds itself; what all of them hold together
+        may be closed by any, as ``close()`` does, but only once.
+        """
+        exits = self._exits(part.instrument, side, kind)
+        mine = sum(exits.get(part.owner, {}).values())
+        everyone = sum([sum(groups.values()) for groups in exits.values()])
+        own = -side * part.size - mine
+        return max(0.0, own, -side * part.instrument.size - everyone)
 
     def exiting(self, part, side, kind=None):
         """Return what the owner's working exits on `side` will close, alternatives once."""
-        groups = {}
-        for w in part.instrument.orders.values():
+        return sum(self._exits(part.instrument, side, kind).get(part.owner, {}).values())
+
+    def _exits(self, instrument, side, kind):
+        """Return what working exits will close, by owner and group of alternatives."""
+        exits = {}
+        for w in instrument.orders.values():
             if w.side != side or w.own or not self._reachable(w):
                 continue
             if kind is None or w.kind == kind:
+                groups = exits.setdefault(w.owner, {})
                 groups[w.group] = max(groups.get(w.group, 0.0), w.closing)
-        return sum(groups.values())
+        return exits
 
     def held_against(self, part, side):
         """Return the size held against `side`: the owner's, or all owners' if that is more."""

@@ -42,10 +42,10 @@ class RiskBroker:
 
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
-        "inner cerebro journal book desk ledger handover exits limits hooks own execution "
+        "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
         "instruments late observe"
     )
-    _private = "fixed bound states queue by_data stop_rule stopped"
+    _private = "fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
 
     def __init__(self, broker=None, *, instruments=None, atr_period=None, atr_multiple=None):
@@ -175,7 +175,7 @@ class RiskBroker:
         self.journal, self.book = Journal(), Book()
         self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
         self.limits, self.hooks = [], []
-        self.own, self._by_data, self._states = {}, {}, {}
+        self.own, self._by_data, self.states = {}, {}, {}
         self.exits = Exits(self)
         self._queue, self._stopped = deque(), False
 
@@ -268,7 +268,7 @@ class RiskBroker:
     @property
     def judges(self):
         """Whether anything here has a say on orders."""
-        return bool(self.limits or self.hooks or self._states)
+        return bool(self.limits or self.hooks or self.states)
 
     @property
     def intervenes(self):
@@ -278,7 +278,7 @@ class RiskBroker:
     @property
     def why(self):
         """State of the gate and the reason for it: the strictest that anything has asked for."""
-        states = self._states.values()
+        states = self.states.values()
         halted = next((s for s in states if s[0] == HALTED), None)
         return halted or next(iter(states), (ACTIVE, ""))
 
@@ -290,9 +290,9 @@ class RiskBroker:
     def set_state(self, source, state, reason=""):
         """Let `source` (a breaker, an operator) ask for a state; ACTIVE takes it back."""
         if state == ACTIVE:
-            self._states.pop(source, None)
+            self.states.pop(source, None)
         else:
-            self._states[source] = (state, reason)
+            self.states[source] = (state, reason)
 
     # -- facts -----------------------------------------------------------------------------------
 

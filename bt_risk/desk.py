@@ -74,7 +74,8 @@ class Desk:
         # an exit only, and then the first of them to fill must not be followed by the others.
         overlaps = spare > size + EPS
         opens = size - closing
-        size = max(size, spare)
+        size = min(ticket.size, max(size, spare))
+        void = min(void, ticket.size - size)
         return Verdict(size, decision, size - opens, distance, void, True, overlaps)
 
     def _problem(self, ticket):
@@ -82,7 +83,7 @@ class Desk:
         size = ticket.size
         if isinstance(size, Proposal) and size.reason:
             return size.reason
-        if self.gate.judges and not (math.isfinite(size) and size > 0):
+        if self.gate.judges and not (math.isfinite(size) and size > EPS):
             return f"size: must be a positive number; got {float(size)!r}"
         return ""
 

@@ -39,7 +39,7 @@ class Execution:
         """Stand in for ``BackBroker._try_exec``."""
         if order.ref in self.gate.own:
             self._try_own(order)
-        elif order.ref in self.gate.exits.guarded:
+        elif order.ref in self.gate.exits.guarded or self.gate.states:
             self._try_guarded(order)
         else:
             self._native_try(order)
@@ -51,12 +51,11 @@ class Execution:
                 self._fit(order, price)
             return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
         left = self._native_execute(order, cash=cash, position=position)
-        if left < 0.0 and self._closes(order):
-            self.gate.note(
-                order, "exit", "cash: an exit is accepted although cash does not cover it"
-            )
-            return 0.0
-        return left
+        if left >= 0.0 or not self._closes(order):
+            return left
+        self.gate.note(order, "exit", "cash: an exit is accepted although cash does not cover it")
+        # A NaN price makes the cash NaN, and would refuse every later order of the bar.
+        return cash if math.isnan(left) and cash >= 0.0 else 0.0
 
     # -- exits of our own ------------------------------------------------------------------------
 
@@ -137,12 +136,17 @@ class Execution:
         working = self.gate.book.working
         rows = [
             (ref, working[ref].group, working[ref].kind, self._reach(working[ref], before))
-            for ref in sorted(orders)
+            for ref in sorted(orders, key=self._turn)
             if ref in working
         ]
         changed = shrink_exits(rows, before, after)
         for ref, _, _, reach in rows:
             self._resize(orders[ref], working[ref], changed.get(ref, reach))
+
+    def _turn(self, ref):
+        """Order in which exits are served: what leaves at the open first, then as submitted."""
+        working = self.gate.book.working.get(ref)
+        return not (working and self._leaves_now(working)), ref
 
     @staticmethod
     def _reach(working, held):

@@ -29,11 +29,11 @@ def draw_equity(path, runs, drawdown_limit=0.10):
     figure, (top, bottom) = _figure(runs[0].portfolio.title, 2, height_ratios=(3, 2), sharex=True)
     for place, run in enumerate(runs):
         color, days = COLORS[run.label], _daily(run)
-        top.plot(days.index, days["equity"], color=color, label=run.label, linewidth=1.3)
-        bottom.plot(days.index, days["drawdown"], color=color, linewidth=1.1)
-        # The first halts of two runs often coincide: the one below is drawn larger.
-        size = 40 * (len(runs) - place)
-        _mark_halts(top, bottom, run, dict(marker="v", s=size, color=color))
+        # Other runs equal the protected one until they differ, and would hide it: it is broad.
+        width = 3.2 if run.label == "protected" else 1.2
+        top.plot(days.index, days["equity"], color=color, label=run.label, linewidth=width)
+        bottom.plot(days.index, days["drawdown"], color=color, linewidth=width)
+        _mark_halts(top, bottom, run, dict(marker="v", s=45 * (len(runs) - place), color=color))
     bottom.axhline(drawdown_limit, color="tab:red", linestyle="--", linewidth=1)
     bottom.annotate(
         f"limit {drawdown_limit:.0%}",

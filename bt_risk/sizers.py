@@ -17,6 +17,7 @@ from bt_risk.errors import (
     is_number,
 )
 from bt_risk.funds import affordable
+from bt_risk.position import EPS
 from bt_risk.rules.kelly import (
     empirical_kelly,
     kelly_lower_bound,
@@ -111,7 +112,7 @@ class HalfKellySizer(bt.Sizer):
 
     def _getsizing(self, comminfo, cash, data, isbuy):
         held = self.broker.getposition(data).size
-        if held and (held > 0) != isbuy:
+        if abs(held) > EPS and (held > 0) != isbuy:
             return abs(held)
         return self._propose(self.broker.find(data), 1 if isbuy else -1, comminfo)
 

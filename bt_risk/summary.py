@@ -1,10 +1,11 @@
 """The numbers of one run of the demo: what it earned, what it risked, what each rule decided."""
 
 import math
+from itertools import product
 
 from bt_risk.rules.drawdown import drawdown
 
-__all__ = ["decided", "max_drawdown", "annual_growth", "sharpe_ratio", "summary"]
+__all__ = ["annual_growth", "decided", "in_order", "max_drawdown", "sharpe_ratio", "summary"]
 
 DAYS = 365.25
 
@@ -58,14 +59,14 @@ def annual_growth(equity):
     Examples
     --------
     >>> import pandas as pd
-    >>> equity = pd.Series([100.0, 121.0], pd.to_datetime(["2020-01-01", "2021-12-31 12:00"]))
+    >>> equity = pd.Series([100.0, 146.41], pd.to_datetime(["2020-01-01", "2024-01-01"]))
     >>> round(annual_growth(equity), 4)
     0.1
     """
     years = (equity.index[-1] - equity.index[0]).total_seconds() / 86400 / DAYS
     if years * DAYS < 1:
         return math.nan
-    return max(0.0, equity.iloc[-1] / equity.iloc[0]) ** (1 / years) - 1
+    return float(max(0.0, equity.iloc[-1] / equity.iloc[0]) ** (1 / years) - 1)
 
 
 def sharpe_ratio(equity, days_per_year):
@@ -145,16 +146,17 @@ def _judged(run):
 def decided(run):
     """Return how often each rule decided what, in words, in the order of the rules."""
     counts = run.decisions.groupby(["rule", "action"]).size()
-    known = [key for key in counts.index if key[1] in ACTIONS]
-    return {_words(*key): int(counts[key]) for key in sorted(known, key=_rank)}
+    words = {_words(*key): int(counts[key]) for key in counts.index if key[1] in ACTIONS}
+    return {name: words[name] for name in in_order(words)}
 
 
-def _rank(key):
-    """Order by rule and then by action; what no rule touched comes last."""
-    rules, actions = list(RULES), list(ACTIONS)
-    rule, action = key
-    return rules.index(rule) if rule in RULES else len(rules), rule, actions.index(action)
+def in_order(names):
+    """Sort decisions in words by rule; what no rule touched comes last."""
+    return sorted(names, key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
 
 
 def _words(rule, action):
     return f"{RULES.get(rule, rule)}: {ACTIONS[action]}" if rule else ACTIONS[action]
+
+
+_ORDER = {_words(*key): place for place, key in enumerate(product(RULES, ACTIONS))}

@@ -5,7 +5,7 @@ import math
 from rich.table import Table
 
 from bt_risk.demo import CASH, COMMISSION
-from bt_risk.summary import decided, summary
+from bt_risk.summary import decided, in_order, summary
 
 __all__ = ["show", "show_legend"]
 
@@ -48,7 +48,8 @@ def show(console, runs):
     _print_table(console, numbers, list(numbers["bare"]))
     decisions = {run.label: decided(run) for run in runs if portfolio.runs[run.label] is not None}
     console.print("\nWhat each rule decided:\n")
-    _print_table(console, decisions, _rows(decisions.values()))
+    rows = in_order({name for column in decisions.values() for name in column})
+    _print_table(console, decisions, rows)
     console.print()
 
 
@@ -71,18 +72,6 @@ def _cell(name, value):
     if name in ("CAGR", "max drawdown", "exposure"):
         return f"{100 * value:.1f} %"
     return f"{value:.2f}" if name == "Sharpe" else f"{value:,.0f}"
-
-
-def _rows(decisions):
-    """Return the rows of all columns, each once, in the order that every column has them."""
-    rows = []
-    for counts in decisions:
-        place = 0
-        for name in counts:
-            if name not in rows:
-                rows.insert(place, name)
-            place = rows.index(name) + 1
-    return rows
 
 
 def _print_table(console, columns, rows):

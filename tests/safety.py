@@ -910,7 +910,9 @@ class Model:
         self.walks = []
 
     def _check_kind(self, kind, orders, before, after, ref, filled):
-        was, now = {}, {}
+        was, now, opens = {}, {}, {}
+        if self.world.filler and any(a.order.status == Order.Partial for a, _ in orders):
+            return  # what is left of an order that fills in parts is set anew on each bar
         for asked, left in orders:
             if asked.kind not in (kind, "market"):
                 continue
@@ -919,6 +921,8 @@ class Model:
                 continue
             was[asked.group] = max(was.get(asked.group, 0.0), left)
             now[asked.group] = max(now.get(asked.group, 0.0), rest)
+            entry = min(asked.opening, left)
+            opens[asked.group] = min(opens.get(asked.group, entry), entry)
         total, rest = sum(was.values()), sum(now.values())
         stays = max(0.0, total - before)
         if rest > after + stays + EPS:
@@ -926,6 +930,7 @@ class Model:
             self.breach("3 exits outlive the position that a stop closed", text)
         # Children of a parent never open: what exceeds the position goes with the rest of them.
         alone = all(asked.parent is None for asked, _ in orders)
+        stays = min(stays, sum(opens.values()))
         if rest < stays - EPS and alone and len(was) == len(orders):
             text = f"{kind}: {rest:g} of {total:g} left, position {before:g} -> {after:g}"
             self.breach("3 an entry was taken for an exit", text)
@@ -1207,6 +1212,9 @@ def make_world(seed):
         rng.choice([0.0, 0.0, 0.0, 3.0, 10.0]),
         _make_engine(rng),
     )
+    if random.Random(-1 - seed).random() < 0.3 and all(f[:3] == (0.0, 1.0, 0.0) for f in feeds):
+        # Backtrader itself fails with exactbars=1 where clocks differ.
+        world = replace(world, engine=(("exactbars", 1),))
     return replace(world, actions=tuple(_make_actions(rng, world)))
 
 

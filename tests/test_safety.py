@@ -1,0 +1,256 @@
+"""DESIGN section 5, by accident: random strategies, and a model that believes only Backtrader."""
+
+import random
+
+import pytest
+import safety
+from safety import Action, Feed, World, check, make_world, report, run
+
+import bt_risk.breakers
+import bt_risk.execution
+import bt_risk.stops
+from bt_risk.rules.limits import CorrelationLimit, Decision, ExposureLimit, RiskPerTrade
+
+CHUNKS, CHUNK = 16, 30
+# What a breaker ends early is not made up for: 480 worlds of 40 to 80 bars run 25,000 of them.
+BARS = 20_000
+
+# Worlds that broke a promise once, shrunk. The name says what went wrong.
+REGRESSIONS = {
+    "a sizer is asked for a data without a bar": World(
+        seed=0,
+        bars=79,
+        feeds=(Feed(volatility=0.03, beta=0.97), Feed(start=0.3)),
+        engine=(("runonce", False),),
+        actions=(Action(13, 0, "market", 1, (-1, None, None)),),
+    ),
+    "an exit placed on a bar without a close ends margin": World(
+        seed=80,
+        bars=68,
+        feeds=(Feed(gaps=0.15, nans=0.05, beta=0.5), Feed(start=0.3, volatility=0.01)),
+        parts=("stop",),
+        engine=(("runonce", False),),
+        actions=(
+            Action(52, 0, "planned", 0, (1, None, 0.0444)),
+            Action(55, 0, "market", 0, (-1, None, (0.0358, 0.0419, False, 0.5))),
+        ),
+    ),
+    "a pair of exits is not shrunk together": World(
+        seed=42,
+        bars=74,
+        feeds=(Feed(volatility=0.01),),
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(Action(19, 0, "market", 0, (1, 396, (0.0385, 0.0325, True, 1.0))),),
+    ),
+    "an exit that may not open does when another fills first": World(
+        seed=43,
+        bars=71,
+        feeds=(Feed(nans=0.05),),
+        engine=(("runonce", False),),
+        actions=(
+            Action(61, 0, "bracket", 0, (-1, 63, "Market", 0.0015, 0.0333, 0.0105, "stop", None)),
+            Action(62, 0, "market", 0, (1, 13.245, None)),
+        ),
+    ),
+    "a market exit after a trip flips what a resting exit has closed": World(
+        seed=15,
+        bars=47,
+        feeds=(Feed(volatility=0.01),),
+        parts=("breaker",),
+        limits=(("action", "pause"), ("drawdown_limit", 0.03), ("flatten", False)),
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(20, 0, "resting", 0, (-1, 529.486, "Limit", 0.0355, None)),
+            Action(33, 0, "market", 0, (-1, 587, (0.053, 0.0272, True, 1.0))),
+            Action(36, 0, "close", 0, (1.0,)),
+            Action(39, 0, "family", 0, (1, 79, 0.026, 0.0556, 1.5, 0)),
+            Action(41, 0, "exits", 0, (0.0165, 0.0278, False, 0.5)),
+            Action(42, 0, "close", 0, (0.3,)),
+        ),
+    ),
+    "the second of two exits is lost to margin": World(
+        seed=291,
+        bars=79,
+        feeds=(Feed(volatility=0.03, beta=0.97), Feed(end=0.7, beta=0.5)),
+        parts=("stop",),
+        engine=(("runonce", False),),
+        actions=(
+            Action(50, 0, "market", 1, (1, 481.184, None)),
+            Action(54, 0, "scalp", 1, (1, 380, 0.0319)),
+            Action(65, 0, "resting", 0, (-1, 103, "Stop", 0.0053, None)),
+            Action(66, 0, "exits", 0, (0.0436, 0.0517, False, 1.0)),
+        ),
+    ),
+    "the orders of one strategy eat the exits of the other": World(
+        seed=54,
+        bars=76,
+        feeds=(Feed(volatility=0.03),),
+        traders=2,
+        engine=(("runonce", False),),
+        actions=(
+            Action(64, 1, "resting", 0, (1, 24.572, "Limit", -0.0434, None)),
+            Action(67, 0, "reverse", 0, (2.0,)),
+            Action(67, 1, "exits", 0, (0.0291, 0.0579, False, 1.0)),
+        ),
+    ),
+    "a resting stop takes the room that ours left to a market exit": World(
+        seed=140,
+        bars=64,
+        feeds=(Feed(gaps=0.15, volatility=0.01),),
+        traders=2,
+        cash=8000.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(9, 0, "bracket", 0, (-1, 206, "Market", 0.0135, 0.0369, 0.0343, "limit", None)),
+            Action(10, 0, "close", 0, (0.5,)),
+            Action(10, 1, "resting", 0, (1, None, "StopTrail", 0.0104, None)),
+            Action(11, 0, "market", 0, (-1, 15, None)),
+            Action(12, 0, "exits", 0, (0.0212, 0.0055, False, 1.0)),
+            Action(12, 0, "market", 0, (1, 11, None)),
+        ),
+    ),
+    "fills of one bar are booked out of their order": World(
+        seed=52,
+        bars=42,
+        feeds=(Feed(beta=0.97),),
+        traders=2,
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(21, 1, "planned", 0, (-1, 141, 0.0292)),
+            Action(22, 0, "planned", 0, (1, 251, 0.0592)),
+            Action(24, 0, "scalp", 0, (1, 35, 0.052)),
+        ),
+    ),
+    "an exit of another's position opens after a trip": World(
+        seed=74,
+        bars=78,
+        feeds=(Feed(),),
+        traders=2,
+        limits=(
+            ("action", "pause"),
+            ("drawdown_limit", 0.01),
+            ("exposure_limit", 0.02),
+            ("flatten", False),
+        ),
+        slippage=0.001,
+        engine=(("runonce", False),),
+        actions=(
+            Action(12, 0, "family", 0, (1, 195, 0.0085, 0.0415, 0.5, 0)),
+            Action(14, 0, "market", 0, (1, 30.911, (0.0581, 0.0599, False, 1.0))),
+            Action(14, 1, "family", 0, (-1, 1595, 0.0325, 0.057, 0.5, 0)),
+        ),
+    ),
+}
+
+
+def bars_of(seeds):
+    """Run the worlds of these seeds, fail on the first breach; return how many bars they ran."""
+    bars = 0
+    for seed in seeds:
+        world = make_world(seed)
+        model = run(world)
+        bars += model.bar
+        if model.breaches:
+            pytest.fail(report(world, model.breaches[0]), pytrace=False)
+    return bars
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_no_random_strategy_breaks_a_promise(chunk):
+    assert bars_of(range(chunk * CHUNK, (chunk + 1) * CHUNK)) >= BARS / CHUNKS
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_what_comes_later_changes_nothing_that_was_decided(chunk):
+    for seed in range(2000 + 30 * chunk, 2000 + 30 * (chunk + 1)):
+        world = make_world(seed)
+        whole = run(world)
+        until = random.Random(seed).randint(5, max(6, whole.bar - 1))
+        breach = safety.causes(whole, run(world, until), until)
+        if breach:
+            pytest.fail(report(world, breach), pytrace=False)
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_what_went_wrong_once_does_not_again(name):
+    assert check(REGRESSIONS[name]) is None
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(
+    "'soak' not in config.getoption('markexpr')", reason="a million bars: pytest -m soak"
+)
+@pytest.mark.parametrize("worker", range(4))
+def test_a_million_bars_break_no_promise(worker):
+    seed, bars = 10_000 + worker, 0
+    while bars < 250_000:
+        bars += bars_of([seed])
+        seed += 4
+
+
+# -- the harness itself ----------------------------------------------------------------------------
+
+
+def _allow(self, request, book):
+    return Decision(request.size)
+
+
+FAULTS = {
+    "1 risk_limit": (RiskPerTrade, "review", _allow),
+    "1 exposure_limit": (ExposureLimit, "review", _allow),
+    "4 the same bet accepted twice": (CorrelationLimit, "review", _allow),
+    "4 stop loosened": (bt_risk.stops, "ratchet", lambda price, level, side: level),
+    "3 exits outlive the position that a stop closed": (
+        bt_risk.execution,
+        "shrink_exits",
+        lambda orders, before, after: {},
+    ),
+    "7 entry rests after a trip": (
+        bt_risk.breakers.Breaker,
+        "_cancel_entries",
+        lambda self: None,
+    ),
+}
+
+
+@pytest.mark.parametrize("promise", FAULTS)
+def test_a_fault_in_the_core_is_noticed(promise, monkeypatch):
+    monkeypatch.setattr(*FAULTS[promise])
+    found = (b.promise for seed in range(60) for b in run(make_world(seed)).breaches)
+    assert promise in found
+
+
+def test_a_world_is_shrunk_to_the_actions_that_matter():
+    world = make_world(3)
+    wanted = [world.actions[2], world.actions[-3]]
+
+    small = safety.shrink(world, "", lambda one: all(a in one.actions for a in wanted))
+
+    assert list(small.actions) == wanted
+    assert len(small.feeds) <= len(world.feeds)
+
+
+def test_a_report_names_the_seed_and_evaluates_to_the_world_that_breaks(monkeypatch):
+    monkeypatch.setattr(RiskPerTrade, "review", _allow)
+    seed, breach = next(
+        (seed, b)
+        for seed in range(60)
+        for b in run(make_world(seed)).breaches
+        if b.promise[0] == "1"
+    )
+
+    text = report(make_world(seed), breach)
+
+    assert f"seed {seed} breaks: {breach.promise}" in text
+    again = eval(text[text.index("check(") :], vars(safety))  # what a developer pastes
+    assert again.promise == breach.promise
+
+
+def test_the_same_seed_makes_the_same_run():
+    one, two = run(make_world(5)), run(make_world(5))
+
+    assert one.log == two.log
+    assert len(one.log) > 20
