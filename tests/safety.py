@@ -1080,8 +1080,7 @@ class Model:
         self._check_end()
 
     def _check_end(self):
-        last = max(int(table[-1, 0]) for table in self.tables)
-        ended = int(max(d.datetime[0] for d in self.datas if len(d))) >= last
+        ended = self.lengths == [len(table) for table in self.tables]
         if not self.blocked or self.policy["action"] == "pause":
             if not ended:
                 self.breach("7 the run stopped without a trip", f"at bar {self.bar}")

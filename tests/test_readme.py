@@ -2,9 +2,15 @@
 
 import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from shared_data import ROOT
+
+import bt_risk
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -26,8 +32,6 @@ def test_python_blocks_run_in_order_and_print_the_text_that_follows(tmp_path, mo
 
 
 def test_readme_names_every_public_component_and_parameter_of_a_rule():
-    import bt_risk
-
     for name in ("HalfKellySizer", "ATRTrailingStop", "CorrelationCap", "DrawdownBreaker"):
         assert f"bt_risk.{name}" in TEXT
         assert name in bt_risk.__all__
@@ -36,3 +40,14 @@ def test_readme_names_every_public_component_and_parameter_of_a_rule():
     assert parameters
     known = set(bt_risk.Policy.__dataclass_fields__)
     assert parameters <= known
+
+
+def test_the_readme_quotes_what_the_demo_prints_today(tmp_path):
+    quoted = next(text for kind, text in BLOCKS if kind == "console")
+    command = [sys.executable, "-m", "bt_risk", "demo", "--out", str(tmp_path / "out")]
+    package = str(Path(bt_risk.__file__).parent.parent)
+    surroundings = os.environ | {"COLUMNS": "100", "PYTHONPATH": package}
+    run = subprocess.run(command, capture_output=True, text=True, env=surroundings, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    printed = {line.rstrip() for line in run.stdout.splitlines()}
+    assert [line for line in quoted.splitlines() if line not in printed] == []
