@@ -234,8 +234,19 @@ class Book:
         """
         closing = min(size, self._closable(part, side))
         rest = size - closing
-        void = min(rest, part.lost) if part.lost_side == -side else 0.0
+        void = 0.0
+        if part.lost_side == -side and not self._left_whole(part, side):
+            void = min(rest, part.lost)
         return closing, rest - void, void
+
+    def _left_whole(self, part, side):
+        """Whether the owner has sold just what is held: it knows that, and means more than it."""
+        exits = [
+            w.remaining
+            for w in part.instrument.orders.values()
+            if w.kind == "market" and w.side == side and w.owner is part.owner and not w.cut
+        ]
+        return 0.0 < -side * part.size <= sum(exits) + EPS
 
     def spare(self, part, side, size):
         """Return how much of an order could close if no resting exit filled before it."""
@@ -273,19 +284,19 @@ class Book:
         return max(0.0, -side * part.size, -side * part.instrument.size)
 
     def _reachable(self, working):
-        """Whether an order can fill as things are: children wait for their parent."""
-        if working.parent is None:
-            return True
-        return working.parent not in self.working and working.handle.active()
+        """Whether an order can fill on the next bar: children wait for their parent."""
+        return working.parent is None or working.parent not in self.working
 
     # -- what is at stake ------------------------------------------------------------------------
 
     def risk(self, instrument, side):
-        """Return what positions and working orders of `side` lose at their stops, in currency.
+        """Return what the trades and working orders of `side` lose at their stops, in currency.
 
-        Copies of one instrument (resampled or replayed) are that instrument.
+        A trade that is under water loses from its entry on: otherwise averaging down towards a
+        stop would seem to risk ever less. Copies of one instrument (resampled or replayed) are
+        that instrument.
         """
-        return sum([self._stake(copy, side, "risk") for copy in instrument.copies])
+        return sum([self._stake(copy, side, "trade") for copy in instrument.copies])
 
     def notional(self, instrument, side):
         """Return what is held and about to be held on `side`, in currency, copies included."""
@@ -298,19 +309,22 @@ class Book:
     def _stake(self, instrument, side, unit):
         held = 0.0
         if instrument.size * side > 0:
-            value = abs(instrument.size) * instrument.value
-            held = self.position_risk(instrument) if unit == "risk" else value
+            held = abs(instrument.size) * instrument.value
+            if unit != "notional":
+                held = self.position_risk(instrument, from_entry=unit == "trade")
         return held + self._entering(instrument, side, unit)
 
-    def position_risk(self, instrument):
+    def position_risk(self, instrument, from_entry=False):
         """Return what a position loses at its stops: nearest first, the rest at the ATR distance.
 
-        NaN where the ATR distance is needed and not known yet.
+        It is lost from the last close on, or `from_entry` on where that is more. NaN where the
+        ATR distance is needed and not known yet.
         """
         side = 1 if instrument.size > 0 else -1
+        price = self._worse_price(instrument, side) if from_entry else instrument.price
         left, lost = abs(instrument.size), 0.0
         stops = [
-            (max(0.0, side * (instrument.price - w.price)), w.remaining)
+            (max(0.0, side * (price - w.price)), w.remaining)
             for w in instrument.orders.values()
             if w.kind == "stop" and w.side == -side and self._reachable(w)
         ]
@@ -319,8 +333,18 @@ class Book:
             lost += covered * distance
             left -= covered
         if left > EPS:
-            lost += left * instrument.stop_distance()
+            under_water = side * (price - instrument.price)
+            lost += left * (instrument.stop_distance() + under_water)
         return lost * instrument.multiplier
+
+    def _worse_price(self, instrument, side):
+        """Return the average entry of the parts on a side, or the price if that is further on."""
+        parts = [part for part in instrument.parts if part.size * side > 0]
+        held = sum([part.size for part in parts])
+        if not held:
+            return instrument.price
+        entry = sum([part.price * part.size for part in parts]) / held
+        return max(entry, instrument.price) if side > 0 else min(entry, instrument.price)
 
     def cover_distance(self, part, side):
         """Return the distance to bt_risk's own stop behind an owner's part, else NaN."""
@@ -334,7 +358,7 @@ class Book:
         groups = {}
         for w in instrument.orders.values():
             if w.side == side and w.opening > EPS:
-                per_unit = w.distance if unit == "risk" else w.price
+                per_unit = w.price if unit == "notional" else w.distance
                 stake = w.opening * per_unit * instrument.multiplier
                 groups[w.group] = max(groups.get(w.group, 0.0), stake)
         return sum(groups.values())

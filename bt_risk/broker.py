@@ -172,7 +172,7 @@ class RiskBroker:
 
     def _reset(self):
         self._unhook()
-        self.journal, self.book = Journal(), Book()
+        self.journal, self.book = Journal(quiet=self.observe), Book()
         self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
         self.limits, self.hooks = [], []
         self.own, self._by_data, self.states = {}, {}, {}

@@ -22,6 +22,7 @@ class Desk:
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
         self.rejected = {}
+        self._noted = False
         self.brackets = Brackets(self)
 
     def submit(self, side, owner, data, size, args, kwargs):
@@ -182,8 +183,24 @@ class Desk:
             self._remember_lost(ticket, ticket.size - size - verdict.void, opening)
             self.journal(ticket, "trim", size, verdict.decision)
         else:
-            self.journal(ticket, "exit" if opening <= EPS else "allow", size, verdict.decision)
+            self.journal(ticket, "exit" if opening <= EPS else "allow", size, Decision(size))
+        if opening > EPS:
+            self._note_repeated_exit(ticket)
         return order
+
+    def _note_repeated_exit(self, ticket):
+        """Say once that an order opens just what a stop of ours has closed: it may be an exit."""
+        part = self.book.part(ticket.instrument, ticket.owner)
+        stopped, part.stopped = part.stopped, 0.0
+        if abs(stopped - ticket.side * -ticket.size) <= EPS and not self._noted:
+            self._noted = True
+            name = ticket.instrument.name
+            reason = (
+                f"ATRTrailingStop: an order for {ticket.size:g} opens a position in {name}, and "
+                "the stop has closed just as much before. If it was meant as an exit, ask "
+                "self.position first."
+            )
+            self.journal(ticket, "note", ticket.size, Decision(ticket.size, reason))
 
     def _pass(self, ticket, verdict):
         """Send an order as it is, and write down what would have become of it."""
@@ -192,7 +209,7 @@ class Desk:
             return None
         opening = self._track_verdict(ticket, order, ticket.size, verdict)
         action = "exit" if opening <= EPS else "allow"
-        if verdict.decision.reason:
+        if verdict.size < ticket.size - EPS:
             action = "reject" if verdict.size <= EPS else "trim"
         self.journal(ticket, action, min(verdict.size, ticket.size), verdict.decision)
         return order

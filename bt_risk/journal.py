@@ -33,11 +33,14 @@ class Journal:
 
     Actions: ``allow``, ``trim`` and ``reject`` judge an order; ``exit`` passes a reducing order
     that would have been lost; ``stop`` is a protective stop that filled; ``halt``, ``flat`` and
-    ``rearm`` belong to the breaker; ``starved`` to the sizer; ``note`` says what a user may wonder
-    about.
+    ``rearm`` belong to the breaker; ``starved`` to the sizer; ``unprotected`` says that a position
+    has no stop; ``note`` says what a user may wonder about.
+
+    A `quiet` journal logs nothing as a warning: in observe mode nothing has happened.
     """
 
-    def __init__(self):
+    def __init__(self, quiet=False):
+        self.quiet = quiet
         self.lines = []
         self.trades = []
 
@@ -56,7 +59,8 @@ class Journal:
         """Add one line; sizes are unsigned units, `time` is a Backtrader date number."""
         line = (time, data, rule, action, requested, allowed, measured, limit, reason)
         self.lines.append(line)
-        level = logging.WARNING if action in _LOUD else logging.DEBUG
+        loud = action in _LOUD and not self.quiet
+        level = logging.WARNING if loud else logging.DEBUG
         if _log.isEnabledFor(level):
             when = bt.num2date(time).isoformat(" ", "seconds") if time == time else "before start"
             where = f" {data}" if data else ""

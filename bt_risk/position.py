@@ -33,6 +33,8 @@ class Part:
     # What the gate cut from the entries of this trade, and on which side: see `Book.split`.
     lost: float = 0.0
     lost_side: int = 0
+    # Signed size of the last trade that a stop of ours closed, until the owner's next entry.
+    stopped: float = 0.0
 
     @property
     def side(self):

@@ -41,6 +41,7 @@ class _Stop:
     since: int
     order: object = None
     resting: float = math.nan
+    warned: bool = False
 
 
 class StopKeeper:
@@ -110,6 +111,7 @@ class StopKeeper:
         if order is None:
             return
         if order.executed.size:
+            stop.part.stopped = -float(order.executed.size)
             self._journal(stop, "stop", f"filled at {order.executed.price:g}")
         if order.ref in self.gate.book.working:
             self.gate.exits.withdraw(order)
@@ -148,12 +150,19 @@ class StopKeeper:
             return
         order = stop.order
         if order is not None and order.ref not in self.gate.book.working:
+            self._explain(stop, order)
             order = stop.order = None
         size = self._uncovered(stop)
         if order is None:
             self._place(stop, size)
         elif order.status != bt.Order.Partial:
             self._move(stop, order, size)
+
+    def _explain(self, stop, order):
+        """Say once that the broker does not take the stop of a position."""
+        if order.status in (bt.Order.Margin, bt.Order.Rejected) and not stop.warned:
+            stop.warned = True
+            self._journal(stop, "unprotected", f"the stop ended {order.getstatusname()}")
 
     def _uncovered(self, stop):
         """Size to protect: all of it, less what leaves already where both could fill."""

@@ -162,10 +162,13 @@ class RandomTrader(bt.Strategy):
 
     def next(self):
         for _ in range(self.rng.choice((0, 1, 1, 2))):
-            data = self.rng.choice([d for d in self.datas if len(d)])
-            action = self.rng.choice(ACTIONS)
-            if self.p.brackets or action not in BRACKETS:
-                action(self, data)
+            self.act()
+
+    def act(self):
+        data = self.rng.choice([d for d in self.datas if len(d)])
+        action = self.rng.choice(self.actions)
+        if self.p.brackets or action not in BRACKETS:
+            action(self, data)
 
     # -- pieces of an order ----------------------------------------------------------------------
 
@@ -290,6 +293,7 @@ ACTIONS = (
 )
 
 BRACKETS = (RandomTrader.bracket, RandomTrader.bracket_by_hand)
+RandomTrader.actions = ACTIONS
 
 
 def market(seed, mode=None, bars=50, cash=20_000.0, count=None):

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import backtrader as bt
+import everything
 import feeds
 import pytest
 import recording
@@ -227,12 +228,47 @@ def test_a_second_run_of_the_same_cerebro_equals_the_first():
     assert first == run(503, mode="runonce")
 
 
-# -- observe mode ---------------------------------------------------------------------------------
+# -- every mode and feature -----------------------------------------------------------------------
+
+WORLDS = range(1000, 1140)
 
 
 def observe(cerebro):
     tight = bt_risk.Policy(risk_limit=1e-6, notional_limit=1e-6, drawdown_limit=1e-3)
     bt_risk.protect(cerebro, tight, mode="observe")
+
+
+@pytest.mark.parametrize("seed", WORLDS)
+def test_in_every_mode_and_with_every_feature_nothing_changes(seed):
+    world = everything.World(seed)
+    bare = everything.play(world)
+    adds = (gate, cap_none, cap_infinite)[seed % 3], breaker, reports
+    assert everything.play(world, adds[:: 1 - 2 * (seed % 2)]) == bare, world.features
+    assert everything.play(world, (observe,)) == bare, world.features
+
+
+def test_the_worlds_hold_every_mode_and_feature_more_than_once():
+    drawn = [feature for seed in WORLDS for feature in everything.World(seed).features]
+    names = {f"{key}={value}" for mode in everything.MODES for key, value in mode.items()}
+    named = (*everything.SHAPES, *everything.EXTRAS)
+    names |= {function.__name__.strip("_") for function in named}
+    names |= {*everything.BROKERS, "timer", "cheating timer", "orders at the open"}
+    assert {name for name in names if drawn.count(name) < 2} == set()
+
+
+def test_most_worlds_run_to_their_end_and_trade():
+    runs = [everything.play(everything.World(seed)) for seed in WORLDS[::7]]
+    done = [run for run, _ in runs if not isinstance(run, type)]
+    assert len(done) > 0.85 * len(runs)
+    traded = [one for one in done if len(recording.rows(one, "trade")) > 5]
+    assert len(traded) > 0.7 * len(done)
+    seen = set().union(*map(recording.statuses, done))
+    assert seen > {"Partial", "Completed", "Canceled", "Margin", "Expired", "Rejected"}
+    tables = [table for run, table in runs if not isinstance(run, type)]
+    assert all(table.count("\n") > 20 for table in tables)
+
+
+# -- observe mode ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(551, 571))
@@ -335,6 +371,16 @@ MISUSE = {
     "an unknown oco": lambda s: s.buy(size=1, oco="order"),
     "a parent that is no order": lambda s: s.buy(size=1, parent="order"),
     "cancel of nothing": lambda s: s.cancel(None),
+    "a filler that raises": lambda s: (s.broker.set_filler(lambda *given: 1 / 0), s.buy(size=1)),
+    "cash that is text": lambda s: s.broker.add_cash("much"),
+    "history of a day that is none": lambda s: s.broker.add_order_history([["soon", 1, 1.0]], True),
+    "history of a data that is none": lambda s: s.broker.add_order_history(
+        [["2020-01-01", 1, 1.0, "nobody"]], True
+    ),
+    "a commission of another data": lambda s: (
+        s.broker.setcommission(margin="x", mult=2.0),
+        s.buy(size=1),
+    ),
 }
 
 
@@ -374,6 +420,8 @@ def test_the_harness_sees_one_order_that_is_larger_by_one_unit():
         cerebro.setbroker(Clumsy(cerebro.broker))
 
     assert any(run(seed, (clumsy,)) != run(seed) for seed in range(901, 906))
+    worlds = [everything.World(seed) for seed in WORLDS[:5]]
+    assert any(everything.play(one, (clumsy,)) != everything.play(one) for one in worlds)
     assert all(run(seed, (gate,)) == run(seed) for seed in range(901, 906))
 
 

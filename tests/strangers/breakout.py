@@ -37,7 +37,9 @@ class Breakout(bt.Strategy):
                 price=price * 1.001,
                 valid=datetime.timedelta(hours=self.p.hold),
                 stopprice=price * (1 - self.p.stop),
+                stopargs=dict(valid=None),
                 limitprice=price * (1 + self.p.target),
+                limitargs=dict(valid=None),
             )
             self.refs = [o.ref for o in orders]
         elif price < self.channel.down[0]:
@@ -46,7 +48,9 @@ class Breakout(bt.Strategy):
                 price=price * 0.999,
                 valid=datetime.timedelta(hours=self.p.hold),
                 stopprice=price * (1 + self.p.stop),
+                stopargs=dict(valid=None),
                 limitprice=price * (1 - self.p.target),
+                limitargs=dict(valid=None),
             )
             self.refs = [o.ref for o in orders]
 

@@ -24,7 +24,7 @@ class SmaCross(bt.Strategy):
 def build():
     cerebro = bt.Cerebro()
     cerebro.optstrategy(SmaCross, pfast=[5, 10], pslow=[20, 40])
-    data = bt.feeds.PandasData(dataname=load_data("nasdaq_1d")["1999":"2000"])
+    data = bt.feeds.PandasData(dataname=load_data("nasdaq_1d")["1999":"1999"])
     cerebro.adddata(data)
     cerebro.broker.setcash(100000.0)
     cerebro.addsizer(bt.sizers.PercentSizer, percents=80)

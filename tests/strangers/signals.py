@@ -16,7 +16,7 @@ class Exhausted(bt.Indicator):
     lines = ("signal",)
 
     def __init__(self):
-        self.lines.signal = bt.ind.RSI(self.data, period=14) - 75.0
+        self.lines.signal = 75.0 - bt.ind.RSI(self.data, period=14)
 
 
 def build():

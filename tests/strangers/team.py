@@ -45,7 +45,7 @@ class Dips(bt.Strategy):
 def build():
     cerebro = bt.Cerebro()
     for name in ("msft_1d", "ibm_1d"):
-        cerebro.adddata(bt.feeds.PandasData(dataname=load_data(name)["2004":"2006-06"]), name=name)
+        cerebro.adddata(bt.feeds.PandasData(dataname=load_data(name)["2004":"2005-06"]), name=name)
     cerebro.addstrategy(Trend)
     cerebro.addstrategy(Dips)
     cerebro.broker.setcash(100000)

@@ -1,0 +1,189 @@
+"""What does the whole suite cost? Function calls and CPU time per bar, protected and bare.
+
+    python benchmarks/overhead.py             the table
+    python benchmarks/overhead.py --where     and which calls are ours
+    python benchmarks/overhead.py --store     and keep the calls in overhead.json, for the tests
+
+Calls are counted by ``sys.setprofile`` (Python and C functions). They are the same on every run and
+on every machine with the same versions; CPU time is not, and is only an indication.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import time
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+
+import backtrader as bt
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+import bt_risk
+
+STORED = Path(__file__).with_name("overhead.json")
+BARS = {1: 1500, 10: 300, 50: 120}
+GOALS = {1: 1.15, 10: 1.10}
+REPEATS = 3
+
+
+class Cross(bt.Strategy):
+    """Be long above the crossing of two averages, in every data."""
+
+    def __init__(self):
+        self.cross = [
+            bt.ind.CrossOver(bt.ind.SMA(data, period=5), bt.ind.SMA(data, period=20))
+            for data in self.datas
+        ]
+
+    def next(self):
+        """Buy ten on a cross upwards, close on one downwards."""
+        for data, cross in zip(self.datas, self.cross, strict=True):
+            if cross[0] > 0 and not self.getposition(data):
+                self.buy(data, size=10)
+            elif cross[0] < 0 and self.getposition(data):
+                self.close(data)
+
+
+def prices(seed, bars):
+    """Return a random walk as OHLCV bars."""
+    rng = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, bars)))
+    open_ = np.r_[100.0, close[:-1]]
+    spread = 1 + np.abs(rng.normal(0, 0.005, (2, bars)))
+    high, low = np.maximum(open_, close) * spread[0], np.minimum(open_, close) / spread[1]
+    index = pd.date_range("2020-01-01", periods=bars, name="datetime")
+    columns = {"open": open_, "high": high, "low": low, "close": close, "volume": 1000.0}
+    return pd.DataFrame(columns, index=index)
+
+
+def build(datas, protected):
+    """Return a Cerebro with this strategy; the breaker is there, and out of reach."""
+    cerebro = bt.Cerebro(stdstats=False)
+    for number in range(datas):
+        feed = bt.feeds.PandasData(dataname=prices(number, BARS[datas]))
+        cerebro.adddata(feed, name=f"D{number}")
+    cerebro.broker.setcash(100_000.0)
+    cerebro.addstrategy(Cross)
+    if protected:
+        bt_risk.protect(cerebro, bt_risk.Policy(drawdown_limit=0.5))
+    return cerebro
+
+
+def calls(datas, protected, runonce=True):
+    """Return a Counter of the calls per bar, by ``file:function`` that is called."""
+    counts = Counter()
+
+    def profile(frame, event, called):
+        if event == "call":
+            code = frame.f_code
+            counts[code.co_filename, code.co_name] += 1
+        elif event == "c_call":
+            counts[frame.f_code.co_filename, frame.f_code.co_name, called.__name__] += 1
+
+    cerebro = build(datas, protected)
+    sys.setprofile(profile)
+    try:
+        cerebro.run(runonce=runonce)
+    finally:
+        sys.setprofile(None)
+    return Counter({_label(key): count / BARS[datas] for key, count in counts.items()})
+
+
+def _label(key):
+    file, function, *called = key
+    return " > ".join([f"{Path(file).name}:{function}", *called])
+
+
+def calls_per_bar(datas, runonce=True):
+    """Return the calls per bar of the bare and of the protected run."""
+    return tuple(
+        round(sum(calls(datas, protected, runonce).values()), 2) for protected in (False, True)
+    )
+
+
+def cpu_per_bar(datas, protected):
+    """Return the least CPU time per bar of some runs, in microseconds."""
+    times = []
+    for _ in range(REPEATS):
+        cerebro = build(datas, protected)
+        gc.collect()
+        begin = time.process_time()
+        cerebro.run()
+        times.append(time.process_time() - begin)
+    return 1e6 * min(times) / BARS[datas]
+
+
+def versions():
+    """Return what the counts depend on beside this repository."""
+    found = {name: version(name) for name in ("backtrader", "numpy", "pandas")}
+    return {"python": ".".join(map(str, sys.version_info[:2])), **found}
+
+
+def _row(datas):
+    bare, guarded = calls_per_bar(datas)
+    slow, slower = (cpu_per_bar(datas, protected) for protected in (False, True))
+    goal = GOALS.get(datas)
+    return [
+        f"{datas}",
+        f"{BARS[datas]}",
+        f"{bare:,.0f}",
+        f"{guarded:,.0f}",
+        f"{guarded / bare:.3f}",
+        f"{goal:.2f}" if goal else "",
+        f"{slow:,.0f}",
+        f"{slower:,.0f}",
+        f"{slower / slow:.2f}",
+    ]
+
+
+def show(console):
+    """Print the table."""
+    table = Table("datas", "bars", "calls bare", "protected", "ratio", "goal")
+    for name in ("us bare", "protected", "ratio"):
+        table.add_column(name)
+    for column in table.columns:
+        column.justify = "right"
+    for datas in BARS:
+        table.add_row(*_row(datas))
+    console.print(table)
+    console.print("Calls and CPU time per bar of all datas together, runonce.")
+
+
+def show_where(console, datas, most=30):
+    """Print the functions that the protected run calls more often than the bare one."""
+    bare, guarded = calls(datas, False), calls(datas, True)
+    extra = Counter({name: count - bare[name] for name, count in guarded.items()})
+    console.print(f"\n{datas} datas: {sum(extra.values()):.1f} more calls per bar, the most of it:")
+    for name, count in extra.most_common(most):
+        console.print(f"{count:8.2f}  {name}")
+
+
+def store():
+    """Keep the calls per bar that the tests compare with."""
+    figures = {str(datas): calls_per_bar(datas)[1] for datas in GOALS}
+    text = json.dumps({"versions": versions(), "calls_per_bar": figures}, indent=2)
+    STORED.write_text(text + "\n", encoding="utf-8")
+
+
+def main():
+    """Run what the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--where", action="store_true", help="show which calls are added")
+    parser.add_argument("--store", action="store_true", help="keep the calls for the tests")
+    arguments = parser.parse_args()
+    console = Console(highlight=False)
+    show(console)
+    if arguments.where:
+        for datas in GOALS:
+            show_where(console, datas)
+    if arguments.store:
+        store()
+
+
+if __name__ == "__main__":
+    main()
