@@ -26,7 +26,7 @@ from rich.table import Table
 import bt_risk
 
 STORED = Path(__file__).with_name("overhead.json")
-BARS = {1: 1500, 10: 300, 50: 120}
+BARS = {1: 1000, 10: 200, 50: 100}
 GOALS = {1: 1.15, 10: 1.10}
 REPEATS = 3
 

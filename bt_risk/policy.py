@@ -77,6 +77,9 @@ class Policy:
     instruments: dict | None = None
 
     def __post_init__(self):
+        for name in _SWITCHES:
+            if getattr(self, name) == math.inf:  # the file's word for what is None here
+                object.__setattr__(self, name, None)
         with said_by("Policy"):
             self.limits()
         check_breaker("Policy", **self._only(DrawdownBreaker))
@@ -101,8 +104,11 @@ class Policy:
         for key in values:
             if key not in known:
                 raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key)
-        if "history" in values:
-            values["history"] = tuple(values["history"])
+        history = values.get("history", [])
+        if not isinstance(history, list):
+            raise ParameterError(str(path), "history", "a list of numbers", history)
+        if history:
+            values["history"] = tuple(history)
         with said_by(str(path)):
             return cls(**values)
 
@@ -151,7 +157,7 @@ class Policy:
             ),
         ]
         return "\n".join(
-            text if on not in (None, math.inf) else f"{text.partition(':')[0]}: no limit"
+            text if on is not None else f"{text.partition(':')[0]}: no limit"
             for on, text in lines
         )
 
@@ -205,8 +211,8 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None):
     Parameters
     ----------
     cerebro : backtrader.Cerebro
-    policy : Policy, optional
-        The default policy when left out.
+    policy : Policy or path, optional
+        The default policy when left out; a path is read as TOML.
     mode : {"enforce", "observe"}
         Observe changes nothing of the run: the journal holds what would have been decided on the
         same orders at that moment. There is no sizer, stop, rescue or halt then.
@@ -219,8 +225,10 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None):
     ``atrtrailingstop``, which a strategy finds under these names after the run.
     """
     policy = Policy() if policy is None else policy
+    if isinstance(policy, (str, Path)):
+        policy = Policy.from_toml(policy)
     if not isinstance(policy, Policy):
-        raise ParameterError("protect", "policy", "a bt_risk.Policy", policy)
+        raise ParameterError("protect", "policy", "a bt_risk.Policy or a path", policy)
     if any(isinstance(store, _Guard) for store in cerebro.stores):
         raise ParameterError("protect", "cerebro", "protected once", cerebro)
     observe = check_choice("protect", "mode", mode, ("enforce", "observe")) == "observe"

@@ -1,6 +1,7 @@
 """Backtrader's own command line with components of bt_risk, as docs/btrun.md has it."""
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -45,14 +46,15 @@ class Witness(bt.Analyzer):
 
     def stop(self):
         gate = self.strategy.broker
-        print(repr({
+        self.saw = {
             "fills": self.fills,
             "bars": len(self.strategy),
             "gate": type(gate).__name__,
             "inside": type(gate.inner).__name__ if hasattr(gate, "inner") else None,
             "hooks": [type(hook).__name__ for hook in getattr(gate, "hooks", [])],
             "limits": len(getattr(gate, "limits", [])),
-        }))
+        }
+        print(self.saw)
 """
 
 HOOK = """
@@ -80,7 +82,15 @@ def folder(tmp_path):
 def btrun(folder):
     """Return a function that runs btrun in a process of its own, and what the witness saw."""
     environment = os.environ | {"PYTHONPATH": str(Path(bt_risk.__file__).parents[1])}
-    fixed = "--data spx.csv --nostdstats --cash 1000000 --strategy cross.py:Cross".split()
+    fixed = [
+        "--data",
+        "spx.csv",
+        "--nostdstats",
+        "--cash",
+        "1000000",
+        "--strategy",
+        "cross.py:Cross",
+    ]
 
     def run(*options):
         command = [sys.executable, "-c", "from backtrader.btrun import btrun; btrun()"]
@@ -107,18 +117,22 @@ def path(monkeypatch, capsys):
     return capsys.readouterr().out.strip()
 
 
+def load(folder, name):
+    """Import a file of the folder; Backtrader looks for it in sys.modules."""
+    spec = importlib.util.spec_from_file_location(f"btrun_{name}", folder / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def script(folder, add):
-    """Run the same in this process, as a script would; return fills and bars."""
-    scope = {"__name__": "cross"}
-    exec(STRATEGY, scope)
+    """Run the same in this process, as a script would; return what the witness saw."""
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(bt.feeds.BacktraderCSVData(dataname=str(folder / "spx.csv")))
-    cerebro.addstrategy(scope["Cross"])
+    cerebro.addstrategy(load(folder, "cross").Cross)
     cerebro.broker.setcash(1_000_000)
     add(cerebro)
-    witness = {"__name__": "witness"}
-    exec(WITNESS.replace("print(repr({", "self.saw = (({"), witness)
-    cerebro.addanalyzer(witness["Witness"])
+    cerebro.addanalyzer(load(folder, "witness").Witness)
     return cerebro.run()[0].analyzers.witness.saw
 
 
