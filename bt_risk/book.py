@@ -75,7 +75,7 @@ class Book:
 
     def update(self):
         """Take in the bars that have closed since the last call; return their instruments."""
-        fresh = [i for i in self.instruments if i.close.lencount != i.length]
+        fresh = [i for i in self.instruments if i.close.lencount > i.length]
         for instrument in fresh:
             instrument.advance()
         if fresh and self.returns:

@@ -69,7 +69,7 @@ class Execution:
             self._cancel(order)
             return
         begun = order.status == order.Partial
-        if not begun and working.instrument.close.lencount <= working.set_at:
+        if not begun and not working.instrument.after(working.set_at):
             return
         size = min(working.remaining, self._free(part, working))
         if size > EPS:

@@ -35,7 +35,7 @@ class Exits:
         kind = "market" if stop_price is None else "stop"
         price = instrument.price if stop_price is None else stop_price
         working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
-        working.own, working.handle, working.set_at = True, order, instrument.complete
+        working.own, working.handle, working.set_at = True, order, instrument.moment()
         self.gate.book.add(working)
         return order
 

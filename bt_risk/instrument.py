@@ -137,6 +137,17 @@ class Instrument:
         """Bars that have closed: a replayed feed is forming its last one."""
         return self.length - self.forming
 
+    def moment(self):
+        """Return what `after` compares with: bars that have closed, and the newest tick."""
+        return self.complete, self.data.datetime[0] if self.forming else -math.inf
+
+    def after(self, moment):
+        """Whether this feed has a bar, or a tick of the bar that it forms, later than `moment`."""
+        closed, tick = moment
+        if self.close.lencount <= closed:
+            return False
+        return not self.forming or self.data.datetime[0] > tick
+
     def quote(self):
         """Return the newest price that an order placed now can know of.
 

@@ -157,8 +157,7 @@ class Policy:
             ),
         ]
         return "\n".join(
-            text if on is not None else f"{text.partition(':')[0]}: no limit"
-            for on, text in lines
+            text if on is not None else f"{text.partition(':')[0]}: no limit" for on, text in lines
         )
 
     def _pause(self):

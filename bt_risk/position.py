@@ -60,8 +60,8 @@ class Working:
         Whether bt_risk sent it.
     handle : order
         The broker's own object.
-    set_at : int
-        An order of ours fills only on a bar of its own data later than this one.
+    set_at : tuple
+        `Instrument.moment` that an order of ours was set at; it fills only on a later one.
     reduces : float
         Size that could close when it was placed, if no resting exit filled before.
     cut, void : float
@@ -82,7 +82,7 @@ class Working:
     own: bool = False
     size: float = 0.0
     handle: object = None
-    set_at: int = -1
+    set_at: tuple = (-1, -math.inf)
     reduces: float = 0.0
     cut: float = 0.0
     void: float = 0.0

@@ -195,7 +195,7 @@ class StopKeeper:
         stop.resting = stop.price
         working = self.gate.book.working.get(stop.order.ref)
         if working is not None:
-            working.set_at = stop.part.instrument.complete
+            working.set_at = stop.part.instrument.moment()
 
     def _journal(self, stop, action, reason):
         instrument = stop.part.instrument

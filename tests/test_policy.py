@@ -258,7 +258,7 @@ def test_protecting_twice_raises():
         bt_risk.protect(protected(CALM))
 
 
-@pytest.mark.parametrize("policy", [{"risk_limit": 0.01}, "policy.toml", bt_risk.Policy])
+@pytest.mark.parametrize("policy", [{"risk_limit": 0.01}, 0.01, bt_risk.Policy])
 def test_a_policy_that_is_none_raises(policy):
     with pytest.raises(ParameterError, match="policy must be a bt_risk.Policy"):
         bt_risk.protect(cerebro(CALM), policy)
