@@ -632,7 +632,8 @@ class Model:
         self.asked[order.ref] = asked
         asked.group = asked.group or order.ref
         if asked.kind == "stop":
-            asked.price = order.created.price  # a trailing stop computes its own
+            # A trailing stop computes its own price, below the close or above it.
+            asked.price = min(asked.price, order.created.price)
         asked.accepted = 0.0 if order.status == Order.Rejected else abs(order.size)
         self.note("asked", self.name(order.ref), asked.accepted, order.info.get("bt_risk", ""))
         self._check_lines(asked, order)
@@ -1186,8 +1187,9 @@ def check(world, causal=False):
 def foresight(world, whole):
     """Return a breach where what happened up to a bar depends on what came after it."""
     # Backtrader cannot run a data without a single bar: every one has begun before the cut.
-    first = (whole.begun or whole.bar) + 1
-    until = random.Random(world.seed).randint(min(first, whole.bar), whole.bar)
+    if whole.begun is None:
+        return None
+    until = random.Random(world.seed).randint(min(whole.begun + 1, whole.bar), whole.bar)
     cut = run(world, until)
     one = [line for line in whole.log if line[0] <= until]
     other = [line for line in cut.log if line[0] <= until]

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import bt_risk
 from bt_risk import cli
 
 DOCS = Path(__file__).parents[1] / "docs"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(bt_risk.__file__).parents[1])}
 
 STRATEGY = """
 import backtrader as bt
@@ -81,7 +83,6 @@ def folder(tmp_path):
 @pytest.fixture
 def btrun(folder):
     """Return a function that runs btrun in a process of its own, and what the witness saw."""
-    environment = os.environ | {"PYTHONPATH": str(Path(bt_risk.__file__).parents[1])}
     fixed = [
         "--data",
         "spx.csv",
@@ -97,7 +98,7 @@ def btrun(folder):
         done = subprocess.run(
             [*command, *fixed, *options, "--analyzer", "witness.py:Witness"],
             cwd=folder,
-            env=environment,
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             timeout=120,
@@ -170,6 +171,13 @@ def test_a_hook_protects_with_everything(btrun, path, folder):
     assert btrun("--hook", f"{path}:protect") == script(folder, bt_risk.protect)
 
 
+def test_a_hook_reads_a_policy(btrun, path, folder):
+    policy = bt_risk.Policy(drawdown_limit=0.2, risk_limit=0.02)
+    policy.to_toml(folder / "policy.toml")
+    saw = btrun("--hook", f"{path}:protect:policy='policy.toml'")
+    assert saw == script(folder, lambda cerebro: bt_risk.protect(cerebro, policy))
+
+
 def test_a_hook_observes_and_writes_the_journal(btrun, path, folder):
     saw = btrun("--hook", f"{path}:protect:mode='observe',journal='risk.csv'")
     assert saw["fills"] == btrun()["fills"]
@@ -188,3 +196,30 @@ def test_the_page_shows_the_hook_that_is_tested_here():
     assert HOOK.strip() in page
     for line in ("$(bt-risk path):ATRTrailingStop", "$(bt-risk path):protect", "risk.py:risk"):
         assert line in page
+
+
+def test_the_bash_of_the_page_runs_as_it_stands(folder):
+    """With the two commands of the page on the path, under their names."""
+    tools = folder / "bin"
+    tools.mkdir()
+    for name, code in {
+        "btrun": "from backtrader.btrun import btrun; btrun()",
+        "bt-risk": "from bt_risk.cli import main; main()",
+    }.items():
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+        (tools / name).chmod(0o755)
+    bt_risk.Policy(drawdown_limit=0.2).to_toml(folder / "policy.toml")
+    page = (DOCS / "btrun.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 5
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-e", "-c", "\n".join(blocks)],
+        cwd=folder,
+        env=ENVIRONMENT | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ATRTrailingStop" in done.stdout

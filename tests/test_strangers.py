@@ -2,6 +2,8 @@
 
 import importlib
 import logging
+import re
+from pathlib import Path
 
 import backtrader as bt
 import feeds
@@ -337,3 +339,95 @@ def test_what_observe_says_of_an_exit_after_a_halt_is_not_that_it_was_cut():
     journal = cerebro.run()[0].analyzers.riskjournal
     assert journal.counts()["DrawdownBreaker", "halt"] == 1
     check_journal(journal)
+
+
+def test_a_count_that_the_stop_has_made_wrong_is_noted_once():
+    """`team` sells 300 again that the stop has sold; nothing tells it from a short that is meant."""
+    journal = protected("team")[0][0].riskjournal.frame()
+    notes = journal[(journal.action == "note") & (journal.rule == "ATRTrailingStop")]
+    assert len(notes) == 1
+    assert "self.position" in notes.reason.iloc[0]
+
+
+# -- docs/faq.md ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faq(tmp_path, monkeypatch):
+    """Return what the code of the page defines."""
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[1] / "docs" / "faq.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) > 8
+    scope = {"__name__": __name__}
+    for block in blocks:
+        exec(block, scope)
+    return scope
+
+
+class Stuck(bt.Strategy):
+    order = None
+
+    def notify_order(self, order):
+        if order.status == order.Completed:
+            self.order = None
+
+    def next(self):
+        if self.order is None and not self.position:
+            self.order = self.buy(size=1)
+
+
+def trades_on(strategy, *frames, **kwargs):
+    cerebro = feeds.cerebro(*frames)
+    cerebro.addstrategy(strategy, **kwargs)
+    bt_risk.protect(cerebro)
+    cerebro.addanalyzer(feeds.Tape, _name="tape")
+    return feeds.tape_of(cerebro.run()[0])
+
+
+def test_the_faq_on_self_order_is_right_about_who_waits_forever(faq, capsys):
+    walk = feeds.random_walk(3, 60)
+    stuck, patient = trades_on(Stuck, walk), trades_on(faq["Patient"], walk)
+    assert stuck["fills"] == []
+    assert len(stuck["reasons"]) == 1
+    assert len(patient["reasons"]) > 1
+    assert patient["fills"]
+    assert "ATR(14) needs 15 bars" in capsys.readouterr().out
+
+
+class HalfAPair(bt.Strategy):
+    """Buy one, short the other, before their correlation is known."""
+
+    def next(self):
+        if len(self) == 20:
+            self.buy(self.data0, size=10)
+            self.sell(self.data1, size=10)
+
+
+def test_the_faq_on_pairs_leaves_no_leg_behind(faq):
+    walks = feeds.random_walk(3, 60), feeds.random_walk(4, 60)
+    naked = trades_on(HalfAPair, *walks)
+    assert any(held and not other for held, other in naked["positions"])
+    closed = trades_on(type("Closed", (HalfAPair, faq["Pair"]), {}), *walks)
+    assert len(closed["reasons"]) == 1
+    assert closed["fills"]
+    assert closed["positions"][-1] == (0, 0)
+    assert sum(any(row) for row in closed["positions"]) <= 2
+
+
+def test_the_faq_on_stop_price_makes_the_size_fit_the_stop(faq):
+    """Without it 1 % of equity at 2 x ATR = 4 is 250; with a stop 3 % away 100 of 100 fit."""
+    tape = trades_on(faq["Knows"], feeds.bars(*feeds.flat(24)))
+    assert tape["fills"][0][2] == 100
+
+
+def test_the_faq_on_long_only_never_goes_short(faq):
+    class Long(faq["Asks"]):
+        def next(self):
+            super().next()
+            if not self.position and len(self) % 7 == 0:
+                self.buy(size=10)
+
+    tape = trades_on(Long, feeds.random_walk(5, 150))
+    assert tape["trades"]
+    assert min(size for (size,) in tape["positions"]) == 0
