@@ -36,6 +36,7 @@ class Book:
         self.equity = math.nan
         self.risk_scales = {}
         self.trades = []
+        self.rounds = 0
         self.working = {}
         self.parts = {}
         self.returns = {}
@@ -76,10 +77,12 @@ class Book:
     def update(self):
         """Take in the bars that have closed since the last call; return their instruments."""
         fresh = [i for i in self.instruments if i.close.lencount > i.length]
-        for instrument in fresh:
-            instrument.advance()
-        if fresh and self.returns:
-            self._push_closes(fresh)
+        if fresh:
+            self.rounds += 1
+            for instrument in fresh:
+                instrument.advance(self.rounds)
+            if self.returns:
+                self._push_closes([i for i in fresh if i.time == i.time])
         return fresh
 
     def _seed(self, before):
@@ -88,6 +91,8 @@ class Book:
         self._histories = {}
 
     def _push_closes(self, fresh):
+        if not fresh:
+            return
         if self._histories:
             self._seed(before=min([instrument.time for instrument in fresh]))
         time = fresh[0].time

@@ -3,6 +3,8 @@
 import math
 from contextlib import contextmanager
 
+from backtrader import num2date
+
 from bt_risk.brackets import Brackets
 from bt_risk.position import EPS, Working
 from bt_risk.rules.limits import Decision, Request, RiskPerTrade
@@ -116,6 +118,9 @@ class Desk:
         instrument, limits = ticket.instrument, self.gate.limits
         if limits and not (instrument.length and instrument.closed > 0):
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
+        if limits and instrument.is_stale(self.book.rounds, self.gate.latest):
+            since = num2date(instrument.time).isoformat(" ", "seconds")
+            return Decision(0.0, f"unknown: {instrument.name} has had no bar since {since}")
         budgeted = isinstance(ticket.size, Proposal) or any(
             isinstance(limit, RiskPerTrade) for limit in limits
         )

@@ -100,7 +100,8 @@ class Execution:
         now = order.data.datetime[0]
         if order.status not in (order.Accepted, order.Partial) or order.executed.dt == now:
             return False
-        return now > order.created.dt or self.inner.p.coc or self.inner.p.coo
+        coc = self.inner.p.coc and order.info.get("coc", True)
+        return now > order.created.dt or coc or self.inner.p.coo
 
     @staticmethod
     def _one_sided(instrument):

@@ -25,6 +25,7 @@ class Exits:
         exectype = bt.Order.Market if stop_price is None else bt.Order.Stop
         args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": part.tradeid}
         if self.gate.simulated:
+            args["coc"] = False  # a halt shows the gap that it came through
             args["_checksubmit"] = False  # ours needs no cash check, and can be cancelled at once
         side, instrument = -part.side, part.instrument
         order = self.gate.sender(side)(part.owner, instrument.data, plain(size), **args)

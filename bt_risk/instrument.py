@@ -9,6 +9,7 @@ from bt_risk.rules.trailing_stop import WilderATR
 __all__ = ["Instrument", "check_instruments"]
 
 ATR_MEDIAN_BARS = 100
+STALE_ROUNDS = 5
 
 _FACTS = {
     "step": lambda c, p, v: check_positive(c, p, v),
@@ -73,6 +74,8 @@ class Instrument:
         date number); NaN before the first.
     top, bottom : float
         High and low of the last bar with a valid close.
+    round, longest_gap : int, float
+        When the last bar came, in rounds of the book, and the longest time between two bars.
     size : float
         Net position of all owners, negative for short.
     root : object
@@ -91,7 +94,8 @@ class Instrument:
         self.facts = facts or {}
         self.close, self.high, self.low = data.close, data.high, data.low
         self.datetime = data.datetime
-        self.length = 0
+        self.length = self.round = 0
+        self.longest_gap = 0.0
         self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
         self.multiplier = 1.0
@@ -114,8 +118,11 @@ class Instrument:
             self._atrs[atr_period] = _ATR(atr_period)
             self._updates = tuple(atr.update for atr in self._atrs.values())
 
-    def advance(self):
-        """Take in the bar that has just closed. A bar with a NaN in it counts but says nothing."""
+    def advance(self, number=0):
+        """Take in the bar that has just closed, in round `number` of the book.
+
+        A bar with a NaN in it counts but says nothing.
+        """
         # The buffers are read directly: the public way costs two calls for each value, and this
         # runs for every data on every bar. `_idx` differs from line to line with exactbars.
         close, ago = self.close, self.forming
@@ -130,7 +137,10 @@ class Instrument:
             self.bottom = bottom = low.array[low._idx - ago]
             for update in self._updates:
                 update(top, bottom, price)
-        self.time = self.datetime.array[self.datetime._idx - ago]
+        time = self.datetime.array[self.datetime._idx - ago]
+        if time - self.time > self.longest_gap:
+            self.longest_gap = time - self.time
+        self.time, self.round = time, number
 
     @property
     def complete(self):
@@ -178,6 +188,16 @@ class Instrument:
         """Return the price distance of a stop that is not there yet: a multiple of the ATR."""
         atr_period, atr_multiple = self.stop_rule
         return self.facts.get("atr_multiple", atr_multiple) * self.atr(atr_period)
+
+    def is_stale(self, number, latest):
+        """Say whether other feeds have gone on long after the last bar of this one.
+
+        Long is more than `STALE_ROUNDS` of their bars (`number` counts them), and at their time
+        `latest` more than twice the longest gap between its own bars: weekends are none.
+        """
+        if number - self.round <= STALE_ROUNDS:
+            return False
+        return latest - self.time > 2.0 * self.longest_gap
 
     def why_unknown(self):
         """Say why an order on this instrument cannot be judged."""
