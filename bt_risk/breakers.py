@@ -12,6 +12,7 @@ from bt_risk.errors import (
     check_limit,
     check_whole,
 )
+from bt_risk.journal import QuietAnalyzer
 from bt_risk.position import EPS
 from bt_risk.rules.drawdown import (
     ARMED,
@@ -207,7 +208,7 @@ class Breaker:
         )
 
 
-class DrawdownBreaker(bt.Analyzer):
+class DrawdownBreaker(QuietAnalyzer):
     """Refuse entries, close everything and stop once the account has fallen too far.
 
     Params:

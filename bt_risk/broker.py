@@ -43,7 +43,7 @@ class RiskBroker:
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
         "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
-        "instruments late observe"
+        "instruments late observe simulated"
     )
     _private = "fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
@@ -68,6 +68,8 @@ class RiskBroker:
             remedy = "Pass the object itself, as in RiskBroker(cerebro.broker)."
             raise ParameterError(name, "broker", "a broker", broker, remedy)
         self.inner = _BackBroker() if broker is None else broker
+        # Whether it is Backtrader's own simulation, which lets us in at the moment of execution.
+        self.simulated = isinstance(self.inner, _BackBroker)
         self.cerebro = getattr(self.inner, "cerebro", None)
         self.instruments, self._stop_rule = {}, (14, 2.0)
         # Cerebro and strategies call these on every bar: no detour by __getattr__.
@@ -193,7 +195,8 @@ class RiskBroker:
     def next(self):
         """Let the broker inside execute, take in its fills and the new bars, call the hooks."""
         self.inner.next()
-        self.absorb()
+        if not self.simulated or self.inner.notifs:
+            self.absorb()
         if self.handover.waiting:
             self.handover.advance()
         fresh = self.book.update()
@@ -295,11 +298,6 @@ class RiskBroker:
             self.states[source] = (state, reason)
 
     # -- facts -----------------------------------------------------------------------------------
-
-    @property
-    def simulated(self):
-        """Whether the broker inside is Backtrader's own simulation."""
-        return isinstance(self.inner, _BackBroker)
 
     @property
     def latest(self):

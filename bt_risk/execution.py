@@ -111,7 +111,8 @@ class Execution:
         """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""
         sign = 1 if order.isbuy() else -1
         stop_price = order.created.price
-        order.executed.remsize = sign * plain(size)
+        if size != abs(order.executed.remsize):
+            order.executed.remsize = sign * plain(size)
         if begun:
             order.created.price = -sign * math.inf
         before = order.executed.size

@@ -8,7 +8,7 @@ from dataclasses import replace
 import backtrader as bt
 import pandas as pd
 
-__all__ = ["FIELDS", "Journal", "RiskJournal"]
+__all__ = ["FIELDS", "Journal", "QuietAnalyzer", "RiskJournal"]
 
 FIELDS = (
     "time",
@@ -67,7 +67,17 @@ class Journal:
             _log.log(level, "%s%s %s %s", when, where, action, reason)
 
 
-class RiskJournal(bt.Analyzer):
+class QuietAnalyzer(bt.Analyzer):
+    """An analyzer that asks neither for cash nor for value: fewer calls on every bar."""
+
+    def _notify_cashvalue(self, cash, value):
+        """Nothing: it has no children either."""
+
+    def _notify_fund(self, cash, value, fundvalue, shares):
+        """Nothing: it has no children either."""
+
+
+class RiskJournal(QuietAnalyzer):
     """Give the strategy's user every decision of the gate.
 
     Params:
@@ -76,8 +86,8 @@ class RiskJournal(bt.Analyzer):
 
     get_analysis:
 
-      - ``decisions``: a list of dicts with the keys time, data, rule, action, requested, allowed,
-        measured, limit, reason (sizes in units, ratios as fractions)
+      - ``decisions``: a list of dicts with the keys time (a naive UTC datetime), data, rule,
+        action, requested, allowed, measured, limit, reason (sizes in units, ratios as fractions)
       - ``counts``: how many decisions by (rule, action)
     """
 
@@ -106,6 +116,9 @@ class RiskJournal(bt.Analyzer):
     def get_analysis(self):
         """Return the decisions and their counts."""
         decisions = [dict(zip(FIELDS, line, strict=True)) for line in self._lines()]
+        for decision in decisions:
+            time = decision["time"]
+            decision["time"] = bt.num2date(time) if time == time else None
         return {"decisions": decisions, "counts": self.counts()}
 
     def counts(self):

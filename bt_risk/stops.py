@@ -256,6 +256,7 @@ class ATRTrailingStop(bt.Observer):
     def __init__(self):
         rule = check_stop("ATRTrailingStop", **self.p._getkwargs())
         gate = RiskBroker.of(self._owner)
+        self._line = self.lines.stop
         self._keeper = gate.hook_of(StopKeeper)
         if self._keeper is None:
             self._keeper = StopKeeper(gate)
@@ -267,7 +268,7 @@ class ATRTrailingStop(bt.Observer):
 
     def next(self):
         """Draw where the stop rests."""
-        self.lines.stop[0] = self._keeper.price(self._owner, self._instrument)
+        self._line[0] = self._keeper.price(self._owner, self._instrument)
 
 
 def check_stop(component, atr_period, atr_multiple, anchor, buffer, trigger, min_step):

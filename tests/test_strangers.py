@@ -342,7 +342,7 @@ def test_what_observe_says_of_an_exit_after_a_halt_is_not_that_it_was_cut():
 
 
 def test_a_count_that_the_stop_has_made_wrong_is_noted_once():
-    """`team` sells 300 again that the stop has sold; nothing tells it from a short that is meant."""
+    """`team` sells 300 again that the stop has sold: it could be a short that is meant."""
     journal = protected("team")[0][0].riskjournal.frame()
     notes = journal[(journal.action == "note") & (journal.rule == "ATRTrailingStop")]
     assert len(notes) == 1
@@ -415,10 +415,29 @@ def test_the_faq_on_pairs_leaves_no_leg_behind(faq):
     assert sum(any(row) for row in closed["positions"]) <= 2
 
 
+class DoesNotKnow(bt.Strategy):
+    def next(self):
+        if not self.position:
+            self.buy(size=300)
+
+
 def test_the_faq_on_stop_price_makes_the_size_fit_the_stop(faq):
-    """Without it 1 % of equity at 2 x ATR = 4 is 250; with a stop 3 % away 100 of 100 fit."""
-    tape = trades_on(faq["Knows"], feeds.bars(*feeds.flat(24)))
-    assert tape["fills"][0][2] == 100
+    """1 % of equity is 250 at 2 x ATR = 4, and 333 with a stop 3 away."""
+    flat = feeds.bars(*feeds.flat(24))
+    assert trades_on(DoesNotKnow, flat)["fills"][0][2] == 250
+    assert trades_on(faq["Knows"], flat)["fills"][0][2] == 300
+
+
+class Bracket(bt.Strategy):
+    def next(self):
+        if len(self) == 5:
+            self.buy_bracket(size=10, exectype=bt.Order.Market, stopprice=95, limitprice=110)
+
+
+def test_the_faq_on_brackets_counts_three_rejected_orders():
+    tape = trades_on(Bracket, feeds.bars(*feeds.flat(24)))
+    assert len(tape["reasons"]) == 3
+    assert all(reason for _, reason in tape["reasons"])
 
 
 def test_the_faq_on_long_only_never_goes_short(faq):

@@ -6,6 +6,8 @@ does; the second half is the same run with the component.
 
 import math
 import pickle
+import subprocess
+import sys
 
 import backtrader as bt
 import feeds
@@ -13,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from feeds import bars, cerebro, flat
-from recording import breaker_out_of_reach, ends, fills, limit_orders, play
+from recording import RandomTrader, breaker_out_of_reach, ends, fills, limit_orders, play
+from venue import Venue
 
 import bt_risk
 from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
@@ -727,6 +730,55 @@ def test_cash_grows_with_a_short_and_our_sizes_do_not():
     assert size(bt_risk.HalfKellySizer, warmup_risk=0.01) == 250
 
 
+def test_a_negative_size_is_bought_and_a_negative_kelly_is_not():
+    actions = {16: lambda s: s.buy()}
+
+    def held(sizer, **params):
+        engine = cerebro(bars(*flat(20)))
+        engine.addsizer(sizer, **params)
+        return position_at_the_end(play(engine, actions))
+
+    assert held(Returns, size=-40) == 40
+    losing = {"history": [1.0, -1.0, -1.0] * 40, "probe_risk": 0.0}
+    assert held(bt_risk.HalfKellySizer, **losing) == 0
+
+
+def test_a_target_in_percent_buys_no_part_of_a_coin_and_our_sizer_does():
+    coin = flat(20, price=30_000.0, width=300.0)
+    bare = cerebro(bars(*coin), cash=10_000.0)
+    assert position_at_the_end(play(bare, {16: lambda s: s.order_target_percent(target=0.9)})) == 0
+
+    engine = cerebro(bars(*coin), cash=10_000.0)
+    engine.addsizer(bt_risk.HalfKellySizer, step=0.001)
+    size = position_at_the_end(play(engine, {16: lambda s: s.buy()}))
+    assert size == pytest.approx(0.083)  # 1 % of 10,000 at a stop of 1,200
+
+
+def test_a_recorder_of_a_sizer_that_is_set_in_start_never_starts_and_ours_needs_none():
+    class Records(bt.Analyzer):
+        def start(self):
+            self.trades = []
+
+        def notify_order(self, order):
+            self.trades.append(order)
+
+    class Naive(Returns):
+        def set(self, strategy, broker):
+            super().set(strategy, broker)
+            strategy._addanalyzer_slave(Records)
+
+    def held(make):
+        class SetLate(feeds.Script):
+            def start(self):
+                self.setsizer(make())
+
+        return position_at_the_end(play(cerebro(bars(*flat(20))), {16: lambda s: s.buy()}, SetLate))
+
+    with pytest.raises(AttributeError):
+        held(lambda: Naive(size=1))
+    assert held(lambda: bt_risk.HalfKellySizer()) == 250
+
+
 # -- what the gate has to know --------------------------------------------------------------------
 
 
@@ -821,6 +873,272 @@ def test_a_resampled_copy_is_no_second_name():
                 self.buy(self.datas[len(self) == 105], size=1)
 
     assert [end[0] for end in ends(play(engine, {}, Quiet))] == ["Completed", "Completed"]
+
+
+def test_a_feed_that_has_ended_shows_its_last_bar_for_ever_and_takes_no_entry_of_ours():
+    seen = []
+    actions = {
+        30: lambda s: (seen.append((len(s.data1), s.data1.close[0])), s.buy(s.data1, size=1))
+    }
+    bare = play(cerebro(bars(*flat(40)), bars(*flat(20, price=50.0))), actions)
+    assert seen == [(20, 50.0)]
+    assert ends(bare)[0][0] == "Accepted"
+
+    engine = cerebro(bars(*flat(40)), bars(*flat(20, price=50.0)))
+    limit_orders(engine, NotionalLimit(1.0))
+    assert ends(play(engine, actions))[0][0] == "Rejected"
+
+
+def test_open_orders_leave_out_what_was_just_submitted_and_the_gate_counts_it():
+    listed = []
+
+    def two(strategy):
+        strategy.buy(size=500, exectype=bt.Order.Limit, price=90.0)
+        listed.append(len(strategy.broker.get_orders_open()))
+        return strategy.buy(size=600)
+
+    play(cerebro(bars(*flat(20))), {16: two})
+    assert listed == [0]
+
+    engine = cerebro(bars(*flat(20)))
+    limit_orders(engine, NotionalLimit(1.0))
+    assert play(engine, {16: two}).made[0].size == 550  # 100,000 less 500 x 90 is left
+
+
+def test_the_bars_to_come_are_readable_in_runonce_and_no_decision_depends_on_them():
+    frame, seen = feeds.random_walk(6, 60), []
+    play(cerebro(frame), {10: lambda s: seen.append(s.data.close[5])})
+    assert seen == [frame.close.iloc[14]]
+
+    def decided(count):
+        engine = cerebro(frame.iloc[:count])
+        bt_risk.protect(engine)
+        engine.addstrategy(RandomTrader, seed=6)
+        frame_of = engine.run()[0].analyzers.riskjournal.frame()
+        return frame_of[frame_of.time <= frame.index[34]].to_csv()
+
+    assert decided(35).count("RiskPerTrade") > 1
+    assert decided(60) == decided(35)
+
+
+def test_leverage_multiplies_what_an_account_holds_and_the_gate_counts_all_of_it():
+    def levered():
+        engine = cerebro(bars(*flat(20)), cash=10_000.0)
+        engine.broker.setcommission(0.0, leverage=5.0)
+        return engine
+
+    actions = {16: lambda s: s.buy(size=300)}
+    assert position_at_the_end(play(levered(), actions)) == 300  # 30,000 with 10,000
+
+    engine = levered()
+    limit_orders(engine, NotionalLimit(1.0))
+    assert position_at_the_end(play(engine, actions)) == 100
+
+
+def test_a_subclass_of_backbroker_forgets_what_was_set_and_a_gate_keeps_it():
+    class Custom(bt.brokers.BackBroker):
+        pass
+
+    def cash(wrap):
+        engine = cerebro(bars(*flat(3)), cash=12_345.0)
+        engine.setbroker(wrap(engine.broker))
+        return play(engine, {}).broker.getcash()
+
+    assert cash(lambda broker: Custom()) == 10_000.0
+    assert cash(bt_risk.RiskBroker) == 12_345.0
+
+
+def test_a_broker_without_get_value_breaks_pyfolio_and_the_gate_supplies_it():
+    def run(wrap):
+        engine = cerebro(bars(*flat(5)))
+        engine.setbroker(wrap(Venue()))
+        engine.addanalyzer(bt.analyzers.PositionsValue, cash=True, _name="values")
+        return play(engine, {}).analyzers.values.get_analysis()
+
+    with pytest.raises(AttributeError):
+        run(lambda broker: broker)
+    assert {cash for _, cash in run(bt_risk.RiskBroker).values()} == {100_000.0}
+
+
+# -- what the bar by bar hooks see ----------------------------------------------------------------
+
+
+def stop_line(engine, **params):
+    stop_behind(engine, 1.5, **params)
+    strategy = play(engine, {20: lambda s: s.buy(size=10)})
+    return list(strategy.observers[0].lines.stop.get(size=len(strategy)))
+
+
+def test_an_indicator_in_an_observer_is_never_calculated_and_ours_needs_none():
+    class WithIndicator(bt.Observer):
+        lines = ("atr",)
+
+        def __init__(self):
+            self.atr = bt.ind.ATR(self.data, period=14)
+
+        def next(self):
+            self.lines.atr[0] = self.atr[0]
+
+    bare = cerebro(bars(*flat(30)))
+    bare.addobserver(WithIndicator)
+    with pytest.raises(IndexError):
+        play(bare, {})
+
+    frame = feeds.random_walk(5, 40)
+    line = stop_line(cerebro(frame))
+    assert [value == value for value in line].index(True) == 20
+    assert repr(line) == repr(stop_line(cerebro(frame, runonce=False)))
+
+
+def test_an_observer_has_another_length_in_another_mode_and_ours_that_of_the_strategy():
+    class Naive(bt.Observer):
+        lines = ("close",)
+
+        def next(self):
+            pass
+
+    whole = feeds.random_walk(5, 40)
+    gaps = whole.drop(whole.index[5:20])
+
+    def lengths(kind, **mode):
+        engine = cerebro(gaps, whole, **mode)
+        engine.addobserver(kind)
+        strategy = play(engine, {})
+        return len(strategy), len(strategy.observers[0])
+
+    assert lengths(Naive) != lengths(Naive, runonce=False)
+    for mode in ({}, {"runonce": False}):
+        assert lengths(bt_risk.ATRTrailingStop, **mode) == (40, 40)
+
+
+def test_an_observer_of_a_late_feed_is_called_before_its_first_bar_and_ours_draws_nothing_then():
+    calls = []
+
+    class Naive(bt.Observer):
+        lines = ("close",)
+
+        def next(self):
+            calls.append(len(self.data))
+
+    early, late = feeds.random_walk(1, 40), feeds.random_walk(2, 40).iloc[10:]
+    bare = cerebro(early, late)
+    bare.addobservermulti(Naive)
+    play(bare, {})
+    assert 0 in calls
+
+    for mode in ({}, {"runonce": False}):
+        engine = cerebro(early, late, **mode)
+        engine.addobservermulti(bt_risk.ATRTrailingStop, atr_multiple=1.5)
+        strategy = play(engine, {30: lambda s: s.buy(s.data1, size=10)}, Unasking)
+        drawn = list(strategy.getobservers()[1].lines.stop.get(size=len(strategy)))
+        assert [value == value for value in drawn].index(True) == 30
+
+
+class Unasking(feeds.Script):
+    """Does not ask for the position of a data before it has a bar: BackBroker raises."""
+
+    def next(self):
+        action = self.p.actions.get(len(self))
+        if action is not None:
+            self.made.append(action(self))
+
+
+def test_an_exit_marked_as_simulated_is_missing_from_the_transactions_and_our_stop_is_there():
+    rows = [*flat(18), (100, 101, 90, 92), *flat(3, price=92.0)]
+    by_hand = {"size": 10, "exectype": bt.Order.Stop, "price": 95.0, "simulated": True}
+    actions = {16: lambda s: s.buy(size=10)}
+
+    def sides(engine, more):
+        engine.addanalyzer(bt.analyzers.Transactions, _name="seen")
+        done = play(engine, actions | more).analyzers.seen.get_analysis()
+        return [amount for rows in done.values() for amount, *_ in rows]
+
+    def hidden(strategy):
+        order = strategy.sell(**{key: by_hand[key] for key in ("size", "exectype", "price")})
+        order.p.simulated = True
+
+    assert sides(cerebro(bars(*rows)), {17: hidden}) == [10]
+    engine = cerebro(bars(*rows))
+    stop_behind(engine)
+    assert sides(engine, {}) == [10, -10]
+
+
+def test_ta_lib_fails_with_exactbars_where_our_atr_does_not():
+    class WithAtr(bt.Strategy):
+        def __init__(self):
+            self.atr = bt.talib.ATR(self.data.high, self.data.low, self.data.close, timeperiod=14)
+
+    frame = feeds.random_walk(5, 40)
+    bare = cerebro(frame, exactbars=1)
+    bare.addstrategy(WithAtr)
+    with pytest.raises(ValueError, match="islice"):
+        bare.run()
+
+    line = [float(value) for value in stop_line(cerebro(frame, exactbars=-1))]
+    assert repr(line) == repr([float(value) for value in stop_line(cerebro(frame))])
+
+
+def test_exactbars_brings_numpy_numbers_and_none_of_them_gets_into_the_journal():
+    frame, kinds = feeds.random_walk(5, 40), []
+    play(cerebro(frame, exactbars=1), {5: lambda s: kinds.append(type(s.data.close[0]))})
+    assert kinds == [np.float64]
+
+    engine = cerebro(frame, exactbars=1)
+    engine.broker.set_filler(bt.fillers.FixedBarPerc(perc=0.5))
+    bt_risk.protect(engine, bt_risk.Policy(atr_multiple=1.0))
+    engine.addstrategy(RandomTrader, seed=5)
+    journal = engine.run()[0].analyzers.riskjournal
+    lines = journal.get_analysis()["decisions"]
+    assert len(lines) > 10
+    kinds = {type(value).__module__ for line in lines for value in line.values()}
+    assert kinds <= {"builtins", "datetime"}
+    assert {type(r) for r in journal.r_multiples()} == {float}
+
+
+def test_plotting_takes_the_backend_away_and_we_load_no_plotting_at_all():
+    def said(code):
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        return run.stdout.strip()
+
+    chosen = "import matplotlib; matplotlib.use('Agg'); import backtrader.plot"
+    assert said(f"{chosen}; print(matplotlib.rcParams['backend'].lower())") == "tkagg"
+    assert said("import bt_risk, sys; print('matplotlib' in sys.modules)") == "False"
+
+
+# -- trades ---------------------------------------------------------------------------------------
+
+
+def test_closing_a_restored_position_is_an_open_trade_of_the_other_side_and_our_log_is_right():
+    class Restored(feeds.Script):
+        def start(self):
+            self.broker.positions[self.data].update(10, 100.0)
+
+    rows = [*flat(17), *flat(5, price=104.0)]
+    bare = play(cerebro(bars(*rows)), {18: lambda s: s.close()}, Restored)
+    ((trade,),) = bare._trades[bare.data].values()
+    assert (trade.isopen, trade.size) == (True, -10)
+
+    engine = cerebro(bars(*rows))
+    engine.addanalyzer(bt_risk.RiskJournal, _name="journal")
+    stop_behind(engine)
+    strategy = play(engine, {18: lambda s: s.close()}, Restored)
+    (trade,) = strategy.analyzers.journal.trades().to_dict("records")
+    assert (trade["side"], trade["size"], trade["pnl"]) == (1, 10.0, 40.0)
+
+
+def test_a_closed_trade_has_forgotten_its_size_and_our_log_knows_what_it_risked():
+    """Pyramiding: 10, then 10 more; the stop is 5 below the first fill. 20 x 5 were at risk."""
+    rows = [*flat(17), *flat(6, price=102.0)]
+    actions = {16: lambda s: s.buy(size=10), 17: lambda s: s.buy(size=10), 20: lambda s: s.close()}
+    bare = play(cerebro(bars(*rows)), actions)
+    ((trade,),) = bare._trades[bare.data].values()
+    assert (trade.isclosed, trade.size, trade.value) == (True, 0, 0.0)
+
+    engine = cerebro(bars(*rows))
+    engine.addanalyzer(bt_risk.RiskJournal, _name="journal")
+    stop_behind(engine)
+    (r_multiple,) = play(engine, actions).analyzers.journal.r_multiples()
+    assert r_multiple == pytest.approx(20.0 / 100.0)
 
 
 # -- orders that refer to rejected ones -----------------------------------------------------------

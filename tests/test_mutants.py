@@ -1,0 +1,224 @@
+"""The list of faults cannot rot: each fits today's source, and the tests that kill it exist."""
+
+import ast
+
+import backtrader as bt
+import feeds
+import mutants
+import pytest
+from feeds import bars, cerebro, flat
+from mutants import MUTANTS, ROOT, Mutant
+from recording import breaker_out_of_reach, ends, fills, limit_orders, play
+from test_book import book_of, fill, work
+
+import bt_risk
+from bt_risk.position import shrink_exits
+from bt_risk.rules.limits import Decision, NotionalLimit, RiskPerTrade
+
+BY_NAME = {one.name: one for one in MUTANTS}
+
+
+def functions(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_there_are_enough_faults_in_enough_files_and_each_has_a_name():
+    assert len(BY_NAME) == len(MUTANTS) >= 26
+    assert len({one.file for one in MUTANTS}) >= 15
+
+
+@pytest.mark.parametrize("one", MUTANTS, ids=BY_NAME)
+def test_a_fault_fits_the_source_of_today(one):
+    path, text = one.applied()
+    assert text != path.read_text(encoding="utf-8")
+    compile(text, path, "exec")
+
+
+@pytest.mark.parametrize("one", MUTANTS, ids=BY_NAME)
+def test_the_tests_that_kill_a_fault_exist(one):
+    assert one.tests
+    for test in one.tests:
+        file, _, function = test.partition("::")
+        assert function in functions(ROOT / "tests" / file) | {""}, test
+
+
+# -- the script ----------------------------------------------------------------------------------
+
+QUICK = "rules/test_sizing.py::test_rounding_down_to_the_step"
+ROUNDS_UP = Mutant("up", "rules/sizing.py", "np.floor(ratio)", "np.ceil(ratio)", (QUICK,))
+HARMLESS = Mutant("same", "rules/sizing.py", "np.floor(ratio)", "np.floor( ratio)", (QUICK,))
+
+
+@pytest.mark.parametrize("old", ["ratio", "no such text"])
+def test_a_fault_without_one_place_raises(old):
+    with pytest.raises(ValueError, match="nowhere: [0-9]+ x"):
+        Mutant("nowhere", "rules/sizing.py", old, "", (QUICK,)).applied()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git says what the repository holds")
+@pytest.mark.parametrize(
+    ("one", "outcome", "passed"), [(ROUNDS_UP, "killed", True), (HARMLESS, "survived", False)]
+)
+def test_the_script_tells_a_fault_from_none(one, outcome, passed, capsys):
+    assert mutants.judge([one], processes=1) is passed
+    assert capsys.readouterr().out.startswith(outcome)
+
+
+def test_tests_that_do_not_run_kill_nothing(capsys):
+    broken = Mutant("gone", "rules/sizing.py", "np.floor(", "np.ceil(", ("test_nothing_there.py",))
+    assert mutants.judge([broken], processes=1) is False
+    assert capsys.readouterr().out.startswith("broken")
+
+
+def test_a_name_that_is_not_there_is_an_error(capsys):
+    with pytest.raises(SystemExit) as error:
+        mutants.main(["no-such-fault"])
+    assert error.value.code == 2
+    assert "no fault is called no-such-fault" in capsys.readouterr().err
+
+
+def test_list_names_every_fault_and_runs_none(capsys):
+    assert mutants.main(["--list"]) == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == list(BY_NAME)
+
+
+# -- what no other test noticed ------------------------------------------------------------------
+
+
+class NoShorts:
+    """A limit that lets nothing open on the short side."""
+
+    active = True
+
+    def review(self, request, book):
+        if request.side > 0:
+            return Decision(request.size)
+        return Decision(0.0, "NoShorts: no shorts")
+
+
+def take_profit(strategy):
+    return strategy.sell(size=100, exectype=bt.Order.Limit, price=105.0)
+
+
+def without_shorts(actions, rows):
+    engine = cerebro(bars(*rows))
+    limit_orders(engine, NoShorts())
+    return play(engine, {20: lambda s: s.buy(size=100), 25: take_profit} | actions)
+
+
+def test_an_exit_that_passed_behind_a_resting_one_does_not_flip_when_that_fills_first():
+    """The open of bar 30 is beyond the take-profit, which was placed first."""
+    rows = [*flat(29), (106, 107, 105, 106), *flat(3, price=106)]
+    strategy = without_shorts({29: lambda s: s.sell(size=100)}, rows)
+    assert [end[0] for end in ends(strategy)] == ["Completed", "Completed", "Canceled"]
+    assert {size for (size,) in strategy.held} == {0, 100}
+
+
+def test_a_resting_exit_whose_position_another_one_closed_does_not_touch_the_next():
+    rows = [*flat(32), (100, 106, 99, 100), *flat(3)]
+    actions = {29: lambda s: s.sell(size=100), 31: lambda s: s.buy(size=50)}
+    strategy = without_shorts(actions, rows)
+    assert [end[0] for end in ends(strategy)] == ["Completed", "Canceled", "Completed", "Completed"]
+    assert strategy.held[-1] == (50,)
+
+
+def test_what_was_never_bought_is_void_once():
+    """It asked for 1,000, got 500, and sells 1,000 and another 400: short of 400."""
+    engine = cerebro(bars(*flat(30)))
+    limit_orders(engine, NotionalLimit(0.5))
+    sales = lambda s: (s.sell(size=1000), s.sell(size=400))  # noqa: E731
+    strategy = play(engine, {20: lambda s: s.buy(size=1000), 25: sales})
+    assert [end[:2] for end in ends(strategy)] == [
+        ("Completed", 500),
+        ("Completed", -500),
+        ("Completed", -400),
+    ]
+
+
+def test_the_orders_of_an_oco_group_count_again_after_one_was_added():
+    """250 units use up the risk limit; the smaller alternative of 50 does not make room."""
+    engine = cerebro(bars(*flat(30)))
+    limit_orders(engine, RiskPerTrade(0.01))
+
+    def alternatives(strategy):
+        first = strategy.buy(size=250, exectype=bt.Order.Limit, price=95.0)
+        strategy.buy(size=50, exectype=bt.Order.Limit, price=96.0, oco=first)
+        return strategy.buy(size=100)
+
+    strategy = play(engine, {20: alternatives})
+    assert [end[0] for end in ends(strategy)] == ["Accepted", "Accepted", "Rejected"]
+
+
+def test_a_close_of_one_strategy_goes_before_the_stop_of_the_other():
+    """close() sells what both hold, at the open of 97: nothing is left for the stop at 95."""
+    engine = cerebro(bars(*flat(18), (97, 98, 90, 92), (92, 93, 91, 92)))
+    engine.addobserver(bt_risk.ATRTrailingStop, atr_multiple=2.5)
+    engine.addstrategy(feeds.Script, actions={15: lambda s: s.buy(size=10)})
+    engine.addstrategy(
+        feeds.Script, actions={15: lambda s: s.buy(size=5), 18: lambda s: s.close()}
+    )
+    first, second = engine.run()
+    assert fills(first) == [(16, 10, 100.0)]
+    assert fills(second) == [(16, 5, 100.0), (19, -15, 97.0)]
+
+
+def test_an_unaffordable_entry_ends_margin_although_the_next_open_is_cheap():
+    engine = cerebro(bars(*flat(3), *flat(3, price=90.0)))
+    breaker_out_of_reach(engine)
+    strategy = play(engine, {3: lambda s: (s.buy(size=1001), s.buy(size=1))})
+    assert [end[0] for end in ends(strategy)] == ["Margin", "Margin"]
+
+
+def test_risk_is_measured_to_where_the_stop_has_moved():
+    engine = cerebro(bars(*flat(20), *(row for p in (104.0, 108.0) for row in flat(1, price=p))))
+    engine.addobserver(bt_risk.ATRTrailingStop, atr_multiple=2.0)
+    engine.addanalyzer(bt_risk.PortfolioRisk, _name="risk")
+    strategy = play(engine, {16: lambda s: s.buy(size=10)})
+    stop = strategy.observers.atrtrailingstop.stop[0]
+    assert stop > 98.0
+    lost = 10 * (108.0 - stop) / strategy.broker.getvalue()
+    assert strategy.analyzers.risk.frame().long_risk.iloc[-1] == pytest.approx(lost)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["nearest first", "farthest first"])
+def test_the_nearest_stop_covers_where_there_is_more_than_one(order):
+    book = book_of()
+    fill(book, 10)
+    for ref, price in enumerate([98.0, 95.0][::order]):
+        work(book, ref, -1, 10, opening=0, kind="stop", price=price)
+    assert book.position_risk(book.instruments[0]) == 20.0
+
+
+def test_a_rest_of_rounding_is_flat_although_another_strategy_holds_some():
+    book = book_of()
+    fill(book, 5, owner="another")
+    part = fill(book, 0.3)
+    for _ in range(3):
+        fill(book, -0.1)
+    assert part.size == 0.0
+    assert len(book.trades) == 1
+
+
+def test_later_exits_shrink_to_what_earlier_ones_leave():
+    orders = [(1, 1, "limit", 5.0), (2, 2, "limit", 5.0)]
+    assert shrink_exits(orders, before=10.0, after=5.0) == {2: 0.0}
+
+
+def test_exits_that_replace_each_other_shrink_alike():
+    orders = [(1, "pair", "limit", 10.0), (2, "pair", "limit", 10.0)]
+    assert shrink_exits(orders, before=10.0, after=5.0) == {1: 5.0, 2: 5.0}
+
+
+def test_a_trimmed_reversal_opens_no_more_when_another_strategy_closes_first():
+    """Of 1,000 to sell at 105, 476 may open and 100 close; then close() of the other is first."""
+    engine = cerebro(bars(*flat(31), (100, 106, 99, 100), *flat(3)))
+    limit_orders(engine, NotionalLimit(0.5))
+    reverse = {"size": 1000, "exectype": bt.Order.Limit, "price": 105.0}
+    engine.addstrategy(
+        feeds.Script, actions={20: lambda s: s.buy(size=100), 25: lambda s: s.sell(**reverse)}
+    )
+    engine.addstrategy(feeds.Script, actions={28: lambda s: s.close()})
+    first, second = engine.run()
+    assert fills(second) == [(29, -100, 100.0)]
+    assert first.held[-1] == (-476,)
