@@ -374,11 +374,13 @@ class Book:
         The signed correlation is NaN where it is unknown. Copies of one instrument (resampled or
         replayed) are that instrument.
         """
-        others = [o for o in self.live() if o.root is not instrument.root]
+        # Each instrument speaks with the copy that was there first: it has the most returns.
+        own = instrument.copies[0]
+        others = list(dict.fromkeys([o.copies[0] for o in self.live() if o.root is not own.root]))
         if not others:
             return
         returns = self.returns[window, min_periods]
-        rho, counts = returns.correlations(instrument.index, [o.index for o in others])
+        rho, counts = returns.correlations(own.index, [o.index for o in others])
         for other, value, count in zip(others, rho, counts, strict=True):
             for other_side in self._sides(other):
                 known = not math.isnan(value)
@@ -386,7 +388,9 @@ class Book:
                 yield other, signed, int(count)
 
     def _sides(self, instrument):
-        sides = {w.side for w in instrument.orders.values() if w.opening > EPS}
-        if instrument.size:
-            sides.add(1 if instrument.size > 0 else -1)
+        sides = set()
+        for copy in instrument.copies:
+            sides |= {w.side for w in copy.orders.values() if w.opening > EPS}
+            if copy.size:
+                sides.add(1 if copy.size > 0 else -1)
         return sides

@@ -66,6 +66,9 @@ class Breaker:
     def on_fill(self, part):
         """Nothing: fills are judged by what they do to equity."""
 
+    def on_end(self):
+        """Nothing: the analyzer has kept what happened."""
+
     def on_bar(self, fresh):
         """Judge the account, act on a trip, and see a halt through."""
         if self.finished and not fresh:

@@ -132,7 +132,7 @@ class RiskBroker:
             self.hook_execution()
 
     def add_hook(self, hook):
-        """Call ``hook.on_fill(part)`` and ``hook.on_bar(fresh instruments)`` in this run."""
+        """Call the hook's ``on_fill(part)``, ``on_bar(fresh instruments)`` and ``on_end()``."""
         self.hooks.append(hook)
         self.hook_execution()
 
@@ -234,6 +234,8 @@ class RiskBroker:
         """Stop the broker inside and leave everything as it was found."""
         self.inner.stop()
         self._unhook()
+        for hook in self.hooks:
+            hook.on_end()
         if self._stopped:
             self.cerebro._event_stop = False
         if self.late:

@@ -38,7 +38,7 @@ class Desk:
             return self.gate.sender(side)(owner, data, size, **arguments)
         ticket = Ticket(side, owner, instrument, size, arguments, stop_price)
         instrument.multiplier = self.gate.multiplier(data)
-        self.book.equity = self.gate.inner.getvalue()
+        self.book.equity = float(self.gate.inner.getvalue())
         if arguments["parent"] is not None:
             return self.brackets.submit(ticket)
         return self._submit(ticket)

@@ -133,8 +133,8 @@ class Instrument:
         if price == price and price > 0:
             self.price = price
             high, low = self.high, self.low
-            self.top = top = high.array[high._idx - ago]
-            self.bottom = bottom = low.array[low._idx - ago]
+            self.top = top = float(high.array[high._idx - ago])
+            self.bottom = bottom = float(low.array[low._idx - ago])
             for update in self._updates:
                 update(top, bottom, price)
         time = self.datetime.array[self.datetime._idx - ago]

@@ -57,8 +57,9 @@ class Journal:
         reason="",
     ):
         """Add one line; sizes are unsigned units, `time` is a Backtrader date number."""
-        line = (time, data, rule, action, requested, allowed, measured, limit, reason)
-        self.lines.append(line)
+        # With exactbars prices are numpy scalars, which are no plain values to a reader.
+        numbers = [float(n) for n in (requested, allowed, measured, limit)]
+        self.lines.append((float(time), data, rule, action, *numbers, reason))
         loud = action in _LOUD and not self.quiet
         level = logging.WARNING if loud else logging.DEBUG
         if _log.isEnabledFor(level):

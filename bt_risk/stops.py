@@ -54,6 +54,7 @@ class StopKeeper:
         self.gate = gate
         self.rules = {}
         self.stops = {}
+        self.observers = []
 
     def guard(self, owner, instrument, rule):
         """Guard what this owner holds of an instrument from now on."""
@@ -97,6 +98,11 @@ class StopKeeper:
                 self._trail(stop)
             if not math.isnan(stop.price):
                 self._rest(stop)
+
+    def on_end(self):
+        """Let Backtrader draw each line over its data: an observer is drawn over its clock."""
+        for observer in self.observers:
+            observer._clock = observer.data
 
     # -- one stop --------------------------------------------------------------------------------
 
@@ -262,6 +268,7 @@ class ATRTrailingStop(bt.Observer):
             self._keeper = StopKeeper(gate)
             gate.add_hook(self._keeper)
         gate.book.set_stop_rule(rule.atr_period, rule.atr_multiple)
+        self._keeper.observers.append(self)
         self._instrument = gate.find(self.datas[0])
         for data in self.datas:
             self._keeper.guard(self._owner, gate.find(data), rule)

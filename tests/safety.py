@@ -286,6 +286,16 @@ class Trader(bt.Strategy):
             oco=stop if oco else None,
         )
 
+    def do_ladder(self, data, near, far, share=1.0):
+        """Take profit at one price or the other, never at both."""
+        held = self.getposition(data).size
+        if abs(held) <= EPS or not data.close[0] > 0:
+            return
+        side, close = (-1 if held > 0 else 1), data.close[0]
+        args = {"data": data, "size": _part(abs(held), share), "exectype": Order.Limit}
+        first = self._send(side, price=close * (1 - side * near), **args)
+        self._send(side, price=close * (1 - side * far), oco=first, **args)
+
     def do_fork(self, data, size, offset):
         """Place a breakout on either side, one cancels the other."""
         close = data.close[0]
@@ -396,6 +406,8 @@ class Asked:
     exact: bool = True
     leaving: bool = False
     forbidden: str = ""
+    closes_only: str = ""
+    length: int = 0
     order: object = None
     accepted: float = 0.0
     filled: float = 0.0
@@ -568,6 +580,7 @@ class Model:
         asked.leaving = any(o.owner is trader for o in self.own_alive(index, "market"))
         asked.distance = self._distance(asked, kwargs.get("stop_price"))
         asked.forbidden = self._forbidden(asked)
+        asked.length = self.length(index)
         asked.trade = self.share(index, who).number
         asked.before = (len(self.gate.journal.lines), self._rejected())
         self.asking = asked
@@ -645,7 +658,17 @@ class Model:
         elif asked.accepted and self.asked[asked.parent.ref].side == asked.side:
             asked.opening = asked.accepted
             self._check_limits(asked)
-        elif asked.accepted and asked.kind == "stop" and asked.untransmitted:
+        elif asked.accepted:
+            self._check_child(asked)
+
+    def _check_child(self, asked):
+        """A child closes what its parent opens; only what was asked for beyond that may open."""
+        parent = self.asked[asked.parent.ref]
+        beyond = max(0.0, asked.size - parent.size)
+        asked.opening = max(0.0, asked.accepted - parent.accepted)
+        if self.limited and asked.opening > beyond + EPS and asked.untransmitted:
+            self.breach("3 child larger than its parent", f"{asked.accepted:g} {parent.accepted:g}")
+        if asked.kind == "stop" and asked.untransmitted:
             self._rejudge(asked)
 
     def _check_exit(self, asked):
@@ -660,6 +683,8 @@ class Model:
     def _check_entry(self, asked):
         share = self.share(asked.index, asked.who)
         asked.opening = max(0.0, asked.accepted - asked.held)
+        if asked.forbidden and asked.accepted > asked.free + EPS:
+            self._only_exits(asked)
         lost = share.lost if share.lost_side == -asked.side else 0.0
         most = max(asked.held, asked.size - lost)
         if lost and asked.held and asked.accepted > most + EPS:
@@ -674,6 +699,12 @@ class Model:
             asked.lost = max(0.0, asked.size - asked.accepted - void)
             if asked.opening > EPS and share.side == asked.side:
                 self._lose(share, asked)
+
+    def _only_exits(self, asked):
+        """Several exits stand against one position, and none of them may open another."""
+        for other in self.alive(asked.index, asked.side, asked.who):
+            if other.reachable:
+                other.closes_only = asked.forbidden
 
     def _use_up(self, asked, share):
         """Forget what an opposite order was told that was never bought: it is told once."""
@@ -902,12 +933,29 @@ class Model:
             if self.length(index) <= stop.set_at and not begun:
                 self.breach("4 stop filled on the bar it was set from", f"bar {stop.set_at}")
         side = -1 if share.size > 0 else 1
+        self._check_room(order, abs(bit.size), index, side, who, against)
         orders = [
             (a, a.left)
             for a in self.alive(index, side, who)
             if a.order.active() and a.order.status in (Order.Accepted, Order.Partial)
         ]
         self.walks.append((orders, against, max(0.0, against - abs(bit.size))))
+
+    def _check_room(self, order, size, index, side, who, against):
+        """What the market exits of this bar take is theirs: they belong to the open."""
+        if order.exectype != Order.Stop or self.world.filler:
+            return
+        now = self.length(index)
+        first = [
+            a.left
+            for a in self.alive(index, side, who)
+            if a.kind == "market"
+            and a.length < now
+            and a.order.status == Order.Accepted
+            and a.order.active()
+        ]
+        if size > max(0.0, against - sum(first)) + EPS:
+            self.breach("3 the stop took what a market exit takes", f"{size:g} of {against:g}")
 
     def check_walk(self, ref=None, filled=0.0):
         """See that an exit of bt_risk took with it the exits of the user that it replaced."""
@@ -948,6 +996,8 @@ class Model:
             return
         if self.blocked:
             self.breach("7 entry filled after a trip", f"{opening:g} by order {order.ref}")
+        elif asked.closes_only:
+            self.breach("3 one exit too many has opened a position", asked.closes_only)
         elif asked.parent is None and asked.forbidden and asked.size > asked.free + EPS:
             text = (
                 f"{opening:g} opened by an order of {asked.size:g} that could close {asked.free:g}"
@@ -1056,9 +1106,17 @@ class Model:
             if self.cooling <= 0 and finite:
                 self.blocked, self.cooling, self.flat_at, self.mark = False, None, None, value
                 self.breaks = not self.unsure
+        if self.blocked and self.flat_at is None and self.policy["flatten"]:
+            self._check_leaving()
         if self.blocked and self.flat_at is None and (not self.policy["flatten"] or self._flat()):
             self.flat_at = self.bar
             self.cooling = self.policy["cooldown_bars"]
+
+    def _check_leaving(self):
+        for (index, who), share in self.shares.items():
+            leaving = any(o.owner.who == who for o in self.own_alive(index, "market"))
+            if share.size and not leaving:
+                self.breach("7 nothing closes a position after a trip", f"{share.size:g}")
 
     def _trip(self):
         self.blocked, self.flat_at = True, None
@@ -1329,6 +1387,7 @@ MAKERS = {
     "planned": (3, lambda r, s: (_side(r), _size(r, s), _off(r))),
     "close": (9, lambda r, s: (r.choice([1.0, 1.0, 0.5, 0.3]),)),
     "exits": (9, lambda r, s: _exits(r)),
+    "ladder": (3, lambda r, s: (_off(r, 0.1), _off(r, 0.1), r.choice([1.0, 0.5]))),
     "fork": (3, lambda r, s: (_size(r, s), _off(r, 0.03))),
     "scalp": (4, lambda r, s: (_side(r), _size(r, s), _off(r))),
     "reverse": (5, lambda r, s: (r.choice([2.0, 1.5]),)),

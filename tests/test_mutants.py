@@ -1,6 +1,7 @@
 """The list of faults cannot rot: each fits today's source, and the tests that kill it exist."""
 
 import ast
+import itertools
 
 import backtrader as bt
 import feeds
@@ -10,6 +11,7 @@ from feeds import bars, cerebro, flat
 from mutants import MUTANTS, ROOT, Mutant
 from recording import breaker_out_of_reach, ends, fills, limit_orders, play
 from test_book import book_of, fill, work
+from venue import Venue
 
 import bt_risk
 from bt_risk.position import shrink_exits
@@ -193,9 +195,9 @@ def test_the_nearest_stop_covers_where_there_is_more_than_one(order):
 def test_a_rest_of_rounding_is_flat_although_another_strategy_holds_some():
     book = book_of()
     fill(book, 5, owner="another")
-    part = fill(book, 0.3)
     for _ in range(3):
-        fill(book, -0.1)
+        fill(book, 0.1)
+    part = fill(book, -0.3)
     assert part.size == 0.0
     assert len(book.trades) == 1
 
@@ -222,3 +224,114 @@ def test_a_trimmed_reversal_opens_no_more_when_another_strategy_closes_first():
     first, second = engine.run()
     assert fills(second) == [(29, -100, 100.0)]
     assert first.held[-1] == (-476,)
+
+
+class NotBefore(feeds.Script):
+    """Ask for no position of a data without a bar: BackBroker would look for its price."""
+
+    def prenext(self):
+        pass
+
+
+def test_a_resampled_copy_has_no_risk_limit_of_its_own():
+    """250 units use up the risk limit; the copy is the same instrument."""
+    engine = cerebro(bars(*flat(40)))
+    engine.resampledata(engine.datas[0], timeframe=bt.TimeFrame.Weeks, name="weekly")
+    limit_orders(engine, RiskPerTrade(0.01))
+
+    def both(strategy):
+        strategy.buy(size=250)
+        strategy.buy(data=strategy.datas[1], size=100, stop_price=96.0)
+
+    strategy = play(engine, {30: both}, NotBefore)
+    assert sorted(end[0] for end in ends(strategy)) == ["Completed", "Rejected"]
+
+
+def test_the_stop_of_one_trade_does_not_touch_the_next_of_the_same_bar():
+    """The old stop has risen above 106; the new one is as far from its fill at 108, near 105."""
+    rows = [*flat(18), *((p, p + 1, p - 1, p) for p in (104, 108, 112, 110, 110))]
+    rows += [(108, 109, 107.5, 108), (108, 109, 106, 108)]
+    engine = cerebro(bars(*rows))
+    engine.addobserver(bt_risk.ATRTrailingStop)
+    again = lambda s: (s.close(), s.buy(size=10))  # noqa: E731
+    strategy = play(engine, {16: lambda s: s.buy(size=10), 23: again})
+    stops = list(strategy.observers.atrtrailingstop.stop.get(size=3))
+    assert stops[0] > 106.0 > stops[1]
+    assert fills(strategy) == [(17, 10, 100.0), (24, -10, 108.0), (24, 10, 108.0)]
+
+
+def test_at_a_venue_the_stop_leaves_to_a_market_exit_what_that_will_close():
+    """The other data has a bar every day, the one that is held only every second."""
+    frame = bars(*flat(40))
+    engine = cerebro(frame[::2], frame)
+    engine.setbroker(Venue())
+    engine.addobserver(bt_risk.ATRTrailingStop)
+    actions = {16: lambda s: s.buy(size=10), 18: lambda s: s.sell(size=4)}
+    seen = []
+
+    class Watch(feeds.Script):
+        def next(self):
+            super().next()
+            own = [o.executed.remsize for o in self.broker.inner._working if o.exectype]
+            exits = [o.executed.remsize for o in self.broker.inner._working if not o.exectype]
+            seen.append((self.position.size, sum(own), sum(exits)))
+
+    strategy = play(engine, actions, Watch)
+    assert strategy.position.size == 6
+    assert any(exits == -4 for _, _, exits in seen), seen
+    assert all(own + exits >= -held for held, own, exits in seen if exits <= 0), seen
+
+
+def test_the_close_of_the_entry_bar_does_not_trigger_a_stop():
+    """Entry at 100, first stop at 96; the entry bar closes at 95, the next one at 97."""
+    rows = [*flat(16), (100, 101, 94, 95), *flat(4, price=97.0)]
+    engine = cerebro(bars(*rows))
+    engine.addobserver(bt_risk.ATRTrailingStop, trigger="close")
+    strategy = play(engine, {16: lambda s: s.buy(size=10)})
+    assert strategy.held[-1] == (10,)
+
+
+def test_the_atr_multiple_of_an_instrument_is_that_of_its_stop():
+    """The close is 110, 103 before it: 14 bars of ATR 2, then ranges of 4 and 8."""
+    rows = [*flat(17), (103, 104, 102, 103), (110, 111, 109, 110)]
+    engine = cerebro(bars(*rows))
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, instruments={"D0": {"atr_multiple": 3.0}}))
+    engine.addobserver(bt_risk.ATRTrailingStop, atr_multiple=2.0)
+    strategy = play(engine, {16: lambda s: s.buy(size=10)})
+    atr = (13 * (13 * 2.0 + 4.0) / 14 + 8.0) / 14
+    assert strategy.observers.atrtrailingstop.stop[0] == pytest.approx(110.0 - 3.0 * atr)
+
+
+def falling(bar):
+    """Return an account value that falls by half at this call of the breaker."""
+    calls = itertools.count(1)
+    return lambda: 100.0 if next(calls) < bar else 50.0
+
+
+def test_an_entry_that_a_venue_has_not_cancelled_yet_is_waited_for():
+    engine = cerebro(bars(*flat(30)))
+    venue = Venue()
+    engine.setbroker(venue)
+    engine.addanalyzer(bt_risk.DrawdownBreaker, equity=falling(10), _name="breaker")
+    resting = {"size": 10, "exectype": bt.Order.Limit, "price": 90.0}
+    strategy = play(engine, {5: lambda s: s.buy(**resting)})
+    assert not venue._working
+    assert len(strategy) < 30
+    assert strategy.analyzers.breaker.get_analysis()["flattened"]
+
+
+def test_a_cool_down_counts_bars_of_the_first_data_only():
+    """The first data has a bar every second day: 3 bars are 6 days."""
+    frame = bars(*flat(40))
+    engine = cerebro(frame[::2], frame)
+    engine.addanalyzer(
+        bt_risk.DrawdownBreaker, action="pause", cooldown_bars=3, equity=falling(11)
+    )
+    engine.addanalyzer(bt_risk.RiskJournal, _name="journal")
+    strategy = play(engine, {})
+    lines = strategy.analyzers.journal.get_analysis()["decisions"]
+    halt, rearm = (
+        next(line["time"] for line in lines if line["action"] == action)
+        for action in ("halt", "rearm")
+    )
+    assert (rearm - halt).days == 6
