@@ -365,6 +365,8 @@ class Book:
             if w.side == side and w.opening > EPS:
                 per_unit = w.price if unit == "notional" else w.distance
                 stake = w.opening * per_unit * instrument.multiplier
+                if math.isnan(stake):
+                    return stake  # max() would hide that it is unknown
                 groups[w.group] = max(groups.get(w.group, 0.0), stake)
         return sum(groups.values())
 

@@ -50,14 +50,14 @@ class Brackets:
             size = max(closing, self.desk.round(ticket, closing + decision.size))
         if size <= EPS:
             return self._reject_child(ticket, parent, decision.reason)
-        return self._send_child(ticket, size, size - closing, decision)
+        return self._send_child(ticket, size, size - closing, decision, distance)
 
-    def _send_child(self, ticket, size, opening=0.0, decision=None):
+    def _send_child(self, ticket, size, opening=0.0, decision=None, distance=math.nan):
         size = plain(size, ticket.size)
         order = self.desk.place(ticket, size)
         if order is not None:
             ref = getattr(ticket.args["parent"], "ref", None)
-            self.desk.track(ticket, order, size, opening, math.nan, ref)
+            self.desk.track(ticket, order, size, opening, distance, ref)
             if size < ticket.size:
                 order.addinfo(bt_risk=decision.reason)
                 self.desk.journal(ticket, "trim", size, decision)
