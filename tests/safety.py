@@ -605,7 +605,8 @@ class Model:
         for a in rivals:
             if a.who == who:
                 key = a.group or a.order.ref
-                groups[key] = max(groups.get(key, 0.0), a.left - a.entering)
+                exits = a.left if a.parent is not None else min(a.left, a.free)
+                groups[key] = max(groups.get(key, 0.0), exits)
         held = max(own, net)
         return certain, held, max(0.0, held - sum(groups.values()))
 
@@ -683,11 +684,13 @@ class Model:
     def _check_entry(self, asked):
         share = self.share(asked.index, asked.who)
         asked.opening = max(0.0, asked.accepted - asked.held)
-        if asked.forbidden and asked.accepted > asked.free + EPS:
+        alone = self.world.traders == 1
+        if alone and asked.forbidden and asked.accepted > asked.free + EPS:
             self._only_exits(asked)
         lost = share.lost if share.lost_side == -asked.side else 0.0
         most = max(asked.held, asked.size - lost)
-        if lost and asked.held and asked.accepted > most + EPS:
+        # Who has closed all of it before knows what is held, and means what exceeds it.
+        if lost and asked.certain > EPS and asked.accepted > most + EPS:
             text = f"{asked.accepted:g} with {asked.held:g} held and {lost:g} never bought"
             self.breach("3 sold what a trimmed entry never bought", text)
         if asked.opening > EPS:
@@ -703,17 +706,20 @@ class Model:
     def _only_exits(self, asked):
         """Several exits stand against one position, and none of them may open another."""
         for other in self.alive(asked.index, asked.side, asked.who):
-            if other.reachable:
+            if other.parent is None and other.size <= other.free + EPS:
                 other.closes_only = asked.forbidden
 
     def _use_up(self, asked, share):
         """Forget what an opposite order was told that was never bought: it is told once."""
         void = max(0.0, asked.size - min(asked.size, asked.free))
-        entries = self.alive(asked.index, -asked.side, asked.who) if asked.accepted else []
-        for one in [share, *entries] if asked.accepted and void > EPS else []:
-            if isinstance(one, Asked) or one.lost_side == -asked.side:
-                one.lost = max(0.0, one.lost - void)
-        return void
+        if not asked.accepted or void <= EPS:
+            return 0.0
+        entries = [a for a in self.alive(asked.index, -asked.side, asked.who) if a.lost]
+        held = [share] if share.lost_side == -asked.side else []
+        used = min(void, max((one.lost for one in [*held, *entries]), default=0.0))
+        for one in [*held, *entries]:
+            one.lost = max(0.0, one.lost - void)
+        return used
 
     def _lose(self, share, asked):
         share.lost = asked.lost + (share.lost if share.lost_side == asked.side else 0.0)
@@ -915,7 +921,7 @@ class Model:
             share.number += 1
             share.entry, share.lost = bit.price, 0.0
             # What opens although it was an exit when it was placed has no distance of its own.
-            share.exact = bool(asked and asked.exact and asked.opening > EPS)
+            share.exact = bool(asked and asked.exact and asked.opening > EPS and not asked.parent)
             share.exact &= asked is not None and asked.distance == asked.distance
             distance = asked.distance if share.exact else math.nan
             share.best = share.entry - share.side * distance
