@@ -264,6 +264,7 @@ class RiskBroker:
                 order, "note", "ATRTrailingStop: protective orders are not cancelled from outside"
             )
             return False
+        order = self.handover.cancel(ref) or order
         result = self.inner.cancel(order, *args, **kwargs)
         self.absorb()  # an exit that is cancelled makes room for the next one at once
         return result
