@@ -479,6 +479,16 @@ handed-over-exit-not-clamped handover.py
 + size = working.remaining
 ? test_broker.py::test_a_close_at_a_venue_goes_out_behind_the_cancelled_stop
 
+cancel-misses-a-waiting-exit handover.py
+- if held.order.ref == order.ref:
++ if False:
+? test_mutants.py::test_an_exit_that_waits_for_a_venue_can_be_cancelled
+
+cancel-misses-a-sent-exit handover.py
+- return self._sent.get(order.ref, order)
++ return order
+? test_mutants.py::test_an_exit_that_a_venue_has_by_now_can_be_cancelled_by_its_old_number
+
 exit-and-stop-both-at-the-venue handover.py
 - if self.gate.simulated or ticket.kind != "market":
 + if True:

@@ -697,9 +697,11 @@ class Model:
             if asked.forbidden:
                 self.breach(asked.forbidden, f"{asked.opening:g} of {asked.size:g}")
             self._check_limits(asked)
-        void = self._use_up(asked, share)
-        if 0 < asked.accepted < asked.size - EPS:
-            asked.lost = max(0.0, asked.size - asked.accepted - void)
+        self._use_up(asked, share)
+        cut = 0 < asked.accepted < asked.size - EPS
+        # Only where nothing stands on the other side is it plain what was cut from an entry.
+        if cut and asked.held <= EPS and not self.alive(asked.index, -asked.side, asked.who):
+            asked.lost = asked.size - asked.accepted
             if asked.opening > EPS and share.side == asked.side:
                 self._lose(share, asked)
 
@@ -710,16 +712,10 @@ class Model:
                 other.closes_only = asked.forbidden
 
     def _use_up(self, asked, share):
-        """Forget what an opposite order was told that was never bought: it is told once."""
-        void = max(0.0, asked.size - min(asked.size, asked.free))
-        if not asked.accepted or void <= EPS:
-            return 0.0
-        entries = [a for a in self.alive(asked.index, -asked.side, asked.who) if a.lost]
-        held = [share] if share.lost_side == -asked.side else []
-        used = min(void, max((one.lost for one in [*held, *entries]), default=0.0))
-        for one in [*held, *entries]:
-            one.lost = max(0.0, one.lost - void)
-        return used
+        """Forget what was never bought once an opposite order has been told of it."""
+        if asked.accepted and asked.size > asked.free + EPS:
+            for one in [share, *self.alive(asked.index, -asked.side, asked.who)]:
+                one.lost = 0.0
 
     def _lose(self, share, asked):
         share.lost = asked.lost + (share.lost if share.lost_side == asked.side else 0.0)
