@@ -690,7 +690,8 @@ class Model:
         lost = share.lost if share.lost_side == -asked.side else 0.0
         most = max(asked.held, asked.size - lost)
         # Who has closed all of it before knows what is held, and means what exceeds it.
-        if lost and asked.certain > EPS and asked.accepted > most + EPS:
+        plain = alone and not self.world.filler
+        if plain and lost and asked.certain > EPS and asked.accepted > most + EPS:
             text = f"{asked.accepted:g} with {asked.held:g} held and {lost:g} never bought"
             self.breach("3 sold what a trimmed entry never bought", text)
         if asked.opening > EPS:

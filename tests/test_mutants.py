@@ -100,6 +100,13 @@ def test_a_name_that_is_not_there_is_an_error(capsys):
     assert "no fault is called no-such-fault" in capsys.readouterr().err
 
 
+def test_a_fault_that_does_not_fit_is_an_error_before_anything_runs(monkeypatch, capsys):
+    monkeypatch.setattr(mutants, "MUTANTS", [Mutant("late", "desk.py", "gone", "", (QUICK,))])
+    with pytest.raises(SystemExit):
+        mutants.main([])
+    assert "late: 0 x 'gone' in" in capsys.readouterr().err
+
+
 def test_list_names_every_fault_and_runs_none(capsys):
     assert mutants.main(["--list"]) == 0
     assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == list(BY_NAME)

@@ -122,6 +122,28 @@ REGRESSIONS = {
             Action(24, 0, "scalp", 0, (1, 35, 0.052)),
         ),
     ),
+    "a child opens beyond its parent and is not counted": World(
+        seed=328,
+        bars=51,
+        feeds=(Feed(volatility=0.03, beta=0.97), Feed(), Feed(0.15, 0.7, 0.0, 0.0, 0.005, 0.5)),
+        engine=(("runonce", False),),
+        actions=(
+            Action(37, 0, "family", 2, (-1, 6, 0.0221, 0.0576, 1.5, 0)),
+            Action(38, 0, "resting", 2, (1, 878, "Limit", -0.0444, None)),
+        ),
+    ),
+    "a strategy trades where there is no price and no bar": World(
+        seed=7,
+        bars=40,
+        feeds=(Feed(), Feed(start=0.5), Feed(nans=0.4)),
+        parts=("cap",),
+        limits=(("exposure_limit", None),),
+        actions=tuple(
+            Action(bar, 0, "market", data, (1, 5, None))
+            for bar in range(1, 41)
+            for data in ((1, 2) if bar % 2 else (2, 1))
+        ),
+    ),
     "an exit of another's position opens after a trip": World(
         seed=74,
         bars=78,
@@ -198,7 +220,11 @@ FAULTS = {
     "1 risk_limit": (RiskPerTrade, "review", _allow),
     "1 exposure_limit": (ExposureLimit, "review", _allow),
     "4 the same bet accepted twice": (CorrelationLimit, "review", _allow),
-    "4 stop loosened": (bt_risk.stops, "ratchet", lambda price, level, side: level),
+    "4 stop is not where the rule puts it": (
+        bt_risk.stops,
+        "ratchet",
+        lambda price, level, side: level - side,
+    ),
     "3 exits outlive the position that a stop closed": (
         bt_risk.execution,
         "shrink_exits",
