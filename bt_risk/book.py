@@ -221,7 +221,7 @@ class Book:
             for w in part.instrument.orders.values()
             if w.owner is part.owner and w.opening > EPS and w.side == part.lost_side
         ]
-        if not part.size and not entries:
+        if part.size * part.lost_side <= 0 and not entries:
             part.lost, part.lost_side = 0.0, 0
 
     # -- what an order would do ------------------------------------------------------------------

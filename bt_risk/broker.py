@@ -264,7 +264,10 @@ class RiskBroker:
                 order, "note", "ATRTrailingStop: protective orders are not cancelled from outside"
             )
             return False
-        order = self.handover.cancel(ref) or order
+        if ref is not None:
+            order = self.handover.cancel(ref, order)
+            if order is None:  # it was still waiting: the venue knows nothing of it
+                return True
         result = self.inner.cancel(order, *args, **kwargs)
         self.absorb()  # an exit that is cancelled makes room for the next one at once
         return result

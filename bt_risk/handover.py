@@ -90,10 +90,11 @@ class Handover:
         twin.ref = promised.ref
         return twin
 
-    def cancel(self, ref):
-        """Cancel an exit that waits; return the order that it has become, if it was sent."""
+    def cancel(self, ref, order):
+        """Cancel an exit that waits; return what the venue has to cancel, None for nothing."""
         for held in self.waiting:
             if held.order.ref == ref:
                 self.waiting.remove(held)
                 self._end(held.order, "handover: cancelled by the strategy")
-        return self._sent.get(ref)
+                return None
+        return self._sent.get(ref, order)

@@ -485,7 +485,7 @@ cancel-misses-a-waiting-exit handover.py
 ? test_mutants.py::test_an_exit_that_waits_for_a_venue_can_be_cancelled
 
 cancel-misses-a-sent-exit handover.py
-- return self._sent.get(ref)
+- return self._sent.get(ref, order)
 + return None
 ? test_mutants.py::test_an_exit_that_a_venue_has_by_now_can_be_cancelled_by_its_old_number
 

@@ -2,8 +2,20 @@
 
 The model is written from what Backtrader itself says: the notifications of the BackBroker inside
 (`Tape` hears them before the gate does), its positions, and the prices of the feeds. It shares no
-line with bt_risk. After every order, fill and bar it compares what happened with what DESIGN
-section 5 promises, and notes a `Breach` where they differ.
+line with bt_risk. After every order, fill and bar it compares what happened with what bt_risk
+promises, and notes a `Breach` where they differ:
+
+0. Nothing crashes, no order grows, and the model itself keeps count of the position.
+1. No accepted entry exceeds a limit, held positions and working orders counted.
+2. An order that reduces a position is never refused, trimmed, or lost to the cash check.
+3. No position without a user's order behind it; one stop for each, of the position's size.
+4. Stops only tighten, rest where the rule puts them, and fill on a later bar than they were set
+   from; the same bet is not taken twice.
+5. A feed that is cut off changes nothing that was decided before.
+6. What is refused has a reason, one line in the journal and one notification; brackets stand and
+   fall together.
+7. After a trip nothing opens, everything is closed, and only then the run stops.
+8. Nothing opens while a price, an ATR or a correlation that a limit needs is unknown.
 
 A `World` holds all that a run depends on, with its actions as plain tuples: whatever breaks prints
 as one expression that reproduces it, shrunk by `shrink`.
@@ -267,7 +279,7 @@ class Trader(bt.Strategy):
         if held > EPS:
             self.close(data=data, size=_part(held, share))
 
-    def do_exits(self, data, low, high, oco=False, share=1.0, sell_only=None):
+    def do_exits(self, data, low, high, oco=False, share=1.0):
         """Place a stop-loss and a take-profit on what is held: as an OCO pair or as two orders."""
         held = self.getposition(data).size
         if abs(held) <= EPS or not data.close[0] > 0:
@@ -413,7 +425,6 @@ class Asked:
     filled: float = 0.0
     opening: float = 0.0
     lost: float = 0.0
-    trade: int = 0
     before: tuple = ()
 
     @property
@@ -581,7 +592,6 @@ class Model:
         asked.distance = self._distance(asked, kwargs.get("stop_price"))
         asked.forbidden = self._forbidden(asked)
         asked.length = self.length(index)
-        asked.trade = self.share(index, who).number
         asked.before = (len(self.gate.journal.lines), self._rejected())
         self.asking = asked
         return asked
@@ -888,7 +898,8 @@ class Model:
         # Where strategies stand against each other an exit of one may add to what is held.
         against = -side * self.net(self.index(order.data))
         exit_ = asked is None or asked.parent is None and asked.size <= asked.certain + EPS
-        if exit_ and left <= against + EPS:
+        there = self.limited or self.guarded or self.breaks  # else BackBroker is left alone
+        if there and exit_ and left <= against + EPS:
             whose = "ours" if asked is None else "the user's"
             self.breach("2 exit lost to Margin", f"{whose}: {left:g} against {against:g}")
 

@@ -1,4 +1,4 @@
-"""DESIGN 5.10: real limits in every mode of the engine, with every kind of order and feed."""
+"""Real limits in every mode of the engine, with every kind of order and feed."""
 
 import csv
 import datetime

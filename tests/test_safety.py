@@ -1,4 +1,4 @@
-"""DESIGN section 5, by accident: random strategies, and a model that believes only Backtrader."""
+"""What never breaks, by accident: random strategies, and a model that believes Backtrader only."""
 
 import pytest
 import safety
@@ -130,6 +130,19 @@ REGRESSIONS = {
         actions=(
             Action(37, 0, "family", 2, (-1, 6, 0.0221, 0.0576, 1.5, 0)),
             Action(38, 0, "resting", 2, (1, 878, "Limit", -0.0444, None)),
+        ),
+    ),
+    "what a trimmed entry lost outlives its trade": World(
+        seed=4513,
+        bars=51,
+        feeds=(Feed(volatility=0.005, beta=0.97),),
+        engine=(("runonce", False),),
+        actions=(
+            Action(36, 0, "target", 0, ("value", -50000.0)),
+            Action(37, 0, "target", 0, ("percent", 0.2)),
+            Action(37, 0, "bracket", 0, (-1, None, "Market", 0.013, 0.0463, 0.0286, "limit", None)),
+            Action(39, 0, "market", 0, (1, None, None)),
+            Action(39, 0, "market", 0, (-1, 159, None)),
         ),
     ),
     "a strategy trades where there is no price and no bar": World(
