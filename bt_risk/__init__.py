@@ -1,5 +1,7 @@
 """Risk controls for Backtrader: five rules as native components and as plain functions."""
 
+from bt_risk import observers as observers
+from bt_risk import report as report
 from bt_risk.breakers import DrawdownBreaker
 from bt_risk.broker import RiskBroker
 from bt_risk.caps import CorrelationCap, PortfolioRisk
@@ -8,6 +10,7 @@ from bt_risk.errors import BtRiskError, DataError, ParameterError, StateError
 from bt_risk.journal import RiskJournal
 from bt_risk.policy import Policy, protect
 from bt_risk.prices import read_prices
+from bt_risk.report.record import ReportData
 from bt_risk.rules.allocation import inverse_volatility, risk_parity
 from bt_risk.rules.correlation import (
     correlation_exposure,
@@ -39,6 +42,7 @@ __all__ = [
     "ParameterError",
     "Policy",
     "PortfolioRisk",
+    "ReportData",
     "RiskBroker",
     "RiskJournal",
     "RiskManager",

@@ -9,7 +9,7 @@ from bt_risk.broker import RiskBroker
 from bt_risk.errors import ParameterError, check_choice, said_by
 from bt_risk.rules.limits import CorrelationLimit, ExposureLimit
 
-__all__ = ["CorrelationCap", "PortfolioRisk"]
+__all__ = ["CorrelationCap", "PortfolioRisk", "highest_correlation"]
 
 
 class CorrelationCap(RiskBroker):
@@ -112,7 +112,7 @@ class PortfolioRisk(bt.Analyzer):
             for side in (1, -1)
         ]
         time = bt.num2date(gate.latest) if gate.latest == gate.latest else None
-        self._rows.append((time, *sums, _highest_correlation(book)))
+        self._rows.append((time, *sums, highest_correlation(book)))
 
     @staticmethod
     def _held(measure, instrument, side):
@@ -140,7 +140,8 @@ def _notional(instrument):
     return abs(instrument.size) * instrument.value
 
 
-def _highest_correlation(book):
+def highest_correlation(book):
+    """Return the highest signed correlation among what is held, NaN with fewer than two names."""
     held = [i for i in book.instruments if i.size]
     if not book.returns or len(held) < 2:
         return math.nan

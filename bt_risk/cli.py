@@ -62,9 +62,9 @@ def demo(
         Path | None,
         typer.Option(help="Your own prices (CSV, gz or Parquet): mean reversion on these instead."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and the journal.")] = Path(
-        "bt-risk-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pages, the pictures and the journal.")
+    ] = Path("bt-risk-demo"),
     step: Annotated[
         float, typer.Option(help="Smallest tradable unit of --data: 1 for shares.")
     ] = COIN["step"],
@@ -72,7 +72,7 @@ def demo(
     """Run real portfolios bare and protected, and show what each rule cost and saved."""
     portfolios = bundled_portfolios() if data is None else own_portfolios(data, step)
     _make_folder(out)
-    results = _run(portfolios)
+    results = _run(portfolios, out)
     written = list(_write(out, results))  # before the tables: `| head` must not lose it
     console = Console(highlight=False)
     show_legend(console, {run.label for runs in results for run in runs})
@@ -93,7 +93,7 @@ def _make_folder(out):
         ) from error
 
 
-def _run(portfolios):
+def _run(portfolios, out):
     """Run everything with a progress bar, which goes to a terminal only and leaves no trace."""
     console = Console(stderr=True)
     columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -101,13 +101,14 @@ def _run(portfolios):
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
         task = progress.add_task("", total=sum(len(p.runs) for p in portfolios))
-        return jobs.run(portfolios, jobs.cores(), lambda: progress.advance(task))
+        return jobs.run(portfolios, jobs.cores(), lambda: progress.advance(task), pages=out)
 
 
 def _write(out, results):
-    """Write pictures and journal; yield what was written."""
+    """Write pictures and journal; yield what was written, the pages first."""
     from bt_risk.pictures import draw_equity, draw_stops
 
+    yield from (run.page for runs in results for run in runs if run.page)
     for runs in results:
         file = out / f"{runs[0].portfolio.name}-equity.png"
         draw_equity(file, runs)

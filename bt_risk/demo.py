@@ -9,7 +9,8 @@ import os
 import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import backtrader as bt
 import pandas as pd
@@ -18,8 +19,11 @@ from bt_risk.feeds import FrameData
 from bt_risk.journal import FIELDS
 from bt_risk.policy import protect
 from bt_risk.portfolios import FractionSizer, Portfolio
+from bt_risk.report.record import ReportData
 
-__all__ = ["Run", "cores", "run"]
+__all__ = ["PAGE", "Run", "cores", "run"]
+
+PAGE = "pause"  # the run that gets a page: it goes on after a halt, so there is most to see
 
 CASH = 100_000.0
 COMMISSION = 0.001  # share of the notional, each side
@@ -45,6 +49,8 @@ class Run:
         Closed trades, flat to flat.
     stops : Series
         Where the stop of the first instrument rests after each close; NaN without one.
+    page : Path or None
+        Tear sheet that was written of it.
     """
 
     portfolio: Portfolio
@@ -55,9 +61,10 @@ class Run:
     decisions: pd.DataFrame
     trades: int
     stops: pd.Series
+    page: Path | None = None
 
 
-def run(portfolios, workers=1, on_done=lambda: None):
+def run(portfolios, workers=1, on_done=lambda: None, pages=None):
     """Run every portfolio with every policy of it.
 
     Parameters
@@ -68,6 +75,8 @@ def run(portfolios, workers=1, on_done=lambda: None):
         ``if __name__ == "__main__"``.
     on_done : callable
         Called after each run.
+    pages : Path, optional
+        Folder for the tear sheets of the runs with a pause; none are written when left out.
 
     Returns
     -------
@@ -76,20 +85,20 @@ def run(portfolios, workers=1, on_done=lambda: None):
     """
     jobs = [(i, label) for i, portfolio in enumerate(portfolios) for label in portfolio.runs]
     done = {}
-    for job, result in _results(portfolios, jobs, workers):
+    for job, result in _results(portfolios, jobs, workers, pages):
         done[job] = result
         on_done()
     return [[done[i, label] for label in p.runs] for i, p in enumerate(portfolios)]
 
 
-def _results(portfolios, jobs, workers):
+def _results(portfolios, jobs, workers, pages):
     if workers == 1:
-        yield from ((job, _play(portfolios[job[0]], job[1])) for job in jobs)
+        yield from ((job, _play(portfolios[job[0]], job[1], pages)) for job in jobs)
         return
     # Spawned, not forked: the progress bar has a thread, and a fork could inherit its lock.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _ignore_interrupt) as pool:
-        futures = {pool.submit(_play, portfolios[i], label): (i, label) for i, label in jobs}
+        futures = {pool.submit(_play, portfolios[i], label, pages): (i, label) for i, label in jobs}
         try:
             yield from ((futures[future], future.result()) for future in as_completed(futures))
         finally:
@@ -106,7 +115,7 @@ def cores():
     return min(2, os.cpu_count() or 1)
 
 
-def _play(portfolio, label):
+def _play(portfolio, label, pages=None):
     cerebro = bt.Cerebro(stdstats=False)
     for name, frame in portfolio.frames.items():
         cerebro.adddata(FrameData(dataname=frame), name=name)
@@ -120,9 +129,20 @@ def _play(portfolio, label):
         cerebro.addsizer(FractionSizer, fraction=portfolio.fraction, step=step)
     else:
         protect(cerebro, policy)
+    paged = pages is not None and label == PAGE
+    if paged:
+        cerebro.addanalyzer(ReportData)
     with _quiet():
         (strategy,) = cerebro.run()
-    return _collect(portfolio, label, strategy)
+    page = _write_page(portfolio, label, strategy, pages) if paged else None
+    return replace(_collect(portfolio, label, strategy), page=page)
+
+
+def _write_page(portfolio, label, strategy, folder):
+    from bt_risk.report import tear_sheet
+
+    path = folder / f"{portfolio.name}-{label}.html"
+    return tear_sheet(strategy, path, title=f"{portfolio.title} ({label})")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 
 import backtrader as bt
+import pandas as pd
 
 from bt_risk.broker import RiskBroker
 from bt_risk.errors import (
@@ -31,6 +32,8 @@ __all__ = ["HalfKellySizer"]
 
 ESTIMATORS = {"two-point": two_point_kelly, "empirical": empirical_kelly}
 PERIODS = ("weekly", "daily", "monthly", "trade")
+TIMELINE = ["time", "pool", "trades", "full", "half", "lower", "used", "state"]
+SMALLEST_SAMPLE = 10  # below it an estimate is not worth a picture
 
 
 class HalfKellySizer(bt.Sizer):
@@ -183,17 +186,17 @@ class HalfKellySizer(bt.Sizer):
     def _risk(self, instrument):
         """Return the fraction of equity to risk, and the reason if it is none."""
         kelly = self._current_kelly(instrument)
-        if kelly is None:
-            self.state = "WARMUP"
-            return self.p.warmup_risk, ""
-        risk = kelly_risk(kelly, self.p.kelly_scale, self.p.kelly_limit)
+        risk, self.state = self._risk_at(kelly)
         if risk > 0:
-            self.state = "KELLY"
             return risk, ""
-        self.state = "PROBE"
-        if self.p.probe_risk:
-            return self.p.probe_risk, ""
         return 0.0, f"Kelly {kelly:.4f} <= 0 over the last {self.p.lookback} trades"
+
+    def _risk_at(self, kelly):
+        """Return the fraction of equity to risk at an estimate of Kelly, and the state that is."""
+        if kelly is None:
+            return self.p.warmup_risk, "WARMUP"
+        risk = kelly_risk(kelly, self.p.kelly_scale, self.p.kelly_limit)
+        return (risk, "KELLY") if risk > 0 else (self.p.probe_risk, "PROBE")
 
     def _current_kelly(self, instrument):
         """Return Kelly as of the beginning of the period that this bar lies in."""
@@ -215,6 +218,56 @@ class HalfKellySizer(bt.Sizer):
         elif self.p.recalculate == "monthly":
             day = day.replace(day=1)
         return bt.date2num(day)
+
+    def timeline(self, times):
+        """Return what Kelly was at the beginning of every period of a run, and its sample.
+
+        Parameters
+        ----------
+        times : sequence of float
+            Backtrader date numbers of the bars, not decreasing.
+
+        Returns
+        -------
+        DataFrame
+            A row whenever another sample counts: ``time``, ``pool`` (the data's name with
+            ``pool="data"``, else empty), ``trades`` (in the sample), ``full``, ``half`` (scaled by
+            `kelly_scale`) and ``lower`` (the bound at `confidence`, 0.95 if that is None), NaN
+            below `SMALLEST_SAMPLE` trades; ``used``, the fraction of equity at risk; ``state``.
+        """
+        names = [i.name for i in self.broker.book.instruments]
+        pools = names if self.p.pool == "data" else [None]
+        rows = [row for pool in pools for row in self._pool_timeline(pool, times)]
+        return pd.DataFrame(rows, columns=TIMELINE).sort_values("time", kind="stable")
+
+    def _pool_timeline(self, pool, times):
+        counted = None
+        for time, begin in self._periods(times):
+            known = sum(trade.closed < begin for trade in self.broker.book.trades)
+            if known == counted:
+                continue
+            counted, sample = known, self._sample(pool, begin)
+            risk, state = self._risk_at(self._estimate(sample))
+            estimates = self._estimates(sample)
+            yield (time, pool or "", len(sample), *estimates, risk, state)
+
+    def _periods(self, times):
+        """Yield the time from which each period counts, and the close that trades are before."""
+        if self.p.recalculate == "trade":
+            closes = {trade.closed for trade in self.broker.book.trades}
+            yield from ((time, math.nextafter(time, math.inf)) for time in sorted(closes))
+            return
+        begins = {}
+        for time in times:
+            begins.setdefault(self._period_begin(time), time)
+        yield from ((time, begin) for begin, time in begins.items())
+
+    def _estimates(self, sample):
+        if len(sample) < SMALLEST_SAMPLE:
+            return math.nan, math.nan, math.nan
+        full = float(ESTIMATORS[self.p.estimator](sample))
+        lower = kelly_lower_bound(sample, self.p.confidence or 0.95, estimator=self.p.estimator)
+        return full, self.p.kelly_scale * full, lower
 
     def _sample(self, pool, begin):
         own = [

@@ -1,7 +1,9 @@
 """Rule 2: a stop behind every position, resting at the broker, that only ever tightens."""
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import partial
 
 import backtrader as bt
 
@@ -102,7 +104,10 @@ class StopKeeper:
     def on_end(self):
         """Let Backtrader draw each line over its data: an observer is drawn over its clock."""
         for observer in self.observers:
-            observer._clock = observer.data
+            observer._clock = data = observer.data
+            if len(data) != len(observer._owner):
+                times = observer._owner.datetime.array
+                observer._line.plotrange = partial(_over_data, observer._line, times, data)
 
     # -- one stop --------------------------------------------------------------------------------
 
@@ -213,6 +218,12 @@ class StopKeeper:
             limit=stop.resting,
             reason=reason,
         )
+
+
+def _over_data(line, times, data, start, end):
+    """Return the part of a line that belongs to bars of a data: it has one for each of `times`."""
+    bars = [bisect_left(times, time) for time in data.datetime.plotrange(start, end)]
+    return [line.array[bar] if bar < len(line.array) else math.nan for bar in bars]
 
 
 class ATRTrailingStop(bt.Observer):

@@ -1,39 +1,13 @@
-"""The numbers of one run of the demo: what it earned, what it risked, what each rule decided."""
+"""The numbers of one run of the demo: what it earned, and what it risked."""
 
 import math
-from itertools import product
 
 from bt_risk.rules.drawdown import drawdown
 
-__all__ = ["annual_growth", "decided", "in_order", "max_drawdown", "sharpe_ratio", "summary"]
+__all__ = ["annual_growth", "max_drawdown", "sharpe_ratio", "summary"]
 
 DAYS = 365.25
 
-RULES = {
-    "RiskPerTrade": "rule 1, risk per trade",
-    "HalfKellySizer": "rule 2, size",
-    "NotionalLimit": "rule 2, position value",
-    "ATRTrailingStop": "rule 2, stop",
-    "ExposureLimit": "rule 3, one direction",
-    "CorrelationLimit": "rule 4, correlation",
-    "DrawdownBreaker": "rule 5, drawdown",
-    "cash": "cash at the fill",
-    "execution": "another exit",
-    "size": "size",
-    "unknown": "unknown price",
-}
-ACTIONS = {
-    "allow": "entry passed whole",
-    "exit": "exit passed",
-    "trim": "order cut",
-    "reject": "order refused",
-    "stop": "stopped out",
-    "halt": "halt",
-    "flat": "flat after a halt",
-    "rearm": "trading again",
-    "starved": "starved",
-    "unprotected": "no stop taken",
-}
 AT_THE_FILL = ("cash", "execution")
 JUDGED = ("allow", "trim", "reject", "exit")
 
@@ -141,22 +115,3 @@ def _judged(run):
     actions = ("reject", "trim", "stop", "halt", "starved")
     values = [int(judged.sum()), *(int(counts.get(action, 0)) for action in actions)]
     return dict(zip(names, values, strict=True))
-
-
-def decided(run):
-    """Return how often each rule decided what, in words, in the order of the rules."""
-    counts = run.decisions.groupby(["rule", "action"]).size()
-    words = {_words(*key): int(counts[key]) for key in counts.index if key[1] in ACTIONS}
-    return {name: words[name] for name in in_order(words)}
-
-
-def in_order(names):
-    """Sort decisions in words by rule; what no rule touched comes last."""
-    return sorted(names, key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
-
-
-def _words(rule, action):
-    return f"{RULES.get(rule, rule)}: {ACTIONS[action]}" if rule else ACTIONS[action]
-
-
-_ORDER = {_words(*key): place for place, key in enumerate(product(RULES, ACTIONS))}

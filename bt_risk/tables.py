@@ -5,7 +5,8 @@ import math
 from rich.table import Table
 
 from bt_risk.demo import CASH, COMMISSION
-from bt_risk.summary import decided, in_order, summary
+from bt_risk.report.decisions import decided, in_order
+from bt_risk.summary import summary
 
 __all__ = ["show", "show_legend"]
 
@@ -46,7 +47,9 @@ def show(console, runs):
     console.print(_notes(portfolio), end="\n\n")
     numbers = {run.label: _formatted(summary(run)) for run in runs}
     _print_table(console, numbers, list(numbers["bare"]))
-    decisions = {run.label: decided(run) for run in runs if portfolio.runs[run.label] is not None}
+    decisions = {
+        run.label: decided(run.decisions) for run in runs if portfolio.runs[run.label] is not None
+    }
     console.print("\nWhat each rule decided:\n")
     rows = in_order({name for column in decisions.values() for name in column})
     _print_table(console, decisions, rows)

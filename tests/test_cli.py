@@ -108,17 +108,21 @@ def test_the_demo_shows_the_tables_and_writes_what_it_names(command, prices, tmp
     assert "Mean reversion: coin ---" in text
     assert "Mean reversion with momentum filter: coin ---" in text
     assert text.count("max drawdown") == 2
-    assert max(map(len, text.splitlines()[:-5])) <= 80
-    written = [Path(line.removeprefix("wrote ")) for line in text.splitlines()[-4:]]
+    assert max(map(len, text.splitlines()[:-7])) <= 80
+    written = [Path(line.removeprefix("wrote ")) for line in text.splitlines()[-6:]]
     assert sorted(written) == sorted(out.iterdir())
     assert [path.name for path in written] == [
+        "own-pause.html",
+        "own-filter-pause.html",
         "own-equity.png",
         "own-filter-equity.png",
         "own-stops.png",
         "journal.csv",
     ]
-    check_pictures(written[:3])
-    check_journal(written[3], text)
+    for page in written[:2]:
+        assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    check_pictures(written[2:5])
+    check_journal(written[5], text)
 
 
 def check_pictures(paths):
@@ -170,7 +174,7 @@ def test_the_demo_runs_from_any_folder_and_its_bar_leaves_no_trace(prices, tmp_p
     assert bar.rstrip().endswith("\x1b[2K")  # the last thing it does is to erase itself
     assert "\x1b" not in run.stdout
     assert run.stdout.startswith("bare: ")
-    assert len(list((elsewhere / "bt-risk-demo").iterdir())) == 4
+    assert len(list((elsewhere / "bt-risk-demo").iterdir())) == 6
 
 
 def read_all(terminal):

@@ -23,7 +23,8 @@ from bt_risk.portfolios import (
     bundled_portfolios,
     own_portfolios,
 )
-from bt_risk.summary import annual_growth, decided, in_order, max_drawdown, sharpe_ratio, summary
+from bt_risk.report.decisions import decided, in_order
+from bt_risk.summary import annual_growth, max_drawdown, sharpe_ratio, summary
 from bt_risk.tables import show, show_legend
 
 SLICES = {"btc": slice(0, 900), "btc-filter": slice(0, 900), "trend": slice(900, 1700)}
@@ -223,7 +224,7 @@ def test_the_journal_accounts_for_every_fill(results, key):
 @each_guarded
 def test_what_each_rule_decided_adds_up(results, key):
     run = results[key]
-    words, numbers = decided(run), summary(run)
+    words, numbers = decided(run.decisions), summary(run)
 
     def total(*ends):
         return sum(count for name, count in words.items() if name.endswith(ends))
@@ -237,7 +238,7 @@ def test_what_each_rule_decided_adds_up(results, key):
 
 def test_the_cap_refuses_more_when_it_is_lower(results):
     refused = [
-        decided(results["trend", label]).get("rule 4, correlation: order refused", 0)
+        decided(results["trend", label].decisions).get("rule 4, correlation: order refused", 0)
         for label in ("protected", "cap 0.5")
     ]
     assert 0 < refused[0] < refused[1]
@@ -387,7 +388,9 @@ def test_the_table_of_decisions_has_every_decision_of_every_run(results):
     lines = shown(results, "trend", 120)
     lines = lines[lines.index("What each rule decided:") :]
     listed = [line.split("\u2502")[0].strip() for line in lines if "\u2502" in line]
-    made = {name for key in GUARDED if key[0] == "trend" for name in decided(results[key])}
+    made = {
+        name for key in GUARDED if key[0] == "trend" for name in decided(results[key].decisions)
+    }
     assert listed == in_order(made)
     assert len(listed) > 2
 

@@ -57,9 +57,12 @@ def test_the_core_needs_what_the_design_names(setup):
     names = [re.match(r"[\w-]+", line)[0] for line in lines(setup["options"]["install_requires"])]
     assert sorted(names, key=str.lower) == [
         "backtrader",
+        "empyrical-reloaded",
+        "Jinja2",
         "matplotlib",
         "numpy",
         "pandas",
+        "plotly",
         "pyfolio-reloaded",
         "rich",
         "TA-Lib",

@@ -31,6 +31,15 @@ def test_python_blocks_run_in_order_and_print_the_text_that_follows(tmp_path, mo
     assert compared >= 3
 
 
+def test_the_python_of_the_tear_sheet_s_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "tear-sheet.md").read_text(encoding="utf-8")
+    namespace = {}
+    for source in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(compile(source, "tear-sheet.md", "exec"), namespace)
+    assert {path.name for path in tmp_path.iterdir()} == {"sheet.html", "plot.png"}
+
+
 def test_readme_names_every_public_component_and_parameter_of_a_rule():
     for name in ("HalfKellySizer", "ATRTrailingStop", "CorrelationCap", "DrawdownBreaker"):
         assert f"bt_risk.{name}" in TEXT

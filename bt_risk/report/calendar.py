@@ -1,0 +1,94 @@
+"""Bars, days and years: which day a bar belongs to, and how many of them a year has."""
+
+import backtrader as bt
+import pandas as pd
+
+from bt_risk.errors import check_positive
+
+__all__ = ["last_of_days", "periods_per_year", "remaining_times", "timestamps"]
+
+CALENDARS = (365, 252, 52, 12)
+
+
+def timestamps(numbers):
+    """Return Backtrader's date numbers as naive UTC timestamps, NaT for NaN."""
+    times = [bt.num2date(n) if n == n else pd.NaT for n in numbers]
+    # A date number is a float: it keeps a time of day to some ten microseconds.
+    return pd.DatetimeIndex(pd.to_datetime(times)).round("ms")
+
+
+def last_of_days(times):
+    """Return the place of the last bar of each day, by day.
+
+    Parameters
+    ----------
+    times : DatetimeIndex of shape (n_bars,)
+        Naive UTC, not decreasing.
+
+    Returns
+    -------
+    Series of int, of shape (n_days,)
+        Indexed by midnight of the day.
+    """
+    days = times.normalize()
+    return pd.Series(range(len(times)), days).groupby(level=0).last()
+
+
+def periods_per_year(days):
+    """Return how many days of a year have a bar: 365, 252, 52 (weeks) or 12 (months).
+
+    Parameters
+    ----------
+    days : DatetimeIndex of shape (n_days,)
+        Days with a bar, in order.
+
+    Returns
+    -------
+    int
+        The calendar whose count is nearest to that of `days`; 365 needs a weekend among them, and
+        fewer than ten days say nothing else: 252 then.
+    """
+    days = pd.DatetimeIndex(days).normalize().unique()
+    weekend = (days.day_of_week >= 5).any()
+    if len(days) < 10:
+        return 365 if weekend else 252
+    years = (days[-1] - days[0]).days / 365.25
+    calendars = CALENDARS if weekend else CALENDARS[1:]
+    return min(calendars, key=lambda count: abs(count - (len(days) - 1) / years))
+
+
+def check_periods_per_year(component, value, days):
+    """Return `value` if it is a positive number, or what the days say if it is None."""
+    if value is None:
+        return periods_per_year(days)
+    remedy = "365 for a market that never closes, 252 for stocks."
+    return check_positive(component, "periods_per_year", value, remedy=remedy)
+
+
+def remaining_times(cerebro, feeds):
+    """Return the times of the bars that the feeds hold beyond the end of a run that was stopped.
+
+    They are known where Cerebro had loaded them before the run, and where a feed reads a
+    DataFrame. A live feed has none.
+    """
+    rest = pd.DatetimeIndex([])
+    if cerebro._event_stop:
+        for feed in feeds:
+            rest = rest.union(_remaining(feed))
+    return rest
+
+
+def _remaining(feed):
+    line = feed.datetime
+    if len(feed) and len(line.array) > len(feed):
+        return timestamps([n for n in list(line.array)[len(feed) :] if n == n and n > 0])
+    index = getattr(getattr(feed.p, "dataname", None), "index", None)
+    if not isinstance(index, pd.DatetimeIndex) or not len(feed):
+        return pd.DatetimeIndex([])
+    index = index if index.tz is None else index.tz_convert("UTC").tz_localize(None)
+    last = bt.num2date(line[0])
+    return pd.DatetimeIndex(index[(index > last) & (index <= _end(feed))]).round("ms")
+
+
+def _end(feed):
+    return pd.Timestamp.max if feed.todate in (None, float("inf")) else bt.num2date(feed.todate)

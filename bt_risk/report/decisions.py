@@ -1,0 +1,60 @@
+"""What the rules decided, in words and in the order of the rules."""
+
+from itertools import product
+
+__all__ = ["ACTIONS", "RULES", "decided", "in_order"]
+
+RULES = {
+    "RiskPerTrade": "rule 1, risk per trade",
+    "HalfKellySizer": "rule 2, size",
+    "NotionalLimit": "rule 2, position value",
+    "ATRTrailingStop": "rule 2, stop",
+    "ExposureLimit": "rule 3, one direction",
+    "CorrelationLimit": "rule 4, correlation",
+    "DrawdownBreaker": "rule 5, drawdown",
+    "cash": "cash at the fill",
+    "execution": "another exit",
+    "size": "size",
+    "unknown": "unknown price",
+}
+ACTIONS = {
+    "allow": "entry passed whole",
+    "exit": "exit passed",
+    "trim": "order cut",
+    "reject": "order refused",
+    "stop": "stopped out",
+    "halt": "halt",
+    "flat": "flat after a halt",
+    "rearm": "trading again",
+    "starved": "starved",
+    "unprotected": "no stop taken",
+}
+
+
+def decided(decisions):
+    """Return how often each rule decided what, in words, in the order of the rules.
+
+    Parameters
+    ----------
+    decisions : DataFrame
+        The journal: `bt_risk.RiskJournal.frame`.
+
+    Returns
+    -------
+    dict of str to int
+    """
+    counts = decisions.groupby(["rule", "action"]).size()
+    words = {_words(*key): int(counts[key]) for key in counts.index if key[1] in ACTIONS}
+    return {name: words[name] for name in in_order(words)}
+
+
+def in_order(names):
+    """Sort decisions in words by rule; what no rule touched comes last."""
+    return sorted(names, key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
+
+
+def _words(rule, action):
+    return f"{RULES.get(rule, rule)}: {ACTIONS[action]}" if rule else ACTIONS[action]
+
+
+_ORDER = {_words(*key): place for place, key in enumerate(product(RULES, ACTIONS))}

@@ -1,0 +1,173 @@
+"""What a record says about moments: halts, events of a feed, the worst correlation, limits."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bt_risk.report.calendar import last_of_days
+from bt_risk.rules.return_window import ReturnWindow
+
+__all__ = [
+    "WorstMoment",
+    "exposure_bounds",
+    "halts",
+    "price_events",
+    "stop_line",
+    "worst_moment",
+]
+
+WINDOW, MIN_PERIODS = 252, 60
+
+
+def halts(record):
+    """Return ``(begin, end, reason)`` of every halt; one that never ended ends with the data."""
+    decisions = record.decisions
+    mine = decisions[decisions["rule"] == "DrawdownBreaker"]
+    last = record.rest[-1] if record.halted else record.times[-1]
+    found, open_since = [], None
+    for row in mine.itertuples():
+        if row.action == "halt" and open_since is None:
+            open_since = row.time, row.reason
+        elif row.action == "rearm" and open_since is not None:
+            found.append((open_since[0], row.time, open_since[1]))
+            open_since = None
+    if open_since is not None:
+        found.append((open_since[0], last, open_since[1]))
+    return found
+
+
+def stop_line(record, name):
+    """Return where the stop of a feed rested after each bar, NaN while nothing was held."""
+    held = record.held[record.held["name"] == name]
+    line = pd.Series(math.nan, record.bars.index)
+    line.iloc[held["bar"].to_numpy(dtype=int)] = held["stop"].to_numpy(dtype=float)
+    return line.set_axis(record.times)
+
+
+def price_events(record, name):
+    """Return ``(times, prices, texts)`` of a feed's entries, exits, stops, cuts and refusals."""
+    fills = record.fills[record.fills["name"] == name]
+    before = fills["size"].cumsum().shift(fill_value=0.0)
+    opens = before * fills["size"] >= 0
+    kinds = np.where(fills["stop"], "stop", np.where(opens, "entry", "exit"))
+    events = {kind: _fills(fills[kinds == kind]) for kind in ("entry", "exit", "stop")}
+    decisions = record.decisions[record.decisions["data"] == name]
+    closes = record.closes[name]
+    for kind, action in (("cut", "trim"), ("refused", "reject")):
+        events[kind] = _judged(decisions[decisions["action"] == action], closes)
+    return events
+
+
+def _fills(fills):
+    texts = [f"{row.size_:+g} at {row.price:g}" for row in fills.rename(columns=_SIZE).itertuples()]
+    return fills["time"].tolist(), fills["price"].tolist(), texts
+
+
+def _judged(decisions, closes):
+    times = decisions["time"]
+    prices = closes[~closes.index.duplicated(keep="last")].reindex(times, method="ffill")
+    return times.tolist(), prices.tolist(), decisions["reason"].tolist()
+
+
+_SIZE = {"size": "size_"}  # itertuples would give the method of a tuple of that name
+
+
+def exposure_bounds(record, unit):
+    """Return the ceilings of rule 3 in this unit, as fractions of equity."""
+    limit = record.limits.get("ExposureLimit", math.inf)
+    named = record.units.get("ExposureLimit", "risk")
+    return [limit] if math.isfinite(limit) and named == unit else []
+
+
+@dataclass(frozen=True)
+class WorstMoment:
+    """Correlations among what was held when the highest of them was highest.
+
+    `matrix` is signed by side, so that +1 is the same bet twice; NaN is unknown. `sides` gives +1
+    or -1 by name, `pair` the two names of `value`.
+    """
+
+    time: pd.Timestamp
+    matrix: pd.DataFrame
+    sides: dict
+    pair: tuple
+    value: float
+
+
+def worst_moment(record):
+    """Return the `WorstMoment` of a run, None if no two instruments were ever held together.
+
+    It is looked for at every change of what is held, and at the end of each month.
+    """
+    firsts = [name for i, name in enumerate(record.names) if record.roots[i] == i]
+    held = _held_sides(record, firsts)
+    if not held:
+        return None
+    size, least = WINDOW, MIN_PERIODS
+    if record.policy is not None:
+        size, least = record.policy.window, record.policy.min_periods
+    window = ReturnWindow(firsts, window=size, min_periods=least)
+    closes = pd.DataFrame(
+        {name: record.closes[name].groupby(level=0).last() for name in firsts}
+    ).sort_index()
+    at = iter(closes.itertuples())
+    row, worst = next(at, None), None
+    for time, sides in held.items():
+        while row is not None and row[0] <= time:
+            window.update(row[0], row[1:])
+            row = next(at, None)
+        worst = _worse(worst, _measure(window, time, sides, firsts))
+    return worst
+
+
+def _held_sides(record, firsts):
+    """Return the sides by name of the moments to look at, by time."""
+    root = {name: record.names[record.roots[i]] for i, name in enumerate(record.names)}
+    moments, last = {}, None
+    months = set(_month_ends(record.times))
+    for bar, values in _held_values(record, root).items():
+        sides = {name: 1 if values[name] > 0 else -1 for name in firsts if values.get(name)}
+        if len(sides) > 1 and (sides != last or bar in months):
+            moments[record.times[bar]] = sides
+        last = sides
+    return moments
+
+
+def _held_values(record, root):
+    """Return the signed notional of each instrument, its copies together, by bar."""
+    held, values = record.held, {}
+    for bar, name, value in zip(held["bar"], held["name"], held["value"], strict=True):
+        of_bar = values.setdefault(bar, {})
+        of_bar[root[name]] = of_bar.get(root[name], 0.0) + value
+    return values
+
+
+def _month_ends(times):
+    return last_of_days(pd.DatetimeIndex(times.to_period("M").to_timestamp())).to_numpy()
+
+
+def _measure(window, time, sides, names):
+    """Return the `WorstMoment` of one time, None where no correlation is known."""
+    held = list(sides)
+    matrix = np.eye(len(held))
+    for i, one in enumerate(held[:-1]):
+        others = [names.index(name) for name in held[i + 1 :]]
+        rho, _ = window.correlations(names.index(one), others)
+        matrix[i, i + 1 :] = matrix[i + 1 :, i] = rho
+    signs = np.array(list(sides.values()))
+    signed = matrix * np.outer(signs, signs)
+    pairs = np.triu(signed, 1) + np.tril(np.full(signed.shape, -np.inf))
+    if not np.isfinite(pairs).any():
+        return None
+    row, column = np.unravel_index(np.nanargmax(pairs), pairs.shape)
+    frame = pd.DataFrame(signed, held, held)
+    pair = held[row], held[column]
+    return WorstMoment(time, frame, sides, pair, float(pairs[row, column]))
+
+
+def _worse(one, other):
+    if one is None or other is None:
+        return one or other
+    return other if other.value > one.value else one
