@@ -111,15 +111,17 @@ class Execution:
         """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""
         sign = 1 if order.isbuy() else -1
         stop_price = order.created.price
-        if size != abs(order.executed.remsize):
+        clamped = size != abs(order.executed.remsize)
+        if clamped:
             order.executed.remsize = sign * plain(size)
         if begun:
             order.created.price = -sign * math.inf
         before = order.executed.size
         self._native_try(order)
         order.created.price = stop_price
-        if order.executed.size == before and order.alive():
-            order.executed.remsize = sign * plain(working.remaining)
+        if clamped and order.alive():  # what did not fit on this bar is still to be done
+            filled = abs(order.executed.size - before)
+            order.executed.remsize = sign * plain(working.remaining - filled)
 
     # -- exits of the user -----------------------------------------------------------------------
 

@@ -157,6 +157,42 @@ REGRESSIONS = {
             for data in ((1, 2) if bar % 2 else (2, 1))
         ),
     ),
+    "an exit that fills in parts seems to cover less than it does": World(
+        seed=3033,
+        bars=79,
+        feeds=(Feed(volatility=0.03, beta=0.5), Feed(volatility=0.005, beta=0.97)),
+        traders=2,
+        limits=(("correlation_limit", None), ("exposure_limit", 0.02), ("risk_limit", 0.03)),
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(8, 1, "market", 0, (1, 134, None)),
+            Action(10, 1, "resting", 0, (-1, 26, "StopLimit", 0.0088, None)),
+            Action(15, 0, "close", 0, (0.3,)),
+            Action(15, 0, "scalp", 0, (1, 40.492, 0.0075)),
+            Action(16, 0, "market", 0, (1, 574, (0.0262, 0.0288, False, 1.0))),
+            Action(17, 0, "resting", 0, (-1, 9, "Limit", -0.0243, 4)),
+            Action(19, 0, "market", 1, (1, None, None)),
+            Action(19, 1, "market", 0, (1, None, None)),
+            Action(20, 0, "resting", 0, (1, 1271, "StopLimit", -0.0221, 1)),
+            Action(21, 1, "family", 0, (1, 235.594, 0.0212, 0.0446, 1.5, 0)),
+        ),
+    ),
+    # Nothing has a limit: BackBroker's Margin is left alone, an exit's too.
+    "an exit that cash does not cover is rescued where nothing has a limit": World(
+        seed=3141,
+        bars=43,
+        feeds=(Feed(volatility=0.005, beta=0.5), Feed()),
+        traders=2,
+        parts=("cap",),
+        limits=(("correlation_limit", None), ("exposure_limit", None)),
+        engine=(("runonce", False),),
+        actions=(
+            Action(16, 0, "planned", 1, (1, 349.704, 0.0202)),
+            Action(18, 0, "family", 0, (1, 994, 0.0393, 0.053, 0.5, 0)),
+            Action(18, 1, "exits", 1, (0.0262, 0.0418, False, 0.5)),
+        ),
+    ),
     "an exit of another's position opens after a trip": World(
         seed=74,
         bars=78,
