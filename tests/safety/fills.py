@@ -49,6 +49,9 @@ class Fills(Book):
 
     def _fill(self, order, bit):
         index, who = self.index(order.data), order.owner.who
+        there = self.limited or self.guarded or self.breaks  # else BackBroker is left alone
+        if there and not bit.price > 0:
+            self.breach("8 an order filled at no price", f"{bit.size:g} at {bit.price:g}")
         share, net = self.share(index, who), self.net(index)
         against = max(0.0, -math.copysign(1, bit.size) * share.size)
         against_net = max(0.0, -math.copysign(1, bit.size) * (net - bit.size))
@@ -100,15 +103,18 @@ class Fills(Book):
         self.walks.append((orders, against, max(0.0, against - abs(bit.size))))
 
     def _check_room(self, order, size, index, side, who, against):
-        """What the market exits of this bar take is theirs: they belong to the open."""
+        """What the market exits of this bar take is theirs: they belong to the open.
+
+        What waits for the close of the bar comes after the stop.
+        """
         if order.exectype != Order.Stop or self.world.filler:
             return
         now = self.length(index)
         first = [
             a.left
             for a in self.alive(index, side, who)
-            if a.kind == "market"
-            and a.length < now
+            if a.at_open
+            and (a.length < now or self.at_once)
             and a.order.status == Order.Accepted
             and a.order.active()
         ]
