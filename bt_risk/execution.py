@@ -207,6 +207,19 @@ class Execution:
         if reason:
             self.gate.note(order, "trim", f"execution: cancelled, {reason}", allowed=0.0)
 
+    def cancel_alone(self, order):
+        """Cancel an order, and its children, but not what it is an alternative to or a child of.
+
+        BackBroker takes all of that with it, and some of it may be exits.
+        """
+        if order not in self.inner.pending:
+            return
+        self.inner.pending.remove(order)
+        order.cancel()
+        self.inner.notify(order)
+        if order.parent is None:
+            self.inner._bracketize(order, cancel=True)
+
     def _closes(self, order):
         working = self.gate.book.working.get(order.ref)
         return working is not None and (working.closing > EPS or working.reduces > EPS)

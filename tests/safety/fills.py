@@ -43,7 +43,7 @@ class Fills(Book):
         against = -side * self.net(self.index(order.data))
         exit_ = asked is None or asked.parent is None and asked.size <= asked.certain + EPS
         there = self.limited or self.guarded or self.breaks  # else BackBroker is left alone
-        if there and exit_ and left <= against + EPS:
+        if there and exit_ and EPS < left <= against + EPS:
             whose = "ours" if asked is None else "the user's"
             self.breach("2 exit lost to Margin", f"{whose}: {left:g} against {against:g}")
 
