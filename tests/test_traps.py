@@ -55,6 +55,15 @@ def stop_behind(engine, atr_multiple=2.5, **params):
     engine.addobserver(bt_risk.ATRTrailingStop, atr_multiple=atr_multiple, **params)
 
 
+class Careful(feeds.Script):
+    """Does not ask for any position by itself."""
+
+    def next(self):
+        action = (self.p.actions or {}).get(len(self))
+        if action is not None:
+            action(self)
+
+
 def position_at_the_end(strategy):
     return strategy.held[-1][0]
 
@@ -804,6 +813,28 @@ def test_a_recorder_of_a_sizer_that_is_set_in_start_never_starts_and_ours_needs_
     with pytest.raises(AttributeError):
         held(lambda: Naive(size=1))
     assert held(lambda: bt_risk.HalfKellySizer()) == 250
+
+
+def test_a_position_that_is_asked_for_before_the_first_bar_is_valued_and_ours_is_not():
+    """BackBroker values it at the last bar of the file: nothing times no number is no number."""
+    late = bars(*flat(3), (100, 101, 99, math.nan), start="2020-01-10")
+    values = []
+
+    def run(*sizer):
+        engine = cerebro(bars(*flat(12)), late)
+        for one in sizer:
+            engine.addsizer(one)
+        ask = {
+            3: lambda s: s.buy(s.data1) if sizer else s.getposition(s.data1),
+            4: lambda s: values.append(s.broker.getvalue()),
+        }
+        engine.addstrategy(Careful, actions=ask)
+        engine.run()
+
+    run()
+    assert math.isnan(values.pop())
+    run(bt_risk.HalfKellySizer)
+    assert values == [100_000.0]
 
 
 # -- what the gate has to know --------------------------------------------------------------------
