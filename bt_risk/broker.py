@@ -315,6 +315,14 @@ class RiskBroker:
         """Return the `Instrument` of a data feed, None for one that this Cerebro does not have."""
         return self._by_data.get(id(data))
 
+    def known_position(self, data):
+        """Return the position that the broker inside has of a data feed, maybe None.
+
+        Asking BackBroker itself makes an entry, which it values from then on: in another order
+        than without us, and at a price to come where the data has no bar yet.
+        """
+        return self.inner.positions.get(data) if self.simulated else self.inner.getposition(data)
+
     def multiplier(self, data):
         """Return the contract multiplier that the broker inside has for a data feed."""
         return getattr(self.inner.getcommissioninfo(data).p, "mult", 1.0)

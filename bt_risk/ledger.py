@@ -73,7 +73,7 @@ class Ledger:
                 self._adopt(instrument, strategies[0])
 
     def _adopt(self, instrument, owner):
-        position = self._position(instrument.data)
+        position = self.gate.known_position(instrument.data)
         if position is None:
             return
         unknown = float(position.size - instrument.size)
@@ -82,8 +82,3 @@ class Ledger:
             part = self.book.part(instrument, owner)
             self.book.fill(part, unknown, position.price, 0.0, instrument.time)
             self.touched.append(part)
-
-    def _position(self, data):
-        inner = self.gate.inner
-        # Asking BackBroker makes an entry: it would add up values in another order than without us.
-        return inner.positions.get(data) if self.gate.simulated else inner.getposition(data)

@@ -114,7 +114,8 @@ class HalfKellySizer(bt.Sizer):
             instrument.watch(self.p.atr_period)
 
     def _getsizing(self, comminfo, cash, data, isbuy):
-        held = self.broker.getposition(data).size
+        position = self.broker.known_position(data)
+        held = position.size if position else 0.0
         if abs(held) > EPS and (held > 0) != isbuy:
             return abs(held)
         return self._propose(self.broker.find(data), 1 if isbuy else -1, comminfo)
