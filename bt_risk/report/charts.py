@@ -152,8 +152,9 @@ def kelly_chart(record):
 def exposure_chart(record):
     """Draw what is held long and short, at risk and in notional, with the limits."""
     bars, times = record.bars, record.times
-    figure = _figure(rows=2)
-    for row, unit in enumerate(("risk", "notional"), start=1):
+    units = ("notional",) if record.mode == "bare" else ("risk", "notional")
+    figure = _figure(rows=len(units))
+    for row, unit in enumerate(units, start=1):
         _line(figure, times, bars[f"long_{unit}"], f"long {unit}", BLUE, row, fill="tozeroy")
         _line(figure, times, -bars[f"short_{unit}"], f"short {unit}", ORANGE, row, fill="tozeroy")
         for bound in exposure_bounds(record, unit):
@@ -162,7 +163,7 @@ def exposure_chart(record):
         figure.update_yaxes(title_text=unit, tickformat=".1%", row=row)
     risk = bars[["long_risk", "short_risk"]].max().max()
     held = bars[["long_notional", "short_notional"]].max().max()
-    at_risk = f"{risk:.2%} of equity at risk and " if risk == risk else ""
+    at_risk = f"{risk:.2%} of equity at risk and " if "risk" in units else ""
     caption = f"At most {at_risk}{held:.1%} of equity held in one direction; short is below zero."
     return figure, caption
 
@@ -213,7 +214,7 @@ def r_multiple_chart(record):
     figure.add_vline(x=float(multiples.mean()), line={"color": ORANGE, "dash": "dash"})
     figure.update_xaxes(title_text="R (net profit / what the first stop risked)")
     figure.update_yaxes(title_text="trades")
-    figure.update_layout(bargap=0.05, hovermode="closest")
+    figure.update_layout(bargap=0.05, hovermode="closest", margin_b=56)
     won = (multiples > 0).mean()
     caption = (
         f"{len(multiples):,} trades: {won:.0%} won, the mean is {multiples.mean():+.2f} R (dashed),"

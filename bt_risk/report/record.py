@@ -269,12 +269,14 @@ def _unit_value(broker):
 
 
 def _size(broker, feed):
-    """Return the position; asking BackBroker by ``getposition`` would make an entry of it."""
-    inner = broker.inner if isinstance(broker, RiskBroker) else broker
-    if isinstance(inner, bt.brokers.BackBroker):
-        position = inner.positions.get(feed)
-        return float(position.size) if position is not None else 0.0
-    return float(broker.getposition(feed).size)
+    """Return the position's size; asking BackBroker by ``getposition`` would make an entry."""
+    if isinstance(broker, RiskBroker):
+        position = broker.known_position(feed)
+    elif isinstance(broker, bt.brokers.BackBroker):
+        position = broker.positions.get(feed)
+    else:
+        position = broker.getposition(feed)
+    return float(position.size) if position is not None else 0.0
 
 
 def _unique_names(feeds):
