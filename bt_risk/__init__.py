@@ -14,7 +14,14 @@ from bt_risk.rules.correlation import (
     correlation_matrix,
     rolling_correlation,
 )
+from bt_risk.rules.day_guards import DailyLossLimit, OrderRateLimit
 from bt_risk.rules.drawdown import RiskManager, drawdown, high_water_mark
+from bt_risk.rules.guards import (
+    CooldownGuard,
+    LosingStreakGuard,
+    MinimumEdgeGuard,
+    StopoutGuard,
+)
 from bt_risk.rules.kelly import (
     empirical_kelly,
     half_kelly_position,
@@ -32,10 +39,15 @@ __version__ = "0.1.0"
 __all__ = [
     "ATRTrailingStop",
     "BtRiskError",
+    "CooldownGuard",
     "CorrelationCap",
+    "DailyLossLimit",
     "DataError",
     "DrawdownBreaker",
     "HalfKellySizer",
+    "LosingStreakGuard",
+    "MinimumEdgeGuard",
+    "OrderRateLimit",
     "ParameterError",
     "Policy",
     "PortfolioRisk",
@@ -43,6 +55,7 @@ __all__ = [
     "RiskJournal",
     "RiskManager",
     "StateError",
+    "StopoutGuard",
     "atr",
     "atr_stop",
     "correlation_exposure",

@@ -177,11 +177,14 @@ class Execution:
             return
         part = self.gate.book.part(working.instrument, working.owner)
         held = self.gate.book.held_against(part, working.side)
-        size = min(working.remaining, held + working.opening)
-        if size <= EPS:
-            self._cancel(order, "another exit has closed the position")
-        else:
+        held_back = working.opening if self.gate.states else 0.0
+        size = min(working.remaining, held + working.opening - held_back)
+        if size > EPS:
             self._run(order, working, size, begun=False)
+            if held_back > EPS and not order.alive():
+                self.gate.note(order, "trim", self.gate.states.why[1], allowed=size)
+        elif held_back <= EPS:
+            self._cancel(order, "another exit has closed the position")
 
     def _cancel(self, order, reason=None):
         order.cancel()

@@ -16,8 +16,8 @@ LAYERS = [
     ["journal", "state"],
     ["rules"],
     ["prices", "instrument", "feeds"],
-    ["position", "ticket", "verdict", "datasets"],
-    ["book", "funds", "brackets", "exits", "handover"],
+    ["position", "ticket", "verdict", "curve", "datasets"],
+    ["book", "funds", "brackets", "exits", "handover", "states", "shutdown", "watch"],
     ["desk", "execution", "ledger"],
     ["broker"],
     ["sizers", "stops", "caps", "breakers"],
@@ -29,7 +29,7 @@ LAYERS = [
     ["__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-PURE = ["rules", "book", "position", "instrument"]
+PURE = ["rules", "book", "curve", "position", "instrument"]
 
 
 def module_name(path):

@@ -280,9 +280,9 @@ FAULTS = {
         lambda orders, before, after: {},
     ),
     "7 entry rests after a trip": (
-        bt_risk.breakers.Breaker,
-        "_cancel_entries",
-        lambda self: None,
+        bt_risk.exits.Exits,
+        "cancel_entry",
+        lambda self, working: False,
     ),
 }
 
