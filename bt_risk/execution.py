@@ -46,16 +46,28 @@ class Execution:
 
     def execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
         """Stand in for ``BackBroker._execute``, which also does the cash check (`ago` None)."""
-        if ago is not None:
-            if price is not None and order.ref in self.fitted:
-                self._fit(order, price)
-            return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
+        if ago is None:
+            return self._check_cash(order, cash, position)
+        if price is not None and math.isnan(price):
+            # A fill at no price would leave no cash, no equity and no stop: it waits for one.
+            order.pannotated = None
+            return None
+        if price is not None and order.ref in self.fitted:
+            self._fit(order, price)
+        return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
+
+    def _check_cash(self, order, cash, position):
+        """Let an exit pass that cash does not cover; return the cash for the next order."""
         left = self._native_execute(order, cash=cash, position=position)
         if left >= 0.0 or not self._closes(order):
             return left
         self.gate.note(order, "exit", "cash: an exit is accepted although cash does not cover it")
-        # A NaN price makes the cash NaN, and would refuse every later order of the bar.
-        return cash if math.isnan(left) and cash >= 0.0 else 0.0
+        if not math.isnan(left):
+            return 0.0
+        # It was placed on a bar without a close, where it cannot be filled even by cheating, and
+        # the cash after it, which is no number, would refuse every later order of the bar.
+        order.addinfo(coc=False)
+        return cash if cash >= 0.0 else 0.0
 
     # -- exits of our own ------------------------------------------------------------------------
 
@@ -148,9 +160,11 @@ class Execution:
             self._resize(orders[ref], working[ref], changed.get(ref, reach))
 
     def _turn(self, ref):
-        """Order in which exits are served: what leaves at the open first, then as submitted."""
+        """Order in which exits are served: what is sure to leave, the open first; then by age."""
         working = self.gate.book.working.get(ref)
-        return not (working and self._leaves_now(working)), ref
+        if working is None or working.kind != "market":
+            return 2, ref
+        return int(not self._leaves_now(working)), ref
 
     @staticmethod
     def _reach(working, held):
@@ -175,6 +189,9 @@ class Execution:
         if working is None:
             self._native_try(order)
             return
+        if order.ref in self.gate.exits.ended:
+            self._cancel(order, "entries are refused by now", alone=True)
+            return
         part = self.gate.book.part(working.instrument, working.owner)
         held = self.gate.book.held_against(part, working.side)
         held_back = working.opening if self.gate.states else 0.0
@@ -186,15 +203,26 @@ class Execution:
         elif held_back <= EPS:
             self._cancel(order, "another exit has closed the position")
 
-    def _cancel(self, order, reason=None):
+    def _cancel(self, order, reason=None, alone=False):
+        """Cancel an order; `alone` spares what it is an alternative to or a child of."""
         order.cancel()
         if order in self.inner.pending:
             self.inner.pending.remove(order)
         self.inner.notify(order)
-        self.inner._ococheck(order)
-        self.inner._bracketize(order, cancel=True)
+        if not alone:
+            self.inner._ococheck(order)
+        if not alone or order.parent is None:
+            self.inner._bracketize(order, cancel=True)
         if reason:
             self.gate.note(order, "trim", f"execution: cancelled, {reason}", allowed=0.0)
+
+    def cancel_alone(self, order):
+        """Cancel an entry that BackBroker has accepted, and its children, but no other order.
+
+        BackBroker takes its alternatives with it, and the rest of its bracket: some may be exits.
+        """
+        if order in self.inner.pending:
+            self._cancel(order, alone=True)
 
     def _closes(self, order):
         working = self.gate.book.working.get(order.ref)

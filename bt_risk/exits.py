@@ -13,12 +13,12 @@ class Exits:
 
     `guarded` holds the refs of the user's orders that open no more than they were allowed to,
     whatever else has filled by then; `closing` the parts of positions that a venue is to be left
-    with nothing of, each with the number of its trade.
+    with nothing of, each with the number of its trade; `ended` the refs of cancelled entries.
     """
 
     def __init__(self, gate):
         self.gate = gate
-        self.guarded, self.closing = set(), {}
+        self.guarded, self.ended, self.closing = set(), set(), {}
         self._withdrawn = set()
 
     def send(self, part, size, reason, stop_price=None, stops=False):
@@ -63,12 +63,10 @@ class Exits:
         return True
 
     def withdraw(self, order):
-        """Cancel an order, once: a venue may take its time to confirm. Return whether it is new."""
-        new = order.ref not in self._withdrawn
-        if new:
+        """Cancel an order, once: a venue may take its time to confirm."""
+        if order.ref not in self._withdrawn:
             self._withdrawn.add(order.ref)
             self.gate.inner.cancel(order)
-        return new
 
     # -- what may not open any more --------------------------------------------------------------
 
@@ -80,15 +78,21 @@ class Exits:
         self.gate.absorb()  # what is cancelled makes room at once
 
     def cancel_entry(self, working):
-        """Cancel what an order would open; what it would close stays. Return whether it is new."""
-        new = True
+        """Cancel what an order would open; what it would close stays, and so do other exits.
+
+        Return whether that is new.
+        """
+        new = working.ref not in self.ended
         if working.closing <= EPS:
-            new = self.withdraw(working.handle)
-            if not self.gate.simulated:
-                return new  # until the venue confirms it, it may open
-        # BackBroker cancels only what it has accepted; the rest is caught when it would fill.
-        working.opening = 0.0
-        self.guarded.add(working.ref)
+            self.ended.add(working.ref)
+            if self.gate.execution is not None:
+                self.gate.execution.cancel_alone(working.handle)
+            elif new:
+                self.gate.inner.cancel(working.handle)
+        if self.gate.execution is not None or working.closing > EPS:
+            # BackBroker cancels only what it has accepted; the rest is caught when it would fill.
+            working.opening = 0.0
+            self.guarded.add(working.ref)
         return new
 
     # -- a way out -------------------------------------------------------------------------------

@@ -170,6 +170,21 @@ class Switch(Plan):
         self.broker.resume()
 
 
+@pytest.mark.parametrize("how", ["halt", "reduce_only"])
+def test_an_entry_of_the_same_bar_takes_no_exit_with_it(how):
+    """The stop is an alternative to the order that adds: BackBroker would cancel both."""
+    rows = [*flat(9), (100, 101, 90, 91), *flat(5, price=91.0)]
+
+    def add(s):
+        more = s.buy(size=5)
+        s.sell(size=10, exectype=Stop, price=95.0, oco=more)
+        getattr(s.broker, how)("news")
+
+    strategy = play(gated(*rows), {5: lambda s: s.buy(size=10), 7: add})
+    assert statuses(strategy) == ["Completed", "Canceled", "Completed"]
+    assert strategy.held[-1] == (0,)
+
+
 @pytest.mark.parametrize("exectype", [Limit, Stop])
 def test_reduce_only_holds_back_what_rests_and_lets_it_go_on_after_resume(exectype):
     price = 95.0 if exectype == Limit else 102.0

@@ -24,6 +24,8 @@ class Asked:
     kind: str
     price: float
     bar: int
+    at_open: bool = False
+    moment: tuple = ()
     parent: object = None
     untransmitted: bool = False
     group: object = None
@@ -100,6 +102,8 @@ class Book:
         self.world, self.tables, self.tape = world, tables, tape
         self.policy, self.traders, self.gate, self.datas = world.policy, {}, None, []
         self.bar, self.closed_bar, self.leaving_bar, self.unsure = 0, 0, False, False
+        # Between the arrival of a bar and its fills nothing of it is known but its open.
+        self.opening = False
         self.breaches, self.log = [], []
         self.asked, self.own, self.asking, self.cancelled = {}, {}, None, set()
         self.shares, self.stops, self.native_rejects = {}, {}, set()
@@ -108,6 +112,10 @@ class Book:
         self.mark, self.blocked, self.flat_at, self.cooling = math.nan, False, None, None
         self.walks, self.names = [], {}
         self.lengths, self.fresh, self.begun = [0] * len(tables), set(), None
+        engine = dict(world.engine)
+        at_open = engine.get("cheat_on_open", False) and engine.get("broker_coo", True)
+        # Whether a market order fills although its data has no bar later than the order.
+        self.at_once = world.coc or at_open
         whole = not world.parts
         self.guarded = whole or "stop" in world.parts
         self.breaks = whole or "breaker" in world.parts
@@ -126,16 +134,26 @@ class Book:
         return self.limited and dict(self.world.engine).get("preload", True)
 
     def breach(self, promise, seen):
-        self.breaches.append(Breach(promise, self.bar, seen))
+        self.breaches.append(Breach(promise, self.now, seen))
 
     def note(self, kind, *what):
-        self.log.append((self.bar, kind, *[repr(one) for one in what]))
+        self.log.append((self.now, kind, *[repr(one) for one in what]))
 
     def name(self, ref):
         """Number orders by appearance: references count on from run to run."""
         return self.names.setdefault(ref, len(self.names))
 
     # -- facts -----------------------------------------------------------------------------------
+
+    @property
+    def moment(self):
+        """The bar, and whether it has closed: what is asked for on one has not met its fills."""
+        return self.now, self.opening
+
+    @property
+    def now(self):
+        """Number of the bar that is there, closed or not."""
+        return self.bar + self.opening
 
     def index(self, data):
         return int(data._name[1:])
@@ -149,7 +167,8 @@ class Book:
         return position.size if position else 0.0
 
     def length(self, index):
-        return len(self.datas[index])
+        """Bars that have closed; while orders fill, the bar they fill on is one of them."""
+        return self.lengths[index] if self.opening else len(self.datas[index])
 
     def atr(self, index):
         length = self.length(index)
@@ -165,6 +184,18 @@ class Book:
         closes = self.tables[index][: self.length(index), 4]
         known = closes[closes == closes]
         return known[-1] if len(known) else math.nan
+
+    def quote(self, index):
+        """Newest price: the last close, NaN included, or the open of a bar that has come."""
+        there = len(self.datas[index])
+        return self.tables[index][there - 1, 1] if self._arrived(index) else self.last_close(index)
+
+    def newest(self, index):
+        """Newest price that is a number."""
+        return self.quote(index) if self._arrived(index) else self.price(index)
+
+    def _arrived(self, index):
+        return self.opening and len(self.datas[index]) > self.lengths[index]
 
     def mult(self, index):
         return self.world.feeds[index].mult

@@ -43,12 +43,15 @@ class Fills(Book):
         against = -side * self.net(self.index(order.data))
         exit_ = asked is None or asked.parent is None and asked.size <= asked.certain + EPS
         there = self.limited or self.guarded or self.breaks  # else BackBroker is left alone
-        if there and exit_ and left <= against + EPS:
+        if there and exit_ and EPS < left <= against + EPS:
             whose = "ours" if asked is None else "the user's"
             self.breach("2 exit lost to Margin", f"{whose}: {left:g} against {against:g}")
 
     def _fill(self, order, bit):
         index, who = self.index(order.data), order.owner.who
+        there = self.limited or self.guarded or self.breaks  # else BackBroker is left alone
+        if there and not bit.price > 0:
+            self.breach("8 an order filled at no price", f"{bit.size:g} at {bit.price:g}")
         share, net = self.share(index, who), self.net(index)
         against = max(0.0, -math.copysign(1, bit.size) * share.size)
         against_net = max(0.0, -math.copysign(1, bit.size) * (net - bit.size))
@@ -100,15 +103,18 @@ class Fills(Book):
         self.walks.append((orders, against, max(0.0, against - abs(bit.size))))
 
     def _check_room(self, order, size, index, side, who, against):
-        """What the market exits of this bar take is theirs: they belong to the open."""
+        """What the market exits of this bar take is theirs: they belong to the open.
+
+        What waits for the close of the bar comes after the stop.
+        """
         if order.exectype != Order.Stop or self.world.filler:
             return
         now = self.length(index)
         first = [
             a.left
             for a in self.alive(index, side, who)
-            if a.kind == "market"
-            and a.length < now
+            if a.at_open
+            and (a.length < now or self.at_once)
             and a.order.status == Order.Accepted
             and a.order.active()
         ]

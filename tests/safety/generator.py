@@ -32,7 +32,7 @@ def make_world(seed):
     if random.Random(-1 - seed).random() < 0.3 and all(f[:3] == (0.0, 1.0, 0.0) for f in feeds):
         # Backtrader itself fails with exactbars=1 where clocks differ.
         world = replace(world, engine=(("exactbars", 1),))
-    return replace(world, actions=tuple(_make_actions(rng, world)))
+    return _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
 
 
 def _make_feed(rng, index):
@@ -122,6 +122,34 @@ def _target(rng, scale):
     amount = {"size": 1000 * scale, "value": 100_000 * scale, "percent": 1.0}[kind]
     target = rng.choice([0, 0.2, 0.5, 1.2, -0.5]) * amount
     return kind, round(target) if kind == "size" else target
+
+
+def _cheat(world):
+    """Let some worlds trade at the open or at the close of a bar that others only look at."""
+    rng = random.Random(f"cheat {world.seed}")
+    actions = [_at_the_close(rng, action) for action in world.actions]
+    cheat = rng.choice(["", "", "close", "open"])
+    if cheat == "open":
+        options = {"cheat_on_open": True} | ({"broker_coo": False} if rng.random() < 0.2 else {})
+        world = replace(world, engine=tuple(sorted((dict(world.engine) | options).items())))
+        actions = [action._replace(at_open=rng.random() < 0.6) for action in actions]
+    return replace(world, coc=cheat == "close", actions=tuple(actions))
+
+
+def _at_the_close(rng, action):
+    """Turn one order in seven into one that fills at the close of a bar."""
+    if rng.random() > 0.15:
+        return action
+    verb, args = action.verb, action.args
+    if verb in ("market", "close"):
+        args = (*args, "Close")
+    elif verb == "bracket":
+        args = (*args[:2], "Close", *args[3:])
+    elif verb == "scalp":
+        verb, args = "day", args[:2]
+    elif verb == "exits":
+        verb, args = "timed", args[::2]
+    return action._replace(verb=verb, args=args)
 
 
 # How often, and how the arguments are drawn.

@@ -51,7 +51,7 @@ class Limits(Book):
         stops = self.own_alive(index, "stop")
         stops += [a.order for a in self.alive(index, -side) if a.kind == "stop" and a.reachable]
         rows = sorted(
-            (max(0.0, side * (self.price(index) - o.created.price)), self._covers(o))
+            (max(0.0, side * (self.price(index) - o.created.price)), abs(o.executed.remsize))
             for o in stops
             if o.isbuy() == (side < 0)
         )
@@ -59,11 +59,6 @@ class Limits(Book):
             lost += min(left, size) * distance
             left -= min(left, size)
         return lost + (left * self.policy["atr_multiple"] * self.atr(index) if left > EPS else 0.0)
-
-    def _covers(self, order):
-        """Size that a stop covers; one of ours that has begun to fill goes on until flat."""
-        begun = order.ref in self.own and order.status == Order.Partial
-        return math.inf if begun else abs(order.executed.remsize)
 
     def _rejudge(self, asked):
         """Judge a bracket by its own stop; the family is still here, so it was let through."""

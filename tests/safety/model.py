@@ -13,7 +13,7 @@ class Model(Orders, Limits, Refusals, Fills, Stops, Breaker):
     """The book as Backtrader tells it, bar by bar."""
 
     def open_bar(self):
-        self.bar, self.leaving_bar = self.bar + 1, False
+        self.bar, self.leaving_bar, self.opening = self.bar + 1, False, False
 
     def close_bar(self):
         """Compare positions, stops and breaker, before any trader acts on this bar."""

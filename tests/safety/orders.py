@@ -7,6 +7,8 @@ import backtrader as bt
 from safety.book import EPS, Asked, Book
 
 Order = bt.Order
+# What fills on the next bar, whatever happens on it; all the rest waits for a price.
+KINDS = {Order.Market: "market", Order.Close: "market", Order.Limit: "limit"}
 
 
 class Orders(Book):
@@ -15,12 +17,12 @@ class Orders(Book):
     def before(self, trader, side, data, size, kwargs):
         """Take down what the model knows before the gate is asked."""
         index, who = self.index(data), trader.who
-        kind = {None: "market", Order.Market: "market", Order.Limit: "limit"}
-        kind = kind.get(kwargs.get("exectype"), "stop")
+        exectype = kwargs.get("exectype") or Order.Market
+        kind = KINDS.get(exectype, "stop")
         price = kwargs.get("price") if kind != "market" else None
-        asked = Asked(
-            who, index, side, abs(float(size)), kind, price or self.price(index), self.bar
-        )
+        price = price or self.newest(index)
+        asked = Asked(who, index, side, abs(float(size)), kind, price, self.now)
+        asked.at_open, asked.moment = exectype == Order.Market, self.moment
         asked.parent = kwargs.get("parent")
         asked.untransmitted = asked.parent and asked.parent.status == Order.Created
         asked.group = self._group(asked, kwargs.get("oco"))
@@ -28,7 +30,7 @@ class Orders(Book):
         asked.leaving = any(o.owner is trader for o in self.own_alive(index, "market"))
         asked.distance = self._distance(asked, kwargs.get("stop_price"))
         asked.forbidden = self._forbidden(asked)
-        asked.length = self.length(index)
+        asked.length = len(self.datas[index])  # of the bars that are there, closed or not
         asked.before = (len(self.gate.journal.lines), self._rejected())
         self.asking = asked
         return asked
@@ -52,7 +54,8 @@ class Orders(Book):
         for a in rivals:
             if a.who == who:
                 key = a.group or a.order.ref
-                exits = a.left if a.parent is not None else min(a.left, a.free)
+                # What closes of a reversal fills first: the rest of it opens.
+                exits = a.left if a.parent is not None else min(a.left, max(0.0, a.free - a.filled))
                 groups[key] = max(groups.get(key, 0.0), exits)
         held = max(own, net)
         return certain, held, max(0.0, held - sum(groups.values()))

@@ -31,7 +31,7 @@ class Refusals(Book):
     def check_families(self):
         """See that brackets stand or fall together, and that nothing waits for ever."""
         for asked in self.asked.values():
-            if asked.parent is None or asked.bar != self.bar:
+            if asked.parent is None or asked.moment != self.moment:
                 continue
             parent, child = self.asked[asked.parent.ref], asked.order
             if parent.order.status == Order.Created or child.status == Order.Created:

@@ -66,6 +66,7 @@ def _cerebro(world, tables, tape, model):
             costs = {"commission": 100 * world.commission, "margin": feed.margin, "mult": feed.mult}
         tape.setcommission(name=f"D{index}", **costs)
     tape.setcash(world.cash)
+    tape.set_coc(world.coc)
     if world.slippage:
         tape.set_slippage_perc(world.slippage)
     if world.filler:

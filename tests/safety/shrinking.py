@@ -54,6 +54,8 @@ def _simpler(world):
     """Ways to make a world plainer, one at a time."""
     yield lambda w: replace(w, engine=(("runonce", False),))
     yield lambda w: replace(w, filler=0.0)
+    yield lambda w: replace(w, coc=False)
+    yield lambda w: replace(w, actions=tuple(a._replace(at_open=False) for a in w.actions))
     yield lambda w: replace(w, slippage=0.0, commission=0.0)
     yield lambda w: replace(w, cash=CASH)
     yield lambda w: replace(w, traders=1) if all(a.who == 0 for a in w.actions) else None

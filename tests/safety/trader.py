@@ -28,9 +28,20 @@ class Trader(bt.Strategy):
 
     def next(self):
         self.model.close_bar()
-        for action in self.plan.get(self.model.bar, ()):
+        self._act(at_open=False)
+
+    def prenext_open(self):
+        self.next_open()
+
+    def next_open(self):
+        self.model.opening = True
+        self._act(at_open=True)
+
+    def _act(self, at_open):
+        for action in self.plan.get(self.model.now, ()):
             data = self.datas[action.data]
-            if len(data) or self.model.refuses_unstarted and action.verb == "market":
+            there = len(data) or self.model.refuses_unstarted and action.verb == "market"
+            if action.at_open == at_open and there:
                 getattr(self, f"do_{action.verb}")(data, *action.args)
                 self.model.check_families()
 
@@ -69,16 +80,19 @@ class Trader(bt.Strategy):
     def _send(self, side, **kwargs):
         return (self.buy if side > 0 else self.sell)(**kwargs)
 
+    def _price(self, data):
+        return self.model.quote(self.model.index(data))
+
     # -- verbs -----------------------------------------------------------------------------------
 
-    def do_market(self, data, side, size, exits=None):
-        order = self._send(side, data=data, size=size)
+    def do_market(self, data, side, size, exits=None, kind="Market"):
+        order = self._send(side, data=data, size=size, exectype=getattr(Order, kind))
         if exits and order is not None:
             self.plans[order.ref] = exits
 
     def do_resting(self, data, side, size, kind, offset, days=None):
         """Send an order that rests `offset` above the close (below, when negative)."""
-        price = data.close[0] * (1 + offset)
+        price = self._price(data) * (1 + offset)
         if not price > 0:
             return
         valid = None if days is None else timedelta(days=days)
@@ -93,21 +107,37 @@ class Trader(bt.Strategy):
 
     def do_planned(self, data, side, size, offset):
         """Tell the gate where the stop will be."""
-        if data.close[0] > 0:
-            self._send(side, data=data, size=size, stop_price=data.close[0] * (1 - side * offset))
+        price = self._price(data)
+        if price > 0:
+            self._send(side, data=data, size=size, stop_price=price * (1 - side * offset))
 
-    def do_close(self, data, share=1.0):
+    def do_close(self, data, share=1.0, kind="Market"):
         held = abs(self.getposition(data).size)
         if held > EPS:
-            self.close(data=data, size=_part(held, share))
+            self.close(data=data, size=_part(held, share), exectype=getattr(Order, kind))
+
+    def do_day(self, data, side, size):
+        """Enter at the open and leave at the close of one bar."""
+        self._send(side, data=data, size=size)
+        self._send(-side, data=data, size=size, exectype=Order.Close)
+
+    def do_timed(self, data, low, oco=True):
+        """Leave at the close of the next bar, or at a stop before it."""
+        held = self.getposition(data).size
+        if abs(held) > EPS and self._price(data) > 0:
+            side = -1 if held > 0 else 1
+            args = {"data": data, "size": abs(held)}
+            price = self._price(data) * (1 + side * low)
+            stop = self._send(side, price=price, exectype=Order.Stop, **args)
+            self._send(side, exectype=Order.Close, oco=stop if oco else None, **args)
 
     def do_exits(self, data, low, high, oco=False, share=1.0):
         """Place a stop-loss and a take-profit on what is held: as an OCO pair or as two orders."""
         held = self.getposition(data).size
-        if abs(held) <= EPS or not data.close[0] > 0:
+        if abs(held) <= EPS or not self._price(data) > 0:
             return
         side, size = (-1 if held > 0 else 1), _part(abs(held), share)
-        close = data.close[0]
+        close = self._price(data)
         stop = self._send(
             side, data=data, size=size, price=close * (1 + side * low), exectype=Order.Stop
         )
@@ -123,16 +153,16 @@ class Trader(bt.Strategy):
     def do_ladder(self, data, near, far, share=1.0):
         """Take profit at one price or the other, never at both."""
         held = self.getposition(data).size
-        if abs(held) <= EPS or not data.close[0] > 0:
+        if abs(held) <= EPS or not self._price(data) > 0:
             return
-        side, close = (-1 if held > 0 else 1), data.close[0]
+        side, close = (-1 if held > 0 else 1), self._price(data)
         args = {"data": data, "size": _part(abs(held), share), "exectype": Order.Limit}
         first = self._send(side, price=close * (1 - side * near), **args)
         self._send(side, price=close * (1 - side * far), oco=first, **args)
 
     def do_fork(self, data, size, offset):
         """Place a breakout on either side, one cancels the other."""
-        close = data.close[0]
+        close = self._price(data)
         if close > 0:
             args = {"data": data, "size": size, "exectype": Order.Stop}
             up = self.buy(price=close * (1 + offset), **args)
@@ -140,7 +170,7 @@ class Trader(bt.Strategy):
 
     def do_scalp(self, data, side, size, offset):
         """Enter, and place the take-profit with the entry, without parent."""
-        close = data.close[0]
+        close = self._price(data)
         if close > 0:
             self._send(side, data=data, size=size)
             price = close * (1 + side * offset)
@@ -152,11 +182,11 @@ class Trader(bt.Strategy):
             self._send(-1 if held > 0 else 1, data=data, size=_part(abs(held), factor))
 
     def do_target(self, data, kind, target):
-        if data.close[0] > 0:
+        if self._price(data) > 0:
             getattr(self, f"order_target_{kind}")(data=data, target=target)
 
     def do_bracket(self, data, side, size, kind, offset, low, high, which="both", days=None):
-        close = data.close[0]
+        close = self._price(data)
         if not close > 0:
             return
         price = close * (1 - side * offset)
@@ -165,7 +195,7 @@ class Trader(bt.Strategy):
             data=data,
             size=size,
             exectype=getattr(Order, kind),
-            price=None if kind == "Market" else price,
+            price=price if kind == "Limit" else None,
             stopprice=price * (1 - side * low),
             limitprice=price * (1 + side * high),
             stopexec=Order.Stop if which != "limit" else None,
@@ -175,7 +205,7 @@ class Trader(bt.Strategy):
 
     def do_family(self, data, side, size, low, high, share=1.0, pyramid=0):
         """Do by hand what a bracket is, with children of another size, or one that adds."""
-        close = data.close[0]
+        close = self._price(data)
         if not close > 0:
             return
         parent = self._send(side, data=data, size=size, transmit=False)

@@ -7,13 +7,17 @@ CASH = 100_000.0
 
 
 class Action(NamedTuple):
-    """What one trader does at the close of one bar; `args` are those of ``Trader.do_<verb>``."""
+    """What one trader does at the close of one bar; `args` are those of ``Trader.do_<verb>``.
+
+    `at_open`: at its open instead, where the engine lets strategies cheat.
+    """
 
     bar: int
     who: int
     verb: str
     data: int
     args: tuple = ()
+    at_open: bool = False
 
 
 class Breach(NamedTuple):
@@ -42,7 +46,8 @@ class World:
     """Everything that a run depends on.
 
     `limits` are the fields of `bt_risk.Policy` that differ from `POLICY`. `parts` are the
-    components that are added one by one; empty: ``protect``.
+    components that are added one by one; empty: ``protect``. `coc`: market orders fill at the close
+    they were placed on.
     """
 
     seed: int
@@ -55,6 +60,7 @@ class World:
     commission: float = 0.0
     slippage: float = 0.0
     filler: float = 0.0
+    coc: bool = False
     engine: tuple = ()
     actions: tuple = ()
 
