@@ -6,6 +6,7 @@ from bt_risk.caps import CorrelationCap, PortfolioRisk
 from bt_risk.datasets import list_data, load_data
 from bt_risk.errors import BtRiskError, DataError, ParameterError, StateError
 from bt_risk.journal import RiskJournal
+from bt_risk.parity_sizer import RiskParitySizer
 from bt_risk.policy import Policy, protect
 from bt_risk.prices import read_prices
 from bt_risk.rules.allocation import inverse_volatility, risk_parity
@@ -33,6 +34,7 @@ from bt_risk.rules.sizing import position_size
 from bt_risk.rules.trailing_stop import atr, atr_stop, ratchet
 from bt_risk.sizers import HalfKellySizer
 from bt_risk.stops import ATRTrailingStop
+from bt_risk.weights import target_weights
 
 __version__ = "0.1.0"
 
@@ -54,6 +56,7 @@ __all__ = [
     "RiskBroker",
     "RiskJournal",
     "RiskManager",
+    "RiskParitySizer",
     "StateError",
     "StopoutGuard",
     "atr",
@@ -76,4 +79,5 @@ __all__ = [
     "read_prices",
     "risk_parity",
     "rolling_correlation",
+    "target_weights",
 ]

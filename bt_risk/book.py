@@ -75,13 +75,13 @@ class Book:
             instrument.watch(atr_period)
             instrument.stop_rule = (atr_period, atr_multiple)
 
-    def watch_returns(self, window, min_periods, history=None):
-        """Keep the window of closes that correlations are computed from.
+    def watch_returns(self, window, min_periods, history=None, least=2):
+        """Keep the window of closes that correlations are computed from, for `least` instruments.
 
         `history` is ``(frame, kind)``, indexed by date numbers; what lies before the first bar of
         the run fills the window.
         """
-        if len({id(instrument.root) for instrument in self.instruments}) < 2:
+        if len({id(instrument.root) for instrument in self.instruments}) < least:
             return  # one instrument correlates with nothing
         names = [instrument.name for instrument in self.instruments]
         key = window, min_periods

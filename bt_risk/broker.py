@@ -55,7 +55,7 @@ class RiskBroker(KillSwitch):
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
         "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
-        "instruments late observe simulated shutdown"
+        "instruments late observe simulated shutdown allocations"
     )
     _private = "fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
@@ -197,7 +197,7 @@ class RiskBroker(KillSwitch):
         self._unhook()
         self.journal, self.book = Journal(quiet=self.observe), Book()
         self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
-        self.limits, self.hooks = [], []
+        self.limits, self.hooks, self.allocations = [], [], {}
         self.own, self._by_data, self.states = {}, {}, States(self)
         self.exits = Exits(self)
         self._queue, self._stopped = deque(), False

@@ -245,6 +245,31 @@ resting-entry-outlives-a-guard watch.py
 + if False:
 ? test_guards.py::test_an_entry_that_rests_is_cancelled_when_the_cool_down_begins
 
+weights-of-every-call weights.py
+- if self._estimate is None or self._estimate.period != period:
++ if True:
+? test_weights.py::test_weights_are_frozen_within_the_period
+
+short-weighed-as-a-long rules/allocation.py
+- matrix * signs[:, None] * signs
++ matrix
+? test_weights.py::test_a_short_that_moves_with_the_longs_is_a_hedge_and_gets_more
+
+gross-not-limited rules/allocation.py
+- weights * min(1.0, limit / gross)
++ weights
+? test_weights.py::test_the_volatility_of_the_portfolio_is_the_target_unless_gross_is_used_up
+
+churn-inside-the-buffer weights.py
+- return abs(weight - held) > buffer * abs(weight) + EPS
++ return abs(weight - held) > EPS
+? test_weights.py::test_a_position_inside_its_buffer_is_not_traded
+
+weight-without-the-multiplier parity_sizer.py
+- instrument.price * multiplier
++ instrument.price
+? test_weights.py::test_steps_and_multipliers_count
+
 bracket-uses-up-its-own-rate rules/day_guards.py
 - if request.again:
 + if False:
