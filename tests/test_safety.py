@@ -7,6 +7,7 @@ from safety import Action, Feed, World, check, make_world, report, run
 import bt_risk.breakers
 import bt_risk.execution
 import bt_risk.stops
+from bt_risk.instrument import Instrument
 from bt_risk.rules.limits import CorrelationLimit, Decision, ExposureLimit, RiskPerTrade
 
 CHUNKS, CHUNK = 16, 30
@@ -371,6 +372,11 @@ FAULTS = {
         "shrink_exits",
         lambda orders, before, after: {},
     ),
+    "3 the stop took what a market exit takes": (
+        bt_risk.execution.Execution,
+        "_leaves_now",
+        lambda self, other: False,
+    ),
     "7 entry rests after a trip": (
         bt_risk.exits.Exits,
         "cancel_entry",
@@ -384,6 +390,13 @@ def test_a_fault_in_the_core_is_noticed(promise, monkeypatch):
     monkeypatch.setattr(*FAULTS[promise])
     found = (b.promise for seed in range(60) for b in run(make_world(seed)).breaches)
     assert promise in found
+
+
+def test_a_gate_that_reads_the_close_at_the_open_is_noticed(monkeypatch):
+    monkeypatch.setattr(Instrument, "quote", lambda self: float(self.data.close[0]))
+    cheats = (seed for seed in range(60) if dict(make_world(seed).engine).get("cheat_on_open"))
+    found = (b.promise for seed in cheats for b in run(make_world(seed)).breaches)
+    assert "1 risk_limit" in found
 
 
 def test_a_world_is_shrunk_to_the_actions_that_matter():

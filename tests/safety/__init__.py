@@ -15,7 +15,8 @@ promises, and notes a `Breach` where they differ:
 6. What is refused has a reason, one line in the journal and one notification; brackets stand and
    fall together.
 7. After a trip nothing opens, everything is closed, and only then the run stops.
-8. Nothing opens while a price, an ATR or a correlation that a limit needs is unknown.
+8. Nothing opens while a price, an ATR or a correlation that a limit needs is unknown, and nothing
+   fills at a price that is none.
 
 A `World` holds all that a run depends on, with its actions as plain tuples: whatever breaks prints
 as one expression that reproduces it, shrunk by `shrink`.
