@@ -50,6 +50,7 @@ class Watch:
             for working in list(book.working.values()):
                 if not working.own and working.opening > EPS:
                     self._judge(working)
+            gate.absorb()  # what is cancelled makes room at once
 
     def _judge(self, working):
         """Ask the guards about an entry that was allowed when it was placed."""
@@ -58,9 +59,8 @@ class Watch:
             working.instrument, working.side, size, working.price, distance, again=True
         )
         for guard in self._guards:
-            decision = guard.review(request, self.gate.book)
+            decision, closing = guard.review(request, self.gate.book), working.closing
             if decision.size <= EPS:
                 if self.gate.exits.cancel_entry(working):
-                    reason = decision.reason
-                    self.gate.note(working.handle, "trim", reason, allowed=working.closing)
+                    self.gate.note(working.handle, "trim", decision.reason, allowed=closing)
                 return
