@@ -8,6 +8,7 @@ from bt_risk.caps import CorrelationCap, PortfolioRisk
 from bt_risk.datasets import list_data, load_data
 from bt_risk.errors import BtRiskError, DataError, ParameterError, StateError
 from bt_risk.journal import RiskJournal
+from bt_risk.parity_sizer import RiskParitySizer
 from bt_risk.policy import Policy, protect
 from bt_risk.prices import read_prices
 from bt_risk.report.record import ReportData
@@ -17,7 +18,14 @@ from bt_risk.rules.correlation import (
     correlation_matrix,
     rolling_correlation,
 )
+from bt_risk.rules.day_guards import DailyLossLimit, OrderRateLimit
 from bt_risk.rules.drawdown import RiskManager, drawdown, high_water_mark
+from bt_risk.rules.guards import (
+    CooldownGuard,
+    LosingStreakGuard,
+    MinimumEdgeGuard,
+    StopoutGuard,
+)
 from bt_risk.rules.kelly import (
     empirical_kelly,
     half_kelly_position,
@@ -29,16 +37,22 @@ from bt_risk.rules.sizing import position_size
 from bt_risk.rules.trailing_stop import atr, atr_stop, ratchet
 from bt_risk.sizers import HalfKellySizer
 from bt_risk.stops import ATRTrailingStop
+from bt_risk.weights import target_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ATRTrailingStop",
     "BtRiskError",
+    "CooldownGuard",
     "CorrelationCap",
+    "DailyLossLimit",
     "DataError",
     "DrawdownBreaker",
     "HalfKellySizer",
+    "LosingStreakGuard",
+    "MinimumEdgeGuard",
+    "OrderRateLimit",
     "ParameterError",
     "Policy",
     "PortfolioRisk",
@@ -46,7 +60,9 @@ __all__ = [
     "RiskBroker",
     "RiskJournal",
     "RiskManager",
+    "RiskParitySizer",
     "StateError",
+    "StopoutGuard",
     "atr",
     "atr_stop",
     "correlation_exposure",
@@ -67,4 +83,5 @@ __all__ = [
     "read_prices",
     "risk_parity",
     "rolling_correlation",
+    "target_weights",
 ]

@@ -7,7 +7,8 @@ It does not import Backtrader: a data feed is anything with ``close``, ``high``,
 
 import math
 
-from bt_risk.position import EPS, ClosedTrade, Part
+from bt_risk.curve import EquityCurve
+from bt_risk.position import EPS, Part, Sent, closed_trade
 from bt_risk.rules.correlation import same_bet
 from bt_risk.rules.return_window import ReturnWindow
 
@@ -27,6 +28,11 @@ class Book:
         What each tapering breaker leaves of every risk budget.
     trades : list of ClosedTrade
         Oldest first.
+    sent : list of Sent
+        The strategies' orders that went out, oldest first, a bracket once; None where no guard
+        counts them.
+    curve : EquityCurve
+        What the account earned at every close, where a guard asks for it.
     """
 
     def __init__(self, instruments=(), atr_period=14, atr_multiple=2.0):
@@ -35,7 +41,8 @@ class Book:
             one.copies = tuple(i for i in self.instruments if i.root is one.root)
         self.equity = math.nan
         self.risk_scales = {}
-        self.trades = []
+        self.trades, self.sent = [], None
+        self.curve = EquityCurve()
         self.rounds = 0
         self.working = {}
         self.parts = {}
@@ -50,6 +57,16 @@ class Book:
         """What the tapering breakers leave of every risk budget, 1 without one."""
         return min(self.risk_scales.values(), default=1.0)
 
+    @property
+    def latest(self):
+        """Time of the newest bar of any data, as a date number; NaN before the first."""
+        return max([i.time for i in self.instruments if i.length], default=math.nan)
+
+    def now(self, instrument, side):
+        """Return the time and the bars of this moment, as an order sent now would have them."""
+        lead = instrument.lead
+        return Sent(lead.index, side, lead.length, self.rounds, self.latest)
+
     # -- what is watched -------------------------------------------------------------------------
 
     def set_stop_rule(self, atr_period, atr_multiple):
@@ -58,13 +75,13 @@ class Book:
             instrument.watch(atr_period)
             instrument.stop_rule = (atr_period, atr_multiple)
 
-    def watch_returns(self, window, min_periods, history=None):
-        """Keep the window of closes that correlations are computed from.
+    def watch_returns(self, window, min_periods, history=None, least=2):
+        """Keep the window of closes that correlations are computed from, for `least` instruments.
 
         `history` is ``(frame, kind)``, indexed by date numbers; what lies before the first bar of
         the run fills the window.
         """
-        if len({id(instrument.root) for instrument in self.instruments}) < 2:
+        if len({id(instrument.root) for instrument in self.instruments}) < least:
             return  # one instrument correlates with nothing
         names = [instrument.name for instrument in self.instruments]
         key = window, min_periods
@@ -73,6 +90,10 @@ class Book:
             self._windows = tuple(self.returns.values())
         if history is not None:
             self._histories[key] = history
+
+    def count_orders(self):
+        """Keep note of the orders that go out from now on."""
+        self.sent = self.sent or []
 
     def update(self):
         """Take in the bars that have closed since the last call; return their instruments."""
@@ -135,6 +156,8 @@ class Book:
         """Take note of an order that may fill from now on."""
         self.working[working.ref] = working
         working.instrument.orders[working.ref] = working
+        if self.sent is not None and not working.own and working.parent is None:
+            self.sent.append(self.now(working.instrument, working.side))
 
     def drop(self, ref):
         """Forget an order that cannot fill any more."""
@@ -153,14 +176,17 @@ class Book:
             orders[order.ref] = working
         working.ref, working.handle = order.ref, order
 
-    def fill(self, part, size, price, commission, time, distance=math.nan):
-        """Book one execution: `size` is signed, `commission` is what it cost in currency."""
+    def fill(self, part, size, price, commission, time, distance=math.nan, stopped=False):
+        """Book one execution: `size` is signed, `commission` is what it cost in currency.
+
+        `stopped` says that it is that of a stop.
+        """
         closing = 0.0
         if part.size * size < 0:
             closing = math.copysign(min(abs(size), abs(part.size)), size)
         share = closing / size
         if closing:
-            self._close(part, closing, price, commission * share, time)
+            self._close(part, closing, price, commission * share, time, stopped)
         opening = size - closing
         if abs(opening) > EPS:
             self._open(part, opening, price, commission * (1.0 - share), time, distance)
@@ -182,13 +208,13 @@ class Book:
         part.peak = max(part.peak, abs(total))
         part.pnl -= commission
 
-    def _close(self, part, size, price, commission, time):
+    def _close(self, part, size, price, commission, time, stopped=False):
         part.pnl += -size * (price - part.price) * part.instrument.multiplier - commission
         side = part.side
         part.size += size
         if abs(part.size) <= EPS:
             part.size = 0.0
-            self._log_trade(part, side, time)
+            self.trades.append(closed_trade(part, side, time, stopped, self.rounds + 1))
 
     def _settle(self, instrument, price, time):
         """Keep the net size; where owners offset each other exactly, nothing is held at all."""
@@ -198,22 +224,6 @@ class Book:
             for part in instrument.parts:
                 if part.size:
                     self._close(part, -part.size, price, 0.0, time)
-
-    def _log_trade(self, part, side, time):
-        risk = part.stop_distance * part.peak * part.instrument.multiplier
-        r_multiple = part.pnl / risk if risk > 0 else math.nan
-        self.trades.append(
-            ClosedTrade(
-                part.instrument.name,
-                part.owner,
-                side,
-                part.opened,
-                time,
-                part.peak,
-                part.pnl,
-                r_multiple,
-            )
-        )
 
     def _forget_lost(self, part):
         entries = [

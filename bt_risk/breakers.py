@@ -8,12 +8,12 @@ from bt_risk.broker import ACTIVE, HALTED, REDUCING, RiskBroker
 from bt_risk.errors import (
     ParameterError,
     check_choice,
+    check_flag,
     check_fraction,
     check_limit,
     check_whole,
 )
 from bt_risk.journal import QuietAnalyzer
-from bt_risk.position import EPS
 from bt_risk.rules.drawdown import (
     ARMED,
     TRIPPED,
@@ -72,7 +72,7 @@ class Breaker:
     def on_bar(self, fresh):
         """Judge the account, act on a trip, and see a halt through."""
         if self.finished and not fresh:
-            self._finish_between_bars()
+            self.gate.stop_engine(between_bars=True)
             return
         before, value = self.state, self._value()
         data0 = self.gate.book.instruments[0]
@@ -123,14 +123,14 @@ class Breaker:
             self._after_flat()
             return
         if self.flatten:
-            self._close_positions()
-        if not self.flatten or self._flat():
+            self.gate.exits.close_all(self.reason)
+        if not self.flatten or self.gate.exits.all_flat():
             self._after_flat()
 
     def _trip(self, value):
         self.reason = reason = f"DrawdownBreaker: {self._measured(value)}"
         gate_state = HALTED if self.action == "stop" else REDUCING
-        self.gate.set_state(self, gate_state, reason)
+        self.gate.states.ask(self, gate_state, reason)
         self.trips.append(
             {
                 "tripped_at": self.gate.latest,
@@ -142,7 +142,7 @@ class Breaker:
         )
         self._journal("halt", reason)
         if not self.gate.observe:
-            self._cancel_entries()
+            self.gate.exits.cancel_entries()
 
     def _measured(self, value):
         rule = self.rule
@@ -151,31 +151,8 @@ class Breaker:
             return f"drawdown {fallen:.4f} >= lifetime_limit {rule.lifetime_limit:.4f}"
         return f"drawdown {self.drawdown:.4f} >= drawdown_limit {rule.drawdown_limit:.4f}"
 
-    def _cancel_entries(self):
-        for working in list(self.gate.book.working.values()):
-            if not working.own and working.opening > EPS:
-                self.gate.exits.cancel_entry(working)
-
-    def _close_positions(self):
-        for part in list(self.gate.book.parts.values()):
-            if part.size and not self.gate.exits.leaving(part):
-                self.gate.exits.send(part, abs(part.size), self.reason)
-                self._cancel_exits(part)
-
-    def _cancel_exits(self, part):
-        """Cancel the user's resting exits: ours covers them, and it goes first, at the open."""
-        for working in list(part.instrument.orders.values()):
-            if working.owner is part.owner and not working.own and working.kind != "market":
-                self.gate.inner.cancel(working.handle)
-
-    def _flat(self):
-        book = self.gate.book
-        held = any(part.size for part in book.parts.values())
-        working = any(w.opening > EPS or w.own for w in book.working.values())
-        return not held and not working
-
     def _after_flat(self):
-        flat = self._flat()
+        flat = self.gate.exits.all_flat()
         self.trips[-1].update(
             flat_at=self.gate.latest if flat else math.nan,
             drawdown_at_flat=self.drawdown if flat else math.nan,
@@ -188,16 +165,8 @@ class Breaker:
             self._journal("flat", f"flat at a drawdown of {self.drawdown:.4f}")
 
     def _release(self, reason):
-        self.gate.set_state(self, ACTIVE)
+        self.gate.states.ask(self, ACTIVE)
         self._journal("rearm", reason)
-
-    def _finish_between_bars(self):
-        """Live, with no bar in sight: deliver what is pending, then stop."""
-        for strategy in self.gate.cerebro.runningstrats:
-            if strategy._orderspending:
-                strategy._notify()
-                strategy.clear()
-        self.gate.stop_engine()
 
     def _journal(self, action, reason):
         self.gate.journal.record(
@@ -346,8 +315,7 @@ def check_breaker(
     """Return ``(rule, action, flatten, taper_from, equity)``, every parameter checked."""
     limit = check_limit(component, "drawdown_limit", drawdown_limit, fraction=True)
     check_choice(component, "action", action, ("stop", "pause"))
-    if not isinstance(flatten, bool):
-        raise ParameterError(component, "flatten", "True or False", flatten)
+    check_flag(component, "flatten", flatten)
     check_choice(component, "rearm_at", rearm_at, ("rebase", "recovery"))
     if rearm_at == "recovery" and flatten:
         remedy = "A flat account never recovers: use flatten=False, or rearm_at='rebase'."

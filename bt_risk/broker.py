@@ -14,15 +14,20 @@ from bt_risk.handover import Handover
 from bt_risk.instrument import Instrument, check_instruments
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
+from bt_risk.rules.guard_tables import check_guards
+from bt_risk.rules.guards import Guard
 from bt_risk.rules.limits import RiskPerTrade
+from bt_risk.shutdown import Shutdown
+from bt_risk.states import KillSwitch, States
 from bt_risk.ticket import ACTIVE, HALTED, REDUCING
+from bt_risk.watch import Watch
 
 __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
 
 _BackBroker = bt.brokers.BackBroker
 
 
-class RiskBroker:
+class RiskBroker(KillSwitch):
     """A gate around any broker, by composition: a store supplies its own.
 
     What it does not define itself it takes from the broker inside, and what is set on it is set
@@ -38,19 +43,29 @@ class RiskBroker:
         risk_limit=0.005)}``. Without a step, sizes are whole units.
     atr_period, atr_multiple
         Stop distance of a position that has no stop order (yet): 2 x ATR(14) if left out.
+    guards : list, optional
+        Rules that refuse entries for a while: ``[CooldownGuard(5), DailyLossLimit(0.03)]``.
+
+    Notes
+    -----
+    In live mode SIGTERM and SIGINT end the run: entries are cancelled, stops stay, and the journal
+    says what remains open. A second signal acts as it would have without the gate.
     """
 
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
         "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
-        "instruments late observe simulated"
+        "instruments late observe simulated shutdown allocations"
     )
     _private = "fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
 
-    def __init__(self, broker=None, *, instruments=None, atr_period=None, atr_multiple=None):
+    def __init__(
+        self, broker=None, *, instruments=None, atr_period=None, atr_multiple=None, guards=()
+    ):
         name = type(self).__name__
         facts = check_instruments(name, instruments)
+        guards = check_guards(name, guards)
         if atr_period is not None:
             check_whole(name, "atr_period", atr_period)
         if atr_multiple is not None:
@@ -62,6 +77,7 @@ class RiskBroker:
         self.instruments.update(facts)
         period, multiple = self._stop_rule
         self._stop_rule = atr_period or period, atr_multiple or multiple
+        self._fixed += guards
 
     def _wrap(self, name, broker):
         if broker is not None and (isinstance(broker, type) or not hasattr(broker, "buy")):
@@ -77,7 +93,7 @@ class RiskBroker:
             self.__dict__[name] = getattr(self.inner, name)
         self._fixed, self._bound = [], []
         self.late = self.observe = False
-        self.execution = None
+        self.execution = self.shutdown = None
         self._reset()
 
     # -- finding and installing ------------------------------------------------------------------
@@ -124,6 +140,8 @@ class RiskBroker:
             self.limits.append(limit)
             if hasattr(limit, "window"):
                 self.book.watch_returns(limit.window, limit.min_periods, limit.history)
+            if isinstance(limit, Guard):
+                Watch.of(self).add(limit)
             self.hook_execution()
 
     def _enforce_own_risk_limits(self):
@@ -171,13 +189,16 @@ class RiskBroker:
         self._bound = []
         if any("risk_limit" in facts for facts in self.instruments.values()):
             self._enforce_own_risk_limits()
+        if (self.cerebro._dolive or self.cerebro.p.live) and not self.observe:
+            self.shutdown = Shutdown(self)
+            self.shutdown.install()
 
     def _reset(self):
         self._unhook()
         self.journal, self.book = Journal(quiet=self.observe), Book()
         self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
-        self.limits, self.hooks = [], []
-        self.own, self._by_data, self.states = {}, {}, {}
+        self.limits, self.hooks, self.allocations = [], [], {}
+        self.own, self._by_data, self.states = {}, {}, States(self)
         self.exits = Exits(self)
         self._queue, self._stopped = deque(), False
 
@@ -185,6 +206,9 @@ class RiskBroker:
         if self.execution is not None:
             self.execution.remove()
             self.execution = None
+        if self.shutdown is not None:
+            self.shutdown.restore()
+            self.shutdown = None
 
     def _check_names(self, names):
         for name in self.instruments:
@@ -194,6 +218,8 @@ class RiskBroker:
 
     def next(self):
         """Let the broker inside execute, take in its fills and the new bars, call the hooks."""
+        if self.shutdown is not None and self.shutdown.ends_run():
+            return
         self.inner.next()
         if not self.simulated or self.inner.notifs:
             self.absorb()
@@ -241,8 +267,16 @@ class RiskBroker:
         if self.late:
             self.uninstall()
 
-    def stop_engine(self):
-        """End the run; what Cerebro would keep of it for its next run is undone in `stop`."""
+    def stop_engine(self, between_bars=False):
+        """End the run; what Cerebro would keep of it for its next run is undone in `stop`.
+
+        Between the bars of a live run strategies first get what is pending: no bar would bring it.
+        """
+        if between_bars:
+            for strategy in self.cerebro.runningstrats:
+                if strategy._orderspending:
+                    strategy._notify()
+                    strategy.clear()
         self._stopped = True
         self.cerebro.runstop()
 
@@ -272,8 +306,6 @@ class RiskBroker:
         self.absorb()  # an exit that is cancelled makes room for the next one at once
         return result
 
-    # -- states ----------------------------------------------------------------------------------
-
     @property
     def judges(self):
         """Whether anything here has a say on orders."""
@@ -284,32 +316,12 @@ class RiskBroker:
         """Whether anything here may refuse, clamp or move something."""
         return self.judges and not self.observe
 
-    @property
-    def why(self):
-        """State of the gate and the reason for it: the strictest that anything has asked for."""
-        states = self.states.values()
-        halted = next((s for s in states if s[0] == HALTED), None)
-        return halted or next(iter(states), (ACTIVE, ""))
-
-    @property
-    def state(self):
-        """ACTIVE, REDUCING (only what reduces passes) or HALTED (and nothing rests)."""
-        return self.why[0]
-
-    def set_state(self, source, state, reason=""):
-        """Let `source` (a breaker, an operator) ask for a state; ACTIVE takes it back."""
-        if state == ACTIVE:
-            self.states.pop(source, None)
-        else:
-            self.states[source] = (state, reason)
-
     # -- facts -----------------------------------------------------------------------------------
 
     @property
     def latest(self):
         """Time of the newest bar of any data, as a Backtrader date number; NaN before it."""
-        times = [i.time for i in self.book.instruments if i.length]
-        return max(times) if times else math.nan
+        return self.book.latest
 
     def find(self, data):
         """Return the `Instrument` of a data feed, None for one that this Cerebro does not have."""
@@ -341,13 +353,7 @@ class RiskBroker:
         instrument = self.find(order.data)
         rule, _, _ = reason.partition(":")
         self.journal.record(
-            instrument.time,
-            instrument.name,
-            rule,
-            action,
-            float(abs(order.size)),
-            float(allowed),
-            reason=reason,
+            instrument.time, instrument.name, rule, action, abs(order.size), allowed, reason=reason
         )
 
     # -- everything else is the broker inside ----------------------------------------------------

@@ -41,7 +41,7 @@ class CorrelationCap(RiskBroker):
         What `history` holds.
     unknown : {"refuse", "allow"}
         What to do while correlation is unknown.
-    instruments, atr_period, atr_multiple
+    instruments, atr_period, atr_multiple, guards
         As for `RiskBroker`.
     """
 

@@ -91,7 +91,10 @@ class Desk:
         return ""
 
     def review(self, ticket, opening, distance, price=None):
-        """Ask every limit about the part that opens; the smallest answer counts."""
+        """Ask every limit about the part that opens; the smallest answer counts.
+
+        A `price` is given for an order that was asked about before, and went out.
+        """
         with self._replacing(ticket.args["oco"]):
             return self._ask_limits(ticket, opening, distance, price)
 
@@ -112,7 +115,7 @@ class Desk:
     def _ask_limits(self, ticket, opening, distance, price):
         if opening <= EPS:
             return Decision(opening)
-        state, reason = self.gate.why
+        state, reason = self.gate.states.why
         if state != ACTIVE:
             return Decision(0.0, reason or state)
         instrument, limits = ticket.instrument, self.gate.limits
@@ -124,8 +127,9 @@ class Desk:
         budgeted = isinstance(ticket.size, Proposal) or any(
             isinstance(limit, RiskPerTrade) for limit in limits
         )
-        price = ticket.price if price is None else price
-        request = Request(instrument, ticket.side, opening, price, distance, budgeted)
+        again = price is not None
+        price = price if again else ticket.price
+        request = Request(instrument, ticket.side, opening, price, distance, budgeted, again)
         decision = Decision(opening)
         for limit in limits:
             answer = limit.review(request, self.book)

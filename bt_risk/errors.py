@@ -12,6 +12,7 @@ __all__ = [
     "ParameterError",
     "StateError",
     "check_choice",
+    "check_flag",
     "check_fraction",
     "check_limit",
     "check_positive",
@@ -118,4 +119,11 @@ def check_choice(component, param, value, choices):
     if value not in choices:
         listed = ", ".join(repr(c) for c in choices)
         raise ParameterError(component, param, f"one of {listed}", value)
+    return value
+
+
+def check_flag(component, param, value):
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ParameterError(component, param, "True or False", value)
     return value

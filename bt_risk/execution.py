@@ -189,36 +189,40 @@ class Execution:
         if working is None:
             self._native_try(order)
             return
+        if order.ref in self.gate.exits.ended:
+            self._cancel(order, "entries are refused by now", alone=True)
+            return
         part = self.gate.book.part(working.instrument, working.owner)
         held = self.gate.book.held_against(part, working.side)
-        size = min(working.remaining, held + working.opening)
-        if size <= EPS:
-            self._cancel(order, "another exit has closed the position")
-        else:
+        held_back = working.opening if self.gate.states else 0.0
+        size = min(working.remaining, held + working.opening - held_back)
+        if size > EPS:
             self._run(order, working, size, begun=False)
+            if held_back > EPS and not order.alive():
+                self.gate.note(order, "trim", self.gate.states.why[1], allowed=size)
+        elif held_back <= EPS:
+            self._cancel(order, "another exit has closed the position")
 
-    def _cancel(self, order, reason=None):
+    def _cancel(self, order, reason=None, alone=False):
+        """Cancel an order; `alone` spares what it is an alternative to or a child of."""
         order.cancel()
         if order in self.inner.pending:
             self.inner.pending.remove(order)
         self.inner.notify(order)
-        self.inner._ococheck(order)
-        self.inner._bracketize(order, cancel=True)
+        if not alone:
+            self.inner._ococheck(order)
+        if not alone or order.parent is None:
+            self.inner._bracketize(order, cancel=True)
         if reason:
             self.gate.note(order, "trim", f"execution: cancelled, {reason}", allowed=0.0)
 
     def cancel_alone(self, order):
-        """Cancel an order, and its children, but not what it is an alternative to or a child of.
+        """Cancel an entry that BackBroker has accepted, and its children, but no other order.
 
-        BackBroker takes all of that with it, and some of it may be exits.
+        BackBroker takes its alternatives with it, and the rest of its bracket: some may be exits.
         """
-        if order not in self.inner.pending:
-            return
-        self.inner.pending.remove(order)
-        order.cancel()
-        self.inner.notify(order)
-        if order.parent is None:
-            self.inner._bracketize(order, cancel=True)
+        if order in self.inner.pending:
+            self._cancel(order, alone=True)
 
     def _closes(self, order):
         working = self.gate.book.working.get(order.ref)

@@ -12,16 +12,20 @@ class Exits:
     """Send, move and withdraw the protective and closing orders of one `RiskBroker`.
 
     `guarded` holds the refs of the user's orders that open no more than they were allowed to,
-    whatever else has filled by then.
+    whatever else has filled by then; `closing` the parts of positions that a venue is to be left
+    with nothing of, each with the number of its trade; `ended` the refs of cancelled entries.
     """
 
     def __init__(self, gate):
         self.gate = gate
-        self.guarded = set()
+        self.guarded, self.ended, self.closing = set(), set(), {}
         self._withdrawn = set()
 
-    def send(self, part, size, reason, stop_price=None):
-        """Send an order that closes `size` of a part: at the market, or resting at a stop."""
+    def send(self, part, size, reason, stop_price=None, stops=False):
+        """Send an order that closes `size` of a part: at the market, or resting at a stop.
+
+        `stops` says that a market order takes the place of a stop.
+        """
         exectype = bt.Order.Market if stop_price is None else bt.Order.Stop
         args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": part.tradeid}
         if self.gate.simulated:
@@ -36,6 +40,7 @@ class Exits:
         kind = "market" if stop_price is None else "stop"
         price = instrument.price if stop_price is None else stop_price
         working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
+        working.stops |= stops
         working.own, working.handle, working.set_at = True, order, instrument.moment()
         self.gate.book.add(working)
         return order
@@ -58,20 +63,76 @@ class Exits:
         return True
 
     def withdraw(self, order):
-        """Cancel an order of our own, once: a venue may take its time to confirm."""
+        """Cancel an order, once: a venue may take its time to confirm."""
         if order.ref not in self._withdrawn:
             self._withdrawn.add(order.ref)
             self.gate.inner.cancel(order)
 
+    # -- what may not open any more --------------------------------------------------------------
+
+    def cancel_entries(self, kind=None):
+        """Cancel what the user's working orders (of one kind) would open."""
+        for working in list(self.gate.book.working.values()):
+            if not working.own and working.opening > EPS and kind in (None, working.kind):
+                self.cancel_entry(working)
+        self.gate.absorb()  # what is cancelled makes room at once
+
     def cancel_entry(self, working):
-        """Cancel what an order would open; what it would close stays, and so do other exits."""
-        if working.closing > EPS:
+        """Cancel what an order would open; what it would close stays, and so do other exits.
+
+        Return whether that is new.
+        """
+        new = working.ref not in self.ended
+        if working.closing <= EPS:
+            self.ended.add(working.ref)
+            if self.gate.execution is not None:
+                self.gate.execution.cancel_alone(working.handle)
+            elif new:
+                self.gate.inner.cancel(working.handle)
+        if self.gate.execution is not None or working.closing > EPS:
+            # BackBroker cancels only what it has accepted; the rest is caught when it would fill.
             working.opening = 0.0
             self.guarded.add(working.ref)
-        elif self.gate.execution is not None:
-            self.gate.execution.cancel_alone(working.handle)
-        else:
-            self.gate.inner.cancel(working.handle)
+        return new
+
+    # -- a way out -------------------------------------------------------------------------------
+
+    def close_all(self, reason):
+        """Close every position that no order of ours is closing yet."""
+        for part in list(self.gate.book.parts.values()):
+            if part.size and not self.leaving(part):
+                self._close(part, reason)
+
+    def _close(self, part, reason):
+        """Close a part at the market; our order covers the user's exits, and goes first.
+
+        BackBroker sees to that at the moment of execution. At a venue what rests has to be gone,
+        and what leaves already is left to leave.
+        """
+        resting, simulated = self._resting(part), self.gate.simulated
+        size = abs(part.size)
+        if not simulated:
+            self.closing[part] = part.number
+            size -= self.gate.book.exiting(part, -part.side, "market")
+        if size > EPS and (simulated or not resting):
+            self.send(part, size, reason)
+        for working in resting:
+            if not (simulated and working.own):
+                self.withdraw(working.handle)
+
+    def _resting(self, part):
+        orders = list(part.instrument.orders.values())
+        return [w for w in orders if w.owner is part.owner and w.kind != "market"]
+
+    def covers(self, part):
+        """Whether a part at a venue is being closed: a stop beside that would sell it twice."""
+        return self.closing.get(part) == part.number or bool(self.leaving(part))
+
+    def all_flat(self):
+        """Whether nothing is held, and nothing of ours or that would open is working."""
+        book = self.gate.book
+        held = any(part.size for part in book.parts.values())
+        return not held and not any(w.opening > EPS or w.own for w in book.working.values())
 
     def guard(self, owner, instrument, side):
         """Let the working exits of an owner open no more than they were allowed to.

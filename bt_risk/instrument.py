@@ -1,6 +1,7 @@
 """One data feed as the gate sees it: what has closed, how far its stop is, what is held of it."""
 
 import math
+from datetime import datetime
 from statistics import median
 
 from bt_risk.errors import ParameterError, check_fraction, check_positive
@@ -111,6 +112,16 @@ class Instrument:
     def value(self):
         """Currency held per unit."""
         return self.price * self.multiplier
+
+    @property
+    def lead(self):
+        """The first of the copies of one instrument: it has the most bars."""
+        return self.copies[0]
+
+    def day_begin(self, time):
+        """Return when the calendar day of `time` began in the data's time zone, as date numbers."""
+        day = self.data.num2date(time).date()
+        return self.data.date2num(datetime.combine(day, datetime.min.time()))
 
     def watch(self, atr_period):
         """Compute the ATR of this period from the next bar on."""

@@ -25,7 +25,7 @@ FIELDS = (
 _log = logging.getLogger("bt_risk")
 
 # What a user should hear about without asking; the rest is in the journal.
-_LOUD = {"halt", "starved", "unprotected"}
+_LOUD = {"halt", "reduce", "resume", "open", "starved", "unprotected"}
 
 
 class Journal:
@@ -33,8 +33,9 @@ class Journal:
 
     Actions: ``allow``, ``trim`` and ``reject`` judge an order; ``exit`` passes a reducing order
     that would have been lost; ``stop`` is a protective stop that filled; ``halt``, ``flat`` and
-    ``rearm`` belong to the breaker; ``starved`` to the sizer; ``unprotected`` says that a position
-    has no stop; ``note`` says what a user may wonder about.
+    ``rearm`` belong to the breaker; ``halt``, ``reduce``, ``resume``, ``flat`` and ``open`` (what a
+    run that a signal has ended leaves open) to the kill switch; ``starved`` to the sizer;
+    ``unprotected`` says that a position has no stop; ``note`` says what a user may wonder about.
 
     A `quiet` journal logs nothing as a warning: in observe mode nothing has happened.
     """

@@ -53,14 +53,14 @@ class Ledger:
         if not part.size:
             part.tradeid = order.tradeid
         working = self.book.working.get(order.ref)
-        distance = math.nan
+        distance, stopped = math.nan, False
         if working is not None:
             working.filled(float(abs(bit.size)))
-            distance = working.distance
+            distance, stopped = working.distance, working.stops
         # Fillers and exactbars bring numpy scalars; the sign is not the same with every store.
         size = float(abs(bit.size)) if order.isbuy() else -float(abs(bit.size))
         commission = float(bit.closedcomm + bit.openedcomm)
-        self.book.fill(part, size, float(bit.price), commission, bit.dt, distance)
+        self.book.fill(part, size, float(bit.price), commission, bit.dt, distance, stopped)
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 

@@ -14,6 +14,7 @@ from bt_risk.broker import RiskBroker
 from bt_risk.errors import ParameterError, check_choice, said_by
 from bt_risk.instrument import check_instruments
 from bt_risk.journal import RiskJournal
+from bt_risk.rules.guard_tables import check_guards, guard_from, guard_table
 from bt_risk.rules.limits import CorrelationLimit, ExposureLimit, NotionalLimit, RiskPerTrade
 from bt_risk.sizers import HalfKellySizer, check_sizer
 from bt_risk.stops import ATRTrailingStop, check_stop
@@ -26,6 +27,9 @@ _log = logging.getLogger("bt_risk")
 @dataclass(frozen=True)
 class Policy:
     """The five rules and their limits; ratios are fractions, durations are bars.
+
+    `guards` stand beside the five rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in
+    a file one table each: ``[[guards]]``, ``guard = "DailyLossLimit"`` and its parameters.
 
     Examples
     --------
@@ -75,11 +79,13 @@ class Policy:
     pool: str = "strategy"
     atr_floor: float = 0.5
     instruments: dict | None = None
+    guards: tuple = ()
 
     def __post_init__(self):
         for name in _SWITCHES:
             if getattr(self, name) == math.inf:  # the file's word for what is None here
                 object.__setattr__(self, name, None)
+        object.__setattr__(self, "guards", check_guards("Policy", self.guards))
         with said_by("Policy"):
             self.limits()
         check_breaker("Policy", **self._only(DrawdownBreaker))
@@ -109,6 +115,10 @@ class Policy:
             raise ParameterError(str(path), "history", "a list of numbers", history)
         if history:
             values["history"] = tuple(history)
+        guards = values.get("guards", [])
+        if not isinstance(guards, list):
+            raise ParameterError(str(path), "guards", "a list of tables, [[guards]]", guards)
+        values["guards"] = tuple(guard_from(str(path), table) for table in guards)
         with said_by(str(path)):
             return cls(**values)
 
@@ -121,6 +131,7 @@ class Policy:
                 value = math.inf
             if value is not None:
                 values[field.name] = list(value) if isinstance(value, tuple) else value
+        values["guards"] = [guard_table(guard) for guard in self.guards]
         text = tomli_w.dumps(values)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
@@ -156,9 +167,10 @@ class Policy:
                 f"drawdown: {_percent(self.drawdown_limit)} below the high-water mark {flat}{halt}",
             ),
         ]
-        return "\n".join(
+        rules = [
             text if on is not None else f"{text.partition(':')[0]}: no limit" for on, text in lines
-        )
+        ]
+        return "\n".join(rules + [guard.describe() for guard in self.guards if guard.active])
 
     def _pause(self):
         until = "until rearm()" if self.cooldown_bars is None else f"for {self.cooldown_bars} bars"
@@ -178,6 +190,7 @@ class Policy:
                 self.correlated_scale,
                 self.unknown,
             ),
+            *self.guards,
         ]
 
     def _only(self, component):

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bt_risk.instrument import Instrument
 
-__all__ = ["EPS", "ClosedTrade", "Part", "Working", "shrink_exits"]
+__all__ = ["EPS", "ClosedTrade", "Part", "Sent", "Working", "closed_trade", "shrink_exits"]
 
 # 3 x 0.1 - 0.3 leaves 5.6e-17 of a position; nobody trades a billionth of a unit.
 EPS = 1e-9
@@ -66,6 +67,9 @@ class Working:
         Size that could close when it was placed, if no resting exit filled before.
     cut, void : float
         What the gate took off it, and how much of that a trimmed entry never bought.
+    stops : bool
+        Whether a trade that it closes was stopped out: a stop order, or a market order of ours
+        that takes the place of one.
     """
 
     ref: int
@@ -86,9 +90,11 @@ class Working:
     reduces: float = 0.0
     cut: float = 0.0
     void: float = 0.0
+    stops: bool = False
 
     def __post_init__(self):
         self.size = self.remaining
+        self.stops = self.stops or self.kind == "stop"
         self.group = self.ref if self.group is None else self.group
 
     @property
@@ -104,7 +110,11 @@ class Working:
 
 @dataclass(frozen=True)
 class ClosedTrade:
-    """A trade from flat to flat: net profit in currency, and in multiples of what it risked."""
+    """A trade from flat to flat: net profit in currency, and in multiples of what it risked.
+
+    `stopped` says that a stop closed it; `index`, `bar` and `round` where and when that was, as in
+    `Sent`.
+    """
 
     instrument: str
     owner: object = field(repr=False, compare=False)
@@ -114,6 +124,44 @@ class ClosedTrade:
     size: float = 0.0
     pnl: float = 0.0
     r_multiple: float = math.nan
+    stopped: bool = field(default=False, compare=False)
+    index: int = field(default=0, compare=False)
+    bar: int = field(default=0, compare=False)
+    round: int = field(default=0, compare=False)
+
+
+class Sent(NamedTuple):
+    """An order that went out: when, on which side, and of what.
+
+    `index` is that of the first copy of its instrument, `bar` counts the bars of that one, `round`
+    those of any data (bars of one time are one), `time` is a Backtrader date number.
+    """
+
+    index: int
+    side: int
+    bar: int
+    round: int
+    time: float
+
+
+def closed_trade(part, side, time, stopped, number):
+    """Return the trade that a part has just been, in round `number` of the book."""
+    instrument, lead = part.instrument, part.instrument.lead
+    risk = part.stop_distance * part.peak * instrument.multiplier
+    return ClosedTrade(
+        instrument.name,
+        part.owner,
+        side,
+        part.opened,
+        time,
+        part.peak,
+        part.pnl,
+        part.pnl / risk if risk > 0 else math.nan,
+        stopped,
+        lead.index,
+        lead.length + 1,  # a fill is booked before the bar that it happens in
+        number,
+    )
 
 
 def shrink_exits(orders, before, after):

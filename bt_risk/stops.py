@@ -152,7 +152,7 @@ class StopKeeper:
         if stop.order is None or stop.order.ref not in self.gate.book.working:
             size = abs(stop.part.size)
             reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
-            stop.order = self.gate.exits.send(stop.part, size, reason)
+            stop.order = self.gate.exits.send(stop.part, size, reason, stops=True)
 
     def _rest(self, stop):
         """Bring the resting order to where it should be, in place or by cancel and replace."""
@@ -179,6 +179,8 @@ class StopKeeper:
         """Size to protect: all of it, less what leaves already where both could fill."""
         size = abs(stop.part.size)
         if not self.gate.simulated:
+            if self.gate.exits.covers(stop.part):
+                return 0.0
             size -= self.gate.book.exiting(stop.part, -stop.side, "market")
         return size
 

@@ -742,6 +742,8 @@ BAD = [
     (bt_risk.RiskBroker, "instruments", {"D0": 5}, "a dict"),
     (bt_risk.RiskBroker, "broker", bt.brokers.BackBroker, "a broker"),
     (bt_risk.RiskBroker, "broker", "ib", "a broker"),
+    (bt_risk.RiskBroker, "guards", bt_risk.CooldownGuard(5), "a list of guards"),
+    (bt_risk.RiskBroker, "guards", [bt_risk.CooldownGuard], "a list of guards"),
     (bt_risk.CorrelationCap, "correlation_limit", 0, "positive, or None"),
     (bt_risk.CorrelationCap, "correlation_limit", -0.7, "positive, or None"),
     (bt_risk.CorrelationCap, "correlation_limit", 70, FRACTION),

@@ -56,6 +56,12 @@ def pure_functions(r):
     assert len(r["signals"]) > 0
 
 
+def risk_parity(r):
+    equal, parity, capped = r.values()
+    assert equal[1] > parity[1] > capped[1]  # volatility
+    assert equal[2] > parity[2] > capped[2]  # drawdown
+
+
 def btc_mean_reversion(r):
     assert r["plain"]["trades"] > r["filtered"]["trades"] > 0
     assert r["filtered"]["fall"] < 0.12
@@ -69,6 +75,7 @@ CHECKS = {
     "04_drawdown_breaker": drawdown_breaker,
     "05_all_together": all_together,
     "06_pure_functions": pure_functions,
+    "07_risk_parity": risk_parity,
     "btc_mean_reversion": btc_mean_reversion,
 }
 

@@ -16,11 +16,12 @@ LAYERS = [
     ["journal", "state"],
     ["rules"],
     ["prices", "instrument", "feeds"],
-    ["position", "ticket", "verdict", "datasets"],
-    ["book", "funds", "brackets", "exits", "handover"],
+    ["position", "ticket", "verdict", "curve", "datasets"],
+    ["book", "funds", "brackets", "exits", "handover", "states", "shutdown", "watch"],
     ["desk", "execution", "ledger"],
     ["broker"],
-    ["sizers", "stops", "caps", "breakers"],
+    ["weights"],
+    ["sizers", "parity_sizer", "stops", "caps", "breakers"],
     ["policy", "observers"],
     ["report", "sweep", "portfolios", "summary", "pictures"],
     ["demo"],
@@ -30,7 +31,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FOLDERS = ["rules", "report"]
-PURE = ["rules", "book", "position", "instrument"]
+PURE = ["rules", "book", "curve", "position", "instrument"]
 
 
 def module_name(path):

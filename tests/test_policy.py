@@ -329,7 +329,7 @@ def test_every_field_is_checked_when_the_policy_is_made(given, constraint):
 
 def test_the_table_above_has_every_field():
     fields = {field.name for field in dataclasses.fields(bt_risk.Policy)}
-    assert {next(iter(given)) for given, _ in BAD} | {"instruments"} == fields
+    assert {next(iter(given)) for given, _ in BAD} | {"instruments", "guards"} == fields
 
 
 def test_bad_instrument_facts_raise_when_the_policy_is_made():

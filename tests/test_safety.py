@@ -6,7 +6,10 @@ from safety import Action, Feed, World, check, make_world, report, run
 
 import bt_risk.breakers
 import bt_risk.execution
+import bt_risk.exits
+import bt_risk.states
 import bt_risk.stops
+import bt_risk.watch
 from bt_risk.instrument import Instrument
 from bt_risk.rules.limits import CorrelationLimit, Decision, ExposureLimit, RiskPerTrade
 
@@ -359,6 +362,17 @@ def _allow(self, request, book):
 
 
 FAULTS = {
+    "9 entry accepted after reduce_only": (
+        bt_risk.states.States,
+        "why",
+        property(lambda self: ("ACTIVE", "")),
+    ),
+    "9 entry filled after reduce_only": (
+        bt_risk.execution.Execution,
+        "_try_guarded",
+        lambda self, order: self._native_try(order),
+    ),
+    "9 entry filled in a cool-down": (bt_risk.watch.Watch, "_judge", lambda self, working: None),
     "1 risk_limit": (RiskPerTrade, "review", _allow),
     "1 exposure_limit": (ExposureLimit, "review", _allow),
     "4 the same bet accepted twice": (CorrelationLimit, "review", _allow),
@@ -378,9 +392,9 @@ FAULTS = {
         lambda self, other: False,
     ),
     "7 entry rests after a trip": (
-        bt_risk.breakers.Breaker,
-        "_cancel_entries",
-        lambda self: None,
+        bt_risk.exits.Exits,
+        "cancel_entry",
+        lambda self, working: False,
     ),
 }
 
@@ -388,7 +402,7 @@ FAULTS = {
 @pytest.mark.parametrize("promise", FAULTS)
 def test_a_fault_in_the_core_is_noticed(promise, monkeypatch):
     monkeypatch.setattr(*FAULTS[promise])
-    found = (b.promise for seed in range(60) for b in run(make_world(seed)).breaches)
+    found = (b.promise for seed in range(90) for b in run(make_world(seed)).breaches)
     assert promise in found
 
 

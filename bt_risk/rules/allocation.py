@@ -1,11 +1,15 @@
 """How to split capital over names by their covariance: equal risk, or inverse volatility."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
-from bt_risk.errors import ParameterError
+from bt_risk.errors import ParameterError, check_choice, check_limit, check_positive
 
-__all__ = ["inverse_volatility", "risk_parity"]
+__all__ = ["METHODS", "inverse_volatility", "risk_parity", "signed_weights"]
+
+METHODS = ("risk_parity", "inverse_volatility", "equal")
 
 _TOLERANCE = 1e-6  # of a share of risk, relative to its budget
 _SYMMETRY = 1e-8  # in correlation units
@@ -83,6 +87,97 @@ def inverse_volatility(covariance):
     volatility, _ = _check_covariance("inverse_volatility", covariance)
     weights = volatility.min() / volatility
     return _like(covariance, weights / weights.sum())
+
+
+def signed_weights(
+    covariance,
+    sides=None,
+    method="risk_parity",
+    budgets=None,
+    volatility_target=None,
+    gross_limit=1.0,
+):
+    """Weights of a long-short portfolio by its signed covariance, scaled to a volatility.
+
+    Parameters
+    ----------
+    covariance : DataFrame or ndarray of shape (n_names, n_names)
+        Covariance of returns, per year if there is a `volatility_target`.
+    sides : sequence of {+1, -1}, of length n_names, optional
+        Which names are short. Default: none.
+    method : {"risk_parity", "inverse_volatility", "equal"}
+    budgets : sequence of float, Series or dict, optional
+        Shares of risk, as of `risk_parity`; for that method only.
+    volatility_target : float, optional
+        Standard deviation of the portfolio's return per year, as a fraction. Default: weights add
+        up to 1 in absolute value.
+    gross_limit : float, default 1.0
+        Ceiling on the sum of absolute weights; None is no ceiling.
+
+    Returns
+    -------
+    Series or ndarray of shape (n_names,)
+        Signed weights, fractions of equity.
+
+    Notes
+    -----
+    With ``D = diag(sides)`` the method is applied to ``D S D``: a name held short against one that
+    it moves with is a hedge, and gets more. The level is ``w volatility_target / sqrt(w' S w)``.
+
+    References
+    ----------
+    Roncalli, T. (2013). Introduction to Risk Parity and Budgeting. Chapman & Hall, section 2.2.
+
+    Examples
+    --------
+    Two names of 20 % that move together: long both, or long and short.
+
+    >>> covariance = np.array([[0.04, 0.03], [0.03, 0.04]])
+    >>> signed_weights(covariance, volatility_target=0.1, gross_limit=None).round(4)
+    array([0.2673, 0.2673])
+    >>> signed_weights(covariance, [1, -1], volatility_target=0.1, gross_limit=None).round(4)
+    array([ 0.7071, -0.7071])
+    """
+    here = "signed_weights"
+    check_choice(here, "method", method, METHODS)
+    if budgets is not None and method != "risk_parity":
+        raise ParameterError(here, "budgets", "None unless method='risk_parity'", budgets)
+    limit = check_limit(here, "gross_limit", gross_limit)
+    _check_covariance(here, covariance)
+    matrix = np.asarray(covariance, dtype=float)
+    signs = _check_sides(here, sides, len(matrix))
+    signed = _like_matrix(covariance, matrix * signs[:, None] * signs)
+    if method == "equal":
+        weights = signs / len(signs)
+    elif method == "inverse_volatility":
+        weights = signs * np.asarray(inverse_volatility(signed))
+    else:
+        weights = signs * np.asarray(risk_parity(signed, budgets))
+    if volatility_target is not None:
+        check_positive(here, "volatility_target", volatility_target)
+        variance = float(weights @ matrix @ weights)
+        if not variance > 0:
+            remedy = "Leave out one of the names that offset each other."
+            raise ParameterError(here, "covariance", "of a portfolio with risk", variance, remedy)
+        weights = weights * (volatility_target / math.sqrt(variance))
+    gross = float(np.abs(weights).sum())
+    return _like(covariance, weights * min(1.0, limit / gross))
+
+
+def _check_sides(component, sides, n_names):
+    if sides is None:
+        return np.ones(n_names)
+    signs = np.asarray(sides, dtype=float)
+    if signs.shape != (n_names,) or not np.isin(signs, (-1.0, 1.0)).all():
+        remedy = "Leave out a name that is not to be held."
+        raise ParameterError(component, "sides", f"{n_names} of +1 and -1", sides, remedy)
+    return signs
+
+
+def _like_matrix(covariance, matrix):
+    if isinstance(covariance, pd.DataFrame):
+        return pd.DataFrame(matrix, index=covariance.index, columns=covariance.columns)
+    return matrix
 
 
 def _equal_risk(correlation, budgets):

@@ -44,6 +44,8 @@ class Request:
         Price distance to the stop that will protect it; NaN while it is unknown.
     budgeted : bool
         Whether a risk budget governs its size, so that scaling the budget scales the order.
+    again : bool
+        Whether this is an order that was judged before, and has gone out.
     """
 
     instrument: object
@@ -52,6 +54,7 @@ class Request:
     price: float
     stop_distance: float
     budgeted: bool = False
+    again: bool = False
 
     @property
     def unit_risk(self):

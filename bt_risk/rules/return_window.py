@@ -61,6 +61,7 @@ class ReturnWindow:
         self.last_time = None
         # Twice the depth: the axis slides along it and is moved back once per window.
         self._logs = np.full((len(self.names), 2 * self.window + 2), np.nan)
+        self._times = [None] * (2 * self.window + 2)
         self._start = self._stop = 0
         self._seam = 0  # no return spans the columns before and from here on
         self._centred = np.zeros((len(self.names), self.window))
@@ -121,6 +122,7 @@ class ReturnWindow:
             logs = _log_path(frame, kind)[:, -self.window - 1 :]
             self._stop = logs.shape[1]
             self._logs[:, : self._stop] = logs
+            self._times[: self._stop] = [None, *frame.index][-self._stop :]
             self._seam = self._stop if kind == "returns" else 0
             self.last_time = frame.index[-1]
 
@@ -158,13 +160,36 @@ class ReturnWindow:
         rho[counts < self.min_periods] = np.nan
         return rho, counts
 
+    def counts(self, rows):
+        """Return how many closes of each of `rows` are in the window."""
+        return np.isfinite(self._logs[rows, self._start : self._stop]).sum(axis=1)
+
+    def common_returns(self, rows):
+        """Return the log returns of some names between the times that all of them have.
+
+        Returns
+        -------
+        returns : ndarray of shape (len(rows), n_returns)
+        times : list
+            The common times, oldest first.
+        """
+        logs = self._logs[rows, self._start : self._stop]
+        whole = np.flatnonzero(np.isfinite(logs).all(axis=0))
+        returns = np.diff(logs[:, whole], axis=1)
+        seam = np.searchsorted(whole, self._seam - self._start)
+        if 0 < seam < len(whole):
+            returns = np.delete(returns, seam - 1, axis=1)
+        return returns, [self._times[self._start + place] for place in whole]
+
     def _append(self, time):
         if self._stop == self._logs.shape[1]:
             moved = self._stop - self.window
             self._logs[:, : self.window] = self._logs[:, moved:]
+            self._times[: self.window] = self._times[moved:]
             self._start, self._stop = 0, self.window
             self._seam = 0  # at most window + 1 columns were seeded: it has left long ago
         self._logs[:, self._stop] = np.nan
+        self._times[self._stop] = time
         self._stop += 1
         self._start = max(self._start, self._stop - self.window - 1)
         self.last_time = time

@@ -17,16 +17,18 @@ promises, and notes a `Breach` where they differ:
 7. After a trip nothing opens, everything is closed, and only then the run stops.
 8. Nothing opens while a price, an ATR or a correlation that a limit needs is unknown, and nothing
    fills at a price that is none.
+9. Nothing opens while an operator or a guard holds entries off, whatever was sent before.
 
 A `World` holds all that a run depends on, with its actions as plain tuples: whatever breaks prints
 as one expression that reproduces it, shrunk by `shrink`.
 
 What a run is made of: `world`, `prices`, `generator`, `trader`. What is known of it: `book`, the
-base of `orders`, `limits`, `refusals`, `fills`, `stops` and `breaker`, each with the promises of
-one concept; `model` is all of them. What is done with it: `running` and `shrinking`.
+base of `orders`, `limits`, `refusals`, `fills`, `stops`, `breaker` and `guards`, each with the
+promises of one concept; `model` is all of them. What is done with it: `running` and `shrinking`.
 """
 
 from dataclasses import replace
+from math import inf
 
 from safety.generator import make_world
 from safety.running import check, foresight, run
@@ -40,6 +42,7 @@ __all__ = [
     "World",
     "check",
     "foresight",
+    "inf",
     "make_world",
     "replace",
     "report",

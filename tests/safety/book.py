@@ -44,6 +44,7 @@ class Asked:
     opening: float = 0.0
     lost: float = 0.0
     before: tuple = ()
+    ended: bool = False
 
     @property
     def left(self):
@@ -126,7 +127,9 @@ class Book:
             "exposure": self.policy["exposure_limit"] if self.capped else None,
             "correlation": self.policy["correlation_limit"] if self.capped else None,
         }
-        self.limited = any(limit is not None for limit in self.limit.values())
+        self.guards = self.policy["guards"] if self.capped else ()
+        self.limited = any(limit is not None for limit in self.limit.values()) or bool(self.guards)
+        self.no_guards()
 
     @property
     def refuses_unstarted(self):

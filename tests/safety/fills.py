@@ -71,6 +71,8 @@ class Fills(Book):
         share.size += bit.size
         if abs(share.size) <= EPS:
             share.size, share.lost = 0.0, 0.0
+        if before and share.side != before:
+            self.left_flat(self.index(order.data))
         if share.size and share.side != before:
             asked = self.asked.get(order.ref)
             share.number += 1
@@ -148,6 +150,7 @@ class Fills(Book):
         # Children of a parent never open: what exceeds the position goes with the rest of them.
         stays = min(stays, sum(opens.values()))
         alone = len(orders) == 1 and len(was) == 1 and orders[0][0].parent is None
+        alone &= not self.guards  # a guard that trips ends the part that opens
         gone = orders[0][0].order.status in (Order.Expired, Order.Margin) if orders else True
         if rest < stays - EPS and alone and not gone:
             text = f"{kind}: {rest:g} of {total:g} left, position {before:g} -> {after:g}"
@@ -158,6 +161,7 @@ class Fills(Book):
         asked.filled = abs(order.executed.size)
         if opening <= EPS:
             return
+        self.opened(asked, opening)
         if self.blocked:
             self.breach("7 entry filled after a trip", f"{opening:g} by order {order.ref}")
         elif asked.closes_only:

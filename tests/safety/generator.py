@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import replace
 
+import bt_risk
 from safety.world import CASH, COMPONENTS, Action, Feed, World
 
 
@@ -32,7 +33,7 @@ def make_world(seed):
     if random.Random(-1 - seed).random() < 0.3 and all(f[:3] == (0.0, 1.0, 0.0) for f in feeds):
         # Backtrader itself fails with exactbars=1 where clocks differ.
         world = replace(world, engine=(("exactbars", 1),))
-    return _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
+    return _hold_off(_cheat(replace(world, actions=tuple(_make_actions(rng, world)))))
 
 
 def _make_feed(rng, index):
@@ -136,6 +137,23 @@ def _cheat(world):
     return replace(world, coc=cheat == "close", actions=tuple(actions))
 
 
+def _hold_off(world):
+    """Give some worlds guards, and some an operator who reaches for the switch."""
+    rng = random.Random(f"guards {world.seed}")
+    if rng.random() < 0.3 and (not world.parts or "cap" in world.parts):
+        guards = tuple(rng.sample([make(rng) for make in GUARDS], rng.randint(1, 3)))
+        world = replace(world, limits=tuple(sorted([*world.limits, ("guards", guards)])))
+    if rng.random() < 0.2:
+        actions = list(world.actions)
+        for _ in range(rng.randint(1, 6)):
+            how = rng.choice(["halt", "reduce_only", "reduce_only", "resume", "resume"])
+            at = rng.choice(actions) if actions else Action(20, 0, "", 0)
+            switch = at._replace(verb="switch", args=(how,))
+            actions.insert(actions.index(at) + rng.randint(0, 1) if actions else 0, switch)
+        world = replace(world, actions=tuple(actions))
+    return world
+
+
 def _at_the_close(rng, action):
     """Turn one order in seven into one that fills at the close of a bar."""
     if rng.random() > 0.15:
@@ -150,6 +168,20 @@ def _at_the_close(rng, action):
     elif verb == "exits":
         verb, args = "timed", args[::2]
     return action._replace(verb=verb, args=args)
+
+
+GUARDS = (
+    lambda r: bt_risk.CooldownGuard(r.choice([1, 3, 8])),
+    lambda r: bt_risk.StopoutGuard(r.choice([1, 2]), 15, r.choice([3, 8]), scope=_scope(r)),
+    lambda r: bt_risk.LosingStreakGuard(r.choice([1, 2]), r.choice([3, 8]), scope=_scope(r)),
+    lambda r: bt_risk.DailyLossLimit(r.choice([0.001, 0.01]), r.choice([0, 5]), scope=_scope(r)),
+    lambda r: bt_risk.OrderRateLimit(r.choice([1, 2, 4]), cooldown_bars=r.choice([0, 3])),
+    lambda r: bt_risk.MinimumEdgeGuard(r.choice([0.0, -1.0]), 3, r.choice([3, 8])),
+)
+
+
+def _scope(rng):
+    return rng.choice(["data", "all"])
 
 
 # How often, and how the arguments are drawn.

@@ -3,13 +3,14 @@
 from safety.book import Order
 from safety.breaker import Breaker
 from safety.fills import Fills
+from safety.guards import Guards
 from safety.limits import Limits
 from safety.orders import Orders
 from safety.refusals import Refusals
 from safety.stops import Stops
 
 
-class Model(Orders, Limits, Refusals, Fills, Stops, Breaker):
+class Model(Orders, Limits, Refusals, Fills, Stops, Breaker, Guards):
     """The book as Backtrader tells it, bar by bar."""
 
     def open_bar(self):

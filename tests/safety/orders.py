@@ -75,8 +75,9 @@ class Orders(Book):
         """Return why nothing of an order may open, whatever its size."""
         if self.blocked:
             return "7 entry accepted after a trip"
-        if not self.limited:
-            return ""
+        held_off = self.held_off(asked)
+        if held_off or not self.limited:
+            return held_off
         if not self.last_close(asked.index) > 0:
             return "8 entry accepted without a valid price"
         needs_risk = self.limit["risk"] is not None or (
@@ -101,6 +102,7 @@ class Orders(Book):
         asked.accepted = 0.0 if order.status == Order.Rejected else abs(order.size)
         self.note("asked", self.name(order.ref), asked.accepted, order.info.get("bt_risk", ""))
         self._check_lines(asked, order)
+        self.sent(asked)
         if asked.accepted > asked.size + EPS:
             self.breach("0 order grew", f"{asked.size:g} became {asked.accepted:g}")
         if asked.parent is None:

@@ -83,7 +83,7 @@ def _protect(cerebro, world):
         return
     if "cap" in world.parts:
         names = "correlation_limit window min_periods exposure_limit exposure_unit atr_period"
-        names += " atr_multiple"
+        names += " atr_multiple guards"
         args = {name: policy[name] for name in names.split()}
         cerebro.setbroker(bt_risk.CorrelationCap(cerebro.broker, **args))
     if "stop" in world.parts:

@@ -219,6 +219,11 @@ class Trader(bt.Strategy):
             args |= {"size": pyramid, "price": limit}
             self._send(side, exectype=Order.Stop, **args)
 
+    def do_switch(self, data, how):
+        """Let an operator act: halt, reduce_only or resume."""
+        self.model.switch(how)
+        getattr(self.broker, how)(*([] if how == "resume" else ["switched by hand"]))
+
     def do_cancel(self, data, place):
         alive = [order for order in self.sent if order.alive()]
         if alive:

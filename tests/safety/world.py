@@ -88,5 +88,6 @@ POLICY = {
     "anchor": "close",
     "min_trades": 5,
     "lookback": 20,
+    "guards": (),
 }
 COMPONENTS = ("cap", "stop", "breaker", "sizer")
