@@ -2,12 +2,14 @@
 
 from bt_risk import observers as observers
 from bt_risk import report as report
+from bt_risk.alerts import webhook
 from bt_risk.breakers import DrawdownBreaker
 from bt_risk.broker import RiskBroker
 from bt_risk.caps import CorrelationCap, PortfolioRisk
 from bt_risk.datasets import list_data, load_data
 from bt_risk.errors import BtRiskError, DataError, ParameterError, StateError
 from bt_risk.journal import RiskJournal
+from bt_risk.live import Live
 from bt_risk.parity_sizer import RiskParitySizer
 from bt_risk.policy import Policy, protect
 from bt_risk.prices import read_prices
@@ -50,6 +52,7 @@ __all__ = [
     "DataError",
     "DrawdownBreaker",
     "HalfKellySizer",
+    "Live",
     "LosingStreakGuard",
     "MinimumEdgeGuard",
     "OrderRateLimit",
@@ -84,4 +87,5 @@ __all__ = [
     "risk_parity",
     "rolling_correlation",
     "target_weights",
+    "webhook",
 ]

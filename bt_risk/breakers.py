@@ -1,6 +1,7 @@
 """Rule 5: stop at a drawdown. Block, cancel, close, wait until flat, and only then stop."""
 
 import math
+from dataclasses import replace
 
 import backtrader as bt
 
@@ -28,6 +29,8 @@ from bt_risk.rules.limits import Decision
 
 __all__ = ["DrawdownBreaker"]
 
+LIVE_CONFIRMATIONS = 2
+
 
 class Taper:
     """Scale orders that no risk budget governs by what a tapering breaker leaves."""
@@ -47,6 +50,8 @@ class Breaker:
     """One drawdown breaker of one gate; a hook that judges equity at every close."""
 
     def __init__(self, gate, rule, action, flatten, taper_from, equity):
+        if not gate.simulated:  # one sample of a venue's is no reason to sell everything
+            rule = replace(rule, confirmations=max(rule.confirmations, LIVE_CONFIRMATIONS))
         self.gate, self.rule = gate, rule
         self.action, self.flatten = action, flatten
         self.taper_from, self.equity = taper_from, equity
@@ -112,7 +117,7 @@ class Breaker:
     def _value(self):
         if self.equity is not None:
             return float(self.equity())
-        return self.gate.inner.fundvalue
+        return self.gate.unit_value()
 
     # -- a halt ----------------------------------------------------------------------------------
 
@@ -198,7 +203,8 @@ class DrawdownBreaker(QuietAnalyzer):
       - ``lifetime_limit`` (default: ``None``) fraction of the highest mark ever; no way back
       - ``taper_from`` (default: ``None``) drawdown from which risk is scaled down linearly, to
         nothing at the limit
-      - ``confirmations`` (default: ``1``) consecutive values beyond the limit that it takes
+      - ``confirmations`` (default: ``1``) consecutive values beyond the limit that it takes; at
+        least 2 behind a live broker, where they may come between bars
       - ``equity`` (default: ``None``) a callable without arguments where the broker's value is not
         equity
 

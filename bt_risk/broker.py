@@ -2,18 +2,24 @@
 
 import math
 from collections import deque
+from functools import partial
 
 import backtrader as bt
 
+from bt_risk.alerts import Alerts
 from bt_risk.book import Book
 from bt_risk.desk import Desk
+from bt_risk.equity import LastKnown, equity_of
 from bt_risk.errors import ParameterError, check_positive, check_whole
 from bt_risk.execution import Execution
 from bt_risk.exits import Exits
+from bt_risk.facade import Facade
+from bt_risk.freshness import Freshness
 from bt_risk.handover import Handover
 from bt_risk.instrument import Instrument, check_instruments
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
+from bt_risk.live import Live
 from bt_risk.rules.guard_tables import check_guards
 from bt_risk.rules.guards import Guard
 from bt_risk.rules.limits import RiskPerTrade
@@ -21,13 +27,14 @@ from bt_risk.shutdown import Shutdown
 from bt_risk.states import KillSwitch, States
 from bt_risk.ticket import ACTIVE, HALTED, REDUCING
 from bt_risk.watch import Watch
+from bt_risk.wire import Wire
 
 __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
 
 _BackBroker = bt.brokers.BackBroker
 
 
-class RiskBroker(KillSwitch):
+class RiskBroker(KillSwitch, Facade):
     """A gate around any broker, by composition: a store supplies its own.
 
     What it does not define itself it takes from the broker inside, and what is set on it is set
@@ -45,6 +52,8 @@ class RiskBroker(KillSwitch):
         Stop distance of a position that has no stop order (yet): 2 x ATR(14) if left out.
     guards : list, optional
         Rules that refuse entries for a while: ``[CooldownGuard(5), DailyLossLimit(0.03)]``.
+    **live
+        What a broker that is not a simulation needs: see `bt_risk.Live`.
 
     Notes
     -----
@@ -55,15 +64,24 @@ class RiskBroker(KillSwitch):
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
         "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
-        "instruments late observe simulated shutdown allocations"
+        "instruments late observe simulated shutdown allocations "
+        "live wire alerts freshness equity unit_value ticks"
     )
-    _private = "fixed bound queue by_data stop_rule stopped"
+    _private = "fund fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
 
     def __init__(
-        self, broker=None, *, instruments=None, atr_period=None, atr_multiple=None, guards=()
+        self,
+        broker=None,
+        *,
+        instruments=None,
+        atr_period=None,
+        atr_multiple=None,
+        guards=(),
+        **live,
     ):
         name = type(self).__name__
+        settings = Live.named(name, **live)
         facts = check_instruments(name, instruments)
         guards = check_guards(name, guards)
         if atr_period is not None:
@@ -74,6 +92,8 @@ class RiskBroker(KillSwitch):
             object.__setattr__(self, "__dict__", broker.__dict__)
         else:
             self._wrap(name, broker)
+        if live:
+            self.live = settings
         self.instruments.update(facts)
         period, multiple = self._stop_rule
         self._stop_rule = atr_period or period, atr_multiple or multiple
@@ -87,10 +107,14 @@ class RiskBroker(KillSwitch):
         # Whether it is Backtrader's own simulation, which lets us in at the moment of execution.
         self.simulated = isinstance(self.inner, _BackBroker)
         self.cerebro = getattr(self.inner, "cerebro", None)
-        self.instruments, self._stop_rule = {}, (14, 2.0)
+        self.instruments, self._stop_rule, self.live = {}, (14, 2.0), Live()
         # Cerebro and strategies call these on every bar: no detour by __getattr__.
         for name in ("getcash", "getvalue", "getposition", "getcommissioninfo"):
             self.__dict__[name] = getattr(self.inner, name)
+        if not self.simulated:
+            for name in ("getcash", "getvalue"):
+                self.__dict__[name] = LastKnown(self, getattr(self.inner, name))
+            self._fund = LastKnown(self, partial(getattr, self.inner, "fundvalue"))
         self._fixed, self._bound = [], []
         self.late = self.observe = False
         self.execution = self.shutdown = None
@@ -181,7 +205,7 @@ class RiskBroker(KillSwitch):
             for i, data in enumerate(datas)
         ]
         self.book = Book(instruments, *self._stop_rule)
-        self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
+        self._staff()
         self.journal.trades = self.book.trades
         self._by_data = {id(i.data): i for i in instruments}
         for limit in self._fixed + self._bound:
@@ -195,12 +219,20 @@ class RiskBroker(KillSwitch):
 
     def _reset(self):
         self._unhook()
-        self.journal, self.book = Journal(quiet=self.observe), Book()
-        self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
+        self.alerts = Alerts(self.live.notify)
+        self.journal, self.book = Journal(quiet=self.observe, tell=self.alerts.tell), Book()
+        self._staff()
         self.limits, self.hooks, self.allocations = [], [], {}
         self.own, self._by_data, self.states = {}, {}, States(self)
         self.exits = Exits(self)
         self._queue, self._stopped = deque(), False
+
+    def _staff(self):
+        """Put new clerks to work on the book."""
+        self.ticks = 0
+        self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
+        self.wire, self.freshness = Wire(self), Freshness(self)
+        self.equity, self.unit_value = equity_of(self)
 
     def _unhook(self):
         if self.execution is not None:
@@ -221,11 +253,18 @@ class RiskBroker(KillSwitch):
         if self.shutdown is not None and self.shutdown.ends_run():
             return
         self.inner.next()
+        self.ticks += 1
         if not self.simulated or self.inner.notifs:
             self.absorb()
+        if self.wire.doubts:
+            self.wire.advance()
         if self.handover.waiting:
             self.handover.advance()
+        if self.states and not self.simulated:
+            self.exits.cancel_entries()  # a cancel that got lost is sent again in time
         fresh = self.book.update()
+        if self.freshness.active:
+            self.freshness.look(fresh)
         if self.ledger.unknown:
             self.ledger.adopt(fresh)
         while self.ledger.touched:
@@ -244,6 +283,7 @@ class RiskBroker(KillSwitch):
             order = self.inner.get_notification()
             if order is None:
                 return
+            self.wire.claim(order)
             filled = self.ledger.take(order)
             if filled or order.ref not in self.own:
                 self._queue.append(self.handover.as_promised(order))
@@ -262,6 +302,7 @@ class RiskBroker(KillSwitch):
         self._unhook()
         for hook in self.hooks:
             hook.on_end()
+        self.alerts.close()
         if self._stopped:
             self.cerebro._event_stop = False
         if self.late:
@@ -341,8 +382,7 @@ class RiskBroker(KillSwitch):
 
     def send(self, ticket, size):
         """Hand a ticket on to the broker inside; return its order."""
-        data = ticket.instrument.data
-        return self.sender(ticket.side)(ticket.owner, data, size, **ticket.args)
+        return self.wire.send(ticket, size)
 
     def sender(self, side):
         """Return the broker's own ``buy`` or ``sell``."""
@@ -355,49 +395,3 @@ class RiskBroker(KillSwitch):
         self.journal.record(
             instrument.time, instrument.name, rule, action, abs(order.size), allowed, reason=reason
         )
-
-    # -- everything else is the broker inside ----------------------------------------------------
-
-    def get_cash(self):
-        """Return the cash, whichever of the two names the broker inside has."""
-        return self.inner.getcash()
-
-    def get_value(self, *args, **kwargs):
-        """Return the account value, whichever of the two names the broker inside has."""
-        return self.inner.getvalue(*args, **kwargs)
-
-    @property
-    def fundvalue(self):
-        """Value of one share of the account, which deposits do not move."""
-        return self.inner.fundvalue
-
-    @property
-    def fundshares(self):
-        """Shares of the account."""
-        return self.inner.fundshares
-
-    @property
-    def startingcash(self):
-        """Cash at the start, 0.0 where the broker inside does not keep it."""
-        return getattr(self.inner, "startingcash", 0.0)
-
-    @property
-    def positions(self):
-        """Positions by data."""
-        if hasattr(self.inner, "positions"):
-            return self.inner.positions
-        return {i.data: self.inner.getposition(i.data) for i in self.book.instruments}
-
-    def __getattr__(self, name):
-        inner = self.__dict__.get("inner")
-        if inner is None or name.startswith("__") or name in self._own:
-            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        return getattr(inner, name)
-
-    def __setattr__(self, name, value):
-        if name in self._own:
-            object.__setattr__(self, name, value)
-        else:
-            setattr(self.inner, name, value)
-        if name == "cerebro":
-            self.inner.cerebro = value

@@ -105,7 +105,7 @@ class PortfolioRisk(bt.Analyzer):
     def next(self):
         """Measure the book at this close."""
         gate = self._gate
-        book, equity = gate.book, gate.getvalue()
+        book, equity = gate.book, gate.equity()
         sums = [
             sum([self._held(measure, i, side) for i in book.instruments if i.size]) / equity
             for measure in (book.position_risk, _notional)

@@ -38,10 +38,19 @@ class Desk:
             return self.gate.sender(side)(owner, data, size, **arguments)
         ticket = Ticket(side, owner, instrument, size, arguments, stop_price)
         instrument.multiplier = self.gate.multiplier(data)
-        self.book.equity = float(self.gate.inner.getvalue())
-        if arguments["parent"] is not None:
-            return self.brackets.submit(ticket)
-        return self._submit(ticket)
+        self.book.equity = float(self.gate.equity())
+        take = self._submit if arguments["parent"] is None else self.brackets.submit
+        order = take(ticket)
+        return order if self.gate.simulated else self._settle(ticket, order)
+
+    def _settle(self, ticket, order):
+        """Take in what some brokers say at once: that an order has ended, or an error."""
+        if order is None and self.gate.wire.refused:
+            order = ticket.native_order(ticket.size)
+            self.refuse(order, self.gate.wire.why)
+        elif order is not None and not order.alive() and order.ref in self.book.working:
+            self.gate.ledger.take(order)
+        return order
 
     def _submit(self, ticket):
         verdict = self._judge(ticket)
@@ -121,6 +130,9 @@ class Desk:
         instrument, limits = ticket.instrument, self.gate.limits
         if limits and not (instrument.length and instrument.closed > 0):
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
+        silent = self.gate.freshness.silent(instrument) if limits else ""
+        if silent:
+            return Decision(0.0, f"unknown: {silent}")
         if limits and instrument.is_stale(self.book.rounds, self.gate.latest):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return Decision(0.0, f"unknown: {instrument.name} has had no bar since {since}")
@@ -236,8 +248,7 @@ class Desk:
         """Hand an order to the broker inside; None, and a line, if it takes none."""
         order = self.gate.send(ticket, size)
         if order is None:
-            decision = Decision(0.0, "broker: it returned no order")
-            self.journal(ticket, "reject", 0.0, decision)
+            self.journal(ticket, "reject", 0.0, Decision(0.0, self.gate.wire.why))
         return order
 
     def _remember_lost(self, ticket, lost, opening):

@@ -3,7 +3,7 @@
 import backtrader as bt
 
 from bt_risk.position import EPS, Working
-from bt_risk.ticket import DEFAULTS, plain
+from bt_risk.ticket import DEFAULTS, Ticket, plain
 
 __all__ = ["Exits"]
 
@@ -19,7 +19,7 @@ class Exits:
     def __init__(self, gate):
         self.gate = gate
         self.guarded, self.ended, self.closing = set(), set(), {}
-        self._withdrawn = set()
+        self._withdrawn, self._tried = {}, {}
 
     def send(self, part, size, reason, stop_price=None, stops=False):
         """Send an order that closes `size` of a part: at the market, or resting at a stop.
@@ -32,7 +32,8 @@ class Exits:
             args["coc"] = False  # a halt shows the gap that it came through
             args["_checksubmit"] = False  # ours needs no cash check, and can be cancelled at once
         side, instrument = -part.side, part.instrument
-        order = self.gate.sender(side)(part.owner, instrument.data, plain(size), **args)
+        ticket = Ticket(side, part.owner, instrument, plain(size), args)
+        order = self.gate.wire.send(ticket, ticket.size, own=True)
         if order is None:
             return None
         order.addinfo(bt_risk=reason)
@@ -43,6 +44,8 @@ class Exits:
         working.stops |= stops
         working.own, working.handle, working.set_at = True, order, instrument.moment()
         self.gate.book.add(working)
+        if not order.alive():  # some brokers return an order that has ended already
+            self.gate.ledger.take(order)
         return order
 
     def amend(self, order, size, price):
@@ -51,22 +54,50 @@ class Exits:
         BackBroker's order is changed in place. Elsewhere the old one is cancelled, and the caller
         places a new one when it is gone.
         """
-        if not self.gate.simulated:
+        working = self.gate.book.working[order.ref]
+        if self.gate.simulated:
+            signed = plain(size) if order.isbuy() else -plain(size)
+            order.size = order.created.size = order.executed.remsize = signed
+            order.created.price = price
+        elif not self._replaced(working, size, price):
             self.withdraw(order)
             return False
-        signed = plain(size) if order.isbuy() else -plain(size)
-        order.size = order.created.size = order.executed.remsize = signed
-        order.created.price = price
-        working = self.gate.book.working[order.ref]
         working.remaining = working.size = size
         working.price = price
         return True
 
+    def _replaced(self, working, size, price):
+        """Whether the broker inside has replaced an order in one step, where it can."""
+        if not self.gate.wire.can("replace") or working.ref in self.gate.wire.doubts:
+            return False
+        try:
+            return bool(self.gate.inner.replace(working.handle, size=plain(size), price=price))
+        except Exception as error:  # cancel and replace instead: a cancel is safe to repeat
+            self.gate.note(working.handle, "note", f"broker: replace failed: {error}")
+            return False
+
     def withdraw(self, order):
-        """Cancel an order, once: a venue may take its time to confirm."""
-        if order.ref not in self._withdrawn:
-            self._withdrawn.add(order.ref)
-            self.gate.inner.cancel(order)
+        """Cancel an order, once: a venue may take its time to confirm.
+
+        A venue is asked again when nobody has answered for a while: a cancel is safe to repeat.
+        """
+        ref, asked = order.ref, self._withdrawn.get(order.ref)
+        if self.gate.simulated:
+            self._withdrawn[ref] = 0.0
+            if asked is None:
+                self.gate.inner.cancel(order)
+        elif ref not in self.gate.wire.doubts:  # else nobody knows yet what there is to cancel
+            now = self.gate.live.clock()
+            if asked is None or now - asked >= self.gate.live.retry_after:
+                self._withdrawn[ref] = now
+                self._cancel(order)
+
+    def _cancel(self, order):
+        working = self.gate.book.working.get(order.ref)
+        try:
+            self.gate.inner.cancel(order if working is None else working.handle)
+        except Exception as error:  # asked again in a while
+            self.gate.note(order, "note", f"broker: cancel failed: {error}")
 
     # -- what may not open any more --------------------------------------------------------------
 
@@ -85,10 +116,9 @@ class Exits:
         new = working.ref not in self.ended
         if working.closing <= EPS:
             self.ended.add(working.ref)
-            if self.gate.execution is not None:
-                self.gate.execution.cancel_alone(working.handle)
-            elif new:
-                self.gate.inner.cancel(working.handle)
+            hooks = self.gate.execution
+            cancel = self.withdraw if hooks is None else hooks.cancel_alone
+            cancel(working.handle)
         if self.gate.execution is not None or working.closing > EPS:
             # BackBroker cancels only what it has accepted; the rest is caught when it would fill.
             working.opening = 0.0
@@ -100,25 +130,37 @@ class Exits:
     def close_all(self, reason):
         """Close every position that no order of ours is closing yet."""
         for part in list(self.gate.book.parts.values()):
-            if part.size and not self.leaving(part):
-                self._close(part, reason)
+            self.close(part, reason)
 
-    def _close(self, part, reason):
+    def close(self, part, reason, stops=False):
         """Close a part at the market; our order covers the user's exits, and goes first.
 
         BackBroker sees to that at the moment of execution. At a venue what rests has to be gone,
         and what leaves already is left to leave.
         """
+        if not part.size or self.leaving(part):
+            return
         resting, simulated = self._resting(part), self.gate.simulated
         size = abs(part.size)
         if not simulated:
             self.closing[part] = part.number
             size -= self.gate.book.exiting(part, -part.side, "market")
-        if size > EPS and (simulated or not resting):
-            self.send(part, size, reason)
+        if size > EPS and (simulated or not resting) and self._may_try(part):
+            self.send(part, size, reason, stops=stops)
         for working in resting:
             if not (simulated and working.own):
                 self.withdraw(working.handle)
+
+    def _may_try(self, part):
+        """Whether a venue may be asked: one that has refused is left alone for a while."""
+        if self.gate.simulated:
+            return True
+        now, tried = self.gate.live.clock(), self._tried.get(part)
+        same = tried is not None and tried[0] == part.number
+        if same and now - tried[1] < self.gate.live.retry_after:
+            return False
+        self._tried[part] = part.number, now
+        return True
 
     def _resting(self, part):
         orders = list(part.instrument.orders.values())
@@ -143,11 +185,12 @@ class Exits:
             if w.owner is owner and w.side == side and not w.own:
                 self.guarded.add(w.ref)
 
-    def end_guarded(self, part):
-        """Cancel the guarded exits of a position that is closed."""
+    def end_guarded(self, part, everything=False):
+        """Cancel the guarded exits, or all exits, of a position that is closed."""
         for w in list(part.instrument.orders.values()):
-            if w.ref in self.guarded and w.owner is part.owner and w.opening <= EPS:
-                self.gate.inner.cancel(w.handle)
+            ends = everything and not w.own
+            if (ends or w.ref in self.guarded) and w.owner is part.owner and w.opening <= EPS:
+                self.withdraw(w.handle)
                 self.gate.note(
                     w.handle, "trim", "execution: cancelled, its position is closed", 0.0
                 )

@@ -51,8 +51,12 @@ class Handover:
 
     def advance(self):
         """Send the exits whose stops are gone."""
+        working = self.gate.book.working
         for held in list(self.waiting):
-            if not held.stops & self.gate.book.working.keys():
+            resting = held.stops & working.keys()
+            for ref in resting:  # a cancel that got lost is sent again in time
+                self.gate.exits.withdraw(working[ref].handle)
+            if not resting:
                 self.waiting.remove(held)
                 self._send(held)
 
@@ -71,7 +75,19 @@ class Handover:
             return
         working.filled(working.remaining - size)
         book.rekey(working, order)
-        self._promised[order.ref], self._sent[held.order.ref] = held.order, order
+        self.promise(order, held.order)
+
+    def promise(self, order, stand_in):
+        """Let the user know an order of the broker's by the one that is in hand already."""
+        first = self._promised.pop(stand_in.ref, stand_in)
+        self._promised[order.ref], self._sent[first.ref] = first, order
+
+    def tell(self, stand_in):
+        """Notify the user of what became of an order that the broker does not have."""
+        first = self._promised.pop(stand_in.ref, stand_in)
+        first.status = stand_in.status
+        first.addinfo(bt_risk=stand_in.info.bt_risk)
+        self.gate.announce(first)
 
     def _end(self, order, reason):
         order.addinfo(bt_risk=reason)

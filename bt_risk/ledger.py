@@ -1,6 +1,7 @@
 """The ledger of the gate: what the broker inside says of orders, written into the book."""
 
 import math
+from dataclasses import dataclass
 from itertools import islice
 
 from bt_risk.position import EPS
@@ -8,42 +9,82 @@ from bt_risk.position import EPS
 __all__ = ["Ledger"]
 
 
+@dataclass(frozen=True)
+class _Bit:
+    """One execution, with the names that Backtrader's own have."""
+
+    size: float
+    price: float
+    closedcomm: float
+    dt: float
+    openedcomm: float = 0.0
+
+
 class Ledger:
     """Take the order notifications of one `RiskBroker`, each fill once.
 
-    `touched` holds the parts of positions whose hooks have not been called yet, `unknown` the
-    instruments without a bar so far, whose positions may be from before the run.
+    `flow` is the cash that all fills have brought, less commission; `touched` holds the parts of
+    positions whose hooks have not been called yet, `unknown` the instruments without a bar so far,
+    whose positions may be from before the run.
     """
 
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
-        self.touched = []
-        self._seen = {}
+        self.touched, self.flow = [], 0.0
+        self._seen, self._booked = {}, {}
         self.unknown = {instrument.index for instrument in self.book.instruments}
 
     def take(self, order):
         """Book what a notification says; return whether it says that something filled."""
         filled = order.status in (order.Partial, order.Completed)
         instrument = self.gate.find(order.data)
-        if filled and instrument is not None:
-            for bit in self._new_bits(order):
+        if instrument is not None:
+            if self.gate.simulated:
+                # BackBroker marks what is new on every clone; all clones share one list, which
+                # is ahead of them.
+                bits = order.executed.getpending() if filled else ()
+            else:
+                bits = self._told(order, instrument)
+                self._follow(order)
+            for bit in bits:
                 self._fill(order, instrument, bit)
+            filled = filled or bool(bits)
         if not order.alive():
             self.book.drop(order.ref)
         return filled
 
-    def _new_bits(self, order):
-        """Return the executions that this notification brings, each once and in their order.
+    def _follow(self, order):
+        """Keep an order of ours as its clones say: a venue need not touch what it returned."""
+        mine = self.gate.own.get(order.ref)
+        if mine is not None and mine is not order and mine.alive():
+            mine.status, mine.executed = order.status, order.executed
 
-        BackBroker marks them on every clone; all clones share one list, which is ahead of them.
-        Other brokers may send one object, or the same news, twice: there the place counts.
+    def _told(self, order, instrument):
+        """Return what is new in what another broker says, however it says it.
+
+        It may send one object, or the same news, twice, late, with a cancel, or without a list of
+        executions; it may count one twice. Nothing fills for more than it was ordered for.
         """
-        if self.gate.simulated:
-            return order.executed.getpending()
-        seen = self._seen.get(order.ref, 0)
+        seen, booked = self._seen.get(order.ref, 0), self._booked.get(order.ref, 0.0)
         bits = list(islice(order.executed.exbits, seen, None))
         self._seen[order.ref] = seen + len(bits)
-        return bits
+        ordered = abs(order.created.size)
+        done = min(abs(order.executed.size), ordered)
+        if order.status == order.Completed and not done:
+            done = ordered
+        new = []
+        for bit in bits:
+            size = min(float(abs(bit.size)), ordered - booked)
+            if size > EPS:
+                booked += size
+                commission = float(bit.closedcomm + bit.openedcomm)
+                new.append(_Bit(size, float(bit.price), commission, bit.dt))
+        if done - booked > EPS:
+            price = float(order.executed.price or order.created.price or instrument.price)
+            new.append(_Bit(done - booked, price, 0.0, instrument.time))
+            booked = done
+        self._booked[order.ref] = booked
+        return new
 
     def _fill(self, order, instrument, bit):
         instrument.multiplier = self.gate.multiplier(order.data)
@@ -59,8 +100,9 @@ class Ledger:
             distance, stopped = working.distance, working.stops
         # Fillers and exactbars bring numpy scalars; the sign is not the same with every store.
         size = float(abs(bit.size)) if order.isbuy() else -float(abs(bit.size))
-        commission = float(bit.closedcomm + bit.openedcomm)
-        self.book.fill(part, size, float(bit.price), commission, bit.dt, distance, stopped)
+        commission, price = float(bit.closedcomm + bit.openedcomm), float(bit.price)
+        self.book.fill(part, size, price, commission, bit.dt, distance, stopped)
+        self.flow -= size * price * instrument.multiplier + commission
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 
@@ -81,4 +123,5 @@ class Ledger:
             instrument.multiplier = self.gate.multiplier(instrument.data)
             part = self.book.part(instrument, owner)
             self.book.fill(part, unknown, position.price, 0.0, instrument.time)
+            self.flow -= unknown * instrument.value  # it was there before: no gain, no loss
             self.touched.append(part)

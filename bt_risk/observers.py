@@ -54,7 +54,7 @@ class Drawdown(_RiskObserver):
             self.lines.drawdown[0] = self._breaker.drawdown
             self.lines.limit[0] = limit if math.isfinite(limit) else math.nan
             return
-        value = self._gate.fundvalue
+        value = self._gate.unit_value()
         if math.isfinite(value):
             self._mark = max(self._mark, value)
             self.lines.drawdown[0] = fall(value, self._mark)
@@ -86,7 +86,7 @@ class Exposure(_RiskObserver):
 
     def next(self):
         """Draw this close."""
-        book, equity = self._gate.book, self._gate.getvalue()
+        book, equity = self._gate.book, self._gate.equity()
         sums = {1: 0.0, -1: 0.0}
         for instrument in book.instruments:
             if instrument.size:

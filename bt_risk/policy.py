@@ -14,6 +14,7 @@ from bt_risk.broker import RiskBroker
 from bt_risk.errors import ParameterError, check_choice, said_by
 from bt_risk.instrument import check_instruments
 from bt_risk.journal import RiskJournal
+from bt_risk.live import Live
 from bt_risk.rules.guard_tables import check_guards, guard_from, guard_table
 from bt_risk.rules.limits import CorrelationLimit, ExposureLimit, NotionalLimit, RiskPerTrade
 from bt_risk.sizers import HalfKellySizer, check_sizer
@@ -213,7 +214,7 @@ def _percent(fraction):
     return "no limit" if fraction is None else f"{100 * fraction:g} %"
 
 
-def protect(cerebro, policy=None, mode="enforce", *, journal=None):
+def protect(cerebro, policy=None, mode="enforce", *, journal=None, **live):
     """Put all five rules of a policy in front of everything that this Cerebro does.
 
     The strategy stays as it is. The gate binds to the Cerebro: whatever broker is there when the
@@ -230,6 +231,8 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None):
         same orders at that moment. There is no sizer, stop, rescue or halt then.
     journal : str or path, optional
         CSV file that the decisions are written to at the end of each run.
+    **live
+        What a broker that is not a simulation needs, such as ``stale_after=90``: see `Live`.
 
     Notes
     -----
@@ -244,7 +247,8 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None):
     if any(isinstance(store, _Guard) for store in cerebro.stores):
         raise ParameterError("protect", "cerebro", "protected once", cerebro)
     observe = check_choice("protect", "mode", mode, ("enforce", "observe")) == "observe"
-    cerebro.addstore(_Guard(cerebro, policy, observe))
+    settings = Live.named("protect", **live) if live else None
+    cerebro.addstore(_Guard(cerebro, policy, observe, settings))
     if not observe:
         cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
     cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
@@ -258,8 +262,9 @@ class _Guard:
     place where a gate can be set up that nothing gets around, whatever broker is set by then.
     """
 
-    def __init__(self, cerebro, policy, observe):
+    def __init__(self, cerebro, policy, observe, live):
         self.cerebro, self.policy, self.observe = cerebro, policy, observe
+        self.live = live
         self._installed = None
 
     def start(self):
@@ -272,6 +277,7 @@ class _Guard:
             remedy = "A RiskBroker that was set enforces its own limits."
             raise ParameterError("protect", "mode", "'enforce' with it", "observe", remedy)
         broker.observe = self.observe
+        broker.live = self.live or broker.live
         rule = (self.policy.atr_period, self.policy.atr_multiple)
         broker.bind(self.policy.limits(), self.policy.instruments, rule)
 

@@ -133,7 +133,9 @@ class HalfKellySizer(bt.Sizer):
             return _refusal(reason)
         gate, step = self.broker, self._step(instrument)
         multiplier = getattr(comminfo.p, "mult", 1.0)
-        equity = gate.getvalue()
+        equity = gate.equity()
+        if math.isnan(equity):
+            return _refusal("unknown: what the account is worth")
         risk *= gate.book.risk_scale
         size = position_size(equity, risk, floored, multiplier, step)
         if size <= 0:

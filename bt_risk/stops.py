@@ -43,7 +43,8 @@ class _Stop:
     since: int
     order: object = None
     resting: float = math.nan
-    warned: bool = False
+    refused: int = 0
+    hit: bool = False
 
 
 class StopKeeper:
@@ -57,6 +58,8 @@ class StopKeeper:
         self.rules = {}
         self.stops = {}
         self.observers = []
+        self._emulates = not gate.wire.can("stop")
+        self._told = set()
 
     def guard(self, owner, instrument, rule):
         """Guard what this owner holds of an instrument from now on."""
@@ -96,6 +99,8 @@ class StopKeeper:
     def on_bar(self, fresh):
         """Tighten the stops of the instruments that have a new bar."""
         for stop in list(self.stops.values()):
+            if self._emulates and stop.rule.trigger != "close":
+                self._watch(stop, fresh)
             if stop.part.instrument in fresh:
                 self._trail(stop)
             if not math.isnan(stop.price):
@@ -124,6 +129,8 @@ class StopKeeper:
         if order.executed.size:
             stop.part.stopped = -float(order.executed.size)
             self._journal(stop, "stop", f"filled at {order.executed.price:g}")
+            if not self.gate.simulated and not stop.part.size:
+                self.gate.exits.end_guarded(stop.part, everything=True)
         if order.ref in self.gate.book.working:
             self.gate.exits.withdraw(order)
 
@@ -154,26 +161,55 @@ class StopKeeper:
             reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
             stop.order = self.gate.exits.send(stop.part, size, reason, stops=True)
 
+    def _watch(self, stop, fresh):
+        """Be the stop of a broker that has none: on bars, and on the ticks of a forming one."""
+        instrument = stop.part.instrument
+        if instrument.name not in self._told:
+            self._told.add(instrument.name)
+            reason = "the broker has no stop orders: this process is the stop, while it runs"
+            self._journal(stop, "emulated", reason)
+        reached = instrument.bottom if stop.side > 0 else instrument.top
+        seen = instrument in fresh and stop.since < instrument.length
+        stop.hit |= seen and stop.side * (reached - stop.price) <= 0.0
+        if instrument.forming and instrument.complete > stop.since:
+            stop.hit |= stop.side * (instrument.quote() - stop.price) <= 0.0
+
     def _rest(self, stop):
         """Bring the resting order to where it should be, in place or by cancel and replace."""
-        if stop.rule.trigger == "close":
+        if stop.hit:
+            self._leave(stop, f"reached {stop.price:g}, which was watched here")
+            return
+        if stop.rule.trigger == "close" or self._emulates:
             stop.resting = stop.price
             return
         order = stop.order
         if order is not None and order.ref not in self.gate.book.working:
-            self._explain(stop, order)
+            if order.status in (bt.Order.Margin, bt.Order.Rejected):
+                self._refuse(stop, f"the stop ended {order.getstatusname()}")
             order = stop.order = None
+        if stop.refused > self.gate.live.stop_retries and not self.gate.simulated:
+            self._leave(stop, "the broker refuses its stop")
+            return
         size = self._uncovered(stop)
         if order is None:
             self._place(stop, size)
         elif order.status != bt.Order.Partial:
             self._move(stop, order, size)
 
-    def _explain(self, stop, order):
-        """Say once that the broker does not take the stop of a position."""
-        if order.status in (bt.Order.Margin, bt.Order.Rejected) and not stop.warned:
-            stop.warned = True
-            self._journal(stop, "unprotected", f"the stop ended {order.getstatusname()}")
+    def _refuse(self, stop, reason):
+        """Say once that the broker does not take the stop of a position, and count."""
+        stop.refused += 1
+        if stop.refused == 1:
+            self._journal(stop, "unprotected", reason)
+        elif stop.refused == self.gate.live.stop_retries + 1:
+            self._journal(stop, "unprotected", f"{reason}, {stop.refused} times")
+            if self.gate.live.on_stop_rejected == "halt" and not self.gate.simulated:
+                self.gate.halt(f"ATRTrailingStop: {stop.part.instrument.name} has no stop")
+
+    def _leave(self, stop, reason):
+        """Close at the market a position that no stop order can protect."""
+        stop.resting = math.nan
+        self.gate.exits.close(stop.part, f"ATRTrailingStop: {reason}", stops=True)
 
     def _uncovered(self, stop):
         """Size to protect: all of it, less what leaves already where both could fill."""
@@ -203,7 +239,7 @@ class StopKeeper:
 
     def _set(self, stop):
         if stop.order is None:
-            self._journal(stop, "unprotected", "the broker took no stop order")
+            self._refuse(stop, f"the broker took no stop order ({self.gate.wire.why})")
             return
         stop.resting = stop.price
         working = self.gate.book.working.get(stop.order.ref)

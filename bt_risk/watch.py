@@ -44,8 +44,7 @@ class Watch:
         """Take in the close, and end what rests and would open against a guard."""
         gate, book = self.gate, self.gate.book
         if fresh and book.curve.series:
-            inner = gate.inner
-            book.curve.mark(book, book.latest, inner.fundvalue, inner.getvalue())
+            book.curve.mark(book, book.latest, gate.unit_value(), gate.equity())
         if not gate.observe:
             for working in list(book.working.values()):
                 if not working.own and working.opening > EPS:

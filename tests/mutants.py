@@ -111,8 +111,8 @@ clamp-outlives-its-bar execution.py
 ? test_broker.py::test_an_exit_that_fills_in_parts_keeps_saying_what_is_left_of_it
 
 cancelled-entry-takes-the-exit-of-its-group exits.py
-- self.gate.execution.cancel_alone(working.handle)
-+ self.gate.inner.cancel(working.handle)
+- cancel = self.withdraw if hooks is None else hooks.cancel_alone
++ cancel = self.gate.inner.cancel
 ? test_breakers.py::test_an_entry_that_a_trip_cancels_takes_no_exit_with_it
 
 sizer-asks-for-a-position-that-cannot-be sizers.py
@@ -241,8 +241,8 @@ only-closed-trades-lose curve.py
 ? test_guards.py::test_the_loss_is_of_the_account_or_of_a_data_and_of_one_side_or_of_both
 
 withdrawal-is-a-loss-of-the-day watch.py
-- book.latest, inner.fundvalue, inner.getvalue()
-+ book.latest, inner.getvalue(), inner.getvalue()
+- book.latest, gate.unit_value(), gate.equity()
++ book.latest, gate.equity(), gate.equity()
 ? test_guards.py::test_a_deposit_is_no_gain_and_a_withdrawal_no_loss
 
 resting-entry-outlives-a-guard watch.py
@@ -350,7 +350,7 @@ stop-price-of-the-user-ignored desk.py
 ? test_broker.py::test_stop_price_reaches_the_gate_and_not_the_broker
 
 cash-is-equity desk.py
-- self.gate.inner.getvalue()
+- self.gate.equity()
 + self.gate.inner.getcash()
 ? test_broker.py::test_small_buys_on_every_bar_cannot_walk_around_the_risk_limit
 
@@ -530,8 +530,8 @@ first-strategy-ends-the-run breakers.py
 ? test_breakers.py::test_two_strategies_both_see_the_last_bar
 
 withdrawal-is-a-drawdown breakers.py
-- return self.gate.inner.fundvalue
-+ return self.gate.inner.getvalue()
+- return self.gate.unit_value()
++ return self.gate.equity()
 ? test_breakers.py::test_the_limit_counts_from_the_high_water_mark_and_not_from_the_start
 
 taper-not-told breakers.py
@@ -605,8 +605,8 @@ fills-of-a-venue-counted-again ledger.py
 ? test_mutants.py::test_a_fill_that_a_venue_tells_twice_is_booked_once
 
 fills-of-backbroker-counted-again ledger.py
-- return order.executed.getpending()
-+ return list(order.executed.exbits)
+- bits = order.executed.getpending() if
++ bits = list(order.executed.exbits) if
 ? test_stops.py::test_a_begun_stop_goes_on_as_a_market_order
 
 adopted-position-has-no-stop ledger.py
@@ -615,7 +615,7 @@ adopted-position-has-no-stop ledger.py
 ? test_traps.py::test_a_position_from_before_the_run_gets_a_stop
 
 exit-sent-before-the-stop-is-gone handover.py
-- if not held.stops & self.gate.book.working.keys():
+- if not resting:
 + if True:
 ? test_mutants.py::test_an_exit_waits_until_a_slow_venue_has_cancelled_the_stop
 

@@ -1,5 +1,6 @@
 """RiskBroker: what it rejects and trims, what it lets through, and that it is still a broker."""
 
+import dataclasses
 import inspect
 import itertools
 import math
@@ -744,6 +745,19 @@ BAD = [
     (bt_risk.RiskBroker, "broker", "ib", "a broker"),
     (bt_risk.RiskBroker, "guards", bt_risk.CooldownGuard(5), "a list of guards"),
     (bt_risk.RiskBroker, "guards", [bt_risk.CooldownGuard], "a list of guards"),
+    (bt_risk.RiskBroker, "equity", 5.0, "a callable"),
+    (bt_risk.RiskBroker, "equity_jump_limit", 10, FRACTION),
+    (bt_risk.RiskBroker, "equity_confirmations", 0, WHOLE),
+    (bt_risk.RiskBroker, "stale_after", 0, "positive and finite"),
+    (bt_risk.RiskBroker, "stale_after", "60", "positive and finite"),
+    (bt_risk.RiskBroker, "capabilities", "stops", "a dict of True or False"),
+    (bt_risk.RiskBroker, "capabilities", {"stop": 1}, "a dict of True or False"),
+    (bt_risk.RiskBroker, "on_stop_rejected", "ignore", "one of 'exit', 'halt'"),
+    (bt_risk.RiskBroker, "stop_retries", -1, WHOLE),
+    (bt_risk.RiskBroker, "retry_after", -1.0, "zero or more"),
+    (bt_risk.RiskBroker, "notify", "https://example.org", "a callable that takes a sentence"),
+    (bt_risk.RiskBroker, "notify", [print, 5], "a callable that takes a sentence"),
+    (bt_risk.RiskBroker, "clock", 0.0, "a callable"),
     (bt_risk.CorrelationCap, "correlation_limit", 0, "positive, or None"),
     (bt_risk.CorrelationCap, "correlation_limit", -0.7, "positive, or None"),
     (bt_risk.CorrelationCap, "correlation_limit", 70, FRACTION),
@@ -793,7 +807,12 @@ def test_a_bad_parameter_is_refused_with_component_name_constraint_and_value(
 @pytest.mark.parametrize("kind", [bt_risk.RiskBroker, bt_risk.CorrelationCap])
 def test_every_parameter_is_in_the_table(kind):
     tested = {name for tested_kind, name, *_ in BAD if issubclass(kind, tested_kind)}
-    assert set(inspect.signature(kind).parameters) - {"gate"} <= tested
+    assert set(inspect.signature(kind).parameters) - {"gate", "live"} <= tested
+
+
+def test_every_setting_of_live_is_in_the_table():
+    tested = {name for _, name, *_ in BAD}
+    assert {field.name for field in dataclasses.fields(bt_risk.Live)} <= tested
 
 
 @pytest.mark.parametrize("nothing", [None, math.inf])

@@ -13,11 +13,12 @@ PACKAGE = Path(bt_risk.__file__).parent
 # From the bottom up. A module imports from lower lines only; those of a folder also from it.
 LAYERS = [
     ["errors"],
-    ["journal", "state"],
+    ["journal", "state", "live", "alerts", "freshness", "facade"],
     ["rules"],
     ["prices", "instrument", "feeds"],
     ["position", "ticket", "verdict", "curve", "datasets"],
-    ["book", "funds", "brackets", "exits", "handover", "states", "shutdown", "watch"],
+    ["book", "equity", "wire", "funds", "brackets", "exits", "handover"],
+    ["states", "shutdown", "watch"],
     ["desk", "execution", "ledger"],
     ["broker"],
     ["weights"],

@@ -95,6 +95,8 @@ class Venue(bt.BrokerBase):
         order.addcomminfo(self.getcommissioninfo(data))
         order.submit(self)
         self._notify(order)
+        # Sent after this many bars of its data had closed; it may fill on the next one.
+        self._accepted_at[order.ref] = len(order.data)
         self._working.append(order)
         return order
 
@@ -126,8 +128,6 @@ class Venue(bt.BrokerBase):
         if order.info["venue_id"] in self.p.reject:
             self._end(order, order.reject)
             return
-        # Sent after this many bars of its data had closed; it may fill on the next one.
-        self._accepted_at[order.ref] = len(order.data) - 1
         order.accept(self)
         self._notify(order)
 

@@ -1,0 +1,88 @@
+"""Tell people what they must hear about, without waiting for anything they use to be told."""
+
+import json
+import logging
+import queue
+import threading
+import urllib.request
+
+from bt_risk.errors import check_positive
+
+__all__ = ["Alerts", "webhook"]
+
+_log = logging.getLogger("bt_risk")
+
+# More sentences than anybody reads: what comes on top of them is dropped, and the log says so.
+_ROOM = 1000
+_LAST_WORDS_SECONDS = 2.0
+
+
+class Alerts:
+    """Call the listeners of one run from a thread of their own.
+
+    The thread begins with the first sentence and ends with `close`. A listener that raises is
+    logged; one that hangs holds back the other listeners and nothing else.
+    """
+
+    def __init__(self, listeners):
+        self._listeners = tuple(listeners)
+        self._sentences = self._thread = None
+
+    def tell(self, sentence):
+        """Pass a sentence on; return at once."""
+        if not self._listeners:
+            return
+        if self._thread is None:
+            self._sentences = queue.Queue(maxsize=_ROOM)
+            self._thread = threading.Thread(target=self._run, name="bt_risk alerts", daemon=True)
+            self._thread.start()
+        try:
+            self._sentences.put_nowait(sentence)
+        except queue.Full:
+            _log.error("notify: no listener keeps up, dropped: %s", sentence)
+
+    def close(self):
+        """Wait a moment for the last sentences, and end the thread."""
+        if self._thread is None:
+            return
+        try:
+            self._sentences.put(None, timeout=_LAST_WORDS_SECONDS)
+        except queue.Full:
+            return  # a daemon thread that hangs does not hold up the process
+        self._thread.join(_LAST_WORDS_SECONDS)
+        self._thread = None
+
+    def _run(self):
+        while (sentence := self._sentences.get()) is not None:
+            for listener in self._listeners:
+                try:
+                    listener(sentence)
+                except Exception:
+                    _log.exception("notify: %r failed on: %s", listener, sentence)
+
+
+def webhook(url, *, timeout=5.0, key="text"):
+    """Return a listener that posts each sentence to a URL as JSON.
+
+    Parameters
+    ----------
+    url : str
+        Where to post, ``http`` or ``https``.
+    timeout : float, default 5.0
+        Seconds.
+    key : str, default "text"
+        Name of the sentence in the JSON object, as Slack has it; Discord wants ``"content"``.
+
+    Examples
+    --------
+    >>> bt_risk.protect(cerebro, notify=bt_risk.webhook("https://...."))  # doctest: +SKIP
+    """
+    check_positive("webhook", "timeout", timeout)
+
+    def post(sentence):
+        body = json.dumps({key: sentence}).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=timeout):
+            pass
+
+    return post

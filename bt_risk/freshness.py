@@ -1,0 +1,56 @@
+"""Whether a data still tells what happens: no new risk on one that does not."""
+
+import backtrader as bt
+
+__all__ = ["Freshness"]
+
+_Data = bt.feed.AbstractDataBase
+_SILENT = {_Data.DISCONNECTED, _Data.CONNBROKEN, _Data.DELAYED, _Data.NOTSUBSCRIBED}
+
+
+class Freshness:
+    """Watch the datas of one `RiskBroker` by what they say of themselves and by the clock.
+
+    The clock counts only where a data is live; a file has its own time.
+    """
+
+    def __init__(self, gate):
+        self.gate, self.clock = gate, gate.live.clock
+        self.limit = gate.live.stale_after
+        datas = [instrument.root for instrument in gate.book.instruments]
+        self.active = not gate.simulated or any(data.islive() for data in datas)
+        self._came = {}
+        self._said = {}
+
+    def look(self, fresh):
+        """Take note of the bars that came, and say once when a data goes silent or comes back."""
+        now = self.clock()
+        for instrument in fresh:
+            self._came[instrument.index] = now
+        for instrument in self.gate.book.instruments:
+            why = self.silent(instrument)
+            if bool(why) != bool(self._said.get(instrument.index)):
+                self._said[instrument.index] = why
+                self._journal(instrument, why)
+
+    def silent(self, instrument):
+        """Return why nothing new may be opened on a data, or nothing."""
+        if not self.active:
+            return ""
+        data = instrument.root
+        status = getattr(data, "_laststatus", _Data.CONNECTED)
+        if status in _SILENT:
+            return f"{instrument.name} is {data._getstatusname(status)}"
+        if self.limit is None:
+            return ""
+        age = self.clock() - self._came.setdefault(instrument.index, self.clock())
+        if age <= self.limit:
+            return ""
+        return f"{instrument.name} has had no bar for {age:.0f} s, stale_after is {self.limit:g} s"
+
+    def _journal(self, instrument, why):
+        action, text = ("stale", why) if why else ("note", f"{instrument.name} is back")
+        reason = f"freshness: {text}; its stops stay" if why else f"freshness: {text}"
+        self.gate.journal.record(
+            instrument.time, instrument.name, "freshness", action, reason=reason
+        )

@@ -1,0 +1,128 @@
+"""How the gate treats a broker that is not Backtrader's own simulation: the settings."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from bt_risk.errors import (
+    ParameterError,
+    check_choice,
+    check_fraction,
+    check_positive,
+    check_whole,
+    said_by,
+)
+
+__all__ = ["CAPABILITIES", "Live"]
+
+# What a broker may be able to do, and what is assumed of one that says nothing about it.
+CAPABILITIES = {
+    "stop": True,
+    "trailing": True,
+    "oco": True,
+    "brackets": True,
+    "replace": False,
+    "reduce_only": False,
+    "client_ids": False,
+    "partial_fills": True,
+}
+
+
+@dataclass(frozen=True)
+class Live:
+    """Settings for live brokers; `protect` and `RiskBroker` take them by name.
+
+    Backtrader's own simulation has no use for any of them but `notify`.
+
+    Parameters
+    ----------
+    equity : callable, optional
+        Without arguments, returns the account's equity, where the broker's value is something else.
+    equity_jump_limit : float, default 0.10
+        Fraction of equity that the broker's value may move by without a price to explain it.
+    equity_confirmations : int, default 3
+        Samples that such a move must stand for before it is believed, on different bars or
+        `retry_after` seconds apart.
+    stale_after : float, optional
+        Seconds without a bar after which a data gets no new risk; None: only what the data says of
+        itself (DISCONNECTED, DELAYED) counts.
+    capabilities : dict, optional
+        What the broker can do, by the names in `CAPABILITIES`; it goes before what the broker's own
+        ``capabilities`` say.
+    on_stop_rejected : {"exit", "halt"}
+        When the broker refuses a protective stop for good: close that position at the market, or
+        close it and let nothing open until an operator re-arms.
+    stop_retries : int, default 2
+        How often a refused stop is tried again before that.
+    retry_after : float, default 5.0
+        Seconds until a request that nobody has answered is looked at again.
+    notify : callable or sequence of them, optional
+        Called with one sentence (a `str`) for halts, refused stops, stale data, restarts; from a
+        thread of its own, so that a slow or failing one never blocks trading.
+    clock : callable
+        Seconds, as `time.monotonic` gives them.
+
+    Examples
+    --------
+    >>> Live(stale_after=90).stale_after
+    90
+    """
+
+    equity: Callable | None = None
+    equity_jump_limit: float = 0.10
+    equity_confirmations: int = 3
+    stale_after: float | None = None
+    capabilities: dict | None = None
+    on_stop_rejected: str = "exit"
+    stop_retries: int = 2
+    retry_after: float = 5.0
+    notify: Callable | tuple = ()
+    clock: Callable = time.monotonic
+
+    def __post_init__(self):
+        if self.equity is not None:
+            _check_callable("equity", self.equity, "a callable without arguments")
+        check_fraction("Live", "equity_jump_limit", self.equity_jump_limit)
+        check_whole("Live", "equity_confirmations", self.equity_confirmations, remedy="")
+        if self.stale_after is not None:
+            check_positive("Live", "stale_after", self.stale_after)
+        object.__setattr__(self, "capabilities", _check_capabilities(self.capabilities))
+        check_choice("Live", "on_stop_rejected", self.on_stop_rejected, ("exit", "halt"))
+        check_whole("Live", "stop_retries", self.stop_retries, low=0, remedy="")
+        check_positive("Live", "retry_after", self.retry_after, zero=True)
+        listeners = self.notify if isinstance(self.notify, list | tuple) else (self.notify,)
+        for listener in listeners:
+            _check_callable("notify", listener, "a callable that takes a sentence, or a list")
+        listeners = tuple(listeners)
+        object.__setattr__(self, "notify", listeners)
+        _check_callable("clock", self.clock, "a callable without arguments")
+
+    @classmethod
+    def named(cls, component, **settings):
+        """Return the settings; a name that is none of them is an error of `component`."""
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise TypeError(f"{component} has no parameter {name!r}")
+        with said_by(component):
+            return cls(**settings)
+
+
+def _check_callable(param, value, constraint):
+    if not callable(value):
+        raise ParameterError("Live", param, constraint, value)
+
+
+def _check_capabilities(capabilities):
+    given = {} if capabilities is None else capabilities
+    if not isinstance(given, dict):
+        constraint = "a dict of True or False by name"
+        raise ParameterError("Live", "capabilities", constraint, given)
+    for name, value in given.items():
+        if name not in CAPABILITIES:
+            listed = f"named {', '.join(CAPABILITIES)}"
+            raise ParameterError("Live", "capabilities", listed, name)
+        if not isinstance(value, bool):
+            constraint = "a dict of True or False by name"
+            raise ParameterError("Live", "capabilities", constraint, value)
+    return dict(given)
