@@ -17,10 +17,11 @@ LAYERS = [
     ["rules"],
     ["prices", "instrument", "feeds"],
     ["position", "ticket", "verdict", "datasets"],
+    ["stakes", "windows"],
     ["book", "funds", "brackets", "exits", "handover"],
     ["desk", "execution", "ledger"],
     ["broker"],
-    ["sizers", "stops", "caps", "breakers"],
+    ["sizers", "stops", "caps", "portfolio_risk", "breakers"],
     ["policy"],
     ["report", "sweep", "portfolios", "summary", "pictures"],
     ["demo"],
@@ -29,7 +30,7 @@ LAYERS = [
     ["__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-PURE = ["rules", "book", "position", "instrument"]
+PURE = ["rules", "book", "stakes", "windows", "position", "instrument"]
 
 
 def module_name(path):

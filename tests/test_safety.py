@@ -7,7 +7,9 @@ from safety import Action, Feed, World, check, make_world, report, run
 import bt_risk.breakers
 import bt_risk.execution
 import bt_risk.stops
-from bt_risk.rules.limits import CorrelationLimit, Decision, ExposureLimit, RiskPerTrade
+from bt_risk.rules.correlation_limit import CorrelationLimit
+from bt_risk.rules.exposure import ExposureLimit
+from bt_risk.rules.limits import Decision, RiskPerTrade
 
 CHUNKS, CHUNK = 16, 30
 # What a breaker ends early is not made up for: 480 worlds of 40 to 80 bars run 25,000 of them.
