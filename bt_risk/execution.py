@@ -46,16 +46,28 @@ class Execution:
 
     def execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
         """Stand in for ``BackBroker._execute``, which also does the cash check (`ago` None)."""
-        if ago is not None:
-            if price is not None and order.ref in self.fitted:
-                self._fit(order, price)
-            return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
+        if ago is None:
+            return self._check_cash(order, cash, position)
+        if price is not None and math.isnan(price):
+            # A fill at no price would leave no cash, no equity and no stop: it waits for one.
+            order.pannotated = None
+            return None
+        if price is not None and order.ref in self.fitted:
+            self._fit(order, price)
+        return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
+
+    def _check_cash(self, order, cash, position):
+        """Let an exit pass that cash does not cover; return the cash for the next order."""
         left = self._native_execute(order, cash=cash, position=position)
         if left >= 0.0 or not self._closes(order):
             return left
         self.gate.note(order, "exit", "cash: an exit is accepted although cash does not cover it")
-        # A NaN price makes the cash NaN, and would refuse every later order of the bar.
-        return cash if math.isnan(left) and cash >= 0.0 else 0.0
+        if not math.isnan(left):
+            return 0.0
+        # It was placed on a bar without a close, where it cannot be filled even by cheating, and
+        # the cash after it, which is no number, would refuse every later order of the bar.
+        order.addinfo(coc=False)
+        return cash if cash >= 0.0 else 0.0
 
     # -- exits of our own ------------------------------------------------------------------------
 
@@ -111,15 +123,17 @@ class Execution:
         """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""
         sign = 1 if order.isbuy() else -1
         stop_price = order.created.price
-        if size != abs(order.executed.remsize):
+        clamped = size != abs(order.executed.remsize)
+        if clamped:
             order.executed.remsize = sign * plain(size)
         if begun:
             order.created.price = -sign * math.inf
         before = order.executed.size
         self._native_try(order)
         order.created.price = stop_price
-        if order.executed.size == before and order.alive():
-            order.executed.remsize = sign * plain(working.remaining)
+        if clamped and order.alive():  # what did not fit on this bar is still to be done
+            filled = abs(order.executed.size - before)
+            order.executed.remsize = sign * plain(working.remaining - filled)
 
     # -- exits of the user -----------------------------------------------------------------------
 
@@ -146,9 +160,11 @@ class Execution:
             self._resize(orders[ref], working[ref], changed.get(ref, reach))
 
     def _turn(self, ref):
-        """Order in which exits are served: what leaves at the open first, then as submitted."""
+        """Order in which exits are served: what is sure to leave, the open first; then by age."""
         working = self.gate.book.working.get(ref)
-        return not (working and self._leaves_now(working)), ref
+        if working is None or working.kind != "market":
+            return 2, ref
+        return int(not self._leaves_now(working)), ref
 
     @staticmethod
     def _reach(working, held):
@@ -190,6 +206,19 @@ class Execution:
         self.inner._bracketize(order, cancel=True)
         if reason:
             self.gate.note(order, "trim", f"execution: cancelled, {reason}", allowed=0.0)
+
+    def cancel_alone(self, order):
+        """Cancel an order, and its children, but not what it is an alternative to or a child of.
+
+        BackBroker takes all of that with it, and some of it may be exits.
+        """
+        if order not in self.inner.pending:
+            return
+        self.inner.pending.remove(order)
+        order.cancel()
+        self.inner.notify(order)
+        if order.parent is None:
+            self.inner._bracketize(order, cancel=True)
 
     def _closes(self, order):
         working = self.gate.book.working.get(order.ref)

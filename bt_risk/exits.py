@@ -64,12 +64,14 @@ class Exits:
             self.gate.inner.cancel(order)
 
     def cancel_entry(self, working):
-        """Cancel what an order would open; what it would close stays."""
-        if working.closing <= EPS:
-            self.gate.inner.cancel(working.handle)
-        else:
+        """Cancel what an order would open; what it would close stays, and so do other exits."""
+        if working.closing > EPS:
             working.opening = 0.0
             self.guarded.add(working.ref)
+        elif self.gate.execution is not None:
+            self.gate.execution.cancel_alone(working.handle)
+        else:
+            self.gate.inner.cancel(working.handle)
 
     def guard(self, owner, instrument, side):
         """Let the working exits of an owner open no more than they were allowed to.

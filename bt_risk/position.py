@@ -146,15 +146,15 @@ def shrink_exits(orders, before, after):
     left = dict.fromkeys(("limit", "stop"), after)
     taken, kept, changed = {}, {}, {}
     for ref, group, kind, remaining in orders:
-        kinds = ("limit", "stop") if kind == "market" else (kind,)
-        key = group, kind
-        was, now = taken.get(key, 0.0), kept.get(key, 0.0)
-        exits = min(remaining, was + min([free[k] for k in kinds]))
-        keeps = min(exits, now + min([left[k] for k in kinds]))
-        for k in kinds:
-            free[k] -= max(0.0, exits - was)
-            left[k] -= max(0.0, keeps - now)
-        taken[key], kept[key] = max(was, exits), max(now, keeps)
+        # What leaves at the market is in both accounts, and so are the orders that it replaces.
+        accounts = ("limit", "stop") if kind == "market" else (kind,)
+        exits = min(remaining, *[taken.get((group, a), 0.0) + free[a] for a in accounts])
+        keeps = min(exits, *[kept.get((group, a), 0.0) + left[a] for a in accounts])
+        for a in accounts:
+            was, now = taken.get((group, a), 0.0), kept.get((group, a), 0.0)
+            free[a] -= max(0.0, exits - was)
+            left[a] -= max(0.0, keeps - now)
+            taken[group, a], kept[group, a] = max(was, exits), max(now, keeps)
         if exits - keeps > EPS:
             changed[ref] = remaining - exits + keeps
     return changed

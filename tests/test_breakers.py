@@ -316,6 +316,30 @@ def test_stop_without_flatten_ends_the_run_and_keeps_the_position():
     assert breaker_of(strategy)["flattened"] is False
 
 
+class Mixed(Plan):
+    """Tie an exit of the 500 that are held to an entry, each in one way that Backtrader knows."""
+
+    def pair(self):
+        stop = self.sell(size=500, exectype=bt.Order.Stop, price=70.0)
+        self.buy(size=50, exectype=bt.Order.Stop, price=200.0, oco=stop)
+
+    def family(self):
+        parent = self.sell(size=500, exectype=bt.Order.Limit, price=110.0, transmit=False)
+        self.sell(size=50, exectype=bt.Order.Stop, price=50.0, parent=parent)
+
+
+@pytest.mark.parametrize(
+    ("tie", "after", "price"), [("pair", 60.0, 70.0), ("family", 120.0, 110.0)]
+)
+def test_an_entry_that_a_trip_cancels_takes_no_exit_with_it(tie, after, price):
+    """BackBroker cancels the rest of an OCO group, or of a bracket, with any one of them."""
+    rows = [*FALL[:4], close_at(after, 79), *flat(3, price=after), *flat(2, price=45.0)]
+    engine = braked(bars(*rows), action="pause", flatten=False)
+    tape = tape_of(taped(engine, [BUY, order(2, tie)], strategy=Mixed))
+    assert plain(tape["fills"]) == [(2, 500, 100.0), (5, -500, price)]
+    assert tape["positions"][-1] == (0,)
+
+
 def test_a_trip_is_warned_of_once(caplog):
     with caplog.at_level(logging.WARNING, logger="bt_risk"):
         taped(braked(bars(*FALL)), [BUY])

@@ -266,6 +266,29 @@ def test_a_take_profit_and_a_stop_without_oco_both_rest_and_never_flip_the_posit
     assert {end[0] for end in ends(strategy)[1:]} == {"Completed", "Canceled"}
 
 
+def test_an_exit_that_fills_in_parts_keeps_saying_what_is_left_of_it():
+    """Long 100: the take-profit sells 60 of it in two bars, then the stop of 100 a part of 30.
+
+    It could close the 40 that are held on that bar, but 70 of it are still to be done.
+    """
+    rows = [*flat(30), *[(105, 106, 104, 105)] * 2, (92, 93, 90, 92), *flat(3, price=92)]
+    seen = []
+
+    def exits(strategy):
+        strategy.broker.add_limit(NotionalLimit(1e-9))
+        strategy.sell(size=100, exectype=bt.Order.Limit, price=105.0)
+        seen.append(strategy.sell(size=100, exectype=bt.Order.Stop, price=95.0))
+
+    def look(strategy):
+        seen.append((seen[0].executed.size, seen[0].executed.remsize))
+
+    engine = calm(NotionalLimit(1.0), rows=rows)
+    engine.broker.set_filler(bt.fillers.FixedSize(size=30))
+    strategy = play(engine, {20: lambda s: s.buy(size=100), 29: exits, 33: look})
+    assert seen[1:] == [(-30, -70)]
+    assert [size for (size,) in strategy.held[30:]] == [70, 40, 10, 0, 0, 0]
+
+
 def test_exits_of_another_strategy_do_not_count_as_ours():
     engine = calm(NotionalLimit(0.5))
     engine.addstrategy(feeds.Script, actions={20: lambda s: s.buy(size=100)})

@@ -614,6 +614,68 @@ def test_an_exit_of_any_kind_and_the_stop_never_sell_twice_in_one_bar(kind):
     assert strategy.broker.get_orders_open() == []
 
 
+STOPPED = [*flat(18), (100, 101, 90, 92), *flat(3, price=92.0)]
+
+
+def test_an_exit_at_the_close_goes_with_the_position_whatever_rests_beside_it():
+    """The stop sells 200 within bar 19: nothing is left that 100 could be sold of at its close."""
+    actions = {
+        16: lambda s: s.buy(size=200),
+        17: lambda s: s.sell(size=200, exectype=Order.Limit, price=110.0),
+        18: lambda s: s.sell(size=100, exectype=Order.Close),
+    }
+    strategy = protected(cerebro(bars(*STOPPED)), actions)
+    assert fills(strategy) == [(17, 200, 100.0), (19, -200, 96.0)]
+
+
+def test_a_stop_and_an_exit_at_the_close_that_replace_each_other_shrink_together():
+    """A hundred a bar: ours sells 100 of 200 at 96, so of the pair 100 are left, sold at 95."""
+
+    def either(strategy):
+        stop = strategy.sell(size=200, exectype=Order.Stop, price=95.0)
+        strategy.sell(size=200, exectype=Order.Close, oco=stop)
+
+    engine = cerebro(bars(*STOPPED))
+    engine.broker.set_filler(bt.fillers.FixedSize(size=100))
+    strategy = protected(engine, {16: lambda s: s.buy(size=200), 18: either})
+    assert held(strategy)[16:] == [100, 200, 0, 0, 0, 0]
+    assert strategy.broker.get_orders_open() == []
+
+
+CLOSELESS = [*flat(17), (100, 101, 99, math.nan), (99, 101, 98, 100), *flat(3)]
+
+
+@pytest.mark.parametrize("kind", ["buy", "sell"])
+def test_an_order_at_the_close_of_a_bar_that_has_none_waits_for_the_next(kind):
+    """A fill at no price would leave an account that is not a number, and no stop."""
+    actions = {16: lambda s: s.buy(size=100), 17: lambda s: getattr(s, kind)(exectype=Order.Close)}
+    strategy = protected(cerebro(bars(*CLOSELESS)), actions)
+    assert [fill[0] for fill in fills(strategy)] == [17, 19]
+    assert fills(strategy)[1][2] == 100.0
+    assert math.isfinite(strategy.broker.getvalue())
+
+
+def test_an_exit_at_the_close_of_a_feed_that_pauses_waits_for_a_close_that_is_there():
+    """Placed on a bar without one: BackBroker would fill it at that close two bars later."""
+    clock = bars(*flat(24))
+    frame = bars(*flat(24)).drop(clock.index[18])
+    frame.loc[clock.index[17], "close"] = math.nan
+
+    def leave(strategy):
+        strategy.sell(data=strategy.datas[1], size=100, exectype=Order.Close)
+
+    actions = {16: lambda s: s.buy(data=s.datas[1], size=100), 18: leave}
+    strategy = protected(cerebro(clock, frame), actions)
+    assert fills(strategy) == [(17, 100, 100.0), (21, -100, 100.0)]
+
+
+def test_on_the_close_an_exit_of_a_bar_that_has_none_leaves_at_the_next_open():
+    engine = on_close(*CLOSELESS)
+    strategy = protected(engine, {16: lambda s: s.buy(size=100), 18: lambda s: s.close()})
+    assert fills(strategy) == [(17, 100, 100.0), (19, -100, 99.0)]
+    assert math.isfinite(strategy.broker.getvalue())
+
+
 def test_an_order_that_expires_gives_its_risk_back():
     rest = {"exectype": Order.Limit, "price": 90.0, "valid": DAY}
     actions = {

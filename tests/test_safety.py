@@ -7,6 +7,7 @@ from safety import Action, Feed, World, check, make_world, report, run
 import bt_risk.breakers
 import bt_risk.execution
 import bt_risk.stops
+from bt_risk.instrument import Instrument
 from bt_risk.rules.correlation_limit import CorrelationLimit
 from bt_risk.rules.exposure import ExposureLimit
 from bt_risk.rules.limits import Decision, RiskPerTrade
@@ -159,6 +160,134 @@ REGRESSIONS = {
             for data in ((1, 2) if bar % 2 else (2, 1))
         ),
     ),
+    "an exit that fills in parts seems to cover less than it does": World(
+        seed=3033,
+        bars=79,
+        feeds=(Feed(volatility=0.03, beta=0.5), Feed(volatility=0.005, beta=0.97)),
+        traders=2,
+        limits=(("correlation_limit", None), ("exposure_limit", 0.02), ("risk_limit", 0.03)),
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(8, 1, "market", 0, (1, 134, None)),
+            Action(10, 1, "resting", 0, (-1, 26, "StopLimit", 0.0088, None)),
+            Action(15, 0, "close", 0, (0.3,)),
+            Action(15, 0, "scalp", 0, (1, 40.492, 0.0075)),
+            Action(16, 0, "market", 0, (1, 574, (0.0262, 0.0288, False, 1.0))),
+            Action(17, 0, "resting", 0, (-1, 9, "Limit", -0.0243, 4)),
+            Action(19, 0, "market", 1, (1, None, None)),
+            Action(19, 1, "market", 0, (1, None, None)),
+            Action(20, 0, "resting", 0, (1, 1271, "StopLimit", -0.0221, 1)),
+            Action(21, 1, "family", 0, (1, 235.594, 0.0212, 0.0446, 1.5, 0)),
+        ),
+    ),
+    # Nothing has a limit: BackBroker's Margin is left alone, an exit's too.
+    "an exit that cash does not cover is rescued where nothing has a limit": World(
+        seed=3141,
+        bars=43,
+        feeds=(Feed(volatility=0.005, beta=0.5), Feed()),
+        traders=2,
+        parts=("cap",),
+        limits=(("correlation_limit", None), ("exposure_limit", None)),
+        engine=(("runonce", False),),
+        actions=(
+            Action(16, 0, "planned", 1, (1, 349.704, 0.0202)),
+            Action(18, 0, "family", 0, (1, 994, 0.0393, 0.053, 0.5, 0)),
+            Action(18, 1, "exits", 1, (0.0262, 0.0418, False, 0.5)),
+        ),
+    ),
+    "an exit at the close opens what the stop has closed": World(
+        seed=439,
+        bars=48,
+        feeds=(Feed(beta=0.97),),
+        engine=(("runonce", False),),
+        actions=(
+            Action(3, 0, "planned", 0, (-1, 22, 0.0092)),
+            Action(4, 0, "ladder", 0, (0.0794, 0.0654, 1.0)),
+            Action(4, 0, "market", 0, (-1, 2, None, "Close")),
+            Action(4, 0, "close", 0, (0.5, "Close")),
+        ),
+    ),
+    "the close and the stop of a pair are not shrunk together": World(
+        seed=2365,
+        bars=75,
+        feeds=(Feed(volatility=0.03, beta=0.5), Feed(volatility=0.01, beta=0.5)),
+        parts=("stop",),
+        filler=10.0,
+        engine=(("cheat_on_open", True),),
+        actions=(
+            Action(47, 0, "resting", 1, (-1, 260, "StopTrail", 0.0197, None)),
+            Action(62, 0, "timed", 1, (0.0516, True), True),
+        ),
+    ),
+    "an order at the close fills at a close that is not there": World(
+        seed=585,
+        bars=71,
+        feeds=(Feed(nans=0.05, beta=0.5),),
+        traders=2,
+        limits=(("action", "pause"), ("anchor", "extreme"), ("flatten", False)),
+        engine=(("runonce", False),),
+        actions=(Action(50, 1, "market", 0, (-1, 426.949, None, "Close")),),
+    ),
+    "an entry that a trip cancels takes the exits of its family with it": World(
+        seed=5384,
+        bars=78,
+        feeds=(Feed(volatility=0.01),),
+        traders=2,
+        parts=("breaker", "stop"),
+        limits=(
+            ("action", "pause"),
+            ("cooldown_bars", 3),
+            ("drawdown_limit", 0.01),
+            ("flatten", False),
+        ),
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(21, 1, "resting", 0, (-1, 1768, "StopTrail", -0.0064, 4)),
+            Action(22, 0, "timed", 0, (0.0016, True)),
+            Action(22, 0, "target", 0, ("value", 50000.0)),
+            Action(23, 1, "close", 0, (0.5,)),
+            Action(23, 1, "market", 0, (-1, 170, None)),
+            Action(41, 1, "resting", 0, (1, 846, "Stop", 0.0233, None)),
+            Action(42, 0, "exits", 0, (0.0059, 0.041, True, 0.5)),
+            Action(42, 1, "reverse", 0, (1.5,)),
+            Action(43, 1, "target", 0, ("value", 50000.0)),
+            Action(44, 0, "close", 0, (1.0, "Close")),
+            Action(44, 0, "reverse", 0, (2.0,)),
+            Action(44, 0, "exits", 0, (0.0098, 0.0148, False, 1.0)),
+            Action(47, 0, "family", 0, (1, 746, 0.0378, 0.0216, 1.5, 50)),
+            Action(48, 0, "fork", 0, (6, 0.0232)),
+        ),
+    ),
+    # What the model had to learn of fills in parts, of which cheats and closes make more.
+    "what closes of a reversal fills first": World(
+        seed=563,
+        bars=71,
+        feeds=(Feed(volatility=0.01), Feed(start=0.15)),
+        traders=2,
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(18, 0, "target", 0, ("size", 1200)),
+            Action(20, 1, "market", 1, (1, 23, None)),
+            Action(21, 0, "reverse", 1, (2.0,)),
+            Action(21, 0, "market", 1, (1, None, None)),
+            Action(22, 0, "bracket", 1, (-1, None, "Limit", 0.0114, 0.0436, 0.0423, "both", 2)),
+        ),
+    ),
+    "a stop that has begun to fill covers what is left of it": World(
+        seed=4742,
+        bars=68,
+        feeds=(Feed(volatility=0.005),),
+        limits=(("anchor", "extreme"), ("exposure_limit", 0.02), ("risk_limit", 0.03)),
+        filler=3.0,
+        engine=(("cheat_on_open", True),),
+        actions=(
+            Action(38, 0, "target", 0, ("size", 200)),
+            Action(46, 0, "resting", 0, (1, 1061, "StopLimit", -0.0443, 1), True),
+        ),
+    ),
     "an exit of another's position opens after a trip": World(
         seed=74,
         bars=78,
@@ -245,6 +374,11 @@ FAULTS = {
         "shrink_exits",
         lambda orders, before, after: {},
     ),
+    "3 the stop took what a market exit takes": (
+        bt_risk.execution.Execution,
+        "_leaves_now",
+        lambda self, other: False,
+    ),
     "7 entry rests after a trip": (
         bt_risk.breakers.Breaker,
         "_cancel_entries",
@@ -258,6 +392,13 @@ def test_a_fault_in_the_core_is_noticed(promise, monkeypatch):
     monkeypatch.setattr(*FAULTS[promise])
     found = (b.promise for seed in range(60) for b in run(make_world(seed)).breaches)
     assert promise in found
+
+
+def test_a_gate_that_reads_the_close_at_the_open_is_noticed(monkeypatch):
+    monkeypatch.setattr(Instrument, "quote", lambda self: float(self.data.close[0]))
+    cheats = (seed for seed in range(60) if dict(make_world(seed).engine).get("cheat_on_open"))
+    found = (b.promise for seed in cheats for b in run(make_world(seed)).breaches)
+    assert "1 risk_limit" in found
 
 
 def test_a_world_is_shrunk_to_the_actions_that_matter():

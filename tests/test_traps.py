@@ -2,6 +2,33 @@
 
 The first half of every test is the trap itself, asserted, so that it documents what Backtrader
 does; the second half is the same run with the component.
+
+Traps of feeds and of Backtrader's own analyzers are in test_traps_of_data.py. Some are tested with
+what they are a part of:
+
+- at the open the close of the bar is readable, and is the future; the first bar that a stop is
+  active on under either cheat; an order at a close that is NaN: test_modes.py;
+- a venue notifies only when a bar comes, and may return no order: test_live.py, test_broker.py;
+- a sizer that the strategy sets in ``__init__`` or in ``start``: test_policy.py;
+- what is unknown to a broker is not passed on to it (``stop_price``): test_broker.py;
+- a hook, an observer or an analyzer costs calls on every bar: test_overhead.py.
+
+These need no test, because nothing here touches what they are about:
+
+- ``ind.OLS_Slope_InterceptN`` imports statsmodels, which is not installed with Backtrader: bt_risk
+  uses no indicator at all, and correlates with numpy;
+- ``datetime.utcnow`` in Cerebro's loop warns from Python 3.12 on: bt_risk asks no clock, every time
+  is a bar's;
+- ``runstop`` from ``notify_order`` lets ``next`` run once more, and from ``start`` leaves no bar:
+  the breaker calls it from an analyzer after the bar, or between live bars;
+- an observer hears nothing of orders, and an order without an owner is booked to nobody: the gate
+  hears the broker itself, and its own orders carry the owner of the position;
+- ``submit`` overridden on a wrapper is never called, and a wrapper is no BackBroker to isinstance:
+  the gate takes ``buy`` and ``sell``, and asks the broker inside what it is;
+- a live bar that comes late with a resampled copy fails in Cerebro itself, before any broker;
+- what single stores do (IB's clones of positions and keywords, Oanda's children): there is none
+  here; tests/venue.py behaves like the strictest of them;
+- the figures of speed: they are measurements, not faults.
 """
 
 import math
@@ -960,6 +987,30 @@ def test_a_broker_without_get_value_breaks_pyfolio_and_the_gate_supplies_it():
     assert {cash for _, cash in run(bt_risk.RiskBroker).values()} == {100_000.0}
 
 
+def test_a_live_broker_values_one_data_at_the_whole_account_and_the_gate_does_not_ask_it():
+    valued = []
+    actions = {
+        16: lambda s: s.buy(s.data0, size=400),
+        20: lambda s: (
+            valued.append(s.broker.getvalue([s.data1])),
+            s.buy(s.data1, size=1000),
+        ),
+    }
+
+    def venue():
+        engine = cerebro(bars(*flat(30)), bars(*flat(30)))
+        engine.setbroker(bt_risk.RiskBroker(Venue()))
+        return engine
+
+    play(venue(), actions)
+    assert valued == [100_000.0]  # of a data that is not held
+
+    engine = venue()
+    limit_orders(engine, NotionalLimit(0.5))
+    strategy = play(engine, actions)
+    assert strategy.held[-1] == (400, 500)
+
+
 # -- what the bar by bar hooks see ----------------------------------------------------------------
 
 
@@ -1207,6 +1258,29 @@ def test_a_rejected_order_can_be_cancelled_without_harm():
     engine = cerebro(bars(*flat(10)))
     refusing(engine)
     assert [end[0] for end in ends(play(engine, {3: cancelled}))] == ["Rejected"]
+
+
+def test_the_rest_of_a_bracket_does_not_wait_for_a_last_child_that_was_refused():
+    """A parent that closes goes alone: its child would open, and may not."""
+
+    def alone(strategy):
+        return strategy.sell(size=100, transmit=False)
+
+    def with_child(strategy):
+        strategy.broker.add_limit(NotionalLimit(1e-9))
+        parent = alone(strategy)
+        return strategy.buy(size=100, exectype=bt.Order.Stop, price=105.0, parent=parent)
+
+    buy = {16: lambda s: s.buy(size=100)}
+    bare = play(cerebro(bars(*flat(24))), buy | {20: alone})
+    assert bare.made[1].getstatusname() == "Created"  # and so it stays for ever
+    assert position_at_the_end(bare) == 100
+
+    engine = cerebro(bars(*flat(24)))
+    limit_orders(engine, NotionalLimit(1.0))
+    strategy = play(engine, buy | {20: with_child})
+    assert strategy.made[1].getstatusname() == "Rejected"
+    assert position_at_the_end(strategy) == 0
 
 
 # -- Backtrader's own classes ---------------------------------------------------------------------
