@@ -62,22 +62,32 @@ class Stakes:
                 total -= self._held(other, -side, unit)
         return total
 
-    def holdings(self, instrument, side, resting=True):
-        """Return the signed value of what is held and about to be, by first copy.
+    def holdings(self, instrument, side):
+        """Return the signed values of what is held and of what may be, each by first copy.
 
-        A position of this instrument against `side` is left out, as in `net`. Without `resting`,
-        only market orders are about to fill.
+        A position of this instrument against `side` is left out, as in `net`.
+
+        Returns
+        -------
+        sure : dict of Instrument to float
+            Held, and about to be by market orders; this instrument included.
+        resting : list of (Instrument, float)
+            Entries that wait for a price and may never fill.
         """
-        values = {}
+        sure, resting = {instrument.copies[0]: 0.0}, []
         for one in self.live():
-            value = one.size * one.value
+            lead, value = one.copies[0], one.size * one.value
             if one is instrument and one.size * side < 0:
                 value = 0.0
-            for way in (1, -1):
-                value += way * self._entering(one, way, "notional", resting)
-            lead = one.copies[0]
-            values[lead] = values.get(lead, 0.0) + value
-        return values
+            for way in (1, -1) if one.orders else ():
+                every = self._entering(one, way, "notional")
+                market = self._entering(one, way, "notional", resting=False)
+                value += way * market
+                if every != market:
+                    resting.append((lead, way * (every - market)))
+            if value:
+                sure[lead] = sure.get(lead, 0.0) + value
+        return sure, resting
 
     def positions(self):
         """Return the signed value of what is held, by first copy."""

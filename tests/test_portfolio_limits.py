@@ -109,6 +109,15 @@ def test_an_unknown_risk_is_not_none(kind):
     assert "cannot be judged" in judged.reason
 
 
+def test_an_unknown_risk_elsewhere_is_not_none():
+    """Of D1 the side to buy is known and the side to sell is not, or the other way round."""
+    for unknown in (1, -1):
+        book = book_of(2)
+        work(book, 1, unknown, 30, index=1, distance=NAN)
+        work(book, 2, -unknown, 30, index=1)
+        assert GrossLimit(0.5).review(ask(book, 0, 1, 1), book).size == 0
+
+
 def test_copies_are_one_instrument_in_every_sum():
     book = book_of(3)
     twins = book.instruments[:2]
@@ -410,20 +419,23 @@ def test_reject_refuses_what_trim_would_cut_and_lets_a_hedge_pass():
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "allowed"),
+    ("working", "counted"),
     [
-        ("market", 400, "0.519 - 0.4"),  # a sibling of this bar counts
-        ("limit", 400, "0.519 - 0.4"),  # an entry that rests may fill
-        ("limit", -400, "0.519"),  # a hedge that rests may not
-        ("market", -400, "0.519 + 0.4"),
+        ([(0, 400, "market")], 0.4),  # a sibling of this bar counts
+        ([(0, -400, "market")], -0.4),
+        ([(0, 400, "limit")], 0.4),  # an entry that rests may fill
+        ([(0, -400, "limit")], 0.0),  # a hedge that rests may not
+        ([(0, 400, "limit"), (0, -300, "stop")], 0.4),  # nor does it pay for another entry
+        ([(0, 400, "limit"), (1, -300, "limit")], 0.4),
+        ([(0, 300, "market"), (0, 100, "stop"), (0, -200, "limit")], 0.4),
     ],
 )
-def test_working_orders_count_whichever_way_is_worse(kind, size, allowed):
+def test_working_orders_count_whichever_way_is_worse(working, counted):
     limit = volatility(0.10)
-    book = market_of(TWINS, limit=limit, working=[(0, size, kind)])
+    book = market_of(TWINS, limit=limit, working=working)
     fits = 0.10 / math.sqrt(per_year(0.01, 60))
-    other = {"0.519 - 0.4": -0.4, "0.519": 0.0, "0.519 + 0.4": 0.4}[allowed]
-    assert limit.review(ask(book, 1, 1, 5000), book).size == pytest.approx(1000 * (fits + other))
+    expected = 1000 * (fits - counted)
+    assert limit.review(ask(book, 1, 1, 5000), book).size == pytest.approx(expected)
 
 
 def test_of_a_reversal_what_is_held_has_been_closed():

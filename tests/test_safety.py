@@ -9,8 +9,15 @@ import bt_risk.execution
 import bt_risk.stops
 from bt_risk.instrument import Instrument
 from bt_risk.rules.correlation_limit import CorrelationLimit
-from bt_risk.rules.exposure import ExposureLimit
+from bt_risk.rules.exposure import (
+    ExposureLimit,
+    GrossLimit,
+    GroupLimit,
+    NetLimit,
+    PositionLimit,
+)
 from bt_risk.rules.limits import Decision, RiskPerTrade
+from bt_risk.rules.volatility_limit import VolatilityLimit
 
 CHUNKS, CHUNK = 16, 30
 # What a breaker ends early is not made up for: 480 worlds of 40 to 80 bars run 25,000 of them.
@@ -363,6 +370,11 @@ def _allow(self, request, book):
 FAULTS = {
     "1 risk_limit": (RiskPerTrade, "review", _allow),
     "1 exposure_limit": (ExposureLimit, "review", _allow),
+    "1 gross_limit": (GrossLimit, "review", _allow),
+    "1 net_limit": (NetLimit, "review", _allow),
+    "1 position_limit": (PositionLimit, "review", _allow),
+    "1 group_limit": (GroupLimit, "review", _allow),
+    "1 volatility_limit": (VolatilityLimit, "review", _allow),
     "4 the same bet accepted twice": (CorrelationLimit, "review", _allow),
     "4 stop is not where the rule puts it": (
         bt_risk.stops,

@@ -47,8 +47,9 @@ class VolatilityLimit(Limit):
     """The ex-ante volatility of the portfolio after the order stays below `volatility_limit`.
 
     The order is cut to the largest size after which it is at most the limit, or what it was before
-    where that is more already: an order that lowers it, a hedge, passes. It is judged twice, with
-    the entries that rest filled and without, since they may never be; the smaller answer counts.
+    where that is more already: an order that lowers it, a hedge, passes. Market orders that work
+    count as filled. Entries that rest may never fill: they count where they would add to it, so the
+    order is judged with those and without any, and the smaller answer counts.
 
     Parameters
     ----------
@@ -104,31 +105,32 @@ class VolatilityLimit(Limit):
         """Return the `Decision` for `request`."""
         if not (book.equity > 0 and math.isfinite(book.equity)):
             return self.refuse(0.0, f"equity {book.equity:.6g} is not positive")
-        every = self._holdings(request, book, resting=True)
-        sure = self._holdings(request, book, resting=False) if book.working else every
-        answers = [self._judge(request, book, every)]
-        if sure != every:
-            answers.append(self._judge(request, book, sure))
-        return min(answers, key=lambda decision: decision.size)
-
-    def _holdings(self, request, book, resting):
-        values = book.holdings(request.instrument, request.side, resting)
-        values.setdefault(request.instrument.copies[0], 0.0)
-        return values
-
-    def _judge(self, request, book, values):
-        covariance, why = book.covariance(values, self.model)
+        sure, resting = book.holdings(request.instrument, request.side)
+        names = list(dict.fromkeys([*sure, *[name for name, _ in resting]]))
+        covariance, why = book.covariance(names, self.model)
         if covariance is None:
             if self.model.unknown == "allow":
                 return Decision(request.size)
             return self.refuse(0.0, f"volatility unknown: {why}")
+        weights = np.array([sure.get(name, 0.0) for name in names]) / book.equity
+        unit = np.zeros(len(names))
+        own = names.index(request.instrument.copies[0])
+        unit[own] = request.side * request.unit_notional / book.equity
+        answers = [self._judge(request, covariance, weights, unit)]
+        if resting:
+            pull = covariance.times(weights + unit * request.size)
+            for name, value in resting:
+                k = names.index(name)
+                weights[k] += value / book.equity if value * pull[k] > 0 else 0.0
+            answers.append(self._judge(request, covariance, weights, unit))
+        return min(answers, key=lambda decision: decision.size)
+
+    def _judge(self, request, covariance, weights, unit):
+        """Judge an order of so many `unit` beside what is held; both are fractions of equity."""
         per_year = self.periods_per_year or covariance.bars_per_year
-        weights = np.fromiter(values.values(), float) / book.equity
-        own = list(values).index(request.instrument.copies[0])
-        unit = request.side * request.unit_notional / book.equity
         moved = covariance.times(weights) * per_year
-        before, cross = float(weights @ moved), float(unit * moved[own])
-        square = float(unit * unit * covariance.variances[own]) * per_year
+        before, cross = float(weights @ moved), float(unit @ moved)
+        square = float(unit**2 @ covariance.variances) * per_year
         after = before + 2 * cross * request.size + square * request.size**2
         ceiling = max(self.limit**2, before)
         if after <= ceiling * (1 + SLACK):
