@@ -157,7 +157,7 @@ def test_long_and_short_of_a_group_add_up():
 
 def test_the_group_with_the_least_room_counts_and_is_named():
     book = portfolio()
-    limit = grouped(0.2, wide=["D3", "D2"], narrow=["D3", "D0", "D1"])
+    limit = grouped(0.2, narrow=["D3", "D0", "D1"], wide=["D3", "D2"])
     judged = limit.review(ask(book, 3, 1, 500), book)
     assert judged.size == pytest.approx(50)
     expected = "GroupLimit: 0.6500 of equity > group_limit of 'narrow' 0.2000"

@@ -82,7 +82,7 @@ def test_a_day_meets_the_last_hour_before_its_end(stamp, session, n_days):
         assert counts[0] >= min(n_days - 2, 19)
 
 
-def test_a_day_beside_hours_is_known_where_one_window_of_hours_holds_ten_days():
+def test_a_day_beside_hours_is_known():
     daily, hourly = days(120), hours(120)
     rho, counts = run(daily, hourly, window=252, min_periods=60).correlations(0, [1])
     assert counts[0] >= 118
@@ -116,7 +116,7 @@ def test_three_time_frames_each_pair_on_the_coarser():
     assert frames.correlations(1, [0])[1] == [10]
 
 
-def test_an_hour_without_a_bar_since_the_day_before_has_no_close_on_that_day():
+def test_an_hour_without_a_bar_since_the_day_before_has_no_close():
     daily, hourly = days(12, stamp=LAST_MOMENT), hours(12)
     holes = hourly[(hourly.index < START + 5) | (hourly.index >= START + 8)]
     rho, counts = run(daily, holes).correlations(0, [1])
