@@ -11,7 +11,7 @@ from bt_risk.errors import ParameterError, check_positive, check_whole
 from bt_risk.execution import Execution
 from bt_risk.exits import Exits
 from bt_risk.handover import Handover
-from bt_risk.instrument import Instrument, check_instruments
+from bt_risk.instrument import STALE_BARS, Instrument, check_instruments
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
 from bt_risk.rules.guard_tables import check_guards
@@ -55,7 +55,7 @@ class RiskBroker(KillSwitch):
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
         "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
-        "instruments late observe simulated shutdown allocations"
+        "instruments late observe simulated shutdown allocations max_stale_bars"
     )
     _private = "fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
@@ -93,7 +93,7 @@ class RiskBroker(KillSwitch):
             self.__dict__[name] = getattr(self.inner, name)
         self._fixed, self._bound = [], []
         self.late = self.observe = False
-        self.execution = self.shutdown = None
+        self.execution = self.shutdown = self.max_stale_bars = None
         self._reset()
 
     # -- finding and installing ------------------------------------------------------------------
@@ -134,12 +134,16 @@ class RiskBroker(KillSwitch):
         self.instruments.update(instruments or {})
         self._stop_rule = stop_rule
 
+    def call_stale_after(self, bars):
+        """Let a data be stale after so many bars of others without one; the fewest count."""
+        self.max_stale_bars = min(bars, self.max_stale_bars or bars)
+
     def add_limit(self, limit):
         """Ask this limit too, before anything opens in this run."""
         if limit.active:
             self.limits.append(limit)
-            if hasattr(limit, "window"):
-                self.book.watch_returns(limit.window, limit.min_periods, limit.history)
+            if hasattr(limit, "watch"):
+                limit.watch(self.book)
             if isinstance(limit, Guard):
                 Watch.of(self).add(limit)
             self.hook_execution()
@@ -180,7 +184,7 @@ class RiskBroker(KillSwitch):
             Instrument(data, i, names[i], roots[i], self.instruments.get(names[i], {}))
             for i, data in enumerate(datas)
         ]
-        self.book = Book(instruments, *self._stop_rule)
+        self.book = Book(instruments, *self._stop_rule, self.max_stale_bars or STALE_BARS)
         self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
         self.journal.trades = self.book.trades
         self._by_data = {id(i.data): i for i in instruments}

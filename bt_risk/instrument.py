@@ -7,10 +7,10 @@ from statistics import median
 from bt_risk.errors import ParameterError, check_fraction, check_positive
 from bt_risk.rules.trailing_stop import WilderATR
 
-__all__ = ["Instrument", "check_instruments"]
+__all__ = ["STALE_BARS", "Instrument", "check_instruments"]
 
 ATR_MEDIAN_BARS = 100
-STALE_ROUNDS = 5
+STALE_BARS = 5
 
 _FACTS = {
     "step": lambda c, p, v: check_positive(c, p, v),
@@ -200,13 +200,13 @@ class Instrument:
         atr_period, atr_multiple = self.stop_rule
         return self.facts.get("atr_multiple", atr_multiple) * self.atr(atr_period)
 
-    def is_stale(self, number, latest):
+    def is_stale(self, number, latest, max_stale_bars=STALE_BARS):
         """Say whether other feeds have gone on long after the last bar of this one.
 
-        Long is more than `STALE_ROUNDS` of their bars (`number` counts them), and at their time
+        Long is more than `max_stale_bars` of their bars (`number` counts them), and at their time
         `latest` more than twice the longest gap between its own bars: weekends are none.
         """
-        if number - self.round <= STALE_ROUNDS:
+        if number - self.round <= max_stale_bars:
             return False
         return latest - self.time > 2.0 * self.longest_gap
 
