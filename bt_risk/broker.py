@@ -11,7 +11,7 @@ from bt_risk.errors import ParameterError, check_positive, check_whole
 from bt_risk.execution import Execution
 from bt_risk.exits import Exits
 from bt_risk.handover import Handover
-from bt_risk.instrument import STALE_BARS, Instrument, check_instruments
+from bt_risk.instrument import STALE_BARS, check_instruments, instruments_of
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
 from bt_risk.rules.guard_tables import check_guards
@@ -176,14 +176,7 @@ class RiskBroker(KillSwitch):
 
     def _begin(self):
         self._reset()
-        datas = self.cerebro.datas
-        names = [getattr(data, "_name", "") or f"data{i}" for i, data in enumerate(datas)]
-        self._check_names(names)
-        roots = [data.data if data._clone else data for data in datas]
-        instruments = [
-            Instrument(data, i, names[i], roots[i], self.instruments.get(names[i], {}))
-            for i, data in enumerate(datas)
-        ]
+        instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
         self.book = Book(instruments, *self._stop_rule, self.max_stale_bars or STALE_BARS)
         self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
         self.journal.trades = self.book.trades
@@ -213,12 +206,6 @@ class RiskBroker(KillSwitch):
         if self.shutdown is not None:
             self.shutdown.restore()
             self.shutdown = None
-
-    def _check_names(self, names):
-        for name in self.instruments:
-            if name not in names:
-                listed = f"named after a data of this Cerebro ({', '.join(names)})"
-                raise ParameterError(type(self).__name__, "instruments", listed, name)
 
     def next(self):
         """Let the broker inside execute, take in its fills and the new bars, call the hooks."""

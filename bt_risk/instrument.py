@@ -7,7 +7,7 @@ from statistics import median
 from bt_risk.errors import ParameterError, check_fraction, check_positive
 from bt_risk.rules.trailing_stop import WilderATR
 
-__all__ = ["STALE_BARS", "Instrument", "check_instruments"]
+__all__ = ["STALE_BARS", "Instrument", "check_instruments", "instruments_of"]
 
 ATR_MEDIAN_BARS = 100
 STALE_BARS = 5
@@ -38,6 +38,20 @@ def check_instruments(component, instruments):
             _FACTS[fact](component, f"instruments[{name!r}][{fact!r}]", value)
         checked[name] = dict(facts)
     return checked
+
+
+def instruments_of(component, datas, facts):
+    """Return an `Instrument` for each data of a Cerebro, with the facts of its name."""
+    names = [getattr(data, "_name", "") or f"data{i}" for i, data in enumerate(datas)]
+    for name in facts:
+        if name not in names:
+            listed = f"named after a data of this Cerebro ({', '.join(names)})"
+            raise ParameterError(component, "instruments", listed, name)
+    roots = [data.data if data._clone else data for data in datas]
+    return [
+        Instrument(data, i, names[i], roots[i], facts.get(names[i], {}))
+        for i, data in enumerate(datas)
+    ]
 
 
 class _ATR:

@@ -114,6 +114,7 @@ class Correlation(_RiskObserver):
         """Draw this close."""
         limit, book = self._find(CorrelationLimit), self._gate.book
         if limit is not None and book.windows:
-            pairs = held_pairs(book, limit.model)
-            self.lines.correlation[0] = highest_correlation(pairs)
+            values = book.positions()
+            pairs = held_pairs(book, limit.model, values)
+            self.lines.correlation[0] = highest_correlation(pairs, values)
             self.lines.limit[0] = limit.limit

@@ -49,7 +49,6 @@ class PortfolioRisk(bt.Analyzer):
         """Measure the book at this close."""
         gate = self._gate
         book, equity = gate.book, gate.getvalue()
-        book.equity = float(equity)
         held = [i for i in book.instruments if i.size]
         sums = [
             sum([measure(i) for i in held if i.size * side > 0]) / equity
@@ -57,13 +56,14 @@ class PortfolioRisk(bt.Analyzer):
             for side in (1, -1)
         ]
         time = bt.num2date(gate.latest) if gate.latest == gate.latest else None
-        pairs = held_pairs(book, self._model)
-        highest = highest_correlation(pairs)
-        self._rows.append((time, *sums, highest, *self._moves(book, equity), _nested(pairs)))
-
-    def _moves(self, book, equity):
-        """Return the volatility, the effective number of bets, and each name's share of risk."""
         values = book.positions()
+        pairs = held_pairs(book, self._model, values)
+        moves = self._moves(book, values, equity)
+        highest = highest_correlation(pairs, values)
+        self._rows.append((time, *sums, highest, *moves, _nested(pairs)))
+
+    def _moves(self, book, values, equity):
+        """Return the volatility, the effective number of bets, and each name's share of risk."""
         if not values:
             return 0.0, math.nan, {}
         covariance, _ = book.covariance(values, self._model)
@@ -71,10 +71,10 @@ class PortfolioRisk(bt.Analyzer):
             return math.nan, math.nan, {}
         weights = np.fromiter(values.values(), float) / equity
         per_year = self._per_year or covariance.bars_per_year
-        volatility = math.sqrt(per_year * weights @ covariance.times(weights))
+        variance = max(0.0, float(weights @ covariance.times(weights)))
         shares = risk_shares(weights, covariance).tolist()
         share = {one.name: part for one, part in zip(values, shares, strict=True)}
-        return volatility, effective_bets(weights, covariance), share
+        return math.sqrt(per_year * variance), effective_bets(weights, covariance), share
 
     def stop(self):
         """Let go of the gate, so that optimisations can send the result between processes."""
@@ -97,30 +97,24 @@ class PortfolioRisk(bt.Analyzer):
         return frame
 
 
-def held_pairs(book, model):
-    """Return ``(instrument, other, correlation)`` of every pair that is held, not signed."""
-    held, pairs = [i for i in book.instruments if i.size], []
+def held_pairs(book, model, values):
+    """Return ``(instrument, other, correlation)`` of every pair of ``book.positions()``."""
+    held, pairs, rows = list(values), [], [instrument.index for instrument in values]
     for k, one in enumerate(held[:-1]):
-        others = held[k + 1 :]
-        rho, _ = book.windows[model].correlations(
-            one.copies[0].index, [o.copies[0].index for o in others], model.estimator
-        )
-        pairs += [(one, o, float(r)) for o, r in zip(others, rho, strict=True)]
+        others = rows[:k] + rows[k + 1 :]  # all, for they decide what the mean is
+        rho, _ = book.windows[model].correlations(rows[k], others, model.estimator)
+        pairs += [(one, o, float(r)) for o, r in zip(held[k + 1 :], rho[k:], strict=True)]
     return pairs
 
 
-def highest_correlation(pairs):
+def highest_correlation(pairs, values):
     """Return the highest correlation of `held_pairs`, signed by side; NaN where none is known."""
-    signed = [_side(one) * _side(other) * rho for one, other, rho in pairs]
-    return max([value for value in signed if not math.isnan(value)], default=math.nan)
+    signed = [math.copysign(rho, rho * values[a] * values[b]) for a, b, rho in pairs]
+    return max([value for value in signed if value == value], default=math.nan)
 
 
 def _notional(instrument):
     return abs(instrument.size) * instrument.value
-
-
-def _side(instrument):
-    return 1 if instrument.size > 0 else -1
 
 
 def _nested(pairs):

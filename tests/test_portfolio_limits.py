@@ -597,6 +597,30 @@ def test_the_report_alone_watches_for_itself():
     assert frame.iloc[-1].notna().all()
 
 
+def test_a_copy_is_no_pair_with_its_instrument():
+    engine = cerebro(*WALKS)
+    engine.resampledata(engine.datas[0], timeframe=bt.TimeFrame.Weeks, name="weekly")
+    engine.addanalyzer(bt_risk.PortfolioRisk)
+    plan = [order(80, "buy", data=d, size=10) for d in range(3)]
+    report = taped(engine, plan).analyzers.portfoliorisk.get_analysis()
+    assert list(report["correlations"][-1]) == ["D0"]
+    assert list(report["correlations"][-1]["D0"]) == ["D1"]
+    assert list(report["risk_share"][-1]) == ["D0", "D1"]
+
+
+def test_the_report_draws_correlations_to_the_mean_of_all_that_is_held():
+    frames = [random_walk(seed, DAYS) for seed in (1, 2, 3)]
+    plan = [order(80, "buy", data=d, size=10) for d in range(3)]
+    strategy = capped(frames, plan, volatility_limit=9.0, estimator="ledoit-wolf")
+    pairs = strategy.analyzers.portfoliorisk.get_analysis()["correlations"][-1]
+    returns = np.log(pd.DataFrame({i: f.close for i, f in enumerate(frames)})).diff().tail(60)
+    full = returns.corr().to_numpy()[np.triu_indices(3, 1)]
+    drawn = np.array([pairs["D0"]["D1"], pairs["D0"]["D2"], pairs["D1"]["D2"]])
+    kept = (drawn - full.mean()) / (full - full.mean())
+    assert np.ptp(kept) < 1e-9  # one intensity for all
+    assert -1e-9 <= kept[0] < 1
+
+
 def test_a_group_in_a_run():
     """A 10 % cap on a pair, notional: the first takes 8 %, the second gets the rest, D2 is free."""
     calm = [bars(*flat(40)) for _ in range(3)]

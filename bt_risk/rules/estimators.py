@@ -125,11 +125,10 @@ def squares(rows, counts):
 def squares_about_the_mean(returns, weights=None):
     """Return the sums of squares of rows less their mean, 0 for a still one; NaN with a gap."""
     if weights is None:
-        total = np.einsum("ij,ij->i", returns, returns)
+        total, share = np.einsum("ij,ij->i", returns, returns), max(returns.shape[1], 1)
         weights = np.ones(returns.shape[1])
     else:
-        total = returns**2 @ weights
-    share = max(weights.sum(), 1e-300)
+        total, share = returns**2 @ weights, weights.sum()
     about = total - (returns @ weights) ** 2 / share
     doubtful = about < _DOUBTFUL * total
     if doubtful.any():
@@ -142,7 +141,7 @@ def squares_about_the_mean(returns, weights=None):
 def pearson(products, squares, squares_one):
     """Correlations from sums of products and of squares; NaN where one of the two stood still."""
     scale = np.sqrt(squares * squares_one)
-    rho = np.divide(products, scale, out=np.full(len(scale), np.nan), where=scale > 0)
+    rho = products / np.where(scale > 0, scale, np.nan)
     return np.minimum(np.maximum(rho, -1.0), 1.0)
 
 

@@ -183,20 +183,18 @@ class ReturnWindow:
         names = np.concatenate((others, [candidate]))
         every = 4 * len(names) > len(self.names)  # then copying rows costs more than it spares
         steps = self._returns(slice(None) if every else names)
-        places = names if every else np.arange(len(names))
         spread = squares_about_the_mean(steps)
-        gaps = np.isnan(spread[places[:-1]] + spread[places[-1]])
-        if not gaps.any():
-            rho, counts = self._whole(steps, spread, places, estimator, sides)
+        spread = spread[names] if every else spread
+        plain = sides is None and not (estimator.fades or estimator.shrinks)
+        if plain and not np.isnan(spread.sum()):
+            # Twice, so that what rounding leaves of its mean does not meet the means of the others.
+            products = steps @ centred(centred(steps[candidate if every else -1][None]))[0]
+            products = products[others] if every else products[:-1]
+            rho = pearson(products, spread[:-1], spread[-1])
+            counts = np.full(len(others), steps.shape[1])
         else:
-            rho, counts = np.full(len(others), np.nan), np.zeros(len(others), dtype=int)
-            whole, there = np.append(~gaps, True), ~gaps
-            rho[there], counts[there] = self._whole(
-                steps, spread, places[whole], estimator, sides_of(sides, there)
-            )
-            rho[gaps], counts[gaps] = self._joined(
-                candidate, others[gaps], estimator, sides_of(sides, gaps)
-            )
+            rows = steps[names] if every else steps
+            rho, counts = self._estimate(names, rows, spread, estimator, sides)
         rho[counts < self.min_periods] = np.nan
         return rho, counts
 
@@ -258,27 +256,19 @@ class ReturnWindow:
         first, last = self._across()
         return np.delete(steps, slice(first - begin, last - begin), axis=1) if last else steps
 
-    def _whole(self, steps, spread, places, estimator, sides):
-        """Correlations and counts of pairs without gaps; the last of the places is the candidate's.
+    def _estimate(self, names, rows, spread, estimator, sides):
+        """Correlations and counts of all but the last of `names` with it, whatever the gaps.
 
-        `steps` are returns, `spread` their sums of squares about the mean.
+        `rows` are their returns, `spread` the sums of squares of these about the mean.
         """
-        counts = np.full(len(places) - 1, steps.shape[1])
-        places, own = places[:-1], places[-1]
-        # Twice, so that what rounding leaves of its mean does not meet the means of the others.
-        ones = centred(centred(steps[own : own + 1]))
-        if sides is None and not (estimator.fades or estimator.shrinks):
-            return pearson((steps @ ones[0])[places], spread[places], spread[own]), counts
-        rows = centred(steps[places])
-        if estimator.fades:
-            rows, ones = estimator.weigh(rows), estimator.weigh(ones)
-        spread, spread_one = squares(rows, counts), squares(ones, steps.shape[1])[0]
-        rho = pearson(rows @ ones[0], spread, spread_one)
-        if estimator.shrinks:
-            moving = np.append(spread, spread_one) > 0
-            intensity, mean = shrinkage(np.vstack([rows, ones])[moving])
-            rho += intensity * (mean - rho)
-        return _worse(rho, rows, spread, ones[0], spread_one, sides), counts
+        gaps = np.isnan(spread[:-1] + spread[-1])
+        rho, counts = np.empty(len(gaps)), np.full(len(gaps), rows.shape[1])
+        rho[~gaps] = _whole(rows[np.append(~gaps, True)], estimator, sides_of(sides, ~gaps))
+        if gaps.any():
+            rho[gaps], counts[gaps] = self._joined(
+                names[-1], names[:-1][gaps], estimator, sides_of(sides, gaps)
+            )
+        return rho, counts
 
     def _joined(self, candidate, others, estimator, sides):
         """Correlations and counts of pairs with gaps: the returns between their common times."""
@@ -326,6 +316,19 @@ def _common_times_before(common, step):
     for _ in range(step - 1):
         before = np.where(before >= 0, np.take_along_axis(last, before, axis=1), -1)
     return before
+
+
+def _whole(rows, estimator, sides):
+    """Correlations of all but the last row with it; there are no gaps."""
+    count = rows.shape[1]
+    rows = centred(rows)
+    rows = estimator.weigh(rows) if estimator.fades else rows
+    spread = squares(rows, count)
+    rho = pearson(rows[:-1] @ rows[-1], spread[:-1], spread[-1])
+    if estimator.shrinks:
+        intensity, mean = shrinkage(rows[spread > 0])
+        rho += intensity * (mean - rho)
+    return _worse(rho, rows[:-1], spread[:-1], rows[-1], spread[-1], sides)
 
 
 def sides_of(sides, part):

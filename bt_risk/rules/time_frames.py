@@ -96,9 +96,9 @@ class TimeFrames:
 
     def correlations(self, candidate, others, estimator=ROLLING, sides=None):
         """Correlation of one name with each of `others`: see `ReturnWindow.correlations`."""
-        others = np.asarray(others, dtype=np.intp)
         if len(self._axes) == 1:
             return self._axes[0].returns.correlations(candidate, others, estimator, sides)
+        others = np.asarray(others, dtype=np.intp)
         rho, counts = np.full(len(others), np.nan), np.zeros(len(others), dtype=int)
         coarser = np.minimum(self._axis_of[others], self._axis_of[candidate])
         for k in np.unique(coarser):
