@@ -514,11 +514,13 @@ def test_volatility_after_the_gate_is_at_most_the_limit_or_what_it_was(
     rule = volatility(limit, **options)
     book = market_of(returns, (0, *sizes), limit=rule)
     judged = rule.review(ask(book, 0, side, asked), book).size
-    covariance, _ = book.covariance(book.instruments, rule.model)
-    matrix = np.column_stack([covariance.times(unit) for unit in np.eye(4)]) * YEAR
+    held = [place for place in range(1, 4) if sizes[place - 1]]
+    # What is drawn towards their mean depends on which names there are: those at stake.
+    covariance, _ = book.covariance([book.instruments[k] for k in (0, *held)], rule.model)
+    matrix = covariance.matrix() * YEAR
 
     def after(size):
-        weights = np.array([side * size, *sizes]) * 100 / book.equity
+        weights = np.array([side * size, *[sizes[k - 1] for k in held]]) * 100 / book.equity
         return math.sqrt(max(weights @ matrix @ weights, 0))
 
     ceiling = max(limit, after(0))
