@@ -133,7 +133,7 @@ class Desk:
         silent = self.gate.freshness.silent(instrument) if limits else ""
         if silent:
             return Decision(0.0, f"unknown: {silent}")
-        if limits and instrument.is_stale(self.book.rounds, self.gate.latest):
+        if limits and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return Decision(0.0, f"unknown: {instrument.name} has had no bar since {since}")
         budgeted = isinstance(ticket.size, Proposal) or any(

@@ -93,7 +93,7 @@ class RiskParitySizer(bt.Sizer):
         gate, unit = self.broker, instrument.price * multiplier
         instrument.multiplier = multiplier
         step = self.p.step or instrument.facts.get("step", 1.0)
-        target = weight * gate.book.risk_scale * gate.getvalue()
+        target = weight * gate.book.risk_scale * gate.equity()
         missing = target - gate.book.notional(instrument, side)
         if missing <= self.p.rebalance_buffer * target:
             return _refusal(f"{instrument.name} is at its weight of {weight:.4f} already")
