@@ -274,7 +274,8 @@ class RiskBroker(KillSwitch, Facade):
             order = self.inner.get_notification()
             if order is None:
                 return
-            self.wire.claim(order)
+            if self.wire.claim(order):
+                continue
             filled = self.ledger.take(order)
             if filled or order.ref not in self.own:
                 self._queue.append(self.handover.as_promised(order))

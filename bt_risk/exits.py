@@ -55,6 +55,8 @@ class Exits:
         places a new one when it is gone.
         """
         working = self.gate.book.working[order.ref]
+        # At a venue, too, entries are judged by where the stop will be in a moment.
+        working.price = price
         if self.gate.simulated:
             signed = plain(size) if order.isbuy() else -plain(size)
             order.size = order.created.size = order.executed.remsize = signed
@@ -63,7 +65,6 @@ class Exits:
             self.withdraw(order)
             return False
         working.remaining = working.size = size
-        working.price = price
         return True
 
     def _replaced(self, working, size, price):
@@ -135,21 +136,24 @@ class Exits:
     def close(self, part, reason, stops=False):
         """Close a part at the market; our order covers the user's exits, and goes first.
 
+        Return the order once it is sent.
         BackBroker sees to that at the moment of execution. At a venue what rests has to be gone,
         and what leaves already is left to leave.
         """
         if not part.size or self.leaving(part):
-            return
+            return None
         resting, simulated = self._resting(part), self.gate.simulated
         size = abs(part.size)
         if not simulated:
             self.closing[part] = part.number
             size -= self.gate.book.exiting(part, -part.side, "market")
+        order = None
         if size > EPS and (simulated or not resting) and self._may_try(part):
-            self.send(part, size, reason, stops=stops)
+            order = self.send(part, size, reason, stops=stops)
         for working in resting:
             if not (simulated and working.own):
                 self.withdraw(working.handle)
+        return order
 
     def _may_try(self, part):
         """Whether a venue may be asked: one that has refused is left alone for a while."""
@@ -199,5 +203,5 @@ class Exits:
         """Return why an exit of ours is closing this part at the market, or nothing."""
         for w in part.instrument.orders.values():
             if w.own and w.kind == "market" and w.owner is part.owner:
-                return w.handle.info.bt_risk
+                return w.handle.info.get("bt_risk") or "bt_risk: an exit"
         return ""

@@ -19,7 +19,7 @@ class Freshness:
         self.limit = gate.live.stale_after
         datas = [instrument.root for instrument in gate.book.instruments]
         self.active = not gate.simulated or any(data.islive() for data in datas)
-        self._came = {}
+        self._came, self._lived = {}, set()
         self._said = {}
 
     def look(self, fresh):
@@ -29,6 +29,8 @@ class Freshness:
             self._came[instrument.index] = now
         for instrument in self.gate.book.instruments:
             why = self.silent(instrument)
+            if instrument in fresh and not why:
+                self._lived.add(instrument.index)
             if bool(why) != bool(self._said.get(instrument.index)):
                 self._said[instrument.index] = why
                 self._journal(instrument, why)
@@ -49,8 +51,11 @@ class Freshness:
         return f"{instrument.name} has had no bar for {age:.0f} s, stale_after is {self.limit:g} s"
 
     def _journal(self, instrument, why):
-        action, text = ("stale", why) if why else ("note", f"{instrument.name} is back")
-        reason = f"freshness: {text}; its stops stay" if why else f"freshness: {text}"
+        lived = instrument.index in self._lived  # before that it is only catching up
+        action = "stale" if why and lived else "note"
+        reason = f"freshness: {why}; its stops stay"
+        if not why:
+            reason = f"freshness: {instrument.name} is live{' again' if lived else ''}"
         self.gate.journal.record(
             instrument.time, instrument.name, "freshness", action, reason=reason
         )

@@ -24,7 +24,6 @@ CAPABILITIES = {
     "replace": False,
     "reduce_only": False,
     "client_ids": False,
-    "partial_fills": True,
 }
 
 

@@ -172,12 +172,12 @@ class StopKeeper:
         seen = instrument in fresh and stop.since < instrument.length
         stop.hit |= seen and stop.side * (reached - stop.price) <= 0.0
         if instrument.forming and instrument.complete > stop.since:
-            stop.hit |= stop.side * (instrument.quote() - stop.price) <= 0.0
+            stop.hit |= self._beyond(stop)
 
     def _rest(self, stop):
         """Bring the resting order to where it should be, in place or by cancel and replace."""
         if stop.hit:
-            self._leave(stop, f"reached {stop.price:g}, which was watched here")
+            self._leave(stop, f"{stop.price:g} is reached")
             return
         if stop.rule.trigger == "close" or self._emulates:
             stop.resting = stop.price
@@ -209,7 +209,8 @@ class StopKeeper:
     def _leave(self, stop, reason):
         """Close at the market a position that no stop order can protect."""
         stop.resting = math.nan
-        self.gate.exits.close(stop.part, f"ATRTrailingStop: {reason}", stops=True)
+        order = self.gate.exits.close(stop.part, f"ATRTrailingStop: {reason}", stops=True)
+        stop.order = order or stop.order
 
     def _uncovered(self, stop):
         """Size to protect: all of it, less what leaves already where both could fill."""
@@ -224,9 +225,17 @@ class StopKeeper:
         if not stop.price > 0.0 or size <= EPS:
             stop.resting = math.nan
             return
+        if not self.gate.simulated and self._beyond(stop):
+            stop.hit = True  # a venue would refuse it: it leaves at the market
+            return
         reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
         stop.order = self.gate.exits.send(stop.part, size, reason, stop.price)
         self._set(stop)
+
+    @staticmethod
+    def _beyond(stop):
+        """Whether the market stands beyond the stop already."""
+        return stop.side * (stop.part.instrument.quote() - stop.price) <= 0.0
 
     def _move(self, stop, order, size):
         working = self.gate.book.working[order.ref]

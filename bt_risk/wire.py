@@ -35,6 +35,14 @@ class _Doubt:
     asked: float
     tries: int = 0
 
+    def is_for(self, order):
+        """Whether an order of the broker's is this one: by its client id, else by its looks."""
+        told = order.info.get("client_id")
+        if told and self.client_id:
+            return told == self.client_id
+        same = self.order.data is order.data and self.order.exectype == order.exectype
+        return same and abs(self.order.created.size - order.created.size) <= EPS
+
 
 class Wire:
     """Send the orders of one `RiskBroker`, its own and the users'.
@@ -93,7 +101,7 @@ class Wire:
     # -- doubts ----------------------------------------------------------------------------------
 
     def _failed(self, ticket, size, client_id, error):
-        self.why, self.refused = f"broker: {type(error).__name__}: {error}", True
+        self.why, self.refused = f"broker: {_words(error)}", True
         if not _may_have_arrived(error):
             return None
         order = ticket.native_order(size)
@@ -124,18 +132,24 @@ class Wire:
         try:
             return ask(doubt.client_id), True
         except Exception as error:  # still no connection: ask later
-            self.why = f"broker: {type(error).__name__}: {error}"
+            self.why = f"broker: {_words(error)}"
             return None, False
 
     def claim(self, order):
-        """Recognise in a notification the order that one in doubt stands for."""
+        """Recognise in a notification the order that one in doubt stands for.
+
+        Return whether it says nothing: a store announces what it is about to send, and that is no
+        evidence that it has arrived.
+        """
         if not self.doubts or order.ref in self.gate.book.working or order.ref in self.gate.own:
-            return
+            return False
         for ref, doubt in self.doubts.items():
-            same = doubt.order.data is order.data and doubt.order.exectype == order.exectype
-            if same and abs(doubt.order.created.size - order.created.size) <= EPS:
+            if doubt.is_for(order):
+                if order.status in (order.Created, order.Submitted):
+                    return True
                 self._found(ref, order)
-                return
+                return False
+        return False
 
     def _found(self, ref, order):
         stand_in = self.doubts.pop(ref).order
@@ -143,6 +157,7 @@ class Wire:
         if working is not None:
             self.gate.book.rekey(working, order)
         if self.gate.own.pop(ref, None) is not None:
+            order.addinfo(bt_risk=stand_in.info.bt_risk)
             stand_in.ref = order.ref
             stand_in.status, stand_in.executed = order.status, order.executed
             self.gate.own[order.ref] = stand_in
@@ -164,6 +179,11 @@ class Wire:
 
     def _say(self, order, action, reason):
         self.gate.note(order, action, f"wire: {reason}", allowed=math.nan)
+
+
+def _words(error):
+    """Return what an error says, as much of it as fits in a line."""
+    return f"{type(error).__name__}: {error}"[:120]
 
 
 def _may_have_arrived(error):

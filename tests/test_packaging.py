@@ -34,7 +34,7 @@ def requirements():
     """Yield (line before, requirement) for each dependency and extra, comments included."""
     text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     for block in re.findall(
-        r"^(?:install_requires|test|dev) =\n((?:    .*\n)+)", text, re.MULTILINE
+        r"^(?:install_requires|live|test|dev) =\n((?:    .*\n)+)", text, re.MULTILINE
     ):
         entries = [line.strip() for line in block.splitlines()]
         pairs = zip(["", *entries], entries, strict=False)
@@ -69,7 +69,7 @@ def test_the_core_needs_what_the_design_names(setup):
         "tomli-w",
         "typer",
     ]
-    assert set(setup["options.extras_require"]) == {"test", "dev"}
+    assert set(setup["options.extras_require"]) == {"live", "test", "dev"}
 
 
 def test_what_runs_here_is_what_setup_cfg_asks_for():

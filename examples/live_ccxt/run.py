@@ -1,0 +1,58 @@
+"""A strategy live behind bt_risk: `python run.py http://127.0.0.1:8000`, an exchange on loopback.
+
+Without an address it trades at the venue itself, with the keys in BINANCE_KEY and BINANCE_SECRET.
+"""
+
+import logging
+import os
+import sys
+
+import backtrader as bt
+import ccxt
+from store import Broker, Data, Store
+
+import bt_risk
+
+
+class Cross(bt.Strategy):
+    def __init__(self):
+        self.cross = bt.ind.CrossOver(bt.ind.SMA(period=5), bt.ind.SMA(period=15))
+
+    def next(self):
+        if self.cross > 0:
+            self.buy()
+        elif self.cross < 0 and self.position:
+            self.close()
+
+
+def connect(address):
+    options = {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False, "fetchMargins": False}
+    keys = {"apiKey": os.environ.get("BINANCE_KEY"), "secret": os.environ.get("BINANCE_SECRET")}
+    if address is None:
+        client = ccxt.binance(keys | {"options": options})
+        return client, "wss://stream.binance.com:9443/ws"
+    client = ccxt.binance({"apiKey": "loopback", "secret": "loopback", "options": options})
+    client.urls["api"] = dict.fromkeys(client.urls["api"], f"{address}/api/v3")
+    return client, f"{address.replace('http', 'ws', 1)}/ws"
+
+
+def main(address=None):
+    client, ws_url = connect(address)
+    store = Store(client, "BTC/USDT", ws_url)
+    store.start()
+    cerebro = bt.Cerebro(stdstats=False)
+    data = Data(store=store)
+    cerebro.adddata(data, name="BTC")
+    cerebro.setbroker(Broker(store=store, data=data))
+    cerebro.addstrategy(Cross)
+    policy = bt_risk.Policy(action="pause", instruments={"BTC": dict(step=1e-5, min_notional=10)})
+    bt_risk.protect(cerebro, policy, stale_after=180, notify=print)
+    try:
+        return cerebro.run(quicknotify=True)[0]
+    finally:
+        store.stop()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main(*sys.argv[1:])

@@ -1,0 +1,315 @@
+"""A Backtrader store on ccxt, small enough to read: one spot market, bars by WebSocket.
+
+An example to start from, made for Binance and what speaks like it. It does what bt_risk would
+like of a store: client ids, an answer to "what became of it?", every fill once, positions and open
+orders found again after a restart, DISCONNECTED when the line drops and the missed bars after it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from uuid import uuid4
+
+import aiohttp
+import backtrader as bt
+import ccxt
+
+log = logging.getLogger("live_ccxt")
+TYPES = {None: "market", bt.Order.Market: "market", bt.Order.Limit: "limit"}
+EPOCH, MILLISECONDS = 719_163.0, 86_400_000.0  # 1970 as Backtrader counts days, and one of them
+LOST = ccxt.OperationFailed  # no answer: network, timeout, 503
+
+
+class Store:
+    """The connection: a ccxt client for requests, a thread with a WebSocket for bars."""
+
+    def __init__(self, client, symbol, ws_url, timeframe="1m"):
+        self.client, self.symbol, self.timeframe = client, symbol, timeframe
+        self.ws_url = f"{ws_url}/{symbol.replace('/', '').lower()}@kline_{timeframe}"
+        self.news = queue.Queue()
+        self._loop = self._thread = None
+
+    def start(self):
+        self.client.load_markets()
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(self._listen())
+        self._thread = threading.Thread(target=self._run, name="live_ccxt bars", daemon=True)
+        self._thread.start()
+
+    def stop(self):
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(5)
+            self._thread = None
+
+    def _run(self):
+        with contextlib.suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._task)
+        self._loop.close()
+
+    async def _listen(self):
+        """Put closed bars in the queue, for ever; a line that drops is said and taken up again."""
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.ws_connect(self.ws_url) as socket:
+                        self.news.put(("up", None))
+                        async for message in socket:
+                            k = message.json()["k"]
+                            if k["x"]:
+                                prices = [float(k[name]) for name in "ohlcv"]
+                                self.news.put(("bar", [int(k["t"]), *prices]))
+                except (aiohttp.ClientError, OSError) as error:
+                    log.warning("bars: %s", error)
+                self.news.put(("down", None))
+                await asyncio.sleep(0.05)
+
+
+class Data(bt.feed.DataBase):
+    """Bars of the store's market: what there is already, then what comes."""
+
+    params = (("store", None), ("qcheck", 0.5))
+
+    def start(self):
+        super().start()
+        self.store = self.p.store
+        self._bars, self._newest = deque(), -1
+        self._fetch()
+        self.put_notification(self.DELAYED)
+
+    def islive(self):
+        return True
+
+    def haslivedata(self):
+        return bool(self._bars)
+
+    def _fetch(self):
+        """Take the bars that have closed since the last one; return whether that has worked."""
+        store = self.store
+        since = self._newest + 1 if self._newest >= 0 else None
+        try:
+            rows = store.client.fetch_ohlcv(store.symbol, store.timeframe, since=since, limit=1000)
+        except LOST as error:
+            log.warning("history: %s", error)
+            return False
+        self._bars.extend(row for row in rows if row[0] > self._newest)
+        return True
+
+    def _load(self):
+        if not self._bars:
+            self._listen()
+        if not self._bars:
+            return None
+        opened, *prices = self._bars.popleft()
+        if opened <= self._newest:
+            return None  # the history had it already
+        self._newest = opened
+        self.lines.datetime[0] = EPOCH + opened / MILLISECONDS
+        names = ("open", "high", "low", "close", "volume")
+        for name, price in zip(names, prices, strict=True):
+            getattr(self.lines, name)[0] = price
+        self.lines.openinterest[0] = 0.0
+        return True
+
+    def _listen(self):
+        try:
+            what, row = self.store.news.get(timeout=self._qcheck or 0.001)
+        except queue.Empty:
+            return
+        if what == "bar":
+            self._bars.append(row)
+        elif what == "down":
+            self.put_notification(self.DISCONNECTED)
+        elif self._fetch():
+            self.put_notification(self.LIVE)
+        else:
+            self.store.news.put(("up", None))
+
+
+class Broker(bt.BrokerBase):
+    """Orders and account of the store's market; whoever asks often is asked for patience."""
+
+    params = (("store", None), ("data", None), ("poll", 1.0))
+    capabilities = {"client_ids": True, "trailing": False, "oco": False, "brackets": False}
+
+    def start(self):
+        super().start()
+        self.client, self.symbol = self.p.store.client, self.p.store.symbol
+        self._news, self._working, self._by_client_id = deque(), {}, {}
+        self._polled, self._stale = 0.0, True
+        self.position = bt.position.Position()
+        self._refresh()
+        base = self.client.market(self.symbol)["base"]
+        held = self._balance["total"].get(base, 0.0)
+        if held:
+            self.position.update(held, self._entry_price(held))
+        for row in self.client.fetch_open_orders(self.symbol):
+            self._adopt(row)
+
+    # -- account ---------------------------------------------------------------------------------
+
+    def _refresh(self):
+        try:
+            self._balance = self.client.fetch_balance()
+            quote = self.client.market(self.symbol)["quote"]
+            self.cash, self._stale = self._balance["total"].get(quote, 0.0), False
+        except LOST as error:
+            log.warning("balance: %s", error)
+
+    def _entry_price(self, held):
+        """Average price of the last buys that make up what is held."""
+        left, cost = held, 0.0
+        for trade in reversed(self.client.fetch_my_trades(self.symbol)):
+            if trade["side"] == "buy" and left > 1e-12:
+                size = min(left, trade["amount"])
+                left, cost = left - size, cost + size * trade["price"]
+        return cost / (held - left) if held > left else self.p.data.close[0]
+
+    def getcash(self):
+        return self.cash
+
+    def getvalue(self, datas=None):
+        """Return what the account is worth; with `datas`, what is held, for ``order_target_*``."""
+        price = self.p.data.close[0] if len(self.p.data) else self.position.price
+        held = self.position.size * price
+        return held if datas else self.cash + held
+
+    def getposition(self, data, clone=True):
+        return self.position.clone() if clone else self.position
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    def buy(self, owner, data, size, client_id=None, **kwargs):
+        return self._place(bt.order.BuyOrder, owner, data, size, client_id, **kwargs)
+
+    def sell(self, owner, data, size, client_id=None, **kwargs):
+        return self._place(bt.order.SellOrder, owner, data, size, client_id, **kwargs)
+
+    def _place(self, kind, owner, data, size, client_id, price=None, exectype=None, **kwargs):
+        tradeid = kwargs.get("tradeid", 0)
+        size = float(self.client.amount_to_precision(self.symbol, size))  # what the venue takes
+        order = kind(
+            owner=owner, data=data, size=size, price=price, exectype=exectype, tradeid=tradeid
+        )
+        self._know(order, client_id or uuid4().hex)
+        stops = exectype == bt.Order.Stop
+        params = {"clientOrderId": order.info.client_id}
+        if stops:
+            params["stopPrice"] = self.client.price_to_precision(self.symbol, price)
+        name = TYPES.get(exectype, "STOP_LOSS")
+        limit = price if name == "limit" else None
+        order.submit(self)
+        self._notify(order)
+        side = "buy" if order.isbuy() else "sell"
+        try:
+            row = self.client.create_order(self.symbol, name, side, size, limit, params)
+        except ccxt.ExchangeError as error:
+            if isinstance(error, LOST):
+                raise
+            order.addinfo(error=str(error))
+            order.reject(self)
+            self._notify(order)
+            return order
+        self._accepted(order, row)
+        return order
+
+    def _know(self, order, client_id):
+        order.addinfo(client_id=client_id)
+        order.addcomminfo(self.getcommissioninfo(order.data))
+        self._by_client_id[client_id] = order
+
+    def _accepted(self, order, row):
+        order.addinfo(venue_id=row["id"])
+        self._working[row["id"]] = order
+        order.accept(self)
+        self._notify(order)
+        self._take(order, row)
+
+    def _adopt(self, row):
+        """Make an order of one that was open when this process began."""
+        kind = bt.order.BuyOrder if row["side"] == "buy" else bt.order.SellOrder
+        stop = row.get("triggerPrice") or row.get("stopPrice")
+        price = stop or row["price"]
+        exectype = bt.Order.Stop if stop else bt.Order.Limit if price else bt.Order.Market
+        size = row["amount"]
+        order = kind(data=self.p.data, size=size, price=price, exectype=exectype, simulated=True)
+        self._know(order, row["clientOrderId"])
+        self._accepted(order, row)
+        return order
+
+    def order_by_client_id(self, client_id):
+        """Return the order that the venue has under a client id, None if it has none."""
+        order = self._by_client_id.get(client_id)
+        if order is None or "venue_id" not in order.info:
+            params = {"origClientOrderId": client_id}
+            try:
+                row = self.client.fetch_order(None, self.symbol, params)
+            except ccxt.OrderNotFound:
+                return None
+            if order is None:
+                return self._adopt(row)
+            self._accepted(order, row)
+        return order
+
+    def get_orders_open(self):
+        """Return the orders that may still fill, those from before this process included."""
+        return [order for order in self._working.values() if order.alive()]
+
+    def cancel(self, order):
+        try:
+            self.client.cancel_order(order.info.venue_id, self.symbol)
+        except ccxt.OrderNotFound:
+            log.info("cancel: %s has ended already", order.info.client_id)
+
+    def get_notification(self):
+        return self._news.popleft() if self._news else None
+
+    def _notify(self, order):
+        self._news.append(order.clone())
+
+    # -- what has become of them -----------------------------------------------------------------
+
+    def next(self):
+        if (not self._working and not self._stale) or time.monotonic() - self._polled < self.p.poll:
+            return
+        self._polled = time.monotonic()
+        try:
+            open_rows = {row["id"]: row for row in self.client.fetch_open_orders(self.symbol)}
+            for venue_id, order in list(self._working.items()):
+                row = open_rows.get(venue_id)
+                self._take(order, row or self.client.fetch_order(venue_id, self.symbol))
+        except LOST as error:
+            log.warning("orders: %s", error)
+        if self._stale:
+            self._refresh()
+
+    def _take(self, order, row):
+        """Book what is new of an order: what has filled, and how it has ended."""
+        size = (row.get("filled") or 0.0) - abs(order.executed.size)
+        if size > 1e-12:
+            cost = row["cost"] - order.info.get("cost", 0.0)
+            order.addinfo(cost=row["cost"])
+            self._fill(order, size if order.isbuy() else -size, cost / size)
+        if row["status"] in ("canceled", "expired", "rejected") and order.alive():
+            order.cancel()
+            self._notify(order)
+        if not order.alive():
+            self._working.pop(row["id"], None)
+
+    def _fill(self, order, size, price):
+        info, before = self.getcommissioninfo(order.data), self.position.price
+        held, average, opened, closed = self.position.update(size, price)
+        if abs(held) < 1e-9:  # 0.3 - 0.2 - 0.1 is not zero
+            self.position.set(0.0, 0.0)
+        now = order.data.datetime[0] if len(order.data) else 0.0
+        fees = [info.getcommission(part, price) for part in (closed, opened)]
+        pnl = info.profitandloss(-closed, before, price)
+        closing = (closed, abs(closed) * before, fees[0])
+        opening = (opened, abs(opened) * price, fees[1])
+        order.execute(now, size, price, *closing, *opening, 0.0, pnl, held, average)
+        self._notify(order)
+        self._stale = True
