@@ -967,6 +967,41 @@ mark-stays-after-a-rebase rules/drawdown.py
 - if value <= state.high_water_mark and value <= state.lifetime_mark:
 + if value <= state.lifetime_mark:
 ? test_mutants.py::test_the_mark_rises_again_after_a_rebase
+
+report-loses-deposits report/pyfolio.py
+- units = _daily(record, "unit_value").to_numpy()
++ units = _daily(record, "equity").to_numpy() / record.start[0] * record.start[1]
+? report/test_pyfolio_inputs.py::test_deposits_are_no_returns
+
+report-loses-the-multiplier report/pyfolio.py
+- (fills["size"] * fills["multiplier"]).to_numpy()
++ fills["size"].to_numpy()
+? report/test_pyfolio_inputs.py::test_a_future_is_held_at_its_notional
+
+report-ends-with-the-halt report/calendar.py
+- if cerebro._event_stop:
++ if False:
+? report/test_pyfolio_inputs.py::test_a_halted_run_goes_on_flat_to_the_end_of_its_data
+
+report-counts-a-ruin-twice report/pyfolio.py
+- returns = np.maximum(growth, 0.0) - 1.0
++ returns = growth - 1.0
+? report/test_pyfolio_inputs.py::test_an_account_that_is_ruined_loses_all_of_it_once
+
+report-counts-a-clone-twice report/record.py
+- for bit in list(bits)[seen:]:
++ for bit in list(bits):
+? report/test_pyfolio_inputs.py::test_partial_fills_and_every_strategy_of_the_account_are_in
+
+report-forgets-the-side report/moments.py
+- signed = matrix * np.outer(signs, signs)
++ signed = matrix * 1.0
+? report/test_page.py::test_the_worst_moment_is_signed_by_side
+
+report-takes-252-for-coins report/calendar.py
+- calendars = CALENDARS if weekend else CALENDARS[1:]
++ calendars = CALENDARS[1:]
+? report/test_pyfolio_inputs.py::test_how_many_days_a_year_has
 """
 
 
