@@ -60,6 +60,8 @@ class Limits(Book):
         """
         limit, others = self.limit["volatility"], [a for a in others if a.left > EPS]
         unsure = any(a.entering < a.left - EPS or a.side * self.net(a.index) < 0 for a in others)
+        earlier = [a for a in self.asked.values() if a.bar != self.bar and a.entering > EPS]
+        unsure |= bool(self.guards and earlier)  # it may be a hedge, if it stands
         if limit is None or unsure:
             return
         sure, rests = {asked.index: 0.0}, {}
