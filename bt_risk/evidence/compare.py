@@ -15,7 +15,7 @@ from bt_risk.evidence.bootstrap import (
     resampled_days,
     sharpe_test,
 )
-from bt_risk.evidence.halts import HaltOdds, halt_probability
+from bt_risk.evidence.halts import LEAST, HaltOdds, halt_probability
 from bt_risk.evidence.measures import MEASURES, days_of, measures
 from bt_risk.evidence.runs import run_all
 from bt_risk.evidence.shadow import ShadowBook, shadow_book
@@ -24,8 +24,6 @@ from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy
 
 __all__ = ["Comparison", "compare"]
-
-LEAST = 20  # days with fewer of which no bootstrap says anything
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Comparison:
         if not math.isfinite(row["low"]):
             return f"no evidence: {variant} differs from bare on too few days, or on none"
         said = (
-            f"Sharpe {row['difference']:+.2f} against bare, {self.confidence:.0%} "
+            f"Sharpe {row['difference']:+.2f} against bare, {100 * self.confidence:g} % "
             f"{row['low']:+.2f} to {row['high']:+.2f}"
         )
         if not row["evidence"]:

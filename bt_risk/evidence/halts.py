@@ -11,9 +11,10 @@ from bt_risk.evidence.bootstrap import Interval, block_length, check_bootstrap, 
 from bt_risk.policy import Policy
 from bt_risk.report.calendar import check_periods_per_year
 
-__all__ = ["HaltOdds", "halt_probability"]
+__all__ = ["LEAST", "HaltOdds", "halt_probability"]
 
 HERE = "halt_probability"
+LEAST = 20  # returns with fewer of which nothing can be said
 PATHS = 200  # futures of each resampled history: what they miss is small beside its own doubt
 
 
@@ -51,8 +52,8 @@ class HaltOdds:
         ahead = f"{self.horizon} days" + (" (a year)" if self.horizon == self.year else "")
         text = (
             f"A drawdown of {100 * self.drawdown_limit:g} % is reached within {ahead} with a "
-            f"probability of {chance.value:.0%} ({self.confidence:.0%}: {chance.low:.0%} to "
-            f"{chance.high:.0%})"
+            f"probability of {100 * chance.value:.0f} % ({100 * self.confidence:g} %: "
+            f"{100 * chance.low:.0f} to {100 * chance.high:.0f} %)"
         )
         if math.isnan(days.value):
             return f"{text}."
@@ -134,8 +135,8 @@ def halt_probability(
 
 def _known(returns, year):
     values = np.asarray(returns, dtype=float)
-    if values.ndim != 1 or len(values) < 20 or not np.isfinite(values).all():
-        constraint = "at least 20 finite daily returns"
+    if values.ndim != 1 or len(values) < LEAST or not np.isfinite(values).all():
+        constraint = f"at least {LEAST} finite daily returns"
         raise ParameterError(HERE, "returns", constraint, f"{np.isfinite(values).sum()} of them")
     index = getattr(returns, "index", None)
     if year is None and not isinstance(index, pd.DatetimeIndex):

@@ -1,25 +1,17 @@
 """The page of a comparison: the tear sheet's look, one self-contained HTML file."""
 
-import math
-
 import numpy as np
 import plotly.graph_objects as go
 
-from bt_risk.evidence.measures import FRACTIONS, MEASURES
-from bt_risk.evidence.shadow import OTHER, SIZES
+from bt_risk.evidence.measures import MEASURES
 from bt_risk.evidence.variants import BARE, PROTECTED
+from bt_risk.evidence.words import rule_name, rules_in_order, said, shown, shown_interval, signed
 from bt_risk.report.charts import BLUE, GREEN, GREY, ORANGE, RED, blank_figure, draw_line
-from bt_risk.report.decisions import RULES
-from bt_risk.report.page import embedded_chart, policy_words, said, write_page
+from bt_risk.report.page import embedded_chart, policy_words, write_page
 from bt_risk.report.pyfolio import daily_equity
 from bt_risk.rules.drawdown import drawdown
 
-__all__ = ["comparison_page", "rule_name", "shown", "shown_interval"]
-
-OTHERS = {
-    SIZES: "other sizes on the same side",
-    OTHER: "residual: other orders",
-}
+__all__ = ["comparison_page"]
 
 
 def comparison_page(comparison, path, title):
@@ -47,23 +39,6 @@ def comparison_page(comparison, path, title):
         "policy": policy_words(comparison.policy),
     }
     return write_page(path, "comparison.html", context)
-
-
-def rule_name(rule):
-    """Return what a rule of the shadow book is called in tables."""
-    return OTHERS.get(rule) or RULES.get(rule, rule)
-
-
-def shown(measure, value):
-    """Return a value of a measure as tables show it."""
-    if measure == "Trades":
-        return said(value, "{:,.0f}")
-    return said(value, "{:,.1%}" if measure in FRACTIONS else "{:,.2f}")
-
-
-def shown_interval(measure, low, high):
-    """Return bounds as tables show them, nothing where there are none."""
-    return f"{shown(measure, low)} to {shown(measure, high)}" if math.isfinite(low + high) else ""
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -113,12 +88,12 @@ def _sharpe_table(comparison):
 
 
 def _effects(frame):
-    rows = []
-    for row in frame.to_dict("records"):
+    rows, order = [], rules_in_order(set(frame["rule"]))
+    for row in sorted(frame.to_dict("records"), key=lambda row: order.index(row["rule"])):
         money = [said(row[name], "{:,.0f}") for name in ("saved", "missed")]
         numbers = [f"{row['papers']:,}" if row["papers"] else "", *money]
-        numbers += [said(row["effect"], "{:+,.0f}"), said(row["effect_r"], "{:+,.1f}")]
-        rows.append((rule_name(row["rule"]), row.get("data"), numbers, row["effect"] < 0))
+        numbers += [signed(row["effect"]), said(row["effect_r"], "{:+,.1f}")]
+        rows.append((rule_name(row["rule"]), row.get("data"), numbers, row["effect"] <= -0.5))
     return rows
 
 
@@ -173,14 +148,16 @@ def _sharpe_chart(comparison):
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(hovermode="closest", margin_b=56)
     count = int(frame["evidence"].sum())
-    caption = f"Bounds of {comparison.confidence:.0%} that hold for all variants at once. " + (
-        f"{count} of them leave out zero." if count else "None of them leaves out zero."
+    caption = (
+        f"Bounds of {100 * comparison.confidence:g} % that hold for all variants at once. "
+        + (f"{count} of them leave out zero." if count else "None of them leaves out zero.")
     )
     return figure, caption
 
 
 def _shadow_chart(shadow):
     rules = shadow.by_rule()
+    rules = rules.loc[rules_in_order(rules.index)]
     names = [rule_name(rule) for rule in rules.index]
     colors = [GREEN if effect >= 0 else RED for effect in rules["effect"]]
     figure = blank_figure(rows=1, dates=False)
@@ -191,7 +168,7 @@ def _shadow_chart(shadow):
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(hovermode="closest", margin_b=56)
     caption = (
-        f"Together {shadow.difference:+,.0f}: what the protected run ended with more or less than "
-        f"the bare one. {shadow.residual:+,.0f} of it is the residual."
+        f"Together {signed(shadow.difference)}: what the protected run ended with more or less "
+        f"than the bare one. {signed(shadow.residual)} of it is the residual."
     )
     return figure, caption

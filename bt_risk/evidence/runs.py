@@ -14,7 +14,7 @@ from bt_risk.evidence.tape import OrderTape, Tape
 from bt_risk.policy import protect
 from bt_risk.report.record import Record, ReportData, record_of
 
-__all__ = ["Run", "play", "quiet", "run_all"]
+__all__ = ["Run", "play", "quiet", "results_of", "run_all"]
 
 
 class Run(NamedTuple):
@@ -60,8 +60,8 @@ def run_all(build, policies, workers=None, on_done=lambda: None):
         In the order of `policies`.
     """
     workers = _workers(build, workers, len(policies))
-    done = {}
-    for label, run in _results(build, policies, workers):
+    done, work = {}, {label: (build, policy) for label, policy in policies.items()}
+    for label, run in results_of(play, work, workers):
         done[label] = run
         on_done()
     return {label: done[label] for label in policies}
@@ -92,14 +92,18 @@ def _pickles(build):
     return True
 
 
-def _results(build, policies, workers):
+def results_of(function, work, workers):
+    """Yield ``(job, function(*arguments))`` for each job of `work`, as they get done.
+
+    `work` holds arguments by job; with several processes all of it pickles.
+    """
     if workers == 1:
-        yield from ((label, play(build, policy)) for label, policy in policies.items())
+        yield from ((job, function(*arguments)) for job, arguments in work.items())
         return
     # Spawned, not forked: a progress bar has a thread, and a fork could inherit its lock.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _ignore_interrupt) as pool:
-        futures = {pool.submit(play, build, policy): label for label, policy in policies.items()}
+        futures = {pool.submit(function, *arguments): job for job, arguments in work.items()}
         try:
             yield from ((futures[future], future.result()) for future in as_completed(futures))
         finally:

@@ -19,7 +19,7 @@ from bt_risk.report.pyfolio import pyfolio_inputs
 from bt_risk.report.record import record_of
 from bt_risk.report.sheet import full_sheet
 
-__all__ = ["embedded_chart", "policy_words", "said", "tear_sheet", "write_page"]
+__all__ = ["embedded_chart", "policy_words", "tear_sheet", "write_page"]
 
 HERE = "tear_sheet"
 PERCENT = {
@@ -118,7 +118,7 @@ def _environment():
         lstrip_blocks=True,
     )
     environment.filters["embedded"] = _embedded
-    environment.filters["percent"] = lambda value: said(value, "{:,.2%}")
+    environment.filters["percent"] = lambda value: _said(value, "{:,.2%}")
     return environment
 
 
@@ -131,8 +131,7 @@ def _embedded(value):
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def said(value, form):
-    """Return a number in words, a dash where there is none."""
+def _said(value, form):
     return form.format(value) if math.isfinite(value) else "-"
 
 
@@ -170,7 +169,7 @@ def _figures(returns, year, reference):
 
 
 def _figure(name, value):
-    return said(value, "{:,.2%}" if name in PERCENT else "{:,.2f}")
+    return _said(value, "{:,.2%}" if name in PERCENT else "{:,.2f}")
 
 
 def _months(returns):

@@ -140,7 +140,7 @@ def test_a_walk_without_an_edge_is_no_evidence_and_it_says_so(result):
     assert not result.sharpe["evidence"].any()
     said = result.verdict()
     assert said.startswith("no evidence that protected changes return for risk: Sharpe ")
-    assert "95%" in said
+    assert "95 %" in said
     assert result.verdict("only correlation").startswith("no evidence")
 
 
@@ -150,7 +150,7 @@ def test_evidence_is_said_with_its_direction(result):
     said = replace(result, sharpe=sharpe).verdict()
     assert said == (
         "evidence that protected earns less for its risk: Sharpe -0.50 against bare, "
-        "95% -0.80 to -0.20"
+        "95 % -0.80 to -0.20"
     )
 
 
