@@ -194,6 +194,15 @@ def test_a_sharpe_ratio_of_the_article_over_one_year():
         assert probabilistic_sharpe(returns, best) == pytest.approx(expected, abs=0.006)
 
 
+def test_a_fat_tail_makes_a_sharpe_ratio_less_certain():
+    """By hand: 9 days of 1 % and one of -4 %; SR 0.3162, skewness -2.667, kurtosis 8.111."""
+    returns = np.array([0.01] * 9 + [-0.04])
+    ratio = 0.005 / 0.015811388
+    variance = 1 + 2.6666667 * ratio + 7.1111111 / 4 * ratio**2
+    expected = NormalDist().cdf(ratio * 3 / math.sqrt(variance))
+    assert probabilistic_sharpe(returns) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_best_of_ten_without_skill():
     """The expected largest of ten normals is 1.5388 (tables); the formula's is near it."""
     assert expected_best(1.0, 10) == pytest.approx(1.5746, abs=1e-4)

@@ -290,6 +290,14 @@ def test_a_gap_goes_through_a_paper_stop(side):
     assert (paper.end, paper.pnl) == ("stop", -10.0)
 
 
+def test_the_first_stop_is_at_the_distance_that_the_order_was_judged_with():
+    """2 below the fill, where twice the ATR would be 4 below."""
+    rows = [(100, 101, 99, 100)] * 2 + [(100, 101, 97, 100)]
+    wish = Wish(1, "market", 0, 1.0, 0.0, 2.0, "rule")
+    (paper,) = walked(rows, wishes={0: [wish]}, stop_rule=StopRule(2.0)).papers
+    assert (paper.end, paper.exit) == ("stop", 98.0)
+
+
 def test_an_unknown_distance_means_no_stop_until_there_is_an_atr():
     rows = [(100, 101, 99, 100)] * 2 + [(90, 91, 89, 90)]
     wish = Wish(1, "market", 0, 1.0, 0.0, math.nan, "rule")
