@@ -4,12 +4,13 @@ from bt_risk import observers as observers
 from bt_risk import report as report
 from bt_risk.breakers import DrawdownBreaker
 from bt_risk.broker import RiskBroker
-from bt_risk.caps import CorrelationCap, PortfolioRisk
+from bt_risk.caps import CorrelationCap
 from bt_risk.datasets import list_data, load_data
 from bt_risk.errors import BtRiskError, DataError, ParameterError, StateError
 from bt_risk.journal import RiskJournal
 from bt_risk.parity_sizer import RiskParitySizer
 from bt_risk.policy import Policy, protect
+from bt_risk.portfolio_risk import PortfolioRisk
 from bt_risk.prices import read_prices
 from bt_risk.report.record import ReportData
 from bt_risk.rules.allocation import inverse_volatility, risk_parity

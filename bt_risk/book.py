@@ -7,15 +7,18 @@ It does not import Backtrader: a data feed is anything with ``close``, ``high``,
 
 import math
 
+import numpy as np
+
 from bt_risk.curve import EquityCurve
+from bt_risk.instrument import STALE_BARS
 from bt_risk.position import EPS, Part, Sent, closed_trade
-from bt_risk.rules.correlation import same_bet
-from bt_risk.rules.return_window import ReturnWindow
+from bt_risk.stakes import Stakes
+from bt_risk.windows import Windows
 
 __all__ = ["Book"]
 
 
-class Book:
+class Book(Stakes):
     """All of the state that decisions are made from.
 
     Attributes
@@ -33,12 +36,21 @@ class Book:
         counts them.
     curve : EquityCurve
         What the account earned at every close, where a guard asks for it.
+    windows : Windows
+        Of closes, as the limits ask for them.
+    max_stale_bars : int
+        Bars of other feeds after which one without a bar is stale.
+    latched : set
+        Pairs that were above a correlation limit and have not fallen far enough since.
     """
 
-    def __init__(self, instruments=(), atr_period=14, atr_multiple=2.0):
+    def __init__(self, instruments=(), atr_period=14, atr_multiple=2.0, max_stale_bars=STALE_BARS):
         self.instruments = list(instruments)
         for one in self.instruments:
             one.copies = tuple(i for i in self.instruments if i.root is one.root)
+        self._leads = np.array([one.copies[0].index for one in self.instruments], dtype=int)
+        self._copied = len(set(self._leads.tolist())) < len(self.instruments)
+        self._sides = np.zeros(len(self.instruments), dtype=int)
         self.equity = math.nan
         self.risk_scales = {}
         self.trades, self.sent = [], None
@@ -46,10 +58,9 @@ class Book:
         self.rounds = 0
         self.working = {}
         self.parts = {}
-        self.returns = {}
-        self._windows = ()
-        self._histories = {}
-        self._no_closes = [math.nan] * len(self.instruments)
+        self.windows = Windows(self.instruments)
+        self.max_stale_bars = max_stale_bars
+        self.latched = set()
         self.set_stop_rule(atr_period, atr_multiple)
 
     @property
@@ -75,22 +86,6 @@ class Book:
             instrument.watch(atr_period)
             instrument.stop_rule = (atr_period, atr_multiple)
 
-    def watch_returns(self, window, min_periods, history=None, least=2):
-        """Keep the window of closes that correlations are computed from, for `least` instruments.
-
-        `history` is ``(frame, kind)``, indexed by date numbers; what lies before the first bar of
-        the run fills the window.
-        """
-        if len({id(instrument.root) for instrument in self.instruments}) < least:
-            return  # one instrument correlates with nothing
-        names = [instrument.name for instrument in self.instruments]
-        key = window, min_periods
-        if key not in self.returns:
-            self.returns[key] = ReturnWindow(names, window=window, min_periods=min_periods)
-            self._windows = tuple(self.returns.values())
-        if history is not None:
-            self._histories[key] = history
-
     def count_orders(self):
         """Keep note of the orders that go out from now on."""
         self.sent = self.sent or []
@@ -102,39 +97,9 @@ class Book:
             self.rounds += 1
             for instrument in fresh:
                 instrument.advance(self.rounds)
-            if self.returns:
-                self._push_closes([i for i in fresh if i.time == i.time])
+            if self.windows:
+                self.windows.update(fresh)
         return fresh
-
-    def _seed(self, before):
-        for key, (frame, kind) in self._histories.items():
-            self.returns[key].seed(frame, kind=kind, before=before)
-        self._histories = {}
-
-    def _push_closes(self, fresh):
-        if not fresh:
-            return
-        if self._histories:
-            self._seed(before=min([instrument.time for instrument in fresh]))
-        time = fresh[0].time
-        for instrument in fresh:
-            if instrument.time != time:
-                self._push_by_time(fresh)
-                return
-        self._push(time, fresh)
-
-    def _push_by_time(self, fresh):
-        for time in sorted({instrument.time for instrument in fresh}):
-            self._push(time, [i for i in fresh if i.time == time])
-
-    def _push(self, time, instruments):
-        closes = self._no_closes[:]
-        for instrument in instruments:
-            closes[instrument.index] = instrument.closed
-        for returns in self._windows:
-            # A bar that arrives late has missed its place on the axis: its return is unknown.
-            if returns.last_time is None or time >= returns.last_time:
-                returns.update(time, closes)
 
     # -- orders and fills ------------------------------------------------------------------------
 
@@ -229,6 +194,7 @@ class Book:
             for part in instrument.parts:
                 if part.size:
                     self._close(part, -part.size, price, 0.0, time)
+        self._sides[instrument.index] = (instrument.size > 0) - (instrument.size < 0)
 
     def _forget_lost(self, part):
         entries = [
@@ -292,7 +258,7 @@ class Book:
         """Return what working exits will close, by owner and group of alternatives."""
         exits = {}
         for w in instrument.orders.values():
-            if w.side != side or w.own or not self._reachable(w):
+            if w.side != side or w.own or not self.reachable(w):
                 continue
             if kind is None or w.kind == kind:
                 groups = exits.setdefault(w.owner, {})
@@ -303,68 +269,9 @@ class Book:
         """Return the size held against `side`: the owner's, or all owners' if that is more."""
         return max(0.0, -side * part.size, -side * part.instrument.size)
 
-    def _reachable(self, working):
+    def reachable(self, working):
         """Whether an order can fill on the next bar: children wait for their parent."""
         return working.parent is None or working.parent not in self.working
-
-    # -- what is at stake ------------------------------------------------------------------------
-
-    def risk(self, instrument, side):
-        """Return what the trades and working orders of `side` lose at their stops, in currency.
-
-        A trade that is under water loses from its entry on: otherwise averaging down towards a
-        stop would seem to risk ever less. Copies of one instrument (resampled or replayed) are
-        that instrument.
-        """
-        return sum([self._stake(copy, side, "trade") for copy in instrument.copies])
-
-    def notional(self, instrument, side):
-        """Return what is held and about to be held on `side`, in currency, copies included."""
-        return sum([self._stake(copy, side, "notional") for copy in instrument.copies])
-
-    def exposure(self, side, unit="risk"):
-        """Return risk or notional of all instruments on one side, in currency."""
-        return sum([self._stake(instrument, side, unit) for instrument in self.live()])
-
-    def _stake(self, instrument, side, unit):
-        held = 0.0
-        if instrument.size * side > 0:
-            held = abs(instrument.size) * instrument.value
-            if unit != "notional":
-                held = self.position_risk(instrument, from_entry=unit == "trade")
-        return held + self._entering(instrument, side, unit)
-
-    def position_risk(self, instrument, from_entry=False):
-        """Return what a position loses at its stops: nearest first, the rest at the ATR distance.
-
-        It is lost from the last close on, or `from_entry` on where that is more. NaN where the
-        ATR distance is needed and not known yet.
-        """
-        side = 1 if instrument.size > 0 else -1
-        price = self._worse_price(instrument, side) if from_entry else instrument.price
-        left, lost = abs(instrument.size), 0.0
-        stops = [
-            (max(0.0, side * (price - w.price)), w.remaining)
-            for w in instrument.orders.values()
-            if w.kind == "stop" and w.side == -side and self._reachable(w)
-        ]
-        for distance, size in sorted(stops):
-            covered = min(left, size)
-            lost += covered * distance
-            left -= covered
-        if left > EPS:
-            under_water = side * (price - instrument.price)
-            lost += left * (instrument.stop_distance() + under_water)
-        return lost * instrument.multiplier
-
-    def _worse_price(self, instrument, side):
-        """Return the average entry of the parts on a side, or the price if that is further on."""
-        parts = [part for part in instrument.parts if part.size * side > 0]
-        held = sum([part.size for part in parts])
-        if not held:
-            return instrument.price
-        entry = sum([part.price * part.size for part in parts]) / held
-        return max(entry, instrument.price) if side > 0 else min(entry, instrument.price)
 
     def cover_distance(self, part, side):
         """Return the distance to bt_risk's own stop behind an owner's part, else NaN."""
@@ -374,40 +281,76 @@ class Book:
                 return max(0.0, side * (instrument.price - w.price))
         return math.nan
 
-    def _entering(self, instrument, side, unit):
-        groups = {}
-        for w in instrument.orders.values():
-            if w.side == side and w.opening > EPS:
-                per_unit = w.price if unit == "notional" else w.distance
-                stake = w.opening * per_unit * instrument.multiplier
-                if math.isnan(stake):
-                    return stake  # max() would hide that it is unknown
-                groups[w.group] = max(groups.get(w.group, 0.0), stake)
-        return sum(groups.values())
+    def same_bets(self, instrument, side, model, downside=False):
+        """Return how far every other live name is the same bet as an order.
 
-    def same_bets(self, instrument, side, window, min_periods):
-        """Yield ``(other, signed correlation, common returns)`` for every other live name.
+        Copies of one instrument (resampled or replayed) are that instrument.
 
-        The signed correlation is NaN where it is unknown. Copies of one instrument (resampled or
-        replayed) are that instrument.
+        Parameters
+        ----------
+        instrument, side
+            Of the order.
+        model : ReturnModel
+        downside : bool
+            Whether the correlation of the falls counts where it is worse.
+
+        Returns
+        -------
+        others : ndarray of int
+            Their indexes; a name with both sides at work is there twice.
+        sides : ndarray of int
+            Of the others.
+        signed : ndarray
+            ``side_i x side_j x rho``, NaN where it is unknown or the other has no bars any more.
+        counts : ndarray of int
+            Common returns.
         """
-        # Each instrument speaks with the copy that was there first: it has the most returns.
-        own = instrument.copies[0]
-        others = list(dict.fromkeys([o.copies[0] for o in self.live() if o.root is not own.root]))
-        if not others:
-            return
-        returns = self.returns[window, min_periods]
-        rho, counts = returns.correlations(own.index, [o.index for o in others])
-        for other, value, count in zip(others, rho, counts, strict=True):
-            for other_side in self._sides(other):
-                known = not math.isnan(value)
-                signed = same_bet(side, other_side, value) if known else math.nan
-                yield other, signed, int(count)
+        others, sides = self._bets(instrument.copies[0])
+        if not len(others):
+            return others, sides, np.empty(0), others
+        both = (side, sides) if downside else None
+        rho, counts = self.windows[model].correlations(
+            instrument.copies[0].index, others, model.estimator, both
+        )
+        signed = side * sides * rho
+        stale = self._stale(others)
+        if stale:
+            signed[np.isin(others, stale)] = math.nan
+        return others, sides, signed, counts
 
-    def _sides(self, instrument):
-        sides = set()
-        for copy in instrument.copies:
-            sides |= {w.side for w in copy.orders.values() if w.opening > EPS}
-            if copy.size:
-                sides.add(1 if copy.size > 0 else -1)
-        return sides
+    def _bets(self, own):
+        """Return index and side of what is held or may be opened by a working order, but `own`."""
+        held = self._sides.nonzero()[0]
+        leads, sides = self._leads[held], self._sides[held]
+        opening = [w for w in self.working.values() if w.opening > EPS]
+        if opening or self._copied:
+            bets = dict.fromkeys(zip(leads.tolist(), sides.tolist(), strict=True))
+            bets |= {(w.instrument.copies[0].index, w.side): None for w in opening}
+            leads, sides = np.array(list(bets), dtype=int).reshape(-1, 2).T
+        others = leads != own.index
+        return leads[others], sides[others]
+
+    def _stale(self, indexes):
+        """Return those among these instruments that have no bars any more."""
+        late, instruments = self.rounds - self.max_stale_bars, self.instruments
+        old = [k for k in indexes.tolist() if instruments[k].round < late]
+        return [k for k in old if self.is_stale(instruments[k])]
+
+    def is_stale(self, instrument):
+        """Say whether other feeds have gone on long after the last bar of this one."""
+        return instrument.is_stale(self.rounds, self.latest, self.max_stale_bars)
+
+    def covariance(self, instruments, model):
+        """Return the `Covariance` of some instruments, or None and why it is not known."""
+        instruments = list(instruments)
+        rows = np.array([instrument.copies[0].index for instrument in instruments])
+        for k in self._stale(rows):
+            late = self.rounds - self.instruments[k].round
+            return None, f"{self.instruments[k].name} has had no bar for {late} of the others"
+        covariance, count = self.windows[model].covariance(rows, model.estimator)
+        if covariance is None:
+            return None, f"{count} of {model.min_periods} returns common to all that is held"
+        still = np.flatnonzero(covariance.variances <= 0)
+        if len(still):
+            return None, f"{instruments[still[0]].name} did not move"
+        return covariance, ""

@@ -78,7 +78,8 @@ class Breaker:
     def persist(self):
         """Yield ``(key, plain values)`` of what is to survive."""
         record = {name: getattr(self, name) for name in _KEPT}
-        yield "", record | {"unit": self.unit, "state": asdict(self.state)}
+        also = {"unit": self.unit, "state": asdict(self.state), "gate": self._gate_state}
+        yield "", record | also
 
     def restore(self, kept):
         """Be in the state that an earlier run has ended in: a halt is one until it is re-armed."""

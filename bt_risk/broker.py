@@ -11,7 +11,7 @@ from bt_risk.errors import ParameterError, check_positive, check_whole
 from bt_risk.execution import Execution
 from bt_risk.exits import Exits
 from bt_risk.handover import Handover
-from bt_risk.instrument import Instrument, check_instruments
+from bt_risk.instrument import STALE_BARS, check_instruments, instruments_of
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
 from bt_risk.recovery import Recovery
@@ -59,7 +59,8 @@ class RiskBroker(KillSwitch):
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
         "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
-        "instruments late observe simulated shutdown allocations recovery state_file"
+        "instruments late observe simulated shutdown allocations max_stale_bars recovery "
+        "state_file"
     )
     _private = "fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
@@ -106,7 +107,8 @@ class RiskBroker(KillSwitch):
             self.__dict__[name] = getattr(self.inner, name)
         self._fixed, self._bound = [], []
         self.late = self.observe = False
-        self.execution = self.shutdown = self.recovery = self.state_file = None
+        self.execution = self.shutdown = self.max_stale_bars = None
+        self.recovery = self.state_file = None
         self._reset()
 
     # -- finding and installing ------------------------------------------------------------------
@@ -147,12 +149,16 @@ class RiskBroker(KillSwitch):
         self.instruments.update(instruments or {})
         self._stop_rule = stop_rule
 
+    def call_stale_after(self, bars):
+        """Let a data be stale after so many bars of others without one; the fewest count."""
+        self.max_stale_bars = min(bars, self.max_stale_bars or bars)
+
     def add_limit(self, limit):
         """Ask this limit too, before anything opens in this run."""
         if limit.active:
             self.limits.append(limit)
-            if hasattr(limit, "window"):
-                self.book.watch_returns(limit.window, limit.min_periods, limit.history)
+            if hasattr(limit, "watch"):
+                limit.watch(self.book)
             if isinstance(limit, Guard):
                 Watch.of(self).add(limit)
             self.hook_execution()
@@ -185,15 +191,8 @@ class RiskBroker(KillSwitch):
 
     def _begin(self):
         self._reset()
-        datas = self.cerebro.datas
-        names = [getattr(data, "_name", "") or f"data{i}" for i, data in enumerate(datas)]
-        self._check_names(names)
-        roots = [data.data if data._clone else data for data in datas]
-        instruments = [
-            Instrument(data, i, names[i], roots[i], self.instruments.get(names[i], {}))
-            for i, data in enumerate(datas)
-        ]
-        self.book = Book(instruments, *self._stop_rule)
+        instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
+        self.book = Book(instruments, *self._stop_rule, self.max_stale_bars or STALE_BARS)
         self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
         self.journal.trades = self.book.trades
         self._by_data = {id(i.data): i for i in instruments}
@@ -228,12 +227,6 @@ class RiskBroker(KillSwitch):
         if self.recovery is not None:
             self.recovery.file.close()
             self.recovery = None
-
-    def _check_names(self, names):
-        for name in self.instruments:
-            if name not in names:
-                listed = f"named after a data of this Cerebro ({', '.join(names)})"
-                raise ParameterError(type(self).__name__, "instruments", listed, name)
 
     def next(self):
         """Let the broker inside execute, take in its fills and the new bars, call the hooks."""

@@ -1,15 +1,14 @@
-"""Rules 3 and 4: how much in one direction, and how much of what moves together."""
+"""Rules 3 and 4: how much in one direction, how much of what moves together, how much at once."""
 
-import math
-
-import backtrader as bt
 import pandas as pd
+from backtrader import date2num
 
 from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError, check_choice, said_by
-from bt_risk.rules.limits import CorrelationLimit, ExposureLimit
+from bt_risk.errors import ParameterError, check_choice, check_whole, said_by
+from bt_risk.instrument import STALE_BARS
+from bt_risk.rules.portfolio_limits import portfolio_limits
 
-__all__ = ["CorrelationCap", "PortfolioRisk", "highest_correlation"]
+__all__ = ["CorrelationCap"]
 
 
 class CorrelationCap(RiskBroker):
@@ -19,6 +18,9 @@ class CorrelationCap(RiskBroker):
     about to be, the signed correlation ``side_i x side_j x rho`` must not exceed the limit; a hedge
     passes, and so does every exit. Too little common history counts as +1: refused with a reason.
 
+    It can also limit exposure in all, in one name and in groups, and the volatility of the whole
+    portfolio. Shares of equity are in `exposure_unit`.
+
     Parameters
     ----------
     broker : broker, optional
@@ -26,21 +28,52 @@ class CorrelationCap(RiskBroker):
     correlation_limit : float, default 0.7
         Signed correlation; None or infinity switches it off.
     window, min_periods : int, default 252, 60
-        Bars of log returns joined on time, and how many must be common.
-    exposure_limit : float, optional
-        Fraction of equity in one direction; None: no limit (0.05 in `Policy`).
-    exposure_unit : {"risk", "notional"}
-        Whether that fraction is lost at the stops or held.
-    on_correlation, on_exposure : {"reject", "trim"}
-        Default: reject a correlated order, trim one that exposes too much.
+        Bars of log returns joined on time, and how many must be common. Two datas of different
+        time frames are compared on the bars of the coarser one.
+    on_correlation : {"reject", "trim"}
+        Refuse a correlated order, or leave `correlated_scale` of it.
     correlated_scale : float, default 0.8
         What ``on_correlation="trim"`` leaves of an order, once.
+    hysteresis : float, default 0.0
+        A pair that was refused stays so until it is at most ``correlation_limit - hysteresis``.
+    estimator : {"rolling", "ewm", "ledoit-wolf"}
+        Equal weights; weights that halve every `halflife` bars; or correlations drawn towards
+        their mean. (Drawn towards zero, as scikit-learn does it, a cap would see too little.)
+    halflife : float, optional
+        In bars, for "ewm" and only for it.
+    multi_bar : int, default 1
+        Bars that a return spans; above 1 they overlap, for closes that are hours apart.
+    downside : bool, default False
+        Count the correlation of the bars at which the two positions lose where it is worse.
+    unknown : {"refuse", "allow"}
+        What to do while correlation or volatility is unknown.
+    max_stale_bars : int, default 5
+        A data is unknown once others have had more bars than that since its last, and more than
+        twice its own longest gap has passed: not at its old prices.
     history : DataFrame, optional
         Prices (or returns) by time and data name that fill the window before the first bar.
     history_kind : {"prices", "returns"}
         What `history` holds.
-    unknown : {"refuse", "allow"}
-        What to do while correlation is unknown.
+    exposure_limit : float, optional
+        All positions in one direction; None: no limit (0.05 in `Policy`).
+    gross_limit, net_limit : float, optional
+        Sum of the absolute values of all positions, absolute value of their sum.
+    position_limit : float, optional
+        One instrument.
+    groups : dict of str to list of str, optional
+        Data names by name of the group: ``{"majors": ["BTC", "ETH"]}``; a typo raises.
+    group_limit : float, optional
+        Sum of absolute values in each group.
+    exposure_unit : {"risk", "notional"}
+        Whether these are fractions of equity lost at the stops, or held.
+    on_exposure : {"trim", "reject"}
+        Cut an order to what they leave, or refuse it.
+    volatility_limit : float, optional
+        Ex-ante volatility of a year after the order, fraction of equity.
+    on_volatility : {"trim", "reject"}
+        Cut an order to the largest size that keeps it, or refuse it. A hedge passes.
+    periods_per_year : float, optional
+        Bars in a year; None: counted in the window itself, by the calendar.
     instruments, atr_period, atr_multiple, guards
         As for `RiskBroker`.
     """
@@ -52,24 +85,61 @@ class CorrelationCap(RiskBroker):
         correlation_limit=0.7,
         window=252,
         min_periods=60,
-        exposure_limit=None,
-        exposure_unit="risk",
         on_correlation="reject",
-        on_exposure="trim",
         correlated_scale=0.8,
+        hysteresis=0.0,
+        estimator="rolling",
+        halflife=None,
+        multi_bar=1,
+        downside=False,
+        unknown="refuse",
+        max_stale_bars=STALE_BARS,
         history=None,
         history_kind="prices",
-        unknown="refuse",
+        exposure_limit=None,
+        gross_limit=None,
+        net_limit=None,
+        position_limit=None,
+        groups=None,
+        group_limit=None,
+        exposure_unit="risk",
+        on_exposure="trim",
+        volatility_limit=None,
+        on_volatility="trim",
+        periods_per_year=None,
         **gate,
     ):
         super().__init__(broker, **gate)
         with said_by("CorrelationCap"):
-            correlation = CorrelationLimit(
-                correlation_limit, window, min_periods, on_correlation, correlated_scale, unknown
+            limits = portfolio_limits(
+                correlation_limit=correlation_limit,
+                window=window,
+                min_periods=min_periods,
+                on_correlation=on_correlation,
+                correlated_scale=correlated_scale,
+                hysteresis=hysteresis,
+                estimator=estimator,
+                halflife=halflife,
+                multi_bar=multi_bar,
+                downside=downside,
+                unknown=unknown,
+                exposure_limit=exposure_limit,
+                gross_limit=gross_limit,
+                net_limit=net_limit,
+                position_limit=position_limit,
+                groups=groups,
+                group_limit=group_limit,
+                exposure_unit=exposure_unit,
+                on_exposure=on_exposure,
+                volatility_limit=volatility_limit,
+                on_volatility=on_volatility,
+                periods_per_year=periods_per_year,
             )
-            exposure = ExposureLimit(exposure_limit, exposure_unit, on_exposure)
-        correlation.history = _history(history, history_kind)
-        self._fixed += [correlation, exposure]
+        self.call_stale_after(check_whole("CorrelationCap", "max_stale_bars", max_stale_bars))
+        history = _history(history, history_kind)
+        for limit in limits:
+            limit.history = history
+        self._fixed += limits
 
 
 def _history(frame, kind):
@@ -83,78 +153,4 @@ def _history(frame, kind):
     if not isinstance(times, pd.DatetimeIndex):
         raise ParameterError("CorrelationCap", "history", "indexed by time", type(times).__name__)
     times = times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
-    return frame.set_axis([bt.date2num(time) for time in times]), kind
-
-
-class PortfolioRisk(bt.Analyzer):
-    """Report what the gate sees at the close of every bar.
-
-    get_analysis: a dict of lists of equal length
-
-      - ``time``: naive UTC datetimes
-      - ``long_risk``, ``short_risk``: loss at the stops, fraction of equity; NaN while unknown
-      - ``long_notional``, ``short_notional``: what is held, fraction of equity
-      - ``gross``, ``net``: sum of absolute values and signed sum of notional, fraction of equity
-      - ``correlation``: highest signed correlation among what is held, NaN with fewer than two
-    """
-
-    def __init__(self):
-        self._gate = RiskBroker.of(self.strategy)
-        self._rows = []
-
-    def next(self):
-        """Measure the book at this close."""
-        gate = self._gate
-        book, equity = gate.book, gate.getvalue()
-        sums = [
-            sum([self._held(measure, i, side) for i in book.instruments if i.size]) / equity
-            for measure in (book.position_risk, _notional)
-            for side in (1, -1)
-        ]
-        time = bt.num2date(gate.latest) if gate.latest == gate.latest else None
-        self._rows.append((time, *sums, highest_correlation(book)))
-
-    @staticmethod
-    def _held(measure, instrument, side):
-        return measure(instrument) if instrument.size * side > 0 else 0.0
-
-    def stop(self):
-        """Let go of the gate, so that optimisations can send the result between processes."""
-        self._gate = None
-
-    def get_analysis(self):
-        """Return the measures by name."""
-        frame = self.frame()
-        return {"time": frame.index.to_list(), **frame.to_dict("list")}
-
-    def frame(self):
-        """Return the measures as a DataFrame indexed by time."""
-        columns = ["time", "long_risk", "short_risk", "long_notional", "short_notional"]
-        frame = pd.DataFrame(self._rows, columns=[*columns, "correlation"]).set_index("time")
-        frame.insert(4, "gross", frame.long_notional + frame.short_notional)
-        frame.insert(5, "net", frame.long_notional - frame.short_notional)
-        return frame
-
-
-def _notional(instrument):
-    return abs(instrument.size) * instrument.value
-
-
-def highest_correlation(book):
-    """Return the highest signed correlation among what is held, NaN with fewer than two names."""
-    held = [i for i in book.instruments if i.size]
-    if not book.returns or len(held) < 2:
-        return math.nan
-    signed = [
-        (1 if one.size > 0 else -1) * (1 if other.size > 0 else -1) * rho
-        for k, one in enumerate(held[:-1])
-        for other, rho in _pairs(book, one, held[k + 1 :])
-    ]
-    known = [value for value in signed if not math.isnan(value)]
-    return max(known, default=math.nan)
-
-
-def _pairs(book, one, others):
-    returns = next(iter(book.returns.values()))
-    rho, _ = returns.correlations(one.index, [o.index for o in others])
-    return zip(others, rho, strict=True)
+    return frame.set_axis([date2num(time) for time in times]), kind

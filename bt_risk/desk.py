@@ -143,7 +143,7 @@ class Desk:
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
         if limits and not (instrument.length and instrument.closed > 0):
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
-        if limits and instrument.is_stale(self.book.rounds, self.gate.latest):
+        if limits and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return Decision(0.0, f"unknown: {instrument.name} has had no bar since {since}")
         budgeted = isinstance(ticket.size, Proposal) or any(

@@ -51,12 +51,15 @@ class StateError(BtRiskError):
 
 
 @contextmanager
-def said_by(component):
-    """Let a ParameterError from inside name `component`: the one that the user has built."""
+def said_by(component, **names):
+    """Let a ParameterError from inside name `component`: the one that the user has built.
+
+    `names` say what it calls a parameter that has another name inside.
+    """
     try:
         yield
     except ParameterError as error:
-        param, constraint = error.param, error.constraint
+        param, constraint = names.get(error.param, error.param), error.constraint
         raise ParameterError(component, param, constraint, error.value, error.remedy) from None
 
 

@@ -7,10 +7,10 @@ from statistics import median
 from bt_risk.errors import ParameterError, check_fraction, check_positive
 from bt_risk.rules.trailing_stop import WilderATR
 
-__all__ = ["Instrument", "check_instruments"]
+__all__ = ["STALE_BARS", "Instrument", "check_instruments", "instruments_of"]
 
 ATR_MEDIAN_BARS = 100
-STALE_ROUNDS = 5
+STALE_BARS = 5
 
 # What an instrument keeps across a restart, beside its ATRs.
 _KEPT = ("price", "closed", "top", "bottom", "time", "longest_gap", "multiplier")
@@ -41,6 +41,20 @@ def check_instruments(component, instruments):
             _FACTS[fact](component, f"instruments[{name!r}][{fact!r}]", value)
         checked[name] = dict(facts)
     return checked
+
+
+def instruments_of(component, datas, facts):
+    """Return an `Instrument` for each data of a Cerebro, with the facts of its name."""
+    names = [getattr(data, "_name", "") or f"data{i}" for i, data in enumerate(datas)]
+    for name in facts:
+        if name not in names:
+            listed = f"named after a data of this Cerebro ({', '.join(names)})"
+            raise ParameterError(component, "instruments", listed, name)
+    roots = [data.data if data._clone else data for data in datas]
+    return [
+        Instrument(data, i, names[i], roots[i], facts.get(names[i], {}))
+        for i, data in enumerate(datas)
+    ]
 
 
 class _ATR:
@@ -248,13 +262,13 @@ class Instrument:
         atr_period, atr_multiple = self.stop_rule
         return self.facts.get("atr_multiple", atr_multiple) * self.atr(atr_period)
 
-    def is_stale(self, number, latest):
+    def is_stale(self, number, latest, max_stale_bars=STALE_BARS):
         """Say whether other feeds have gone on long after the last bar of this one.
 
-        Long is more than `STALE_ROUNDS` of their bars (`number` counts them), and at their time
+        Long is more than `max_stale_bars` of their bars (`number` counts them), and at their time
         `latest` more than twice the longest gap between its own bars: weekends are none.
         """
-        if number - self.round <= STALE_ROUNDS:
+        if number - self.round <= max_stale_bars:
             return False
         return latest - self.time > 2.0 * self.longest_gap
 

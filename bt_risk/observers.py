@@ -6,10 +6,11 @@ import backtrader as bt
 
 from bt_risk.breakers import Breaker
 from bt_risk.broker import RiskBroker
-from bt_risk.caps import highest_correlation
 from bt_risk.errors import check_choice
+from bt_risk.portfolio_risk import held_pairs, highest_correlation
+from bt_risk.rules.correlation_limit import CorrelationLimit
 from bt_risk.rules.drawdown import fall
-from bt_risk.rules.limits import CorrelationLimit, ExposureLimit
+from bt_risk.rules.exposure import ExposureLimit
 
 __all__ = ["Correlation", "Drawdown", "Exposure"]
 
@@ -25,10 +26,9 @@ class _RiskObserver(bt.Observer):
     def __init__(self):
         self._gate = RiskBroker.of(self._owner)
 
-    def _ceiling(self, kind):
-        """Return the ceiling of a limit of the gate, NaN (no line) without one."""
-        found = next((limit for limit in self._gate.limits if isinstance(limit, kind)), None)
-        return found.limit if found is not None and math.isfinite(found.limit) else math.nan
+    def _find(self, kind):
+        """Return the limit of this kind that the gate asks, None without one."""
+        return next((limit for limit in self._gate.limits if isinstance(limit, kind)), None)
 
 
 class Drawdown(_RiskObserver):
@@ -95,16 +95,16 @@ class Exposure(_RiskObserver):
                 side = 1 if instrument.size > 0 else -1
                 sums[side] += book.position_risk(instrument) if risk else value
         self.lines.long[0], self.lines.short[0] = sums[1] / equity, -sums[-1] / equity
-        limits = [limit for limit in self._gate.limits if isinstance(limit, ExposureLimit)]
-        if limits and limits[0].unit == self.p.unit:
-            self.lines.limit[0] = ceiling = self._ceiling(ExposureLimit)
-            self.lines.floor[0] = -ceiling
+        limit = self._find(ExposureLimit)
+        if limit is not None and limit.unit == self.p.unit:
+            self.lines.limit[0], self.lines.floor[0] = limit.limit, -limit.limit
 
 
 class Correlation(_RiskObserver):
     """Draw the highest signed correlation among what is held, and the limit of rule 4.
 
-    Lines: ``correlation``, NaN with fewer than two names or too little history, and ``limit``.
+    Lines: ``correlation``, NaN with fewer than two names or too little history, and ``limit``. It
+    is read as the limit reads it; without one there is nothing to draw.
     """
 
     lines = ("correlation", "limit")
@@ -112,5 +112,9 @@ class Correlation(_RiskObserver):
 
     def next(self):
         """Draw this close."""
-        self.lines.correlation[0] = highest_correlation(self._gate.book)
-        self.lines.limit[0] = self._ceiling(CorrelationLimit)
+        limit, book = self._find(CorrelationLimit), self._gate.book
+        if limit is not None and book.windows:
+            values = book.positions()
+            pairs = held_pairs(book, limit.model, values)
+            self.lines.correlation[0] = highest_correlation(pairs, values)
+            self.lines.limit[0] = limit.limit

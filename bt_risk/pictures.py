@@ -11,7 +11,13 @@ from bt_risk.rules.drawdown import drawdown
 
 __all__ = ["draw_equity", "draw_stops"]
 
-COLORS = {"bare": "0.55", "protected": "tab:blue", "cap 0.5": "tab:green", "pause": "tab:orange"}
+COLORS = {
+    "bare": "0.55",
+    "protected": "tab:blue",
+    "cap 0.5": "tab:green",
+    "groups": "tab:purple",
+    "pause": "tab:orange",
+}
 STRETCH = 240  # bars of price that can be read in one picture
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
+from inspect import signature
 from pathlib import Path
 
 import backtrader as bt
@@ -11,11 +12,12 @@ import tomli_w
 
 from bt_risk.breakers import DrawdownBreaker, check_breaker
 from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError, check_choice, said_by
-from bt_risk.instrument import check_instruments
+from bt_risk.errors import ParameterError, check_choice, check_whole, said_by
+from bt_risk.instrument import STALE_BARS, check_instruments
 from bt_risk.journal import RiskJournal
 from bt_risk.rules.guard_tables import check_guards, guard_from, guard_table
-from bt_risk.rules.limits import CorrelationLimit, ExposureLimit, NotionalLimit, RiskPerTrade
+from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
+from bt_risk.rules.portfolio_limits import portfolio_limits
 from bt_risk.sizers import HalfKellySizer, check_sizer
 from bt_risk.state import check_state
 from bt_risk.stops import ATRTrailingStop, check_stop
@@ -43,6 +45,11 @@ class Policy:
     risk_limit: float | None = 0.01
     notional_limit: float | None = 1.0
     exposure_limit: float | None = 0.05
+    gross_limit: float | None = None
+    net_limit: float | None = None
+    position_limit: float | None = None
+    groups: dict | None = None
+    group_limit: float | None = None
     exposure_unit: str = "risk"
     on_exposure: str = "trim"
     correlation_limit: float | None = 0.7
@@ -50,7 +57,16 @@ class Policy:
     min_periods: int = 60
     on_correlation: str = "reject"
     correlated_scale: float = 0.8
+    hysteresis: float = 0.0
+    correlation_estimator: str = "rolling"
+    halflife: float | None = None
+    multi_bar: int = 1
+    downside: bool = False
     unknown: str = "refuse"
+    max_stale_bars: int = STALE_BARS
+    volatility_limit: float | None = None
+    on_volatility: str = "trim"
+    periods_per_year: float | None = None
     drawdown_limit: float | None = 0.10
     action: str = "stop"
     flatten: bool = True
@@ -89,6 +105,7 @@ class Policy:
         object.__setattr__(self, "guards", check_guards("Policy", self.guards))
         with said_by("Policy"):
             self.limits()
+        check_whole("Policy", "max_stale_bars", self.max_stale_bars)
         check_breaker("Policy", **self._only(DrawdownBreaker))
         check_stop("Policy", **self._only(ATRTrailingStop))
         check_sizer("Policy", **{"step": None} | self._only(HalfKellySizer))
@@ -161,17 +178,43 @@ class Policy:
             (
                 self.correlation_limit,
                 f"correlation: at most {self.correlation_limit} with what is held on the same "
-                f"side of the bet, over {self.window} bars",
+                f"side of the bet, over {self.window} bars{self._estimate()}",
             ),
             (
                 self.drawdown_limit,
                 f"drawdown: {_percent(self.drawdown_limit)} below the high-water mark {flat}{halt}",
             ),
         ]
-        rules = [
+        described = [
             text if on is not None else f"{text.partition(':')[0]}: no limit" for on, text in lines
         ]
-        return "\n".join(rules + [guard.describe() for guard in self.guards if guard.active])
+        optional = [text for on, text in self._optional(unit) if on is not None]
+        guards = [guard.describe() for guard in self.guards if guard.active]
+        return "\n".join([*described[:-1], *optional, described[-1], *guards])
+
+    def _optional(self, unit):
+        """Return the limits that are off unless they are asked for, in words."""
+        at_most = {name: f"at most {_percent(getattr(self, name))} of equity" for name in _SWITCHES}
+        groups = "; ".join(f"{group}: {', '.join(of)}" for group, of in (self.groups or {}).items())
+        return [
+            (self.gross_limit, f"long and short together: {at_most['gross_limit']} {unit}"),
+            (self.net_limit, f"long less short: {at_most['net_limit']} {unit}"),
+            (self.position_limit, f"one instrument: {at_most['position_limit']} {unit}"),
+            (self.group_limit, f"one group: {at_most['group_limit']} {unit} ({groups})"),
+            (self.volatility_limit, f"volatility: {at_most['volatility_limit']} a year, ex-ante"),
+        ]
+
+    def _estimate(self):
+        """Return what is out of the ordinary in how correlations are measured."""
+        fading = f"weights that halve every {self.halflife} of them"
+        kinds = {"rolling": "", "ewm": fading, "ledoit-wolf": "drawn towards their mean"}
+        said = [
+            (self.correlation_estimator != "rolling", kinds[self.correlation_estimator]),
+            (self.multi_bar > 1, f"returns of {self.multi_bar} bars"),
+            (self.downside, "of falls where it is worse"),
+            (self.hysteresis, f"released {self.hysteresis} below"),
+        ]
+        return "".join(f", {text}" for on, text in said if on)
 
     def _pause(self):
         until = "until rearm()" if self.cooldown_bars is None else f"for {self.cooldown_bars} bars"
@@ -182,17 +225,15 @@ class Policy:
         return [
             RiskPerTrade(self.risk_limit),
             NotionalLimit(self.notional_limit),
-            ExposureLimit(self.exposure_limit, self.exposure_unit, self.on_exposure),
-            CorrelationLimit(
-                self.correlation_limit,
-                self.window,
-                self.min_periods,
-                self.on_correlation,
-                self.correlated_scale,
-                self.unknown,
-            ),
+            *self._portfolio_limits(),
             *self.guards,
         ]
+
+    def _portfolio_limits(self):
+        names = {name: name for name in signature(portfolio_limits).parameters}
+        names["estimator"] = "correlation_estimator"
+        with said_by("Policy", **names):
+            return portfolio_limits(**{param: getattr(self, names[param]) for param in names})
 
     def _only(self, component):
         """Return the fields that a component has a parameter for."""
@@ -204,7 +245,12 @@ _SWITCHES = {
     "risk_limit",
     "notional_limit",
     "exposure_limit",
+    "gross_limit",
+    "net_limit",
+    "position_limit",
+    "group_limit",
     "correlation_limit",
+    "volatility_limit",
     "drawdown_limit",
     "lifetime_limit",
 }
@@ -286,6 +332,7 @@ class _Guard:
             raise ParameterError("protect", "state", constraint, str(self.state))
         broker.state_file = self.state or broker.state_file
         rule = (self.policy.atr_period, self.policy.atr_multiple)
+        broker.call_stale_after(self.policy.max_stale_bars)
         broker.bind(self.policy.limits(), self.policy.instruments, rule)
 
     def stop(self):

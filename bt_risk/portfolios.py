@@ -29,7 +29,15 @@ CALENDARS = (365, 252, 52, 12)
 COIN = dict(step=1e-5, min_notional=10)
 PAUSE = dict(action="pause", cooldown_bars=60)
 ALONE = {"bare": None, "protected": {}, "pause": PAUSE}
-TOGETHER = {"bare": None, "protected": {}, "cap 0.5": dict(correlation_limit=0.5), "pause": PAUSE}
+GROUPS = {"indices": ["SP500", "NASDAQ"], "stocks": ["AAPL", "GOOG", "IBM", "MSFT"]}
+WHOLE = dict(correlation_limit=0.5, groups=GROUPS, group_limit=0.015, volatility_limit=0.10)
+TOGETHER = {
+    "bare": None,
+    "protected": {},
+    "cap 0.5": dict(correlation_limit=0.5),
+    "groups": WHOLE,
+    "pause": PAUSE,
+}
 STOCKS = ("sp500", "nasdaq", "aapl", "goog", "ibm", "msft")
 TREND_YEARS = slice("2000-03-01", "2013-03-01")
 

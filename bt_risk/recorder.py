@@ -37,6 +37,7 @@ class Recorder:
         self._lines = self._trades = self._number = 0
         self._ids, self._intent, self._closers = {}, None, {}
         self._answered = []
+        self.closes = {}
         done = self.file.kept.of("done").items()
         self._done = {key: record["executions"] for key, record in done}
 
@@ -96,6 +97,15 @@ class Recorder:
         known = known or self.client_id(order.ref)
         for number in range(since, len(self.gate.book.trades)):
             self._closers[number] = f"{known}/{number - since}"
+
+    def closed(self, instruments):
+        """Keep the closes that windows are made of, as many as they look back on."""
+        windows = self.gate.book.windows
+        for one in instruments if windows else ():
+            if one.lead is one and one.closed > 0:
+                self.closes.setdefault(one.time, {})[one.name] = one.closed
+        while len(self.closes) > windows.depth:
+            self.closes.pop(min(self.closes))
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -169,7 +179,9 @@ class Recorder:
     def _book(self):
         book, strategies = self.gate.book, self.gate.cerebro.runningstrats
         names = [instrument.name for instrument in book.instruments]
-        yield ("run", "bars"), {"rounds": book.rounds, "datas": names}
+        places = {id(limit): place for place, limit in enumerate(self.gate.limits)}
+        latched = sorted([places[one], *sorted(pair), side] for one, pair, side in book.latched)
+        yield ("run", "bars"), {"rounds": book.rounds, "datas": names, "latched": latched}
         for instrument in book.instruments:
             yield (
                 ("instrument", instrument.name),
@@ -197,7 +209,11 @@ class Recorder:
         return record
 
     def _look_back(self):
-        """Yield the fills that must not count twice, and what guards look back on."""
+        """Yield the fills that must not count twice, and what limits and guards look back on."""
+        if self.closes is None:  # nothing has been made of them yet
+            yield from ((("close", key), row) for key, row in self.file.kept.of("close").items())
+        else:
+            yield from ((("close", repr(time)), row) for time, row in self.closes.items())
         for known in list(self._done)[-_LOOK_BACK:]:
             yield ("done", known), {"executions": self._done[known]}
         book = self.gate.book

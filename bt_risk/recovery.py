@@ -27,7 +27,7 @@ class Recovery(Recorder):
         super().__init__(gate, path)
         self.missing, self._settled, self._adopted = {}, set(), {}
         self._patient, self._resumed = set(), set()
-        nothing = {"rounds": 0, "datas": []}
+        nothing = {"rounds": 0, "datas": [], "latched": []}
         self._kept_run = self.file.kept.records.get(("run", "bars"), nothing)
 
     # -- the first round -------------------------------------------------------------------------
@@ -38,6 +38,8 @@ class Recovery(Recorder):
             if not self.gate.cerebro.runningstrats:
                 return
             self._begin()
+        if self.closes is None:
+            self._restore_windows()
         for number, verb in self.file.requests():
             if number not in self._answered:
                 self._answered.append(number)
@@ -52,6 +54,7 @@ class Recovery(Recorder):
                 instrument.restore(record)
         self._restore_positions()
         self._restore_look_back()
+        self.closes = None
         self._find_orders()
         self._restore_hooks()
         self.begun = True
@@ -98,6 +101,25 @@ class Recovery(Recorder):
                 book.sent.append(sent_again(record, instrument, rounds, bars))
         if self._kept_run["datas"] == [i.name for i in book.instruments]:
             book.curve.restore([kept.of("mark")[key] for key in sorted(kept.of("mark"))])
+            for place, one, other, side in self._kept_run["latched"]:
+                if place < len(self.gate.limits):
+                    pair = frozenset((one, other))
+                    book.latched.add((id(self.gate.limits[place]), pair, side))
+
+    def _restore_windows(self):
+        """Fill the windows of closes, once the first bar says that no bar is missing since."""
+        come = [i for i in self.gate.book.instruments if i.close.lencount > i.length]
+        if not come:
+            return
+        self.closes = {}
+        if any(_misses_bars(instrument) for instrument in come):
+            reason = "state: bars are missing since the last run: correlations begin anew"
+            self._note("", "note", reason)
+            return
+        rows = {float(key): row for key, row in self.file.kept.of("close").items()}
+        self.closes = dict(sorted(rows.items()))
+        if self.closes:
+            self.gate.book.windows.replay(self.closes.items())
 
     def _restore_hooks(self):
         numbers = {}
@@ -339,6 +361,7 @@ class Recovery(Recorder):
                 new.append(instrument)
                 if instrument.index not in self._resumed:
                     self._count_from(instrument)
+        self.closed([one for one in fresh if not one.repeats])
         return new
 
     def _count_from(self, instrument):
@@ -373,6 +396,11 @@ class Recovery(Recorder):
 
     def _note(self, name, action, reason):
         self.gate.journal.record(self.gate.latest, name, "state", action, reason=reason)
+
+
+def _misses_bars(instrument):
+    since = instrument.datetime[0] - instrument.known_until
+    return instrument.repeats and since > 2.0 * instrument.longest_gap > 0.0
 
 
 def _open_orders(inner):

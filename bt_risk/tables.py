@@ -16,6 +16,8 @@ LEGEND = {
     "protected": "the same strategy after bt_risk.protect(cerebro): all five rules; the breaker "
     "ends the run at a drawdown of 10 %, and equity stays flat from there.",
     "cap 0.5": "protected, with correlation_limit=0.5 in place of 0.7.",
+    "groups": "cap 0.5, and limits on what is held together: the two indices, and the four stocks, "
+    "may lose 1.5 % of equity at their stops; all of it may move by 10 % a year.",
     "pause": "protected, but the breaker closes everything, pauses for 60 bars and goes on with "
     "what is left.",
 }

@@ -1,6 +1,5 @@
 """Capital split over datas by what the gate has seen of them: target weights."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from bt_risk.errors import (
 )
 from bt_risk.position import EPS
 from bt_risk.rules.allocation import METHODS, signed_weights
+from bt_risk.rules.return_model import ReturnModel
 
 __all__ = ["Allocation", "Settings", "target_weights"]
 
@@ -187,7 +187,8 @@ class Allocation:
         self.gate, self.instruments = gate, instruments
         self.refresh, self.window, self.min_periods = refresh, window, min_periods
         self._estimate = None
-        gate.book.watch_returns(window, min_periods, least=1)
+        self._model = ReturnModel(window, min_periods)
+        gate.book.windows.watch(self._model)
 
     @classmethod
     def of(cls, gate, settings, datas=None):
@@ -267,24 +268,15 @@ class Allocation:
 
     def _measure(self, period):
         """Estimate the covariance of all names that have enough returns, None without any."""
-        returns = self.gate.book.returns[self.window, self.min_periods]
-        rows = [one.index for one in self.instruments if self._is_alive(one)]
-        rows = [
-            row
-            for row, count in zip(rows, returns.counts(rows), strict=True)
-            if count > self.min_periods
-        ]
-        if not rows:
+        returns = self.gate.book.windows[self._model]
+        rows = np.array([one.index for one in self.instruments if self._is_alive(one)], dtype=int)
+        rows = rows[returns.closes(rows) > self.min_periods] if len(rows) else rows
+        covariance, _ = returns.covariance(rows) if len(rows) else (None, 0)
+        if covariance is None:
             return None
-        common, times = returns.common_returns(rows)
-        if common.shape[1] < self.min_periods:
-            return None
-        covariance = np.atleast_2d(np.cov(common))
-        moving = np.flatnonzero(covariance.diagonal() > 0)
-        days = times[-1] - times[0]
-        per_year = (len(times) - 1) / days * 365.25 if days > 0 else math.nan
-        kept = [rows[place] for place in moving]
-        return _Estimate(period, kept, covariance[np.ix_(moving, moving)], per_year)
+        moving = np.flatnonzero(covariance.variances > 0)
+        matrix = covariance.matrix()[np.ix_(moving, moving)]
+        return _Estimate(period, rows[moving].tolist(), matrix, covariance.bars_per_year)
 
     def _budgets(self, settings, names):
         """Return the shares of risk of these names, given by name or in the order of datas."""

@@ -13,7 +13,8 @@ from venue import Venue
 
 import bt_risk
 from bt_risk.errors import ParameterError
-from bt_risk.rules.limits import ExposureLimit, NotionalLimit, RiskPerTrade
+from bt_risk.rules.exposure import ExposureLimit
+from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
 
 # 100,000 of equity, price 100, ATR(14) 2 from bar 15 on: a stop 4 away (2 x ATR) costs 4 a unit,
 # so risk_limit 0.01 is 250 units and notional_limit 0.5 is 500.
@@ -756,6 +757,21 @@ BAD = [
     (bt_risk.CorrelationCap, "min_periods", None, WHOLE),
     (bt_risk.CorrelationCap, "exposure_limit", 0.0, "positive, or None"),
     (bt_risk.CorrelationCap, "exposure_limit", -1, "positive, or None"),
+    (bt_risk.CorrelationCap, "gross_limit", 0.0, "positive, or None"),
+    (bt_risk.CorrelationCap, "net_limit", -1, "positive, or None"),
+    (bt_risk.CorrelationCap, "position_limit", math.nan, "positive, or None"),
+    (bt_risk.CorrelationCap, "groups", {"majors": "BTC"}, "a dict of lists of data names"),
+    (bt_risk.CorrelationCap, "group_limit", -0.1, "positive, or None"),
+    (bt_risk.CorrelationCap, "hysteresis", 0.9, "below correlation_limit, which is 0.7"),
+    (bt_risk.CorrelationCap, "hysteresis", -0.1, "zero or more"),
+    (bt_risk.CorrelationCap, "estimator", "mean", "one of 'rolling', 'ewm', 'ledoit-wolf'"),
+    (bt_risk.CorrelationCap, "halflife", 20, 'None for any estimator but "ewm"'),
+    (bt_risk.CorrelationCap, "multi_bar", 0, WHOLE),
+    (bt_risk.CorrelationCap, "downside", "yes", "True or False"),
+    (bt_risk.CorrelationCap, "max_stale_bars", 0, WHOLE),
+    (bt_risk.CorrelationCap, "volatility_limit", 0, "positive, or None"),
+    (bt_risk.CorrelationCap, "on_volatility", "drop", "one of 'trim', 'reject'"),
+    (bt_risk.CorrelationCap, "periods_per_year", -252, "positive and finite"),
     (bt_risk.CorrelationCap, "exposure_unit", "percent", "one of 'risk', 'notional'"),
     (bt_risk.CorrelationCap, "on_correlation", "drop", "one of 'reject', 'trim'"),
     (bt_risk.CorrelationCap, "on_exposure", None, "one of 'trim', 'reject'"),

@@ -51,7 +51,7 @@ def results(portfolios):
 
 ALL = [
     *((name, label) for name in ("btc", "btc-filter") for label in ("bare", "protected", "pause")),
-    *(("trend", label) for label in ("bare", "protected", "cap 0.5", "pause")),
+    *(("trend", label) for label in ("bare", "protected", "cap 0.5", "groups", "pause")),
 ]
 GUARDED = [key for key in ALL if key[1] != "bare"]
 each_run = pytest.mark.parametrize("key", ALL, ids="-".join)
@@ -94,7 +94,7 @@ def test_the_portfolios_are_those_of_the_readme():
     assert [list(p.runs) for p in (plain, filtered, trend)] == [
         ["bare", "protected", "pause"],
         ["bare", "protected", "pause"],
-        ["bare", "protected", "cap 0.5", "pause"],
+        ["bare", "protected", "cap 0.5", "groups", "pause"],
     ]
     assert [p.days_per_year for p in (plain, filtered, trend)] == [365, 365, 252]
 

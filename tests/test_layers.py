@@ -17,24 +17,24 @@ LAYERS = [
     ["rules"],
     ["prices", "instrument", "feeds"],
     ["position", "ticket", "verdict", "curve", "datasets"],
-    ["records"],
+    ["stakes", "windows", "records"],
     ["recorder"],
     ["recovery"],
     ["book", "funds", "brackets", "exits", "handover", "states", "shutdown", "watch"],
     ["desk", "execution", "ledger"],
     ["broker"],
     ["weights"],
-    ["sizers", "parity_sizer", "stops", "caps", "breakers"],
+    ["sizers", "parity_sizer", "stops", "caps", "portfolio_risk", "breakers"],
     ["policy", "observers"],
     ["report", "sweep", "portfolios", "summary", "pictures"],
     ["demo"],
-    ["tables"],
+    ["tables", "status"],
     ["cli"],
     ["__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FOLDERS = ["rules", "report"]
-PURE = ["rules", "book", "curve", "position", "instrument"]
+PURE = ["rules", "book", "stakes", "windows", "curve", "position", "instrument"]
 
 
 def module_name(path):

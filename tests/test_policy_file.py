@@ -65,6 +65,9 @@ WRONG = {
     "drawdwn = 0.1": "a key must be one of risk_limit, ",
     'instruments.BTC.steps = 1\naction = "stop"': "instruments['BTC'] must be facts named step",
     "history = [1, nan]": "history must be finite multiples of the risk taken (R)",
+    "group_limit = 0.1": "groups must be given with group_limit",
+    "[groups]\nmajors = 5": "groups must be a dict of lists of data names",
+    'correlation_estimator = "mean"': "correlation_estimator must be one of 'rolling', 'ewm'",
     "history = 5": "history must be a list of numbers; got 5.",
     "risk_limit 0.01": "the file must be TOML (",
 }
@@ -99,6 +102,49 @@ def test_every_rule_is_described_with_its_unit():
         "correlation: at most 0.7 with what is held on the same side of the bet, over 252 bars",
         "drawdown: 10 % below the high-water mark closes everything and ends the run",
     ]
+
+
+def test_limits_that_were_asked_for_are_described_too():
+    policy = Policy(
+        gross_limit=1.5,
+        net_limit=0.5,
+        position_limit=0.2,
+        groups={"majors": ["BTC", "ETH"]},
+        group_limit=0.3,
+        exposure_unit="notional",
+        volatility_limit=0.15,
+        correlation_estimator="ewm",
+        halflife=63,
+        multi_bar=5,
+        downside=True,
+        hysteresis=0.1,
+    )
+    lines = policy.describe().splitlines()
+    assert lines[5].endswith(
+        "over 252 bars, weights that halve every 63 of them, returns of 5 bars, of falls where it "
+        "is worse, released 0.1 below"
+    )
+    assert lines[6:11] == [
+        "long and short together: at most 150 % of equity in positions",
+        "long less short: at most 50 % of equity in positions",
+        "one instrument: at most 20 % of equity in positions",
+        "one group: at most 30 % of equity in positions (majors: BTC, ETH)",
+        "volatility: at most 15 % of equity a year, ex-ante",
+    ]
+
+
+def test_groups_and_estimators_come_back_from_a_file(tmp_path):
+    policy = Policy(
+        groups={"majors": ["BTC", "ETH"]},
+        group_limit=0.03,
+        volatility_limit=0.2,
+        correlation_estimator="ewm",
+        halflife=63.0,
+        downside=True,
+    )
+    path = tmp_path / "risk.toml"
+    policy.to_toml(path)
+    assert Policy.from_toml(path) == policy
 
 
 def test_what_is_switched_off_or_different_is_described_as_it_is():

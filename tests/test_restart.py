@@ -1,5 +1,7 @@
 """Killed between any two writes of its state, a run goes on: the venue's own book says so."""
 
+import dataclasses
+import math
 import os
 import signal
 import sqlite3
@@ -50,13 +52,19 @@ class Wants(bt.Strategy):
         return [w for w in self.broker.book.working.values() if w.side > 0]
 
 
-def run(folder, rows=ROWS, policy=POLICY, state=True, strategy=Wants, names=("D0",), **venue):
-    """Let a run trade at the venue in `folder` until the rows end; return its strategy."""
+def run(
+    folder, rows=ROWS, policy=POLICY, state=True, strategy=Wants, names=("D0",), skip=0, **venue
+):
+    """Let a run trade at the venue in `folder` until the rows end; return its strategy.
+
+    The feed brings the bars again that were there before, without the first `skip`.
+    """
     file = folder / "venue.json"
     history = read(file)["clock"].get("D0", 0)
     engine = bt.Cerebro(stdstats=False)
     for name in names:
-        engine.adddata(LastingFeed(dataname=bars(*rows), history=history), name=name)
+        feed = LastingFeed(dataname=bars(*rows), history=history, skip=skip)
+        engine.adddata(feed, name=name)
     engine.setbroker(LastingVenue(file=str(file), **venue))
     engine.addstrategy(strategy)
     bt_risk.protect(engine, policy, state=folder / "risk.db" if state else None)
@@ -375,6 +383,72 @@ def test_the_state_of_another_data_is_kept(tmp_path):
     kept = read_state(tmp_path / "risk.db")
     assert kept.of("position")["D0/0"]["size"] == 100
     assert any("it has no data here" in note for note in notes(tmp_path))
+
+
+# -- windows of prices ---------------------------------------------------------------------------
+
+
+class Idle(bt.Strategy):
+    pass
+
+
+def windows(strategy):
+    """Return ATR, correlation and common returns as the rules see them at the end of a run."""
+    book = strategy.broker.book
+    (frames,) = book.windows._frames.values()
+    rho, counts = frames.correlations(0, [1])
+    return book.instruments[0].atr(14), float(rho[0]), int(counts[0])
+
+
+CORRELATED = bt_risk.Policy(window=30, min_periods=10)
+
+
+def two(folder, rows, skip=0):
+    names = ("D0", "D1")
+    return run(folder, rows, policy=CORRELATED, strategy=Idle, names=names, skip=skip)
+
+
+@pytest.mark.parametrize("skip", [0, 20, 30])
+def test_windows_are_what_they_would_be_without_the_restart(tmp_path, skip):
+    """All bars again, some of them, or none that was there before."""
+    (tmp_path / "whole").mkdir()
+    whole = windows(two(tmp_path / "whole", ROWS))
+    two(tmp_path, ROWS[:30])
+    assert windows(two(tmp_path, ROWS, skip)) == pytest.approx(whole)
+
+
+def test_windows_begin_anew_after_bars_that_nobody_brings(tmp_path):
+    two(tmp_path, ROWS[:30])
+    atr, rho, counts = windows(two(tmp_path, ROWS, skip=34))
+    assert math.isnan(atr)
+    assert math.isnan(rho)
+    assert counts < 10
+    assert any("bars are missing" in note for note in notes(tmp_path))
+
+
+def test_the_week_of_kelly_goes_on(tmp_path):
+    run(tmp_path, rows=ROWS[:29])
+    kept = read_state(tmp_path / "risk.db").of("sizer")["0"]
+    strategy = run(tmp_path, rows=ROWS[:29])
+    assert strategy.getsizer().persist() == {"state": kept["state"], "kelly": {}}
+    assert [trade.r_multiple for trade in strategy.broker.book.trades] == pytest.approx(
+        [strategy.broker.book.trades[0].pnl / 1000.0]
+    )
+
+
+def test_a_cool_down_goes_on_where_it_was(tmp_path):
+    """The trade closes at bar 26; ten bars without an entry end with bar 35."""
+    policy = dataclasses.replace(POLICY, guards=(bt_risk.CooldownGuard(10),))
+    rows = [*ROWS[:26], *flat(16, price=97.0)]
+    run(tmp_path, rows=rows[:30], policy=policy)
+    run(tmp_path, rows=rows[:33], policy=policy)
+    run(tmp_path, rows=rows, policy=policy, skip=25)
+    log = read(tmp_path / "venue.json")["log"]
+    entries = [row["bar"] for row in log if row["what"] == "sent" and row["side"] > 0]
+    (tmp_path / "whole").mkdir()
+    run(tmp_path / "whole", rows=rows, policy=policy)
+    log = read(tmp_path / "whole" / "venue.json")["log"]
+    assert entries == [row["bar"] for row in log if row["what"] == "sent" and row["side"] > 0]
 
 
 # -- no state, or a bad one ----------------------------------------------------------------------

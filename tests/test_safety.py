@@ -11,7 +11,16 @@ import bt_risk.states
 import bt_risk.stops
 import bt_risk.watch
 from bt_risk.instrument import Instrument
-from bt_risk.rules.limits import CorrelationLimit, Decision, ExposureLimit, RiskPerTrade
+from bt_risk.rules.correlation_limit import CorrelationLimit
+from bt_risk.rules.exposure import (
+    ExposureLimit,
+    GrossLimit,
+    GroupLimit,
+    NetLimit,
+    PositionLimit,
+)
+from bt_risk.rules.limits import Decision, RiskPerTrade
+from bt_risk.rules.volatility_limit import VolatilityLimit
 
 CHUNKS, CHUNK = 16, 30
 # What a breaker ends early is not made up for: 480 worlds of 40 to 80 bars run 25,000 of them.
@@ -375,6 +384,11 @@ FAULTS = {
     "9 entry filled in a cool-down": (bt_risk.watch.Watch, "_judge", lambda self, working: None),
     "1 risk_limit": (RiskPerTrade, "review", _allow),
     "1 exposure_limit": (ExposureLimit, "review", _allow),
+    "1 gross_limit": (GrossLimit, "review", _allow),
+    "1 net_limit": (NetLimit, "review", _allow),
+    "1 position_limit": (PositionLimit, "review", _allow),
+    "1 group_limit": (GroupLimit, "review", _allow),
+    "1 volatility_limit": (VolatilityLimit, "review", _allow),
     "4 the same bet accepted twice": (CorrelationLimit, "review", _allow),
     "4 stop is not where the rule puts it": (
         bt_risk.stops,

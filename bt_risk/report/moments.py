@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.report.calendar import last_of_days
-from bt_risk.rules.return_window import ReturnWindow
+from bt_risk.rules.time_frames import TimeFrames
 
 __all__ = [
     "WorstMoment",
@@ -18,7 +18,7 @@ __all__ = [
     "worst_moment",
 ]
 
-WINDOW, MIN_PERIODS = 252, 60
+DAY = 86_400e9  # nanoseconds
 
 
 def halts(record):
@@ -105,20 +105,18 @@ def worst_moment(record):
     held = _held_sides(record, firsts)
     if not held:
         return None
-    size, least = WINDOW, MIN_PERIODS
-    if record.policy is not None:
-        size, least = record.policy.window, record.policy.min_periods
-    window = ReturnWindow(firsts, window=size, min_periods=least)
+    window = TimeFrames(firsts, *record.model.key)
     closes = pd.DataFrame(
         {name: record.closes[name].groupby(level=0).last() for name in firsts}
     ).sort_index()
-    at = iter(closes.itertuples())
-    row, worst = next(at, None), None
+    days, prices = closes.index.as_unit("ns").asi8 / DAY, closes.to_numpy()
+    done, worst = 0, None
     for time, sides in held.items():
-        while row is not None and row[0] <= time:
-            window.update(row[0], row[1:])
-            row = next(at, None)
-        worst = _worse(worst, _measure(window, time, sides, firsts))
+        until = closes.index.searchsorted(time, side="right")
+        for row in range(done, until):
+            window.update(days[row], prices[row])
+        done = until
+        worst = _worse(worst, _measure(window, time, sides, firsts, record.model.estimator))
     return worst
 
 
@@ -148,13 +146,13 @@ def _month_ends(times):
     return last_of_days(pd.DatetimeIndex(times.to_period("M").to_timestamp())).to_numpy()
 
 
-def _measure(window, time, sides, names):
+def _measure(window, time, sides, names, estimator):
     """Return the `WorstMoment` of one time, None where no correlation is known."""
     held = list(sides)
     matrix = np.eye(len(held))
     for i, one in enumerate(held[:-1]):
         others = [names.index(name) for name in held[i + 1 :]]
-        rho, _ = window.correlations(names.index(one), others)
+        rho, _ = window.correlations(names.index(one), others, estimator)
         matrix[i, i + 1 :] = matrix[i + 1 :, i] = rho
     signs = np.array(list(sides.values()))
     signed = matrix * np.outer(signs, signs)

@@ -12,6 +12,7 @@ from bt_risk.errors import DataError, ParameterError
 from bt_risk.journal import FIELDS, QuietAnalyzer
 from bt_risk.position import EPS
 from bt_risk.report.calendar import remaining_times, timestamps
+from bt_risk.rules.return_model import ReturnModel
 from bt_risk.sizers import TIMELINE, HalfKellySizer
 from bt_risk.stops import StopKeeper
 
@@ -64,6 +65,8 @@ class Record:
         Ceiling of each limit of the gate, by its name.
     units : dict
         Unit of each limit that has two (``"risk"`` or ``"notional"``), by its name.
+    model : bt_risk.rules.return_model.ReturnModel
+        How the gate reads correlations.
     policy : bt_risk.Policy or None
         What `protect` was given.
     """
@@ -84,6 +87,7 @@ class Record:
     breakers: list
     limits: dict
     units: dict
+    model: ReturnModel
     policy: object
 
     @property
@@ -236,6 +240,7 @@ class ReportData(QuietAnalyzer):
             breakers=[_breaker_facts(breaker) for breaker in breakers],
             limits={limit.name: limit.limit for limit in limits if hasattr(limit, "limit")},
             units={limit.name: limit.unit for limit in limits if hasattr(limit, "unit")},
+            model=next((limit.model for limit in limits if hasattr(limit, "model")), ReturnModel()),
             policy=_policy(strategy),
         )
 

@@ -6,18 +6,21 @@ tick after it has left, and lose all digits for a name that stands still.
 
 import numpy as np
 
-from bt_risk.errors import ParameterError, check_choice, check_whole
-from bt_risk.rules.frames import as_frame, check_min_periods
-
-__all__ = ["ReturnWindow"]
-
-# What rounding leaves of a spread that is truly zero: the standard deviation of differences of log
-# prices.
-_STILL = 1e-12
-_ONE_CLOCK = (
-    "Times are of one kind (dates parsed, zones alike) and history ends before the run: "
-    "seed(history, before=first_time)."
+from bt_risk.errors import ParameterError, check_whole
+from bt_risk.rules.covariance import Covariance
+from bt_risk.rules.estimators import (
+    ROLLING,
+    centred,
+    pearson,
+    semi_correlation,
+    shrinkage,
+    squares,
+    squares_about_the_mean,
 )
+from bt_risk.rules.frames import check_min_periods
+from bt_risk.rules.history import ONE_CLOCK, check_history, log_path
+
+__all__ = ["ReturnWindow", "sides_of"]
 
 
 class ReturnWindow:
@@ -28,21 +31,24 @@ class ReturnWindow:
     names : sequence of str
         The names, in the order in which `update` gets their closes.
     window : int
-        Returns looked back on the shared axis; ``window + 1`` times are kept.
+        Returns looked back on the shared axis; ``window + multi_bar`` times are kept.
     min_periods : int
         Common returns that a pair must have for its correlation to be known.
+    multi_bar : int
+        Bars that a return spans. Returns of more than one bar overlap, one for each bar, and show
+        how names move together whose closes are hours apart.
 
     Attributes
     ----------
     names : tuple of str
-    window, min_periods : int
+    window, min_periods, multi_bar : int
     last_time : object
         Newest time on the axis, None while it is empty.
 
     Notes
     -----
-    ``len()`` is the number of returns on the axis. An update is one write of a column; returns
-    are derived when correlations are asked for, and kept until the next update.
+    ``len()`` is the number of returns on the axis. An update writes one column of log closes and
+    one of returns; all else is computed when correlations are asked for.
 
     Examples
     --------
@@ -54,22 +60,30 @@ class ReturnWindow:
     (array([1.]), array([3]))
     """
 
-    def __init__(self, names, window=252, min_periods=60):
+    def __init__(self, names, window=252, min_periods=60, multi_bar=1):
         self.names = tuple(names)
         self.window = check_whole("ReturnWindow", "window", window, low=2)
         self.min_periods = check_min_periods("ReturnWindow", min_periods, self.window)
+        self.multi_bar = check_whole("ReturnWindow", "multi_bar", multi_bar)
         self.last_time = None
+        self._depth = self.window + self.multi_bar
         # Twice the depth: the axis slides along it and is moved back once per window.
-        self._logs = np.full((len(self.names), 2 * self.window + 2), np.nan)
-        self._times = [None] * (2 * self.window + 2)
+        self._logs = np.full((len(self.names), 2 * self._depth), np.nan)
+        self._steps = np.full_like(self._logs, np.nan)  # from `multi_bar` columns before to each
+        self._times = [None] * (2 * self._depth)
         self._start = self._stop = 0
         self._seam = 0  # no return spans the columns before and from here on
-        self._centred = np.zeros((len(self.names), self.window))
-        self._squares = np.zeros(len(self.names))
-        self._fresh = np.zeros(len(self.names), dtype=bool)
 
     def __len__(self):
-        return max(self._stop - self._start - 1 - (self._start < self._seam < self._stop), 0)
+        first, last = self._across()
+        return max(self._stop - self._start - self.multi_bar, 0) - (last - first)
+
+    def _across(self):
+        """Return the first and the end of the columns whose return would span the seam."""
+        if not self._start < self._seam < self._stop:
+            return 0, 0
+        first = max(self._seam, self._start + self.multi_bar)
+        return first, max(min(self._seam + self.multi_bar, self._stop), first)
 
     def update(self, time, closes):
         """Add the closes of one time; at the time of the last call, merge them into it.
@@ -92,8 +106,10 @@ class ReturnWindow:
             return
         if time != self.last_time or self._seam == self._stop:
             self._append(time)
-        np.log(closes, out=self._logs[:, self._stop - 1], where=known)
-        self._fresh[:] = False
+        last, before = self._stop - 1, self._stop - 1 - self.multi_bar
+        np.log(closes, out=self._logs[:, last], where=known)
+        if before >= 0:
+            np.subtract(self._logs[:, last], self._logs[:, before], out=self._steps[:, last])
 
     def seed(self, history, kind="prices", before=None):
         """Fill the window with what is known from before the run.
@@ -110,23 +126,36 @@ class ReturnWindow:
         before : float, datetime or Timestamp, optional
             Use only what is earlier: the time of the first bar of the run.
         """
-        check_choice("ReturnWindow.seed", "kind", kind, ("prices", "returns"))
         if self._stop:
             remedy = "Seed a new ReturnWindow, before its first update."
             raise ParameterError(
                 "ReturnWindow.seed", "history", "given to an empty window", self.last_time, remedy
             )
-        frame = self._check_history(history, before)
-        self._check_values(frame, kind)
+        frame = check_history("ReturnWindow.seed", self.names, history, kind, before)
         if len(frame):
-            logs = _log_path(frame, kind)[:, -self.window - 1 :]
+            logs = log_path(frame, kind)[:, -self._depth :]
             self._stop = logs.shape[1]
             self._logs[:, : self._stop] = logs
-            self._times[: self._stop] = [None, *frame.index][-self._stop :]
+            step = self.multi_bar
+            self._steps[:, step : self._stop] = logs[:, step:] - logs[:, :-step]
+            times = [None, *frame.index][-self._stop :]
+            self._times[: self._stop] = times
             self._seam = self._stop if kind == "returns" else 0
             self.last_time = frame.index[-1]
 
-    def correlations(self, candidate, others):
+    def blank(self, rows):
+        """Forget the closes of some names, a mask; return those of the last time, NaN for none.
+
+        Times at the end at which no other name has a close leave the axis.
+        """
+        last = np.exp(self._logs[rows, self._stop - 1]) if self._stop else np.nan
+        self._logs[rows] = self._steps[rows] = np.nan
+        while self._stop > self._start and np.isnan(self._logs[:, self._stop - 1]).all():
+            self._stop -= 1
+        self.last_time = self._times[self._stop - 1] if self._stop > self._start else None
+        return last
+
+    def correlations(self, candidate, others, estimator=ROLLING, sides=None):
         """Correlation of one name with each of `others` over the window.
 
         Parameters
@@ -135,88 +164,127 @@ class ReturnWindow:
             Position in `names`.
         others : sequence of int
             Positions in `names`.
+        estimator : Estimator
+            How returns become correlations. Names are drawn towards the mean correlation of
+            those that have a close at the same times; a pair with gaps is not drawn at all.
+        sides : (int, ndarray of int), optional
+            +1 or -1 of the candidate and of each of the others. When given, the correlation is
+            the worse of the full one and that of the bars at which the two positions lose.
 
         Returns
         -------
         rho : ndarray of shape (len(others),)
-            Pearson correlation of the log returns between consecutive common times: prices are
-            joined on time first. NaN below `min_periods` and where a name stood still.
+            Correlation of the log returns between consecutive common times: prices are joined on
+            time first. NaN below `min_periods` and where a name stood still.
         counts : ndarray of int, of shape (len(others),)
             Common returns of each pair.
         """
         others = np.asarray(others, dtype=np.intp)
-        self._refresh(np.append(others, candidate))
-        rho, counts = np.full(len(others), np.nan), np.full(len(others), len(self))
-        gaps = np.isnan(self._squares[others] + self._squares[candidate])
-        whole = others[~gaps]
-        rho[~gaps] = _pearson(
-            self._centred[whole, : len(self)],
-            self._squares[whole],
-            self._centred[candidate, : len(self)],
-            self._squares[candidate],
-        )
-        if gaps.any():
-            rho[gaps], counts[gaps] = self._joined(candidate, others[gaps])
+        names = np.concatenate((others, [candidate]))
+        every = 4 * len(names) > len(self.names)  # then copying rows costs more than it spares
+        steps = self._returns(slice(None) if every else names)
+        spread = squares_about_the_mean(steps)
+        spread = spread[names] if every else spread
+        plain = sides is None and not (estimator.fades or estimator.shrinks)
+        if plain and not np.isnan(spread.sum()):
+            # Twice, so that what rounding leaves of its mean does not meet the means of the others.
+            products = steps @ centred(centred(steps[candidate if every else -1][None]))[0]
+            products = products[others] if every else products[:-1]
+            rho = pearson(products, spread[:-1], spread[-1])
+            counts = np.full(len(others), steps.shape[1])
+        else:
+            rows = steps[names] if every else steps
+            rho, counts = self._estimate(names, rows, spread, estimator, sides)
         rho[counts < self.min_periods] = np.nan
         return rho, counts
 
-    def counts(self, rows):
-        """Return how many closes of each of `rows` are in the window."""
-        return np.isfinite(self._logs[rows, self._start : self._stop]).sum(axis=1)
+    def covariance(self, rows, estimator=ROLLING):
+        """Covariance per bar of the returns of some names, over the times that all of them have.
 
-    def common_returns(self, rows):
-        """Return the log returns of some names between the times that all of them have.
+        Parameters
+        ----------
+        rows : sequence of int
+            Positions in `names`.
+        estimator : Estimator
 
         Returns
         -------
-        returns : ndarray of shape (len(rows), n_returns)
-        times : list
-            The common times, oldest first.
+        Covariance or None
+            None when fewer than `min_periods` returns are common to all of them.
+        count : int
+            Returns that are common to all.
         """
+        returns, times = self._common(np.asarray(rows, dtype=np.intp))
+        count = returns.shape[1]
+        if count < self.min_periods:
+            return None, count
+        per_year = _bars_per_year(times)
+        return Covariance(returns, estimator, self.multi_bar, per_year), count
+
+    def closes(self, rows):
+        """Return how many closes of each of some names are in the window."""
+        return np.isfinite(self._logs[rows, self._start : self._stop]).sum(axis=1)
+
+    def _common(self, rows):
+        """Return the returns of some names between the times that all of them have, and these."""
+        returns, times = self._returns(rows), self._times[self._start : self._stop]
+        if not np.isnan(returns).any():
+            return returns, times
         logs = self._logs[rows, self._start : self._stop]
         whole = np.flatnonzero(np.isfinite(logs).all(axis=0))
-        returns = np.diff(logs[:, whole], axis=1)
         seam = np.searchsorted(whole, self._seam - self._start)
-        if 0 < seam < len(whole):
-            returns = np.delete(returns, seam - 1, axis=1)
-        return returns, [self._times[self._start + place] for place in whole]
+        return _returns(logs[:, whole], seam, self.multi_bar), [times[k] for k in whole]
 
     def _append(self, time):
         if self._stop == self._logs.shape[1]:
-            moved = self._stop - self.window
-            self._logs[:, : self.window] = self._logs[:, moved:]
-            self._times[: self.window] = self._times[moved:]
-            self._start, self._stop = 0, self.window
-            self._seam = 0  # at most window + 1 columns were seeded: it has left long ago
-        self._logs[:, self._stop] = np.nan
+            kept = self._depth - 1
+            for table in (self._logs, self._steps):
+                table[:, :kept] = table[:, -kept:]
+            self._times[:kept] = self._times[-kept:]
+            self._start, self._stop = 0, kept
+            self._seam = 0  # no more columns were seeded than are kept: it has left long ago
+        self._logs[:, self._stop] = self._steps[:, self._stop] = np.nan
         self._times[self._stop] = time
         self._stop += 1
-        self._start = max(self._start, self._stop - self.window - 1)
+        self._start = max(self._start, self._stop - self._depth)
         self.last_time = time
 
-    def _refresh(self, names):
-        """Bring the centred returns of `names` up to date; their squares are NaN with a gap."""
-        stale = names[~self._fresh[names]]
-        logs = self._logs[stale, self._start : self._stop]
-        centred, self._squares[stale] = _centred_returns(logs, self._seam - self._start)
-        self._centred[stale, : len(self)] = centred
-        self._fresh[stale] = True
+    def _returns(self, rows):
+        """Return the returns in the window of some names: a view for a slice without a seam."""
+        begin = self._start + self.multi_bar
+        steps = self._steps[rows, begin : max(self._stop, begin)]
+        first, last = self._across()
+        return np.delete(steps, slice(first - begin, last - begin), axis=1) if last else steps
 
-    def _joined(self, candidate, others):
+    def _estimate(self, names, rows, spread, estimator, sides):
+        """Correlations and counts of all but the last of `names` with it, whatever the gaps.
+
+        `rows` are their returns, `spread` the sums of squares of these about the mean.
+        """
+        gaps = np.isnan(spread[:-1] + spread[-1])
+        rho, counts = np.empty(len(gaps)), np.full(len(gaps), rows.shape[1])
+        rho[~gaps] = _whole(rows[np.append(~gaps, True)], estimator, sides_of(sides, ~gaps))
+        if gaps.any():
+            rho[gaps], counts[gaps] = self._joined(
+                names[-1], names[:-1][gaps], estimator, sides_of(sides, gaps)
+            )
+        return rho, counts
+
+    def _joined(self, candidate, others, estimator, sides):
         """Correlations and counts of pairs with gaps: the returns between their common times."""
         axis = slice(self._start, self._stop)
         one, logs = self._logs[candidate, axis], self._logs[others, axis]
         common = np.isfinite(logs) & np.isfinite(one)
-        before = _common_time_before(common)
+        before = _common_times_before(common, self.multi_bar)
         counted = common & (before >= 0)
         if self._start < self._seam < self._stop:
             after = np.arange(logs.shape[1]) >= self._seam - self._start
             counted &= after == (before >= self._seam - self._start)
-        counts = counted.sum(axis=1)
         steps = logs - np.take_along_axis(logs, before, axis=1), one - one[before]
-        rows, ones = (_centred_where(counted, step, counts) for step in steps)
-        squares, squares_one = (_squares(row, counts) for row in (rows, ones))
-        return _pearson(rows, squares, ones, squares_one), counts
+        rows, ones = (estimator.weigh(step, counted) for step in steps)
+        spread, spread_one = (squares(row, 1) for row in (rows, ones))
+        rho = pearson(np.einsum("ij,ij->i", rows, ones), spread, spread_one)
+        return _worse(rho, rows, spread, ones, spread_one, sides), counted.sum(axis=1)
 
     def _check_time(self, time):
         try:
@@ -225,81 +293,62 @@ class ReturnWindow:
             ahead = False
         if time is None or not ahead:
             constraint = "a time" if self.last_time is None else f"{self.last_time!r} or later"
-            raise ParameterError("ReturnWindow.update", "time", constraint, time, _ONE_CLOCK)
-
-    def _check_history(self, history, before):
-        here, columns = "ReturnWindow.seed", list(self.names)
-        frame = as_frame(here, "history", history)
-        if not frame.index.is_unique:
-            twice = str(frame.index[frame.index.duplicated()][0])
-            raise ParameterError(here, "history", "one row per time", twice)
-        if not frame.columns.isin(columns).any():
-            constraint = f"a frame with a column for at least one of {columns}"
-            raise ParameterError(here, "history", constraint, list(frame.columns))
-        try:
-            frame = frame if before is None else frame[frame.index < before]
-        except TypeError:
-            constraint = f"comparable with the index of history, {frame.index.dtype}"
-            raise ParameterError(here, "before", constraint, before, _ONE_CLOCK) from None
-        return frame.reindex(columns=columns).astype(float).dropna(how="all")
-
-    def _check_values(self, frame, kind):
-        values, floor = frame.to_numpy(), 0.0 if kind == "prices" else -1.0
-        bad = values[(values <= floor) | np.isinf(values)]
-        if bad.size:
-            remedy = (
-                'kind="returns" takes returns.' if kind == "prices" else "A loss of 3 % is -0.03."
-            )
-            constraint = f"{kind} above {floor:g} and finite, or NaN"
-            raise ParameterError("ReturnWindow.seed", "history", constraint, float(bad[0]), remedy)
+            raise ParameterError("ReturnWindow.update", "time", constraint, time, ONE_CLOCK)
 
 
-def _log_path(frame, kind):
-    """Log prices of shape (n_names, n_times) of a frame of prices or of simple returns."""
-    if kind == "prices":
-        return np.log(frame.to_numpy().T)
-    steps = np.log1p(frame.to_numpy().T)
-    # The time before the first row. A name that begins later has no known time to start from.
-    origin = np.where(np.isnan(steps[:, :1]), np.nan, 0.0)
-    path = np.where(np.isnan(steps), np.nan, np.nancumsum(steps, axis=1))
-    return np.column_stack([origin, path])
+def _returns(logs, seam, step):
+    """Return the log returns over `step` columns; none spans the column `seam` and the one before.
 
-
-def _centred_returns(logs, seam):
-    """Return the returns of log prices less their mean, and the sums of their squares.
-
-    `logs` has shape (n_names, n_times); no return is taken into the column `seam`.
+    `logs` has shape (n_names, n_times).
     """
-    returns = np.diff(logs, axis=1)
+    returns = logs[:, step:] - logs[:, :-step]
     if 0 < seam < logs.shape[1]:
-        returns = np.delete(returns, seam - 1, axis=1)
-    n_returns = returns.shape[1]
-    returns -= np.add.reduce(returns, axis=1, keepdims=True) / max(n_returns, 1)
-    return returns, _squares(returns, n_returns)
+        returns = np.delete(returns, slice(max(seam - step, 0), seam), axis=1)
+    return returns
 
 
-def _common_time_before(common):
-    """Per row, the column of the last common time before each column; -1 before the first."""
+def _common_times_before(common, step):
+    """Per row, the column `step` common times before each column; -1 where there is none."""
     last = np.where(common, np.arange(common.shape[1]), -1)
     np.maximum.accumulate(last, axis=1, out=last)
-    return np.column_stack([np.full(len(last), -1), last[:, :-1]])
+    last = np.column_stack([np.full(len(last), -1), last[:, :-1]])
+    before = last
+    for _ in range(step - 1):
+        before = np.where(before >= 0, np.take_along_axis(last, before, axis=1), -1)
+    return before
 
 
-def _centred_where(counted, steps, counts):
-    """Return `steps` less their mean where `counted`, else 0."""
-    steps = np.where(counted, steps, 0.0)
-    mean = steps.sum(axis=1) / np.maximum(counts, 1)
-    return np.where(counted, steps - mean[:, None], 0.0)
+def _whole(rows, estimator, sides):
+    """Correlations of all but the last row with it; there are no gaps."""
+    count = rows.shape[1]
+    rows = centred(rows)
+    rows = estimator.weigh(rows) if estimator.fades else rows
+    spread = squares(rows, count)
+    rho = pearson(rows[:-1] @ rows[-1], spread[:-1], spread[-1])
+    if estimator.shrinks:
+        intensity, mean = shrinkage(rows[spread > 0])
+        rho += intensity * (mean - rho)
+    return _worse(rho, rows[:-1], spread[:-1], rows[-1], spread[-1], sides)
 
 
-def _squares(centred, counts):
-    squares = np.einsum("ij,ij->i", centred, centred)
-    return np.where(squares <= counts * _STILL**2, 0.0, squares)
+def sides_of(sides, part):
+    """Return the sides of the candidate and of a part of the others, None where none are given."""
+    return None if sides is None else (sides[0], sides[1][part])
 
 
-def _pearson(centred, squares, ones, squares_one):
-    """Correlation of each row of `centred` with `ones` (or its row); NaN where one stood still."""
-    products = np.einsum("ij,j->i" if ones.ndim == 1 else "ij,ij->i", centred, ones)
-    scale = np.sqrt(squares * squares_one)
-    rho = np.divide(products, scale, out=np.full(len(scale), np.nan), where=scale > 0)
-    return np.clip(rho, -1.0, 1.0)
+def _worse(rho, rows, spread, ones, spread_one, sides):
+    """Return the correlation, or that of the falls where it makes the two more of one bet."""
+    if sides is None:
+        return rho
+    down = semi_correlation(rows, spread, ones, spread_one, *sides)
+    sign = sides[0] * sides[1]
+    return np.where(np.isnan(rho), rho, sign * np.fmax(sign * rho, sign * down))
+
+
+def _bars_per_year(times):
+    """Return how many of these bars a year has, by the calendar; NaN if that cannot be said."""
+    first, last = times[1] if times[0] is None else times[0], times[-1]
+    count = len(times) - 1 - (times[0] is None)
+    elapsed = last - first
+    days = elapsed / np.timedelta64(1, "D") if hasattr(elapsed, "total_seconds") else elapsed
+    return count / days * 365.25 if days > 0 else np.nan

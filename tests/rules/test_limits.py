@@ -3,19 +3,15 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_risk.errors import ParameterError
-from bt_risk.rules.limits import (
-    CorrelationLimit,
-    Decision,
-    ExposureLimit,
-    NotionalLimit,
-    Request,
-    RiskPerTrade,
-)
+from bt_risk.rules.correlation_limit import CorrelationLimit
+from bt_risk.rules.exposure import ExposureLimit
+from bt_risk.rules.limits import Decision, NotionalLimit, Request, RiskPerTrade
 
 NAN, INF = math.nan, math.inf
 
@@ -39,9 +35,14 @@ class Ledger:
         self.asked.append((unit, side))
         return self.used
 
-    def same_bets(self, instrument, side, window, min_periods):
-        self.asked.append((window, min_periods))
-        return iter(self.bets)
+    def same_bets(self, instrument, side, model, downside):
+        self.asked.append((model.window, model.min_periods))
+        others, signed, counts = zip(*self.bets, strict=True) if self.bets else ([], [], [])
+        self.instruments, count = others, len(others)
+        return np.arange(count), np.ones(count), np.array(signed), np.array(counts)
+
+    def is_stale(self, instrument):
+        return instrument.name == "ENDED"
 
 
 def request(

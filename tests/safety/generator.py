@@ -33,7 +33,8 @@ def make_world(seed):
     if random.Random(-1 - seed).random() < 0.3 and all(f[:3] == (0.0, 1.0, 0.0) for f in feeds):
         # Backtrader itself fails with exactbars=1 where clocks differ.
         world = replace(world, engine=(("exactbars", 1),))
-    return _hold_off(_cheat(replace(world, actions=tuple(_make_actions(rng, world)))))
+    world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
+    return _portfolio(_hold_off(world))
 
 
 def _make_feed(rng, index):
@@ -152,6 +153,29 @@ def _hold_off(world):
             actions.insert(actions.index(at) + rng.randint(0, 1) if actions else 0, switch)
         world = replace(world, actions=tuple(actions))
     return world
+
+
+def _portfolio(world):
+    """Give some worlds limits on all that is held, and other ways to measure correlation."""
+    rng = random.Random(f"portfolio {world.seed}")
+    if rng.random() < 0.5:
+        return world
+    limits = dict(world.limits)
+    share = {"risk": 0.02, "notional": 0.5}[limits.get("exposure_unit", "risk")]
+    for name, part in {"gross": 1.0, "net": 1.0, "position": 0.25, "group": 1.0}.items():
+        if rng.random() < 0.3:
+            limits[f"{name}_limit"] = part * share * rng.choice([0.5, 1.0, 2.0])
+    if "group_limit" in limits:
+        limits["groups"] = {"some": ["D0", f"D{len(world.feeds) - 1}"]}
+    if rng.random() < 0.4:
+        limits["volatility_limit"] = rng.choice([0.05, 0.15, 0.3])
+    limits["correlation_estimator"] = rng.choice(["rolling", "rolling", "ewm"])
+    if limits["correlation_estimator"] == "ewm":
+        limits["halflife"] = rng.choice([3, 10])
+    limits["multi_bar"] = rng.choice([1, 1, 3])
+    limits["downside"] = rng.random() < 0.3
+    limits["hysteresis"] = rng.choice([0.0, 0.2])
+    return replace(world, limits=tuple(sorted(limits.items())))
 
 
 def _at_the_close(rng, action):

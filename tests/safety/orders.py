@@ -8,6 +8,7 @@ from safety.book import EPS, Asked, Book
 
 Order = bt.Order
 # What fills on the next bar, whatever happens on it; all the rest waits for a price.
+EXPOSURES = ("exposure", "gross", "net", "position", "group")
 KINDS = {Order.Market: "market", Order.Close: "market", Order.Limit: "limit"}
 
 
@@ -80,12 +81,16 @@ class Orders(Book):
             return held_off
         if not self.last_close(asked.index) > 0:
             return "8 entry accepted without a valid price"
+        exposures = [self.limit[name] for name in EXPOSURES if self._concerns(name, asked.index)]
         needs_risk = self.limit["risk"] is not None or (
-            self.limit["exposure"] is not None and self.policy["exposure_unit"] == "risk"
+            set(exposures) != {None} and self.policy["exposure_unit"] == "risk"
         )
         if needs_risk and math.isnan(asked.distance):
             return "8 entry accepted before its ATR is known"
         return self._correlated(asked)
+
+    def _concerns(self, name, index):
+        return name != "group" or f"D{index}" in (self.policy["groups"] or {}).get("some", ())
 
     def after(self, asked, order):
         """Compare what came back with what was asked for."""

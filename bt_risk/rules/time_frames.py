@@ -1,0 +1,229 @@
+"""Closes of datas of different time frames: two of them are compared on the coarser one's bars.
+
+A window of 252 bars is ten days of hours and a year of days. Each time frame has a window of its
+own, in which finer names appear with their last close at or before the end of each bar.
+"""
+
+import copy
+import math
+
+import numpy as np
+
+from bt_risk.rules.estimators import ROLLING
+from bt_risk.rules.history import check_history
+from bt_risk.rules.return_window import ReturnWindow, sides_of
+
+__all__ = ["TimeFrames"]
+
+# Two bar lengths are of one time frame up to this ratio: months of 28 and 31 days, days of 23 h.
+_SAME = 1.25
+_DAY = 1.0
+
+
+class TimeFrames:
+    """The last closes of many names, on the bars of each time frame that there is among them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The names, in the order in which `update` gets their closes.
+    window, min_periods, multi_bar : int
+        As of `ReturnWindow`; in bars of the coarser of two names.
+
+    Notes
+    -----
+    The time frame of a name is the shortest time between two of its bars so far: what a feed
+    declares is often only a default. A daily or longer bar that is stamped at midnight ends with
+    that day, any other bar at its stamp. What a finer name closed at by then is taken when a later
+    bar (or one at that very time) has come, never before; a finer name that had no bar since the
+    end of the bar before has no close at this one.
+
+    Examples
+    --------
+    >>> frames = TimeFrames(["day", "hour"], window=5, min_periods=2)
+    >>> for hour in range(97):
+    ...     price = 100 + hour % 7
+    ...     daily = price if hour % 24 == 0 else math.nan
+    ...     frames.update(700_000.7 + hour / 24, [daily, price])
+    >>> rho, counts = frames.correlations(0, [1])
+    >>> rho.round(6), counts
+    (array([1.]), array([4]))
+    """
+
+    def __init__(self, names, window=252, min_periods=60, multi_bar=1):
+        self.names = tuple(names)
+        self.last_time = -math.inf
+        returns = ReturnWindow(names, window, min_periods, multi_bar)
+        self._axes = [_Axis(math.inf, returns)]  # from the coarsest on
+        self._axis_of = np.zeros(len(names), dtype=np.intp)
+        self._times = np.full(len(names), np.nan)
+
+    def update(self, time, closes):
+        """Add the closes of one time.
+
+        Parameters
+        ----------
+        time : float
+            In days. A time before the last one is late and left out: its place has gone by.
+        closes : sequence of float, of length len(names)
+            NaN for a name without a bar at this time.
+        """
+        closes = np.asarray(closes, dtype=float)
+        known = (closes > 0) & (closes < np.inf)
+        if time < self.last_time or not known.any():
+            return
+        self.last_time = time
+        self._learn(known, time - self._times)
+        self._times[known] = time
+        if len(self._axes) == 1:
+            self._axes[0].returns.update(time, closes)
+            return
+        for axis in self._axes:
+            axis.update(time, np.where(known, closes, np.nan))
+
+    def seed(self, history, kind="prices", before=None):
+        """Fill the windows with what is known from before the run: see `ReturnWindow.seed`."""
+        frame = check_history("TimeFrames.seed", self.names, history, kind, before)
+        times = frame.index.to_numpy(dtype=float)
+        known = frame.notna().to_numpy().T
+        gaps = np.array([_shortest(times[row]) for row in known])
+        self._learn(~np.isnan(gaps), gaps)
+        if len(times):
+            self.last_time = times[-1]
+            self._times = np.array([times[row][-1] if row.any() else np.nan for row in known])
+            for axis in self._axes:
+                axis.seed(frame, kind)
+
+    def correlations(self, candidate, others, estimator=ROLLING, sides=None):
+        """Correlation of one name with each of `others`: see `ReturnWindow.correlations`."""
+        if len(self._axes) == 1:
+            return self._axes[0].returns.correlations(candidate, others, estimator, sides)
+        others = np.asarray(others, dtype=np.intp)
+        rho, counts = np.full(len(others), np.nan), np.zeros(len(others), dtype=int)
+        coarser = np.minimum(self._axis_of[others], self._axis_of[candidate])
+        for k in np.unique(coarser):
+            part = coarser == k
+            returns, some = self._axes[k].returns, sides_of(sides, part)
+            rho[part], counts[part] = returns.correlations(candidate, others[part], estimator, some)
+        return rho, counts
+
+    def covariance(self, rows, estimator=ROLLING):
+        """Covariance of some names on the coarsest bars of them: see `ReturnWindow.covariance`."""
+        axis = self._axes[self._axis_of[rows].min()]
+        return axis.returns.covariance(rows, estimator)
+
+    def closes(self, rows):
+        """Return how many closes of each of some names are on the coarsest bars of them."""
+        axis = self._axes[self._axis_of[rows].min()]
+        return axis.returns.closes(rows)
+
+    def _learn(self, known, gaps):
+        """Move the names whose bars turn out to be closer than those of their time frame."""
+        lengths = np.array([axis.length for axis in self._axes])[self._axis_of]
+        closer = known & (gaps > 0) & (gaps * _SAME < lengths)
+        if closer.any():
+            own = [self._axes[k] for k in self._axis_of]
+            for i in np.flatnonzero(closer):
+                own[i] = self._axis_for(gaps[i], own[i])
+            self._assign(own)
+
+    def _axis_for(self, length, old):
+        for axis in self._axes:
+            if length / _SAME <= axis.length <= length * _SAME:
+                return axis
+        new = old.of_length(length)  # with what the name has closed at so far
+        self._axes.append(new)
+        return new
+
+    def _assign(self, own):
+        ranked = sorted(self._axes, key=lambda axis: -axis.length)
+        used = {id(axis) for axis in own}
+        self._axes = [axis for axis in ranked if id(axis) in used]
+        rank = {id(axis): k for k, axis in enumerate(self._axes)}
+        self._axis_of = np.array([rank[id(axis)] for axis in own], dtype=np.intp)
+        for k, axis in enumerate(self._axes):
+            axis.assign(own=self._axis_of == k, finer=self._axis_of > k)
+
+
+class _Axis:
+    """The bars of one time frame, and what finer names closed at when each of them ended."""
+
+    def __init__(self, length, returns):
+        self.length, self.returns = length, returns
+        self._own = np.ones(len(returns.names), dtype=bool)
+        self._finer = ~self._own
+        self._closes = np.full(len(returns.names), np.nan)  # of finer names, since the last bar
+        self._waits = False  # for the end of the newest bar
+
+    def update(self, time, closes):
+        """Take in the closes of one time: first what belongs to the bar before, then a new one."""
+        if self._waits and time > self._end():
+            self._sample()
+        fresh = self._finer & ~np.isnan(closes)
+        self._closes[fresh] = closes[fresh]
+        if self._waits and time >= self._end():
+            self._sample()
+        # Coarser names are kept where they have a place: they may turn out to belong here.
+        if time == self.returns.last_time or not np.isnan(closes[self._own]).all():
+            self.returns.update(time, np.where(self._finer, np.nan, closes))
+            self._waits = True
+            if time >= self._end():
+                self._sample()
+
+    def seed(self, frame, kind):
+        """Fill the window with the rows of this time frame, finer names as they closed by then."""
+        if self._finer.any():
+            frame = self._sampled(frame, kind)
+        self.returns.seed(frame, kind)
+
+    def of_length(self, length):
+        """Return a copy for bars of another length."""
+        new = copy.deepcopy(self)
+        new.length = length
+        if self._waits and new._end() != self._end():
+            new._closes[:], new._waits = np.nan, False
+        return new
+
+    def assign(self, own, finer):
+        """Say which names are of this time frame, and which are sampled from now on."""
+        left = finer & ~self._finer
+        if left.any():
+            self._closes[left] = self.returns.blank(left)
+            self._waits = self.returns.last_time is not None
+        self._own, self._finer = own, finer
+
+    def _end(self):
+        return _end_of(self.returns.last_time, self.length)
+
+    def _sample(self):
+        self.returns.update(self.returns.last_time, self._closes)
+        self._closes[:] = np.nan
+        self._waits = False
+
+    def _sampled(self, frame, kind):
+        names = np.array(self.returns.names)
+        path = frame if kind == "prices" else (1 + frame).cumprod()
+        rows = frame[names[self._own]].notna().any(axis=1)
+        table = path[rows]
+        ends = [_end_of(time, self.length) for time in table.index]
+        sampled = {name: _as_of(path[name].dropna(), ends) for name in names[self._finer]}
+        table = table.assign(**sampled)
+        if kind == "prices":
+            return table
+        return table.apply(lambda column: column.dropna().pct_change()).reindex(table.index)
+
+
+def _end_of(time, length):
+    """Return when a bar ends: a daily one of midnight with its day, any other at its stamp."""
+    return time + _DAY if length > 0.9 * _DAY and time == int(time) else time
+
+
+def _as_of(prices, ends):
+    """Return the last of `prices` by each end, NaN where there was none since the end before."""
+    last = np.searchsorted(prices.index, ends, side="right") - 1
+    fresh = last > np.concatenate([[-1], last[:-1]])
+    return np.where(fresh, prices.to_numpy()[last], np.nan) if len(prices) else np.nan
+
+
+def _shortest(times):
+    return np.diff(times).min() if len(times) > 1 else np.nan
