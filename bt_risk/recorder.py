@@ -11,7 +11,7 @@ from bt_risk.ticket import ACTIVE, REDUCING
 __all__ = ["CLIENT_ID", "Recorder", "place_of"]
 
 # Under this name an order's `info` has the id that it was sent with.
-CLIENT_ID = "bt_risk_id"
+CLIENT_ID = "client_id"
 
 # Closes and orders that the guards may look back on, kept one by one.
 _LOOK_BACK = 500
