@@ -199,6 +199,8 @@ class Desk:
         order = self.place(ticket, size) if held is None else held
         if order is None:
             return None
+        if held is not None and self.gate.recovery is not None:
+            self.gate.recovery.sent(held)
         opening = self._track_verdict(ticket, order, size, verdict)
         if verdict.guarded:
             self.gate.exits.guarded.add(order.ref)

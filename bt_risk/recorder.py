@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+import threading
 
 from bt_risk.records import order_record, part_record, position_key, sent_record, trade_record
 from bt_risk.state import StateFile
@@ -32,7 +33,7 @@ class Recorder:
 
     def __init__(self, gate, path):
         self.gate, self.file = gate, StateFile(path)
-        self.begun = False
+        self.begun, self._one_by_one = False, threading.RLock()
         self._written = {key: _text(value) for key, value in self.file.kept.records.items()}
         self._lines = self._trades = self._number = 0
         self._ids, self._intent, self._closers = {}, None, {}
@@ -113,6 +114,10 @@ class Recorder:
         """Write what has changed; return why it could not be written, or nothing."""
         if not self.begun:
             return ""
+        with self._one_by_one:  # an operator may halt from another thread
+            return self._keep()
+
+    def _keep(self):
         new = {key: _text(value) for key, value in self._snapshot()}
         changed = {key: text for key, text in new.items() if self._written.get(key) != text}
         gone = self._written.keys() - new.keys()

@@ -159,7 +159,10 @@ class StateFile:
 
     def requests(self):
         """Return what an operator has asked for since, as ``(number, verb)``."""
-        return self._db.execute("SELECT number, verb FROM requests ORDER BY number").fetchall()
+        try:
+            return self._db.execute("SELECT number, verb FROM requests ORDER BY number").fetchall()
+        except sqlite3.Error:  # it is asked again on the next round
+            return []
 
     def close(self):
         """Leave one whole file behind, and let others have it."""
@@ -288,7 +291,7 @@ def _take_lock(path):
     """
     lock = _open(_lock_path(path), create=True)
     try:
-        lock.execute("PRAGMA busy_timeout = 0")
+        lock.execute("PRAGMA busy_timeout = 500")  # somebody may be looking whether it is taken
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError:
         lock.close()

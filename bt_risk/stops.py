@@ -115,10 +115,11 @@ class StopKeeper:
         stop.due = stop.rule.trigger == "close" and self._closed_beyond(stop)
         self._tighten(stop)
         orders = part.instrument.orders.values()
-        resting = [w for w in orders if w.own and w.kind == "stop" and w.owner is part.owner]
-        if resting:
-            stop.order, stop.resting = resting[0].handle, resting[0].price
-        for double in resting[1:]:
+        kind = "market" if stop.rule.trigger == "close" else "stop"
+        sent = [w for w in orders if w.own and w.kind == kind and w.owner is part.owner]
+        if sent:
+            stop.order, stop.resting = sent[0].handle, sent[0].price
+        for double in sent[1:]:
             self.gate.exits.withdraw(double.handle)
 
     # -- hooks of the gate -----------------------------------------------------------------------

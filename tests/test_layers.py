@@ -19,6 +19,7 @@ LAYERS = [
     ["position", "ticket", "verdict", "curve", "datasets"],
     ["stakes", "windows", "records"],
     ["recorder"],
+    ["reconcile"],
     ["recovery"],
     ["book", "funds", "brackets", "exits", "handover", "states", "shutdown", "watch"],
     ["desk", "execution", "ledger"],

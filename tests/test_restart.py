@@ -570,3 +570,96 @@ def test_two_state_files_raise(tmp_path):
     bt_risk.protect(engine, POLICY, state=tmp_path / "two.db")
     with pytest.raises(bt_risk.ParameterError, match=r"the file of the RiskBroker, .*one\.db"):
         engine.run()
+
+
+# -- other shapes --------------------------------------------------------------------------------
+
+
+class Shorts(bt.Strategy):
+    def next(self):
+        if bar_of(self.data) == 20:
+            self.sell(size=100)
+
+
+MIRRORED = [(200 - o, 200 - low, 200 - high, 200 - c) for o, high, low, c in ROWS]
+
+
+@pytest.mark.parametrize("until", [21, 22, 23, 25])
+def test_the_stop_of_a_short_position_goes_on(tmp_path, until):
+    (tmp_path / "whole").mkdir()
+    run(tmp_path / "whole", rows=MIRRORED[:25], strategy=Shorts)
+    run(tmp_path, rows=MIRRORED[:until], strategy=Shorts)
+    run(tmp_path, rows=MIRRORED[:25], strategy=Shorts)
+    (order,) = read(tmp_path / "venue.json")["orders"]
+    (whole,) = read(tmp_path / "whole" / "venue.json")["orders"]
+    assert order["left"] == 100
+    assert order["price"] == pytest.approx(whole["price"])
+
+
+@pytest.mark.parametrize("until", [25, 26])
+def test_a_stop_on_the_close_leaves_where_it_would_have_left(tmp_path, until):
+    """Bar 26 closes beyond the stop: whichever run sees that sells at the open of bar 27."""
+    policy = dataclasses.replace(POLICY, trigger="close")
+    run(tmp_path, rows=ROWS[:until], policy=policy)
+    run(tmp_path, rows=ROWS[:28], policy=policy)
+    log = read(tmp_path / "venue.json")["log"]
+    exits = [
+        (row["bar"], row["price"]) for row in log if row["what"] == "filled" and row["size"] < 0
+    ]
+    assert exits == [(27, 97.0)]
+
+
+class Leaves(Wants):
+    """Sells at the market while a stop rests: the gate withdraws the stop first."""
+
+    def next(self):
+        super().next()
+        if bar_of(self.data) == 23 and self.position and not self.leaving:
+            self.leaving = self.close()
+
+    leaving = None
+
+
+@pytest.mark.parametrize("point", range(27, 40))
+def test_an_exit_that_waits_for_its_stop_leaves_no_position_unguarded(point, tmp_path):
+    rows = ROWS[:27]
+    if in_child(killed_run, tmp_path, point, after=True, rows=rows, strategy=Leaves) == 0:
+        pytest.skip("this run has fewer writes")
+    run(tmp_path, rows=rows, strategy=Leaves)
+    book = read(tmp_path / "venue.json")
+    held = book["positions"]["D0"][0]
+    assert held in (0, 100)
+    stops = [row["left"] for row in book["orders"] if row["exectype"] == bt.Order.Stop]
+    assert stops == ([-held] if held else [])
+    trips, _ = round_trips(book["log"])
+    kept = read_state(tmp_path / "risk.db").trades.values()
+    assert [trade["pnl"] for trade in kept] == pytest.approx([trip[3] for trip in trips])
+
+
+class Second(bt.Strategy):
+    def next(self):
+        if bar_of(self.data) == 21:
+            self.buy(size=30)
+
+
+def test_two_strategies_have_each_its_own_part_and_stop_again(tmp_path):
+    def both(rows):
+        engine = bt.Cerebro(stdstats=False)
+        history = read(tmp_path / "venue.json")["clock"].get("D0", 0)
+        engine.adddata(LastingFeed(dataname=bars(*rows), history=history), name="D0")
+        engine.setbroker(LastingVenue(file=str(tmp_path / "venue.json")))
+        engine.addstrategy(Wants)
+        engine.addstrategy(Second)
+        bt_risk.protect(engine, POLICY, state=tmp_path / "risk.db")
+        return engine.run()
+
+    both(ROWS[:23])
+    before = read(tmp_path / "venue.json")["orders"]
+    strategies = both(ROWS[:23])
+    assert read(tmp_path / "venue.json")["orders"] == before
+    assert sorted(order["left"] for order in before) == [-100, -30]
+    parts = strategies[0].broker.book.parts.values()
+    assert [(p.size, p.owner is s) for p, s in zip(parts, strategies, strict=True)] == [
+        (100, True),
+        (30, True),
+    ]
