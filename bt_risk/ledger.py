@@ -83,7 +83,7 @@ class Ledger:
         """Take over positions that were there before the first bar of this run."""
         strategies = self.gate.cerebro.runningstrats
         recovery = self.gate.recovery
-        for instrument in fresh:
+        for instrument in fresh if recovery is None else recovery.unsettled(fresh):
             if strategies and instrument.index in self.unknown:
                 if recovery is not None and not recovery.settle(instrument):
                     continue  # a notification is on its way

@@ -23,7 +23,8 @@ class Reconciler(Recorder):
 
     def __init__(self, gate, path):
         super().__init__(gate, path)
-        self.missing, self._settled, self._adopted, self._patient = {}, set(), {}, set()
+        self.missing, self._settled, self._adopted = {}, set(), {}
+        self._waiting = {}
 
     def _owner(self, place):
         strategies = self.gate.cerebro.runningstrats
@@ -113,10 +114,15 @@ class Reconciler(Recorder):
 
     # -- positions -------------------------------------------------------------------------------
 
+    def unsettled(self, fresh):
+        """Return the instruments to `settle` now: those of the first bar, and those that wait."""
+        waiting = [i for i in self.gate.book.instruments if i.index in self._waiting]
+        return waiting + [one for one in fresh if one.index not in self._waiting]
+
     def settle(self, instrument):
         """Bring the book to what the broker holds of a data; return whether that is done.
 
-        A difference that a working order explains is left to its notification, for one bar.
+        A difference that a working order explains is left to its notification, until the next bar.
         """
         position = self.gate.known_position(instrument.data)
         size = 0.0 if position is None else float(position.size)
@@ -129,6 +135,7 @@ class Reconciler(Recorder):
         unknown = size - instrument.size
         if abs(unknown) > EPS:
             self._open_away(instrument, unknown, position)
+        self._waiting.pop(instrument.index, None)
         self._settled.add(instrument.name)
         self._adopt_orders(instrument)
         self._cancel_orphans(instrument)
@@ -138,12 +145,18 @@ class Reconciler(Recorder):
         return True
 
     def _may_come(self, instrument, difference):
-        """Whether a working order would explain the difference, and this is its first bar."""
+        """Whether a working order would explain the difference, and may still say so.
+
+        A stop of ours is cancelled for that: its end says what it has done, and in the meantime it
+        must not sell more than is held.
+        """
+        since = self._waiting.setdefault(instrument.index, instrument.length)
         side = 1 if difference > 0 else -1
-        if instrument.index in self._patient:
-            return False
-        self._patient.add(instrument.index)
-        return any(w.side == side for w in instrument.orders.values())
+        may_explain = [w for w in instrument.orders.values() if w.side == side]
+        for working in may_explain:
+            if working.own and working.kind == "stop":
+                self.gate.exits.withdraw(working.handle)
+        return bool(may_explain) and instrument.length <= since
 
     def _close_away(self, instrument, size):
         """Book what was closed while no run was there to see it."""

@@ -225,6 +225,43 @@ def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     assert mark >= before.get("high_water_mark", 0.0)
 
 
+@pytest.mark.parametrize("second", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("first", [22, 24, 30, 36, 49, 52, 58, 61])
+def test_killed_again_while_it_finds_its_way_back(first, second, tmp_path):
+    assert in_child(killed_run, tmp_path, first, after=True) == signal.SIGKILL
+    in_child(killed_run, tmp_path, second, after=False)  # or it had less to write than that
+    run(tmp_path)
+    book = read(tmp_path / "venue.json")
+    check_stops(book)
+    check_end(tmp_path, book)
+    check_sent(book)
+
+
+@pytest.mark.parametrize("reports", [False, True])
+@pytest.mark.parametrize("point", range(24, POINTS + 1, 3))
+def test_killed_and_the_market_goes_on_without_it(point, reports, tmp_path):
+    """A bar passes at the venue before the next run; what rests there fills in it.
+
+    Where the venue reports the fill, the trade is exact; else its price is what can be known.
+    """
+    assert in_child(killed_run, tmp_path, point, after=True) == signal.SIGKILL
+    file = tmp_path / "venue.json"
+    bar = read(file)["clock"]["D0"]
+    meanwhile(file, "D0", ROWS[bar : bar + 1], first=bar + 1)
+    run(tmp_path, reports=reports)
+    book = read(file)
+    trips, still = round_trips(book["log"])
+    assert still is None
+    assert book["orders"] == []
+    kept = read_state(tmp_path / "risk.db").trades.values()
+    if reports:
+        assert [t["pnl"] for t in kept] == pytest.approx([trip[3] for trip in trips])
+    assert len(kept) == len(trips)
+    for row in book["log"]:
+        if row["what"] == "guard" and row["held"] and not row["leaving"]:
+            assert [size for size, _ in row["stops"]] == [-row["held"]], row
+
+
 def holds_without_state(folder, point):
     """Whether the venue's book is as it should be after a restart that knows nothing."""
     assert in_child(killed_run, folder, point, after=False) == signal.SIGKILL
@@ -347,9 +384,11 @@ def edited(folder, **changes):
 def test_a_stop_whose_position_is_gone_is_cancelled(tmp_path):
     run(tmp_path, rows=ROWS[:23])
     assert len(read(tmp_path / "venue.json")["orders"]) == 1
-    edited(tmp_path, positions={"D0": [0, 0.0]})
+    cash = read(tmp_path / "venue.json")["cash"] + 100 * 112.0
+    edited(tmp_path, positions={"D0": [0, 0.0]}, cash=cash)
     run(tmp_path, rows=ROWS[:25])
     assert read(tmp_path / "venue.json")["orders"] == []
+    assert guards(tmp_path, first=24) == [[], []]  # it could have sold what is not held
 
 
 def notes(folder):
@@ -375,6 +414,14 @@ def test_a_part_of_a_position_that_somebody_closed_leaves_a_stop_of_the_rest(tmp
     run(tmp_path, rows=ROWS[:25])
     (order,) = read(tmp_path / "venue.json")["orders"]
     assert order["left"] == -40
+    assert guards(tmp_path, first=24) == [[-40], [-40]]
+
+
+def guards(folder, first):
+    """Return the sizes of the stops that rested when each bar came."""
+    log = read(folder / "venue.json")["log"]
+    rows = [row for row in log if row["what"] == "guard" and row["bar"] >= first]
+    return [[size for size, _ in row["stops"]] for row in rows]
 
 
 def test_the_state_of_another_data_is_kept(tmp_path):
