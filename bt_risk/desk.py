@@ -10,7 +10,7 @@ from bt_risk.position import EPS, Working
 from bt_risk.rules.limits import Decision, Request, RiskPerTrade
 from bt_risk.rules.sizing import round_down
 from bt_risk.ticket import ACTIVE, ARGUMENTS, DEFAULTS, Proposal, Ticket, plain
-from bt_risk.verdict import VOID, Verdict, losing_side
+from bt_risk.verdict import VOID, Asked, Verdict, losing_side
 
 __all__ = ["Desk"]
 
@@ -18,12 +18,13 @@ __all__ = ["Desk"]
 class Desk:
     """Take orders for one `RiskBroker`: review, trim, send, or answer with a native Rejected.
 
-    `rejected` keeps the reason of every order that never reached the broker inside, by ref.
+    `rejected` keeps the reason of every order that never reached the broker inside, by ref;
+    `followers` are told of every order that opens or closes something, before it is sent.
     """
 
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
-        self.rejected = {}
+        self.rejected, self.followers = {}, []
         self._noted = False
         self.brackets = Brackets(self)
 
@@ -47,6 +48,8 @@ class Desk:
         verdict = self._judge(ticket)
         if self.gate.observe:
             return self._pass(ticket, verdict)
+        if self.followers:
+            self._tell(ticket, verdict)
         if verdict.size <= EPS and verdict.decision.reason:
             return self.reject(ticket, verdict.decision)
         unkept = self._intend(ticket, verdict) if self.gate.recovery is not None else ""
@@ -72,6 +75,20 @@ class Desk:
             distance=verdict.distance,
             opening=opening,
         )
+
+    def _tell(self, ticket, verdict):
+        part = self.book.part(ticket.instrument, ticket.owner)
+        closing, opening, _ = self.book.split(part, ticket.side, float(ticket.size))
+        allowed = min(opening, max(0.0, float(verdict.size) - closing))
+        decision = verdict.decision
+        rule = decision.rule or decision.reason.partition(":")[0]
+        order = ticket.instrument, ticket.side, ticket.kind, ticket.price, opening, allowed
+        self.tell(Asked(*order, verdict.distance, rule))
+
+    def tell(self, asked):
+        """Let those who follow orders on paper know what was asked and what is allowed."""
+        for follower in self.followers:
+            follower(asked)
 
     # -- judging ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import tomli_w
 
 from bt_risk.breakers import DrawdownBreaker, check_breaker
 from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError, check_choice, check_whole, said_by
+from bt_risk.errors import ParameterError, check_choice, check_flag, check_whole, said_by
 from bt_risk.instrument import STALE_BARS, check_instruments
 from bt_risk.journal import RiskJournal
 from bt_risk.rules.guard_tables import check_guards, guard_from, guard_table
@@ -33,6 +33,8 @@ class Policy:
 
     `guards` stand beside the five rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in
     a file one table each: ``[[guards]]``, ``guard = "DailyLossLimit"`` and its parameters.
+    ``trailing_stop=False`` leaves the stops to the strategy (risk is then judged at its own stop
+    orders, else at ``atr_multiple`` ATRs), ``sizer=False`` the sizes; the gate judges all the same.
 
     Examples
     --------
@@ -97,6 +99,8 @@ class Policy:
     atr_floor: float = 0.5
     instruments: dict | None = None
     guards: tuple = ()
+    trailing_stop: bool = True
+    sizer: bool = True
 
     def __post_init__(self):
         for name in _SWITCHES:
@@ -110,6 +114,8 @@ class Policy:
         check_stop("Policy", **self._only(ATRTrailingStop))
         check_sizer("Policy", **{"step": None} | self._only(HalfKellySizer))
         check_instruments("Policy", self.instruments)
+        check_flag("Policy", "trailing_stop", self.trailing_stop)
+        check_flag("Policy", "sizer", self.sizer)
 
     @classmethod
     def from_toml(cls, path):
@@ -161,12 +167,14 @@ class Policy:
         unit = "at the stops" if self.exposure_unit == "risk" else "in positions"
         atr = f"{self.atr_multiple:g} x ATR({self.atr_period})"
         kelly = f"{self.kelly_scale:g} x Kelly of the last {self.lookback} trades"
+        size = f"{kelly}, at most {_percent(self.kelly_limit)} of equity at risk"
+        stop = f"{atr} behind the {self.anchor}, {self.trigger}"
         halt = "ends the run" if self.action == "stop" else self._pause()
         flat = "closes everything and " if self.flatten else ""
         lines = [
             (self.risk_limit, f"risk per trade: a position loses at most {risk}"),
-            (True, f"size: {kelly}, at most {_percent(self.kelly_limit)} of equity at risk"),
-            (True, f"stop: {atr} behind the {self.anchor}, {self.trigger}"),
+            (True, f"size: {size if self.sizer else 'as the strategy has it'}"),
+            (True, f"stop: {stop if self.trailing_stop else 'as the strategy has it'}"),
             (
                 self.notional_limit,
                 f"one position: worth at most {_percent(self.notional_limit)} of equity",
@@ -300,7 +308,7 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None, state=None):
         remedy = "A run that decides nothing has nothing to keep."
         raise ParameterError("protect", "state", "None in observe mode", str(state), remedy)
     cerebro.addstore(_Guard(cerebro, policy, observe, state))
-    if not observe:
+    if policy.trailing_stop and not observe:
         cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
     cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
     cerebro.addanalyzer(_PolicyJournal, path=journal, policy=policy, _name="riskjournal")
@@ -365,7 +373,9 @@ class _PolicyJournal(RiskJournal):
             return
         sizer = strategy.getsizer()
         default = type(sizer) is bt.sizers.FixedSize and sizer.p.stake == 1
-        if default and not _chosen_sizer(strategy):
+        if not policy.sizer:
+            reason = f"sizes come from {type(sizer).__name__}: the policy leaves them as they are"
+        elif default and not _chosen_sizer(strategy):
             strategy.setsizer(HalfKellySizer(**policy._only(HalfKellySizer)))
             reason = "sizes come from HalfKellySizer: the strategy had the default of one unit"
         else:
