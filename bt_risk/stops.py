@@ -89,7 +89,7 @@ class StopKeeper:
                 position_key(part.instrument, place_of(part.owner, strategies)),
                 {
                     "data": part.instrument.name,
-                    "first": part.entry - part.side * part.stop_distance,
+                    "first": _first_stop(part),
                     "price": stop.price,
                     "best": stop.best,
                     "resting": stop.resting,
@@ -164,7 +164,7 @@ class StopKeeper:
 
     def _begin(self, part, rule):
         # The distance was frozen when the order was reviewed: the risk taken is the risk planned.
-        price = part.entry - part.side * part.stop_distance
+        price = _first_stop(part)
         length = part.instrument.length
         return _Stop(part, rule, part.number, part.side, price, part.entry, length)
 
@@ -275,6 +275,10 @@ class StopKeeper:
             limit=stop.resting,
             reason=reason,
         )
+
+
+def _first_stop(part):
+    return part.entry - part.side * part.stop_distance
 
 
 def _over_data(line, times, data, start, end):

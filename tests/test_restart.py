@@ -391,6 +391,19 @@ def test_a_stop_whose_position_is_gone_is_cancelled(tmp_path):
     assert guards(tmp_path, first=24) == [[], []]  # it could have sold what is not held
 
 
+def test_a_stop_that_outlived_its_position_in_the_state_too_is_cancelled(tmp_path):
+    """The run had seen the position go, and died before the cancel of the stop had arrived."""
+    run(tmp_path, rows=ROWS[:23])
+    cash = read(tmp_path / "venue.json")["cash"] + 100 * 112.0
+    edited(tmp_path, positions={"D0": [0, 0.0]}, cash=cash)
+    with closing(sqlite3.connect(tmp_path / "risk.db")) as db:
+        db.execute("DELETE FROM records WHERE kind IN ('position', 'stop')")
+        db.commit()
+    run(tmp_path, rows=ROWS[:25])
+    assert guards(tmp_path, first=24) == [[], []]
+    assert any("has no position" in note for note in notes(tmp_path))
+
+
 def notes(folder):
     return [
         line[-1] for line in read_state(folder / "risk.db", 100).decisions if line[2] == "state"
