@@ -12,9 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import bt_risk
 from bt_risk import demo as jobs
 from bt_risk.demo import CASH, COMMISSION
-from bt_risk.errors import BtRiskError, ParameterError, check_fraction, check_positive
+from bt_risk.errors import (
+    BtRiskError,
+    ParameterError,
+    StateError,
+    check_fraction,
+    check_positive,
+)
 from bt_risk.portfolios import COIN, bundled_portfolios, own_portfolios
+from bt_risk.state import is_running, read_state, request
+from bt_risk.status import gate_state, show_status
 from bt_risk.tables import show, show_comparison, show_legend, show_odds
+from bt_risk.ticket import ACTIVE
 
 __all__ = ["main"]
 
@@ -82,6 +91,36 @@ def demo(
         show(console, runs)
     for file in written:
         typer.echo(f"wrote {file}")
+
+
+@app.command()
+def status(state: Annotated[Path, typer.Argument(help="The state file of a run.")]):
+    """Show what a state file holds: halted or not and why, positions with stops, decisions."""
+    kept = read_state(state)
+    show_status(Console(highlight=False), state, kept, is_running(state))
+
+
+@app.command()
+def rearm(state: Annotated[Path, typer.Argument(help="The state file of a run.")]):
+    """Let entries pass again: after a halt, or after a state that was lost.
+
+    A run that has the file open acts on it at once, else the next one. Each breaker begins with
+    the equity of that moment as its new high-water mark.
+    """
+    kept = read_state(state)
+    final = [b for b in kept.of("breaker").values() if b["state"]["final"]]
+    if final:
+        raise StateError(
+            f"state: {final[0]['reason']}. The lifetime limit cannot be re-armed: "
+            "begin with another state file if you mean it."
+        )
+    now, reason = gate_state(kept)
+    if now == ACTIVE:
+        typer.echo(f"{state}: nothing is halted")
+        return
+    request(state, "rearm")
+    when = "within its next bar" if is_running(state) else "when the next run starts"
+    typer.echo(f"{state}: {now} ({reason}) ends {when}")
 
 
 @app.command()

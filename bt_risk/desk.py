@@ -52,9 +52,29 @@ class Desk:
             self._tell(ticket, verdict)
         if verdict.size <= EPS and verdict.decision.reason:
             return self.reject(ticket, verdict.decision)
+        unkept = self._intend(ticket, verdict) if self.gate.recovery is not None else ""
+        if unkept and verdict.closing <= EPS:
+            return self.reject(ticket, Decision(0.0, unkept))
         part = self.book.part(ticket.instrument, ticket.owner)
         part.lost -= verdict.void
-        return self.send(ticket, verdict)
+        order = self.send(ticket, verdict)
+        if self.gate.recovery is not None:
+            self.gate.recovery.keep()
+        return order
+
+    def _intend(self, ticket, verdict):
+        """Write down what is about to be sent; return why that failed, or nothing."""
+        opening = max(0.0, float(verdict.size) - verdict.closing)
+        return self.gate.recovery.intend(
+            ticket.instrument,
+            ticket.owner,
+            ticket.side,
+            verdict.size,
+            ticket.kind,
+            ticket.price,
+            distance=verdict.distance,
+            opening=opening,
+        )
 
     def _tell(self, ticket, verdict):
         part = self.book.part(ticket.instrument, ticket.owner)
@@ -136,6 +156,8 @@ class Desk:
         if state != ACTIVE:
             return Decision(0.0, reason or state)
         instrument, limits = ticket.instrument, self.gate.limits
+        if instrument.repeats:  # what is decided on it was decided before the restart
+            return Decision(0.0, f"unknown: {instrument.why_unknown()}")
         if limits and not (instrument.length and instrument.closed > 0):
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
         if limits and self.book.is_stale(instrument):
@@ -194,6 +216,8 @@ class Desk:
         order = self.place(ticket, size) if held is None else held
         if order is None:
             return None
+        if held is not None and self.gate.recovery is not None:
+            self.gate.recovery.sent(held)
         opening = self._track_verdict(ticket, order, size, verdict)
         if verdict.guarded:
             self.gate.exits.guarded.add(order.ref)

@@ -32,17 +32,24 @@ class Exits:
             args["coc"] = False  # a halt shows the gap that it came through
             args["_checksubmit"] = False  # ours needs no cash check, and can be cancelled at once
         side, instrument = -part.side, part.instrument
+        kind = "market" if stop_price is None else "stop"
+        price = instrument.price if stop_price is None else stop_price
+        recovery = self.gate.recovery
+        if recovery is not None:
+            recovery.intend(instrument, part.owner, side, size, kind, price, own=True)
         order = self.gate.sender(side)(part.owner, instrument.data, plain(size), **args)
+        if recovery is not None:
+            recovery.sent(order)
         if order is None:
             return None
         order.addinfo(bt_risk=reason)
         self.gate.own[order.ref] = order
-        kind = "market" if stop_price is None else "stop"
-        price = instrument.price if stop_price is None else stop_price
         working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
         working.stops |= stops
         working.own, working.handle, working.set_at = True, order, instrument.moment()
         self.gate.book.add(working)
+        if recovery is not None:
+            recovery.keep()
         return order
 
     def amend(self, order, size, price):
@@ -66,6 +73,8 @@ class Exits:
         """Cancel an order, once: a venue may take its time to confirm."""
         if order.ref not in self._withdrawn:
             self._withdrawn.add(order.ref)
+            if self.gate.recovery is not None:
+                self.gate.recovery.keep()
             self.gate.inner.cancel(order)
 
     # -- what may not open any more --------------------------------------------------------------
@@ -100,7 +109,8 @@ class Exits:
     def close_all(self, reason):
         """Close every position that no order of ours is closing yet."""
         for part in list(self.gate.book.parts.values()):
-            if part.size and not self.leaving(part):
+            # Before the first bar of a data no order can be made for it.
+            if part.size and part.instrument.length and not self.leaving(part):
                 self._close(part, reason)
 
     def _close(self, part, reason):

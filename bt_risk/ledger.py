@@ -40,19 +40,32 @@ class Ledger:
         """
         if self.gate.simulated:
             return order.executed.getpending()
-        seen = self._seen.get(order.ref, 0)
+        seen = self._seen.get(order.ref)
+        if seen is None:
+            seen = 0 if self.gate.recovery is None else self.gate.recovery.skips(order)
         bits = list(islice(order.executed.exbits, seen, None))
         self._seen[order.ref] = seen + len(bits)
         return bits
 
+    def passed(self, order, count):
+        """Leave out so many executions of an order: they are in the position already."""
+        self._seen[order.ref] = count
+
+    def _owner(self, order, working):
+        # Truth and equality of a strategy are line operations: only ever ask for identity.
+        if order.owner is not None:
+            return order.owner
+        return self.gate.cerebro.runningstrats[0] if working is None else working.owner
+
     def _fill(self, order, instrument, bit):
         instrument.multiplier = self.gate.multiplier(order.data)
-        # Truth and equality of a strategy are line operations: only ever ask for identity.
-        owner = order.owner if order.owner is not None else self.gate.cerebro.runningstrats[0]
-        part = self.book.part(instrument, owner)
+        working, recovery = self.book.working.get(order.ref), self.gate.recovery
+        if working is None and recovery is not None:
+            working = recovery.remembered(order)
+        part = self.book.part(instrument, self._owner(order, working))
         if not part.size:
             part.tradeid = order.tradeid
-        working = self.book.working.get(order.ref)
+        closed = len(self.book.trades)
         distance, stopped = math.nan, False
         if working is not None:
             working.filled(float(abs(bit.size)))
@@ -61,14 +74,19 @@ class Ledger:
         size = float(abs(bit.size)) if order.isbuy() else -float(abs(bit.size))
         commission = float(bit.closedcomm + bit.openedcomm)
         self.book.fill(part, size, float(bit.price), commission, bit.dt, distance, stopped)
+        if recovery is not None:
+            recovery.executed(order, self._seen.get(order.ref, 0), closed)
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 
     def adopt(self, fresh):
         """Take over positions that were there before the first bar of this run."""
         strategies = self.gate.cerebro.runningstrats
-        for instrument in fresh:
+        recovery = self.gate.recovery
+        for instrument in fresh if recovery is None else recovery.unsettled(fresh):
             if strategies and instrument.index in self.unknown:
+                if recovery is not None and not recovery.settle(instrument):
+                    continue  # a notification is on its way
                 self.unknown.remove(instrument.index)
                 self._adopt(instrument, strategies[0])
 

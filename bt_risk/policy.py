@@ -19,6 +19,7 @@ from bt_risk.rules.guard_tables import check_guards, guard_from, guard_table
 from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
 from bt_risk.rules.portfolio_limits import portfolio_limits
 from bt_risk.sizers import HalfKellySizer, check_sizer
+from bt_risk.state import check_state
 from bt_risk.stops import ATRTrailingStop, check_stop
 
 __all__ = ["Policy", "protect"]
@@ -267,7 +268,7 @@ def _percent(fraction):
     return "no limit" if fraction is None else f"{100 * fraction:g} %"
 
 
-def protect(cerebro, policy=None, mode="enforce", *, journal=None):
+def protect(cerebro, policy=None, mode="enforce", *, journal=None, state=None):
     """Put all five rules of a policy in front of everything that this Cerebro does.
 
     The strategy stays as it is. The gate binds to the Cerebro: whatever broker is there when the
@@ -284,6 +285,10 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None):
         same orders at that moment. There is no sizer, stop, rescue or halt then.
     journal : str or path, optional
         CSV file that the decisions are written to at the end of each run.
+    state : str or path, optional
+        File in which everything is kept that must survive the process: drawdown and halt, stops,
+        working orders, closed trades, windows of prices, the journal. The next run with this file
+        goes on from there, whatever ended this one. Points of an optimisation write nothing.
 
     Notes
     -----
@@ -298,7 +303,11 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None):
     if any(isinstance(store, _Guard) for store in cerebro.stores):
         raise ParameterError("protect", "cerebro", "protected once", cerebro)
     observe = check_choice("protect", "mode", mode, ("enforce", "observe")) == "observe"
-    cerebro.addstore(_Guard(cerebro, policy, observe))
+    state = check_state("protect", state)
+    if observe and state is not None:
+        remedy = "A run that decides nothing has nothing to keep."
+        raise ParameterError("protect", "state", "None in observe mode", str(state), remedy)
+    cerebro.addstore(_Guard(cerebro, policy, observe, state))
     if policy.trailing_stop and not observe:
         cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
     cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
@@ -312,8 +321,8 @@ class _Guard:
     place where a gate can be set up that nothing gets around, whatever broker is set by then.
     """
 
-    def __init__(self, cerebro, policy, observe):
-        self.cerebro, self.policy, self.observe = cerebro, policy, observe
+    def __init__(self, cerebro, policy, observe, state):
+        self.cerebro, self.policy, self.observe, self.state = cerebro, policy, observe, state
         self._installed = None
 
     def start(self):
@@ -326,6 +335,10 @@ class _Guard:
             remedy = "A RiskBroker that was set enforces its own limits."
             raise ParameterError("protect", "mode", "'enforce' with it", "observe", remedy)
         broker.observe = self.observe
+        if broker.state_file not in (None, self.state) and self.state is not None:
+            constraint = f"the file of the RiskBroker, {broker.state_file}"
+            raise ParameterError("protect", "state", constraint, str(self.state))
+        broker.state_file = self.state or broker.state_file
         rule = (self.policy.atr_period, self.policy.atr_multiple)
         broker.call_stale_after(self.policy.max_stale_bars)
         broker.bind(self.policy.limits(), self.policy.instruments, rule)
