@@ -8,6 +8,8 @@ from bt_risk.broker import RiskBroker
 from bt_risk.caps import CorrelationCap
 from bt_risk.datasets import list_data, load_data
 from bt_risk.errors import BtRiskError, DataError, ParameterError, StateError
+from bt_risk.evidence.compare import compare
+from bt_risk.evidence.halts import halt_probability
 from bt_risk.journal import RiskJournal
 from bt_risk.live import Live
 from bt_risk.parity_sizer import RiskParitySizer
@@ -69,12 +71,14 @@ __all__ = [
     "StopoutGuard",
     "atr",
     "atr_stop",
+    "compare",
     "correlation_exposure",
     "correlation_matrix",
     "drawdown",
     "empirical_kelly",
     "generate_signal",
     "half_kelly_position",
+    "halt_probability",
     "high_water_mark",
     "inverse_volatility",
     "kelly_criterion",

@@ -124,6 +124,11 @@ class Book(Stakes):
         if self.sent is not None and not working.own and working.parent is None:
             self.sent.append(self.now(working.instrument, working.side))
 
+    def add_back(self, working):
+        """Take note of an order that was sent before this run."""
+        self.working[working.ref] = working
+        working.instrument.orders[working.ref] = working
+
     def drop(self, ref):
         """Forget an order that cannot fill any more."""
         working = self.working.pop(ref, None)

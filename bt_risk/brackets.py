@@ -5,7 +5,7 @@ import math
 from bt_risk.position import EPS
 from bt_risk.rules.limits import Decision
 from bt_risk.ticket import Ticket, plain
-from bt_risk.verdict import VOID, Verdict, losing_side
+from bt_risk.verdict import VOID, Asked, Verdict, losing_side
 
 __all__ = ["Brackets"]
 
@@ -97,6 +97,9 @@ class Brackets:
         """
         entry = self.desk.book.working.get(parent.ref)
         family = self._waiting(parent)
+        if entry is not None:
+            whole = entry.instrument, entry.side, entry.kind, entry.price, entry.opening
+            self.desk.tell(Asked(*whole, 0.0, entry.distance, decision.rule))
         if entry is not None and entry.closing > EPS and parent in family:
             family.remove(parent)
             self._cut_to_exit(parent, entry, decision)

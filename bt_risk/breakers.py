@@ -1,7 +1,7 @@
 """Rule 5: stop at a drawdown. Block, cancel, close, wait until flat, and only then stop."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import backtrader as bt
 
@@ -30,6 +30,10 @@ from bt_risk.rules.limits import Decision
 __all__ = ["DrawdownBreaker"]
 
 LIVE_CONFIRMATIONS = 2
+
+
+# What a breaker keeps across a restart, beside its state.
+_KEPT = ("trips", "drawdown", "max_drawdown", "reason")
 
 
 class Taper:
@@ -65,6 +69,47 @@ class Breaker:
     def settings(self):
         """What makes two breakers the same one."""
         return self.rule, self.action, self.flatten, self.taper_from, self.equity
+
+    # -- across a restart ------------------------------------------------------------------------
+
+    kept_as = "breaker"
+
+    @property
+    def unit(self):
+        """What the marks are measured in."""
+        return "unit value" if self.equity is None else "equity()"
+
+    def persist(self):
+        """Yield ``(key, plain values)`` of what is to survive."""
+        record = {name: getattr(self, name) for name in _KEPT}
+        also = {"unit": self.unit, "state": asdict(self.state), "gate": self._gate_state}
+        yield "", record | also
+
+    def restore(self, kept):
+        """Be in the state that an earlier run has ended in: a halt is one until it is re-armed."""
+        record = kept.get("")
+        if record is None:
+            return
+        for name in _KEPT:
+            setattr(self, name, record[name])
+        self.state = BreakerState(**record["state"])
+        if record["unit"] != self.unit:
+            self._rebase(record["unit"])
+        if self.state.status != ARMED:
+            self.gate.states.ask(self, self._gate_state, self.reason)
+        if self.state.status == TRIPPED and self.flatten and not self.gate.simulated:
+            for part in self.gate.book.parts.values():
+                self.gate.exits.closing[part] = part.number  # no stop again: it is on its way out
+
+    def _rebase(self, unit):
+        """Begin with new marks, and refuse entries until somebody says that this is right."""
+        self.state = replace(self.state, high_water_mark=math.nan, lifetime_mark=math.nan)
+        reason = f"state: the high-water mark was kept as {unit}, and is {self.unit} now"
+        self.gate.states.set("state", REDUCING, reason)
+
+    @property
+    def _gate_state(self):
+        return HALTED if self.action == "stop" else REDUCING
 
     # -- hooks of the gate -----------------------------------------------------------------------
 
@@ -134,8 +179,7 @@ class Breaker:
 
     def _trip(self, value):
         self.reason = reason = f"DrawdownBreaker: {self._measured(value)}"
-        gate_state = HALTED if self.action == "stop" else REDUCING
-        self.gate.states.ask(self, gate_state, reason)
+        self.gate.states.ask(self, self._gate_state, reason)
         self.trips.append(
             {
                 "tripped_at": self.gate.latest,
@@ -221,7 +265,7 @@ class DrawdownBreaker(QuietAnalyzer):
       - ``trips``: all of them, oldest first
       - ``drawdown``, ``max_drawdown``, ``high_water_mark`` (unit value)
 
-    Rule: bt_risk.rules.drawdown      Acts: at the next bar's open      Persisted: no
+    Rule: bt_risk.rules.drawdown      Acts: at the next bar's open      Persisted: yes
     """
 
     params = dict(

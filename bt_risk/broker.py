@@ -20,10 +20,12 @@ from bt_risk.instrument import STALE_BARS, check_instruments, instruments_of
 from bt_risk.journal import Journal
 from bt_risk.ledger import Ledger
 from bt_risk.live import Live
+from bt_risk.recovery import Recovery
 from bt_risk.rules.guard_tables import check_guards
 from bt_risk.rules.guards import Guard
 from bt_risk.rules.limits import RiskPerTrade
 from bt_risk.shutdown import Shutdown
+from bt_risk.state import check_state
 from bt_risk.states import KillSwitch, States
 from bt_risk.ticket import ACTIVE, HALTED, REDUCING
 from bt_risk.watch import Watch
@@ -52,6 +54,8 @@ class RiskBroker(KillSwitch, Facade):
         Stop distance of a position that has no stop order (yet): 2 x ATR(14) if left out.
     guards : list, optional
         Rules that refuse entries for a while: ``[CooldownGuard(5), DailyLossLimit(0.03)]``.
+    state : str or path, optional
+        File in which everything is kept that must survive the process: see `protect`.
     **live
         What a broker that is not a simulation needs: see `bt_risk.Live`.
 
@@ -64,8 +68,8 @@ class RiskBroker(KillSwitch, Facade):
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
         "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
-        "instruments late observe simulated shutdown allocations max_stale_bars "
-        "live wire alerts freshness equity unit_value ticks"
+        "instruments late observe simulated shutdown allocations max_stale_bars recovery "
+        "state_file live wire alerts freshness equity unit_value ticks"
     )
     _private = "fund fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
@@ -78,10 +82,11 @@ class RiskBroker(KillSwitch, Facade):
         atr_period=None,
         atr_multiple=None,
         guards=(),
+        state=None,
         **live,
     ):
         name = type(self).__name__
-        settings = Live.named(name, **live)
+        settings, state = Live.named(name, **live), check_state(name, state)
         facts = check_instruments(name, instruments)
         guards = check_guards(name, guards)
         if atr_period is not None:
@@ -98,6 +103,7 @@ class RiskBroker(KillSwitch, Facade):
         period, multiple = self._stop_rule
         self._stop_rule = atr_period or period, atr_multiple or multiple
         self._fixed += guards
+        self.state_file = state or self.state_file
 
     def _wrap(self, name, broker):
         if broker is not None and (isinstance(broker, type) or not hasattr(broker, "buy")):
@@ -118,6 +124,7 @@ class RiskBroker(KillSwitch, Facade):
         self._fixed, self._bound = [], []
         self.late = self.observe = False
         self.execution = self.shutdown = self.max_stale_bars = None
+        self.recovery = self.state_file = None
         self._reset()
 
     # -- finding and installing ------------------------------------------------------------------
@@ -213,6 +220,9 @@ class RiskBroker(KillSwitch, Facade):
         if (self.cerebro._dolive or self.cerebro.p.live) and not self.observe:
             self.shutdown = Shutdown(self)
             self.shutdown.install()
+        # The points of an optimisation are no account: they would overwrite each other.
+        if self.state_file is not None and not self.cerebro._dooptimize:
+            self.recovery = Recovery(self, self.state_file)
 
     def _reset(self):
         self._unhook()
@@ -238,9 +248,14 @@ class RiskBroker(KillSwitch, Facade):
         if self.shutdown is not None:
             self.shutdown.restore()
             self.shutdown = None
+        if self.recovery is not None:
+            self.recovery.file.close()
+            self.recovery = None
 
     def next(self):
         """Let the broker inside execute, take in its fills and the new bars, call the hooks."""
+        if self.recovery is not None:
+            self.recovery.begin_round()
         if self.shutdown is not None and self.shutdown.ends_run():
             return
         self.inner.next()
@@ -258,6 +273,8 @@ class RiskBroker(KillSwitch, Facade):
             self.freshness.look(fresh)
         if self.ledger.unknown:
             self.ledger.adopt(fresh)
+        if self.recovery is not None:
+            fresh = self.recovery.news(fresh)
         while self.ledger.touched:
             part = self.ledger.touched.pop(0)
             if self.exits.guarded and not part.instrument.size:
@@ -267,6 +284,8 @@ class RiskBroker(KillSwitch, Facade):
             self.absorb()  # a stop that was withdrawn is gone now, not on the next bar
         for hook in self.hooks:
             hook.on_bar(fresh)
+        if self.recovery is not None:
+            self.recovery.keep()
 
     def absorb(self):
         """Take in what the broker inside has to say; the order of its notifications is kept."""
@@ -291,6 +310,8 @@ class RiskBroker(KillSwitch, Facade):
     def stop(self):
         """Stop the broker inside and leave everything as it was found."""
         self.inner.stop()
+        if self.recovery is not None:
+            self.recovery.keep()
         self._unhook()
         for hook in self.hooks:
             hook.on_end()
@@ -374,7 +395,10 @@ class RiskBroker(KillSwitch, Facade):
 
     def send(self, ticket, size):
         """Hand a ticket on to the broker inside; return its order."""
-        return self.wire.send(ticket, size)
+        order = self.wire.send(ticket, size)
+        if self.recovery is not None:
+            self.recovery.sent(order)
+        return order
 
     def sender(self, side):
         """Return the broker's own ``buy`` or ``sell``."""

@@ -11,9 +11,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import bt_risk
 from bt_risk import demo as jobs
-from bt_risk.errors import BtRiskError, ParameterError
+from bt_risk.demo import CASH, COMMISSION
+from bt_risk.errors import (
+    BtRiskError,
+    ParameterError,
+    StateError,
+    check_fraction,
+    check_positive,
+)
 from bt_risk.portfolios import COIN, bundled_portfolios, own_portfolios
-from bt_risk.tables import show, show_legend
+from bt_risk.state import is_running, read_state, request
+from bt_risk.status import gate_state, show_status
+from bt_risk.tables import show, show_comparison, show_legend, show_odds
+from bt_risk.ticket import ACTIVE
 
 __all__ = ["main"]
 
@@ -75,6 +85,7 @@ def demo(
     results = _run(portfolios, out)
     written = list(_write(out, results))  # before the tables: `| head` must not lose it
     console = Console(highlight=False)
+    show_odds(console, results)
     show_legend(console, {run.label for runs in results for run in runs})
     for runs in results:
         show(console, runs)
@@ -82,14 +93,81 @@ def demo(
         typer.echo(f"wrote {file}")
 
 
-def _make_folder(out):
+@app.command()
+def status(state: Annotated[Path, typer.Argument(help="The state file of a run.")]):
+    """Show what a state file holds: halted or not and why, positions with stops, decisions."""
+    kept = read_state(state)
+    show_status(Console(highlight=False), state, kept, is_running(state))
+
+
+@app.command()
+def rearm(state: Annotated[Path, typer.Argument(help="The state file of a run.")]):
+    """Let entries pass again: after a halt, or after a state that was lost.
+
+    A run that has the file open acts on it at once, else the next one. Each breaker begins with
+    the equity of that moment as its new high-water mark.
+    """
+    kept = read_state(state)
+    final = [b for b in kept.of("breaker").values() if b["state"]["final"]]
+    if final:
+        raise StateError(
+            f"state: {final[0]['reason']}. The lifetime limit cannot be re-armed: "
+            "begin with another state file if you mean it."
+        )
+    now, reason = gate_state(kept)
+    if now == ACTIVE:
+        typer.echo(f"{state}: nothing is halted")
+        return
+    request(state, "rearm")
+    when = "within its next bar" if is_running(state) else "when the next run starts"
+    typer.echo(f"{state}: {now} ({reason}) ends {when}")
+
+
+@app.command()
+def compare(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT:Strategy", help="Strategy in a file.")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="", hidden=True)] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Prices (CSV, gz or Parquet), a file for each data: --data A B C."),
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy (TOML); the default one.")] = None,
+    rules: Annotated[
+        str, typer.Option(help="each (alone), leave-one-out, or all of both.")
+    ] = "each",
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("bt-risk-compare.html"),
+    cash: Annotated[float, typer.Option(help="Currency at the start.")] = CASH,
+    commission: Annotated[float, typer.Option(help="Share of the notional, a side.")] = COMMISSION,
+    samples: Annotated[int, typer.Option(help="Resampled histories of the bootstrap.")] = 1000,
+):
+    """Run a strategy bare, protected, and with each rule alone or left out; say what differs."""
+    from bt_risk.evidence.script import Script, parse_script
+
+    files = (*(data or ()), *(more or ()))
+    if not files:
+        raise ParameterError("compare", "--data", "given", "nothing", "Prices: --data FILE ...")
+    names = [path.name.split(".")[0] for path in files]
+    if len(set(names)) < len(names):
+        raise ParameterError("compare", "--data", "each a file of another name", names)
+    check_positive("compare", "--cash", cash)
+    check_fraction("compare", "--commission", commission, zero=True, one=False)
+    build = Script(*parse_script(script), tuple(map(str, files)), cash, commission)
+    build()  # a mistake in a file is said here, once, and not by every process
+    _make_folder(out.parent, "compare")
+    result = bt_risk.compare(build, policy, rules, samples=samples)
+    page = result.write(out, title=f"{build.name}: {', '.join(names)}")
+    show_comparison(Console(highlight=False), result)
+    typer.echo(f"wrote {page}")
+
+
+def _make_folder(out, command="demo"):
     """Make the folder before anything runs: a mistake in its name should not cost a minute."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = f"{error.strerror}."
         raise ParameterError(
-            "demo", "--out", "a folder that can be made", str(out), reason
+            command, "--out", "a folder that can be made", str(out), reason
         ) from error
 
 

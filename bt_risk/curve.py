@@ -56,6 +56,27 @@ class EquityCurve:
                 results[one.lead.index, part.side] += part.pnl + gain
         return results
 
+    def marks(self, count):
+        """Yield the last closes as ``(number, plain values)``, for the next run."""
+        for number in range(max(0, len(self.times) - count), len(self.times)):
+            values = {
+                f"{'' if index is None else index}/{side}": series[number]
+                for (index, side), series in self.series.items()
+                if number < len(series)
+            }
+            yield number, {"time": self.times[number], "equity": self.equity[number]} | values
+
+    def restore(self, marks):
+        """Go on from the closes that an earlier run has kept, those of the series watched here."""
+        if not self.series:
+            return
+        for mark in marks:
+            self.times.append(mark["time"])
+            self.equity.append(mark["equity"])
+        for (index, side), series in self.series.items():
+            key = f"{'' if index is None else index}/{side}"
+            series += [mark[key] for mark in marks if key in mark]
+
     def day_begin(self, place, instrument):
         """Return the place of the first close on the day of the close at `place`."""
         begin = instrument.day_begin(self.times[place])

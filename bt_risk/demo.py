@@ -3,23 +3,20 @@
 ``bt-risk demo`` shows it; `run` gives the same as objects.
 """
 
-import logging
-import multiprocessing
 import os
-import signal
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import backtrader as bt
 import pandas as pd
 
+from bt_risk.evidence.runs import quiet, results_of
+from bt_risk.evidence.tape import OrderTape, Tape
 from bt_risk.feeds import FrameData
 from bt_risk.journal import FIELDS
 from bt_risk.policy import protect
 from bt_risk.portfolios import FractionSizer, Portfolio
-from bt_risk.report.record import ReportData
+from bt_risk.report.record import Record, ReportData, record_of
 
 __all__ = ["PAGE", "Run", "cores", "run"]
 
@@ -49,6 +46,9 @@ class Run:
         Closed trades, flat to flat.
     stops : Series
         Where the stop of the first instrument rests after each close; NaN without one.
+    record : bt_risk.report.Record
+    tape : bt_risk.evidence.tape.Tape
+        What every order asked for.
     page : Path or None
         Tear sheet that was written of it.
     """
@@ -61,6 +61,8 @@ class Run:
     decisions: pd.DataFrame
     trades: int
     stops: pd.Series
+    record: Record
+    tape: Tape
     page: Path | None = None
 
 
@@ -85,29 +87,11 @@ def run(portfolios, workers=1, on_done=lambda: None, pages=None):
     """
     jobs = [(i, label) for i, portfolio in enumerate(portfolios) for label in portfolio.runs]
     done = {}
-    for job, result in _results(portfolios, jobs, workers, pages):
+    work = {(i, label): (portfolios[i], label, pages) for i, label in jobs}
+    for job, result in results_of(_play, work, workers):
         done[job] = result
         on_done()
     return [[done[i, label] for label in p.runs] for i, p in enumerate(portfolios)]
-
-
-def _results(portfolios, jobs, workers, pages):
-    if workers == 1:
-        yield from ((job, _play(portfolios[job[0]], job[1], pages)) for job in jobs)
-        return
-    # Spawned, not forked: the progress bar has a thread, and a fork could inherit its lock.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _ignore_interrupt) as pool:
-        futures = {pool.submit(_play, portfolios[i], label, pages): (i, label) for i, label in jobs}
-        try:
-            yield from ((futures[future], future.result()) for future in as_completed(futures))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _ignore_interrupt():
-    """Let the parent alone answer Ctrl-C, in one place."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def cores():
@@ -129,11 +113,11 @@ def _play(portfolio, label, pages=None):
         cerebro.addsizer(FractionSizer, fraction=portfolio.fraction, step=step)
     else:
         protect(cerebro, policy)
-    paged = pages is not None and label == PAGE
-    if paged:
-        cerebro.addanalyzer(ReportData)
-    with _quiet():
+    cerebro.addanalyzer(ReportData)
+    cerebro.addanalyzer(OrderTape, _name="tape")
+    with quiet():
         (strategy,) = cerebro.run()
+    paged = pages is not None and label == PAGE
     page = _write_page(portfolio, label, strategy, pages) if paged else None
     return replace(_collect(portfolio, label, strategy), page=page)
 
@@ -143,18 +127,6 @@ def _write_page(portfolio, label, strategy, folder):
 
     path = folder / f"{portfolio.name}-{label}.html"
     return tear_sheet(strategy, path, title=f"{portfolio.title} ({label})")
-
-
-@contextmanager
-def _quiet():
-    """Keep halts out of the terminal while the bar is there: the tables report them."""
-    log = logging.getLogger("bt_risk")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 class _Recorder(bt.Analyzer):
@@ -195,4 +167,5 @@ def _collect(portfolio, label, strategy):
         line = strategy.observers.atrtrailingstop.lines.stop.array
         stops = pd.Series(line[: len(lasted)], lasted).reindex(times)
     exposure = pd.Series(record.exposure, lasted)
-    return Run(portfolio, label, equity, exposure, fills, decisions, record.trades, stops)
+    done = record_of(strategy), strategy.analyzers.tape.tape
+    return Run(portfolio, label, equity, exposure, fills, decisions, record.trades, stops, *done)

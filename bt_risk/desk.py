@@ -10,7 +10,7 @@ from bt_risk.position import EPS, Working
 from bt_risk.rules.limits import Decision, Request, RiskPerTrade
 from bt_risk.rules.sizing import round_down
 from bt_risk.ticket import ACTIVE, ARGUMENTS, DEFAULTS, Proposal, Ticket, plain
-from bt_risk.verdict import VOID, Verdict, losing_side
+from bt_risk.verdict import VOID, Asked, Verdict, losing_side
 
 __all__ = ["Desk"]
 
@@ -18,12 +18,13 @@ __all__ = ["Desk"]
 class Desk:
     """Take orders for one `RiskBroker`: review, trim, send, or answer with a native Rejected.
 
-    `rejected` keeps the reason of every order that never reached the broker inside, by ref.
+    `rejected` keeps the reason of every order that never reached the broker inside, by ref;
+    `followers` are told of every order that opens or closes something, before it is sent.
     """
 
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
-        self.rejected = {}
+        self.rejected, self.followers = {}, []
         self._noted = False
         self.brackets = Brackets(self)
 
@@ -56,11 +57,47 @@ class Desk:
         verdict = self._judge(ticket)
         if self.gate.observe:
             return self._pass(ticket, verdict)
+        if self.followers:
+            self._tell(ticket, verdict)
         if verdict.size <= EPS and verdict.decision.reason:
             return self.reject(ticket, verdict.decision)
+        unkept = self._intend(ticket, verdict) if self.gate.recovery is not None else ""
+        if unkept and verdict.closing <= EPS:
+            return self.reject(ticket, Decision(0.0, unkept))
         part = self.book.part(ticket.instrument, ticket.owner)
         part.lost -= verdict.void
-        return self.send(ticket, verdict)
+        order = self.send(ticket, verdict)
+        if self.gate.recovery is not None:
+            self.gate.recovery.keep()
+        return order
+
+    def _intend(self, ticket, verdict):
+        """Write down what is about to be sent; return why that failed, or nothing."""
+        opening = max(0.0, float(verdict.size) - verdict.closing)
+        return self.gate.recovery.intend(
+            ticket.instrument,
+            ticket.owner,
+            ticket.side,
+            verdict.size,
+            ticket.kind,
+            ticket.price,
+            distance=verdict.distance,
+            opening=opening,
+        )
+
+    def _tell(self, ticket, verdict):
+        part = self.book.part(ticket.instrument, ticket.owner)
+        closing, opening, _ = self.book.split(part, ticket.side, float(ticket.size))
+        allowed = min(opening, max(0.0, float(verdict.size) - closing))
+        decision = verdict.decision
+        rule = decision.rule or decision.reason.partition(":")[0]
+        order = ticket.instrument, ticket.side, ticket.kind, ticket.price, opening, allowed
+        self.tell(Asked(*order, verdict.distance, rule))
+
+    def tell(self, asked):
+        """Let those who follow orders on paper know what was asked and what is allowed."""
+        for follower in self.followers:
+            follower(asked)
 
     # -- judging ---------------------------------------------------------------------------------
 
@@ -128,6 +165,8 @@ class Desk:
         if state != ACTIVE:
             return Decision(0.0, reason or state)
         instrument, limits = ticket.instrument, self.gate.limits
+        if instrument.repeats:  # what is decided on it was decided before the restart
+            return Decision(0.0, f"unknown: {instrument.why_unknown()}")
         if limits and not (instrument.length and instrument.closed > 0):
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
         silent = self.gate.freshness.silent(instrument) if limits else ""
@@ -189,6 +228,8 @@ class Desk:
         order = self.place(ticket, size) if held is None else held
         if order is None:
             return None
+        if held is not None and self.gate.recovery is not None:
+            self.gate.recovery.sent(held)
         opening = self._track_verdict(ticket, order, size, verdict)
         if verdict.guarded:
             self.gate.exits.guarded.add(order.ref)

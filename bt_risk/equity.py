@@ -106,6 +106,8 @@ class Equity:
         reported, move = _ask(self.gate.inner.getvalue), self._explained()
         if reported == self._reported and self.source == "broker" and not move:
             return self._anchor  # nothing has happened: a store is not asked for its cash as well
+        if self._unsettled():
+            return reported if reported > 0.0 else math.nan
         cash, held = _ask(self.gate.inner.getcash), self._held()
         marked = cash + held + self._other
         expected = self._anchor + move
@@ -116,6 +118,11 @@ class Equity:
         if self._near(marked, expected):
             return self._accept(marked, "positions", cash + held, reported)
         return self._refuse(reported, marked, expected)
+
+    def _unsettled(self):
+        """Whether the book holds what an earlier run has left, not yet laid beside the broker's."""
+        unknown = self.gate.ledger.unknown
+        return bool(unknown) and any(i.size for i in self.book.instruments if i.index in unknown)
 
     def _is_equity(self, reported, cash, held):
         """Whether a value is one, moves, and counts what is held."""

@@ -32,20 +32,27 @@ class Exits:
             args["coc"] = False  # a halt shows the gap that it came through
             args["_checksubmit"] = False  # ours needs no cash check, and can be cancelled at once
         side, instrument = -part.side, part.instrument
+        kind = "market" if stop_price is None else "stop"
+        price = instrument.price if stop_price is None else stop_price
+        recovery = self.gate.recovery
+        if recovery is not None:
+            recovery.intend(instrument, part.owner, side, size, kind, price, own=True)
         ticket = Ticket(side, part.owner, instrument, plain(size), args)
         order = self.gate.wire.send(ticket, ticket.size, own=True)
+        if recovery is not None:
+            recovery.sent(order)
         if order is None:
             return None
         order.addinfo(bt_risk=reason)
         self.gate.own[order.ref] = order
-        kind = "market" if stop_price is None else "stop"
-        price = instrument.price if stop_price is None else stop_price
         working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
         working.stops |= stops
         working.own, working.handle, working.set_at = True, order, instrument.moment()
         self.gate.book.add(working)
         if not order.alive():  # some brokers return an order that has ended already
             self.gate.ledger.take(order)
+        if recovery is not None:
+            recovery.keep()
         return order
 
     def amend(self, order, size, price):
@@ -83,6 +90,8 @@ class Exits:
         A venue is asked again when nobody has answered for a while: a cancel is safe to repeat.
         """
         ref, asked = order.ref, self._withdrawn.get(order.ref)
+        if asked is None and self.gate.recovery is not None:
+            self.gate.recovery.keep()
         if self.gate.simulated:
             self._withdrawn[ref] = 0.0
             if asked is None:
@@ -140,7 +149,8 @@ class Exits:
         BackBroker sees to that at the moment of execution. At a venue what rests has to be gone,
         and what leaves already is left to leave.
         """
-        if not part.size or self.leaving(part):
+        # Before the first bar of a data no order can be made for it.
+        if not part.size or not part.instrument.length or self.leaving(part):
             return None
         resting, simulated = self._resting(part), self.gate.simulated
         size = abs(part.size)

@@ -12,6 +12,9 @@ __all__ = ["STALE_BARS", "Instrument", "check_instruments", "instruments_of"]
 ATR_MEDIAN_BARS = 100
 STALE_BARS = 5
 
+# What an instrument keeps across a restart, beside its ATRs.
+_KEPT = ("price", "closed", "top", "bottom", "time", "longest_gap", "multiplier")
+
 _FACTS = {
     "step": lambda c, p, v: check_positive(c, p, v),
     "min_notional": lambda c, p, v: check_positive(c, p, v, zero=True),
@@ -74,6 +77,13 @@ class _ATR:
             self.recent[self.count % ATR_MEDIAN_BARS] = value
         self.count += 1
 
+    def persist(self):
+        return {"wilder": self.wilder.persist(), "recent": self.recent, "count": self.count}
+
+    def restore(self, kept):
+        self.wilder.restore(kept["wilder"])
+        self.recent, self.count = list(kept["recent"]), kept["count"]
+
 
 class Instrument:
     """What has closed on one data feed, and what is held and working there.
@@ -91,6 +101,9 @@ class Instrument:
         High and low of the last bar with a valid close.
     round, longest_gap : int, float
         When the last bar came, in rounds of the book, and the longest time between two bars.
+    known_until : float
+        Time up to which bars only repeat what an earlier run has taken in; minus infinity where
+        they are new.
     size : float
         Net position of all owners, negative for short.
     root : object
@@ -111,6 +124,7 @@ class Instrument:
         self.datetime = data.datetime
         self.length = self.round = 0
         self.longest_gap = 0.0
+        self.known_until = -math.inf
         self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
         self.multiplier = 1.0
@@ -154,6 +168,11 @@ class Instrument:
         self.length = length = close.lencount
         if length <= ago:
             return
+        time = self.datetime.array[self.datetime._idx - ago]
+        if self.known_until > -math.inf:
+            if time <= self.known_until:
+                return
+            self._go_on(time)
         self.closed = price = float(close.array[close._idx - ago])
         if price == price and price > 0:
             self.price = price
@@ -162,10 +181,39 @@ class Instrument:
             self.bottom = bottom = float(low.array[low._idx - ago])
             for update in self._updates:
                 update(top, bottom, price)
-        time = self.datetime.array[self.datetime._idx - ago]
         if time - self.time > self.longest_gap:
             self.longest_gap = time - self.time
         self.time, self.round = time, number
+
+    # -- across a restart ------------------------------------------------------------------------
+
+    @property
+    def repeats(self):
+        """Whether there has been no bar yet that an earlier run has not seen."""
+        return self.known_until > -math.inf
+
+    def persist(self):
+        """Return what the next run needs to go on with this feed, as plain values."""
+        numbers = {name: getattr(self, name) for name in _KEPT}
+        return numbers | {"atrs": {str(k): atr.persist() for k, atr in self._atrs.items()}}
+
+    def restore(self, kept):
+        """Begin where an earlier run stood; bars up to there are not taken in again."""
+        for name in _KEPT:
+            setattr(self, name, kept[name])
+        for atr_period, atr in self._atrs.items():
+            if str(atr_period) in kept["atrs"]:
+                atr.restore(kept["atrs"][str(atr_period)])
+        if self.time == self.time:
+            self.known_until = self.time
+
+    def _go_on(self, time):
+        """Begin with the first new bar; after a gap that no back-filled bar fills, anew."""
+        if time - self.known_until > 2.0 * self.longest_gap > 0.0:
+            for atr_period in self._atrs:
+                self._atrs[atr_period] = _ATR(atr_period)
+            self._updates = tuple(atr.update for atr in self._atrs.values())
+        self.known_until = -math.inf
 
     @property
     def complete(self):
@@ -226,6 +274,8 @@ class Instrument:
 
     def why_unknown(self):
         """Say why an order on this instrument cannot be judged."""
+        if self.repeats:
+            return f"{self.name} repeats bars from before the restart"
         if not self.length:
             return f"{self.name} has no bar yet"
         atr_period, _ = self.stop_rule

@@ -65,7 +65,11 @@ class Ledger:
         It may send one object, or the same news, twice, late, with a cancel, or without a list of
         executions; it may count one twice. Nothing fills for more than it was ordered for.
         """
-        seen, booked = self._seen.get(order.ref, 0), self._booked.get(order.ref, 0.0)
+        seen, booked = self._seen.get(order.ref), self._booked.get(order.ref)
+        if seen is None:
+            seen = 0 if self.gate.recovery is None else self.gate.recovery.skips(order)
+        if booked is None:
+            booked = sum([float(abs(bit.size)) for bit in islice(order.executed.exbits, seen)])
         bits = list(islice(order.executed.exbits, seen, None))
         self._seen[order.ref] = seen + len(bits)
         ordered = abs(order.created.size)
@@ -86,14 +90,25 @@ class Ledger:
         self._booked[order.ref] = booked
         return new
 
+    def passed(self, order, count):
+        """Leave out so many executions of an order: they are in the position already."""
+        self._seen[order.ref] = count
+
+    def _owner(self, order, working):
+        # Truth and equality of a strategy are line operations: only ever ask for identity.
+        if order.owner is not None:
+            return order.owner
+        return self.gate.cerebro.runningstrats[0] if working is None else working.owner
+
     def _fill(self, order, instrument, bit):
         instrument.multiplier = self.gate.multiplier(order.data)
-        # Truth and equality of a strategy are line operations: only ever ask for identity.
-        owner = order.owner if order.owner is not None else self.gate.cerebro.runningstrats[0]
-        part = self.book.part(instrument, owner)
+        working, recovery = self.book.working.get(order.ref), self.gate.recovery
+        if working is None and recovery is not None:
+            working = recovery.remembered(order)
+        part = self.book.part(instrument, self._owner(order, working))
         if not part.size:
             part.tradeid = order.tradeid
-        working = self.book.working.get(order.ref)
+        closed = len(self.book.trades)
         distance, stopped = math.nan, False
         if working is not None:
             working.filled(float(abs(bit.size)))
@@ -103,16 +118,24 @@ class Ledger:
         commission, price = float(bit.closedcomm + bit.openedcomm), float(bit.price)
         self.book.fill(part, size, price, commission, bit.dt, distance, stopped)
         self.flow -= size * price * instrument.multiplier + commission
+        if recovery is not None:
+            recovery.executed(order, self._seen.get(order.ref, 0), closed)
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 
     def adopt(self, fresh):
         """Take over positions that were there before the first bar of this run."""
         strategies = self.gate.cerebro.runningstrats
-        for instrument in fresh:
+        recovery = self.gate.recovery
+        for instrument in fresh if recovery is None else recovery.unsettled(fresh):
             if strategies and instrument.index in self.unknown:
+                before = instrument.size
+                if recovery is not None and not recovery.settle(instrument):
+                    continue  # a notification is on its way
                 self.unknown.remove(instrument.index)
                 self._adopt(instrument, strategies[0])
+                if instrument.size != before:  # it was so before: no gain, no loss
+                    self.flow -= (instrument.size - before) * instrument.value
 
     def _adopt(self, instrument, owner):
         position = self.gate.known_position(instrument.data)
@@ -123,5 +146,4 @@ class Ledger:
             instrument.multiplier = self.gate.multiplier(instrument.data)
             part = self.book.part(instrument, owner)
             self.book.fill(part, unknown, position.price, 0.0, instrument.time)
-            self.flow -= unknown * instrument.value  # it was there before: no gain, no loss
             self.touched.append(part)

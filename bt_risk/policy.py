@@ -12,7 +12,7 @@ import tomli_w
 
 from bt_risk.breakers import DrawdownBreaker, check_breaker
 from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError, check_choice, check_whole, said_by
+from bt_risk.errors import ParameterError, check_choice, check_flag, check_whole, said_by
 from bt_risk.instrument import STALE_BARS, check_instruments
 from bt_risk.journal import RiskJournal
 from bt_risk.live import Live
@@ -20,6 +20,7 @@ from bt_risk.rules.guard_tables import check_guards, guard_from, guard_table
 from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
 from bt_risk.rules.portfolio_limits import portfolio_limits
 from bt_risk.sizers import HalfKellySizer, check_sizer
+from bt_risk.state import check_state
 from bt_risk.stops import ATRTrailingStop, check_stop
 
 __all__ = ["Policy", "protect"]
@@ -33,6 +34,8 @@ class Policy:
 
     `guards` stand beside the five rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in
     a file one table each: ``[[guards]]``, ``guard = "DailyLossLimit"`` and its parameters.
+    ``trailing_stop=False`` leaves the stops to the strategy (risk is then judged at its own stop
+    orders, else at ``atr_multiple`` ATRs), ``sizer=False`` the sizes; the gate judges all the same.
 
     Examples
     --------
@@ -97,6 +100,8 @@ class Policy:
     atr_floor: float = 0.5
     instruments: dict | None = None
     guards: tuple = ()
+    trailing_stop: bool = True
+    sizer: bool = True
 
     def __post_init__(self):
         for name in _SWITCHES:
@@ -110,6 +115,8 @@ class Policy:
         check_stop("Policy", **self._only(ATRTrailingStop))
         check_sizer("Policy", **{"step": None} | self._only(HalfKellySizer))
         check_instruments("Policy", self.instruments)
+        check_flag("Policy", "trailing_stop", self.trailing_stop)
+        check_flag("Policy", "sizer", self.sizer)
 
     @classmethod
     def from_toml(cls, path):
@@ -161,12 +168,14 @@ class Policy:
         unit = "at the stops" if self.exposure_unit == "risk" else "in positions"
         atr = f"{self.atr_multiple:g} x ATR({self.atr_period})"
         kelly = f"{self.kelly_scale:g} x Kelly of the last {self.lookback} trades"
+        size = f"{kelly}, at most {_percent(self.kelly_limit)} of equity at risk"
+        stop = f"{atr} behind the {self.anchor}, {self.trigger}"
         halt = "ends the run" if self.action == "stop" else self._pause()
         flat = "closes everything and " if self.flatten else ""
         lines = [
             (self.risk_limit, f"risk per trade: a position loses at most {risk}"),
-            (True, f"size: {kelly}, at most {_percent(self.kelly_limit)} of equity at risk"),
-            (True, f"stop: {atr} behind the {self.anchor}, {self.trigger}"),
+            (True, f"size: {size if self.sizer else 'as the strategy has it'}"),
+            (True, f"stop: {stop if self.trailing_stop else 'as the strategy has it'}"),
             (
                 self.notional_limit,
                 f"one position: worth at most {_percent(self.notional_limit)} of equity",
@@ -260,7 +269,7 @@ def _percent(fraction):
     return "no limit" if fraction is None else f"{100 * fraction:g} %"
 
 
-def protect(cerebro, policy=None, mode="enforce", *, journal=None, **live):
+def protect(cerebro, policy=None, mode="enforce", *, journal=None, state=None, **live):
     """Put all five rules of a policy in front of everything that this Cerebro does.
 
     The strategy stays as it is. The gate binds to the Cerebro: whatever broker is there when the
@@ -277,6 +286,10 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None, **live):
         same orders at that moment. There is no sizer, stop, rescue or halt then.
     journal : str or path, optional
         CSV file that the decisions are written to at the end of each run.
+    state : str or path, optional
+        File in which everything is kept that must survive the process: drawdown and halt, stops,
+        working orders, closed trades, windows of prices, the journal. The next run with this file
+        goes on from there, whatever ended this one. Points of an optimisation write nothing.
     **live
         What a broker that is not a simulation needs, such as ``stale_after=90``: see `Live`.
 
@@ -293,9 +306,13 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None, **live):
     if any(isinstance(store, _Guard) for store in cerebro.stores):
         raise ParameterError("protect", "cerebro", "protected once", cerebro)
     observe = check_choice("protect", "mode", mode, ("enforce", "observe")) == "observe"
+    state = check_state("protect", state)
+    if observe and state is not None:
+        remedy = "A run that decides nothing has nothing to keep."
+        raise ParameterError("protect", "state", "None in observe mode", str(state), remedy)
     settings = Live.named("protect", **live) if live else None
-    cerebro.addstore(_Guard(cerebro, policy, observe, settings))
-    if not observe:
+    cerebro.addstore(_Guard(cerebro, policy, observe, state, settings))
+    if policy.trailing_stop and not observe:
         cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
     cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
     cerebro.addanalyzer(_PolicyJournal, path=journal, policy=policy, _name="riskjournal")
@@ -308,8 +325,8 @@ class _Guard:
     place where a gate can be set up that nothing gets around, whatever broker is set by then.
     """
 
-    def __init__(self, cerebro, policy, observe, live):
-        self.cerebro, self.policy, self.observe = cerebro, policy, observe
+    def __init__(self, cerebro, policy, observe, state, live):
+        self.cerebro, self.policy, self.observe, self.state = cerebro, policy, observe, state
         self.live = live
         self._installed = None
 
@@ -324,6 +341,10 @@ class _Guard:
             raise ParameterError("protect", "mode", "'enforce' with it", "observe", remedy)
         broker.observe = self.observe
         broker.live = self.live or broker.live
+        if broker.state_file not in (None, self.state) and self.state is not None:
+            constraint = f"the file of the RiskBroker, {broker.state_file}"
+            raise ParameterError("protect", "state", constraint, str(self.state))
+        broker.state_file = self.state or broker.state_file
         rule = (self.policy.atr_period, self.policy.atr_multiple)
         broker.call_stale_after(self.policy.max_stale_bars)
         broker.bind(self.policy.limits(), self.policy.instruments, rule)
@@ -358,7 +379,9 @@ class _PolicyJournal(RiskJournal):
             return
         sizer = strategy.getsizer()
         default = type(sizer) is bt.sizers.FixedSize and sizer.p.stake == 1
-        if default and not _chosen_sizer(strategy):
+        if not policy.sizer:
+            reason = f"sizes come from {type(sizer).__name__}: the policy leaves them as they are"
+        elif default and not _chosen_sizer(strategy):
             strategy.setsizer(HalfKellySizer(**policy._only(HalfKellySizer)))
             reason = "sizes come from HalfKellySizer: the strategy had the default of one unit"
         else:

@@ -7,6 +7,7 @@ import time
 import backtrader as bt
 
 from bt_risk.position import EPS
+from bt_risk.ticket import HALTED
 
 __all__ = ["Shutdown"]
 
@@ -58,7 +59,8 @@ class Shutdown:
             return False
         if self._since is None:
             self._since = time.monotonic()
-            self.gate.halt(f"{self._received} received")
+            # Of this run alone: the next one is not halted because somebody ended this one.
+            self.gate.set_state("shutdown", HALTED, f"{self._received} received")
             return False
         if self._resting() and time.monotonic() - self._since < PATIENCE:
             return False

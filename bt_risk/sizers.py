@@ -74,7 +74,7 @@ class HalfKellySizer(bt.Sizer):
     ``state`` is WARMUP, KELLY, PROBE or STARVED (a probe below the step or the minimum notional:
     journalled, and warned of once).
 
-    Rule: bt_risk.rules.kelly, bt_risk.rules.sizing      Acts: when asked      Persisted: no
+    Rule: bt_risk.rules.kelly, bt_risk.rules.sizing      Acts: when asked      Persisted: yes
     """
 
     params = dict(
@@ -183,6 +183,17 @@ class HalfKellySizer(bt.Sizer):
             self.broker.journal.record(
                 instrument.time, instrument.name, "HalfKellySizer", "starved", reason=reason
             )
+
+    # -- across a restart ------------------------------------------------------------------------
+
+    def persist(self):
+        """Return the estimates that are frozen, each with the period that it is of."""
+        return {"state": self.state, "kelly": {k or "": v for k, v in self._kelly.items()}}
+
+    def restore(self, kept):
+        """Go on with the estimates of an earlier run; the trades are in the book."""
+        self.state = kept["state"]
+        self._kelly = {k or None: tuple(v) for k, v in kept["kelly"].items()}
 
     # -- Kelly -----------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from bt_risk.ticket import ACTIVE, HALTED, REDUCING
 __all__ = ["KillSwitch", "States"]
 
 OPERATOR = "operator"
+_OF_THIS_RUN = ("shutdown", "unwritten")
 _ACTIONS = {ACTIVE: "resume", REDUCING: "reduce", HALTED: "halt"}
 
 
@@ -59,10 +60,13 @@ class States:
         check_flag("RiskBroker", "flatten", flatten)
         self.set(OPERATOR, HALTED, _worded(reason))
         if flatten and not self.gate.observe:
-            self._flattening = reason
-            if self not in self.gate.hooks:
-                self.gate.add_hook(self)
-            self.gate.exits.close_all(reason)
+            self._flatten(reason)
+
+    def _flatten(self, reason):
+        self._flattening = reason
+        if self not in self.gate.hooks:
+            self.gate.add_hook(self)
+        self.gate.exits.close_all(reason)
 
     def reduce_only(self, reason):
         """Let only pass what reduces; a halt stays a halt."""
@@ -79,6 +83,35 @@ class States:
         if asked or state != ACTIVE:
             left = f"; still {state}: {reason}" if state != ACTIVE else ""
             self._journal("resume", f"resumed by the operator{left}")
+
+    # -- across a restart ------------------------------------------------------------------------
+
+    def persist(self):
+        """Return what is asked for and stays so in the next run, by source.
+
+        Breakers keep their own state; what ended this run, or kept it from being written down,
+        ends with it.
+        """
+        return {
+            source: {"state": state, "reason": reason, "flattening": self._flattening}
+            for source, (state, reason) in self.asked.items()
+            if isinstance(source, str) and source not in _OF_THIS_RUN
+        }
+
+    def restore(self, kept):
+        """Ask for what an earlier run was asked for, and go on with what it was closing."""
+        for source, record in kept.items():
+            self.set(source, record["state"], record["reason"])
+            if record["flattening"]:
+                self._flatten(record["flattening"])
+
+    def rearm(self):
+        """Take back everything but what the breakers ask for."""
+        for source in [s for s in self.asked if isinstance(s, str) and s not in _OF_THIS_RUN]:
+            self.asked.pop(source)
+            self._journal("resume", f"{source}: re-armed by the operator")
+        self._flattening = ""
+        self.gate.exits.closing.clear()
 
     def _journal(self, action, reason):
         self.gate.journal.record(self.gate.latest, "", "RiskBroker", action, reason=reason)

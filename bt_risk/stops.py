@@ -10,6 +10,8 @@ import backtrader as bt
 from bt_risk.broker import RiskBroker
 from bt_risk.errors import ParameterError, check_choice, check_positive, check_whole
 from bt_risk.position import EPS
+from bt_risk.recorder import place_of
+from bt_risk.records import position_key
 from bt_risk.rules.trailing_stop import ratchet
 
 __all__ = ["ATRTrailingStop"]
@@ -45,6 +47,7 @@ class _Stop:
     resting: float = math.nan
     refused: int = 0
     hit: bool = False
+    due: bool = False
 
 
 class StopKeeper:
@@ -78,7 +81,53 @@ class StopKeeper:
         stop = self.stops.get((instrument.index, owner))
         return stop.resting if stop else math.nan
 
+    # -- across a restart ------------------------------------------------------------------------
+
+    def persist(self):
+        """Yield ``(key, plain values)`` of every stop."""
+        strategies = self.gate.cerebro.runningstrats
+        for stop in self.stops.values():
+            part = stop.part
+            yield (
+                position_key(part.instrument, place_of(part.owner, strategies)),
+                {
+                    "data": part.instrument.name,
+                    "first": _first_stop(part),
+                    "price": stop.price,
+                    "best": stop.best,
+                    "resting": stop.resting,
+                    "bars": part.instrument.length - stop.since,
+                },
+            )
+
+    def restore(self, kept):
+        """Take the stops up again; orders that rest behind a position already are not doubled."""
+        strategies = self.gate.cerebro.runningstrats
+        for part in self.gate.book.parts.values():
+            record = kept.get(position_key(part.instrument, place_of(part.owner, strategies)))
+            key = (part.instrument.index, part.owner)
+            if part.size and record is not None and key in self.rules:
+                levels = record["price"], record["best"], -record["bars"]
+                stop = _Stop(part, self.rules[key], part.number, part.side, *levels)
+                self.stops[key] = stop
+                self._take_up(stop)
+
+    def _take_up(self, stop):
+        part = stop.part
+        # The earlier run may have ended between the bar that it kept and what this bar meant.
+        stop.due = stop.rule.trigger == "close" and self._closed_beyond(stop)
+        self._tighten(stop)
+        orders = part.instrument.orders.values()
+        kind = "market" if stop.rule.trigger == "close" else "stop"
+        sent = [w for w in orders if w.own and w.kind == kind and w.owner is part.owner]
+        if sent:
+            stop.order, stop.resting = sent[0].handle, sent[0].price
+        for double in sent[1:]:
+            self.gate.exits.withdraw(double.handle)
+
     # -- hooks of the gate -----------------------------------------------------------------------
+
+    kept_as = "stop"
 
     def on_fill(self, part):
         """Follow the position: begin, resize or end its stop."""
@@ -99,9 +148,11 @@ class StopKeeper:
     def on_bar(self, fresh):
         """Tighten the stops of the instruments that have a new bar."""
         for stop in list(self.stops.values()):
+            if not stop.part.instrument.length:
+                continue  # after a restart: no order can be made before the first bar
             if self._emulates and stop.rule.trigger != "close":
                 self._watch(stop, fresh)
-            if stop.part.instrument in fresh:
+            if stop.part.instrument in fresh or stop.due:
                 self._trail(stop)
             if not math.isnan(stop.price):
                 self._rest(stop)
@@ -118,7 +169,7 @@ class StopKeeper:
 
     def _begin(self, part, rule):
         # The distance was frozen when the order was reviewed: the risk taken is the risk planned.
-        price = part.entry - part.side * part.stop_distance
+        price = _first_stop(part)
         length = part.instrument.length
         return _Stop(part, rule, part.number, part.side, price, part.entry, length)
 
@@ -135,9 +186,12 @@ class StopKeeper:
             self.gate.exits.withdraw(order)
 
     def _trail(self, stop):
-        instrument, rule, side = stop.part.instrument, stop.rule, stop.side
-        if rule.trigger == "close" and self._closed_beyond(stop):
+        if stop.rule.trigger == "close" and (stop.due or self._closed_beyond(stop)):
             self._exit(stop)
+        self._tighten(stop)
+
+    def _tighten(self, stop):
+        instrument, rule, side = stop.part.instrument, stop.rule, stop.side
         atr = instrument.atr(rule.atr_period)
         if math.isnan(atr) or not instrument.closed > 0:
             return
@@ -160,6 +214,7 @@ class StopKeeper:
             size = abs(stop.part.size)
             reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
             stop.order = self.gate.exits.send(stop.part, size, reason, stops=True)
+        stop.due = False
 
     def _watch(self, stop, fresh):
         """Be the stop of a broker that has none: on bars, and on the ticks of a forming one."""
@@ -267,6 +322,10 @@ class StopKeeper:
         )
 
 
+def _first_stop(part):
+    return part.entry - part.side * part.stop_distance
+
+
 def _over_data(line, times, data, start, end):
     """Return the part of a line that belongs to bars of a data: it has one for each of `times`."""
     bars = [bisect_left(times, time) for time in data.datetime.plotrange(start, end)]
@@ -299,7 +358,7 @@ class ATRTrailingStop(bt.Observer):
 
     Lines: ``stop``, the price it rests at, NaN without a position.
 
-    Rule: bt_risk.rules.trailing_stop      Acts: inside the next bar      Persisted: no
+    Rule: bt_risk.rules.trailing_stop      Acts: inside the next bar      Persisted: yes
 
     References: Wilder, New Concepts in Technical Trading Systems (1978); LeBeau's chandelier exit.
     """

@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bt_risk.rules.limits import Decision
 
-__all__ = ["VOID", "Verdict", "losing_side"]
+__all__ = ["VOID", "Asked", "Verdict", "losing_side"]
 
 VOID = "trim: {:g} of it were cut from the entry and never bought"
 
@@ -21,6 +22,19 @@ class Verdict:
     void: float = 0.0
     guarded: bool = False
     overlaps: bool = False
+
+
+class Asked(NamedTuple):
+    """What one order asked to open, and what was allowed of it; `rule` is who cut it, if any."""
+
+    instrument: object
+    side: int
+    kind: str
+    price: float
+    opening: float
+    allowed: float
+    distance: float
+    rule: str
 
 
 def losing_side(side, price, stop_price):

@@ -250,7 +250,7 @@ class Allocation:
 
     def _is_alive(self, instrument):
         book = self.gate.book
-        return instrument.price > 0 and not instrument.is_stale(book.rounds, book.latest)
+        return instrument.price > 0 and not book.is_stale(instrument)
 
     def _known(self, wanted, settings):
         """Return the frozen covariance per year of the wanted names that it has, and these."""

@@ -52,6 +52,19 @@ class Windows:
                 return
         self._push(time, fresh)
 
+    @property
+    def depth(self):
+        """How many closes of a name the longest window looks back on."""
+        return max((key[0] * key[-1] for key in self._frames), default=0) + 1
+
+    def replay(self, rows):
+        """Take in ``(time, {name: close})`` that an earlier run has kept, oldest first."""
+        self._histories = {}
+        for time, known in rows:
+            closes = [known.get(name, math.nan) for name in self._names]
+            for update in self._updates:
+                update(time, closes)
+
     def _seed(self, before):
         for key, (frame, kind) in self._histories.items():
             self._frames[key].seed(frame, kind=kind, before=before)

@@ -76,14 +76,19 @@ class Wire:
             return None
         client_id = None
         if self.can("client_ids"):
-            client_id = args.get("client_id") or f"btr-{uuid4().hex[:24]}"
+            recovery = self.gate.recovery
+            intended = recovery.intended if recovery is not None else None
+            client_id = args.get("client_id") or intended or f"btr-{uuid4().hex[:24]}"
             args = args | {"client_id": client_id}
         if own and self.can("reduce_only"):
             args = args | {"reduce_only": True}
         try:
-            return sender(ticket.owner, data, size, **args)
+            order = sender(ticket.owner, data, size, **args)
         except Exception as error:  # a store raises whatever its client raises
-            return self._failed(ticket, size, client_id, error)
+            order = self._failed(ticket, size, client_id, error)
+        if order is not None and client_id is not None and self.gate.recovery is not None:
+            self.gate.recovery.name(order, client_id)
+        return order
 
     def _lacking(self, args):
         """Return what an order needs that the broker does not have, or nothing."""
@@ -156,6 +161,8 @@ class Wire:
         working = self.gate.book.working.get(ref)
         if working is not None:
             self.gate.book.rekey(working, order)
+        if self.gate.recovery is not None:
+            self.gate.recovery.name(order, self.gate.recovery.client_id(ref))
         if self.gate.own.pop(ref, None) is not None:
             order.addinfo(bt_risk=stand_in.info.bt_risk)
             stand_in.ref = order.ref

@@ -76,18 +76,21 @@ class Lockstep(live_ccxt.Data):
 
     def start(self):
         super().start()
-        self._idle = 0
+        self._idle, self._asked = 0, None
 
     def _load(self):
         loaded = super()._load()
         if loaded:
-            self._idle = 0
+            self._idle, self._asked = 0, None
+        elif self._asked is not None:  # on its way: by the line, or after it, if that has dropped
+            assert time.monotonic() - self._asked < 30, "the bar did not come"
         elif self._laststatus == self.LIVE:
             self._idle += 1
             if self._idle > self.p.idle:
                 self._idle = 0
                 if not self.p.exchange.call("next", {})["more"]:
                     return False
+                self._asked = time.monotonic()
         return loaded
 
 
@@ -108,11 +111,3 @@ def trade(exchange, actions, policy=None, idle=8, poll=0.0, analyzers=(), strate
         return engine.run(quicknotify=True)[0]
     finally:
         store.stop()
-
-
-def wait_until(condition, seconds=5.0):
-    """Wait for something that another process does."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.01)

@@ -795,6 +795,7 @@ BAD = [
     (bt_risk.CorrelationCap, "history_kind", "closes", "one of 'prices', 'returns'"),
     (bt_risk.CorrelationCap, "unknown", "ignore", "one of 'refuse', 'allow'"),
     (bt_risk.CorrelationCap, "atr_period", -3, WHOLE),
+    (bt_risk.RiskBroker, "state", 7, "the path of a file, or None"),
 ]
 
 

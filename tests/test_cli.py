@@ -173,7 +173,8 @@ def test_the_demo_runs_from_any_folder_and_its_bar_leaves_no_trace(prices, tmp_p
     assert "6/6" in bar
     assert bar.rstrip().endswith("\x1b[2K")  # the last thing it does is to erase itself
     assert "\x1b" not in run.stdout
-    assert run.stdout.startswith("bare: ")
+    assert run.stdout.startswith("How likely the breaker is to halt the bare strategy")
+    assert "\nbare: " in run.stdout
     assert len(list((elsewhere / "bt-risk-demo").iterdir())) == 6
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from bt_risk import demo
 from bt_risk.datasets import load_data
 from bt_risk.errors import DataError, ParameterError
+from bt_risk.evidence.halts import halt_probability
 from bt_risk.portfolios import (
     Breakout,
     MeanReversion,
@@ -24,8 +25,9 @@ from bt_risk.portfolios import (
     own_portfolios,
 )
 from bt_risk.report.decisions import decided, in_order
+from bt_risk.report.pyfolio import daily_returns
 from bt_risk.summary import annual_growth, max_drawdown, sharpe_ratio, summary
-from bt_risk.tables import show, show_legend
+from bt_risk.tables import shadow_books, show, show_legend, show_odds
 
 SLICES = {"btc": slice(0, 900), "btc-filter": slice(0, 900), "trend": slice(900, 1700)}
 
@@ -386,13 +388,44 @@ def test_decisions_are_listed_by_rule_and_what_no_rule_touched_comes_last():
 
 def test_the_table_of_decisions_has_every_decision_of_every_run(results):
     lines = shown(results, "trend", 120)
-    lines = lines[lines.index("What each rule decided:") :]
+    end = next(i for i, line in enumerate(lines) if line.startswith("What each rule cost"))
+    lines = lines[lines.index("What each rule decided:") : end]
     listed = [line.split("\u2502")[0].strip() for line in lines if "\u2502" in line]
     made = {
         name for key in GUARDED if key[0] == "trend" for name in decided(results[key].decisions)
     }
     assert listed == in_order(made)
     assert len(listed) > 2
+
+
+def test_what_each_rule_cost_adds_up_to_what_the_run_ended_with_more_or_less(results):
+    for name in SLICES:
+        runs = [run for key, run in results.items() if key[0] == name]
+        for run, book in zip(runs[1:], shadow_books(runs).values(), strict=True):
+            more = run.equity.iloc[-1] - runs[0].equity.iloc[-1]
+            assert book.difference == pytest.approx(more)
+            assert book.effects["effect"].sum() == pytest.approx(more, abs=1e-6)
+        text = shown(results, name, 120)
+        (line,) = [one for one in text if one.startswith(" together")]
+        totals = [one.strip() for one in line.split("\u2502")[1:]]
+        last = [run.equity.iloc[-1] - runs[0].equity.iloc[-1] for run in runs[1:]]
+        assert totals == [f"{more:+,.0f}" for more in last]
+
+
+def test_the_odds_of_a_halt_are_said_first_and_need_twenty_days(results):
+    groups = [[run for key, run in results.items() if key[0] == name] for name in SLICES]
+    text = io.StringIO()
+    show_odds(Console(file=text, width=300), groups)
+    lines = text.getvalue().splitlines()
+    assert [line.startswith("- ") for line in lines] == [False, True, True, True, False]
+    for line, runs in zip(lines[1:4], groups, strict=True):
+        odds = halt_probability(daily_returns(runs[0].record), samples=200)
+        assert line == f"- {runs[0].portfolio.title}: {odds}"
+    few = cut(bundled_portfolios()[0])
+    few = replace(few, frames={"BTC": few.frames["BTC"].iloc[:300]}, runs={"bare": None})
+    text = io.StringIO()
+    show_odds(Console(file=text, width=300), demo.run([few]))
+    assert text.getvalue().splitlines()[1].endswith(": too few days to say.")
 
 
 def shown(results, name, width):

@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,10 @@ LAYERS = [
     ["rules"],
     ["prices", "instrument", "feeds"],
     ["position", "ticket", "verdict", "curve", "datasets"],
-    ["stakes", "windows"],
+    ["stakes", "windows", "records"],
+    ["recorder"],
+    ["reconcile"],
+    ["recovery"],
     ["book", "equity", "wire", "funds", "brackets", "exits", "handover"],
     ["states", "shutdown", "watch"],
     ["desk", "execution", "ledger"],
@@ -26,13 +31,14 @@ LAYERS = [
     ["sizers", "parity_sizer", "stops", "caps", "portfolio_risk", "breakers"],
     ["policy", "observers"],
     ["report", "sweep", "portfolios", "summary", "pictures"],
+    ["evidence"],
     ["demo"],
-    ["tables"],
+    ["tables", "status"],
     ["cli"],
     ["__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-FOLDERS = ["rules", "report"]
+FOLDERS = ["rules", "report", "evidence"]
 PURE = ["rules", "book", "stakes", "windows", "curve", "position", "instrument"]
 
 
@@ -86,7 +92,16 @@ def test_the_pure_modules_do_not_know_backtrader(path):
         assert not [name for name in imports(path) if name.split(".")[0] == "backtrader"]
 
 
-@pytest.mark.parametrize("name", ["pyfolio", "matplotlib", "plotly", "jinja2", "rich", "typer"])
+HEAVY = ["pyfolio", "empyrical", "matplotlib", "plotly", "jinja2", "rich", "typer", "arch"]
+
+
+def test_import_is_light():
+    code = f"import sys, bt_risk; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", HEAVY)
 def test_heavy_packages_are_not_imported_with_the_package(name):
     """Not by what `import bt_risk` loads: from the policy down, and the data."""
     for path in INNER:

@@ -56,6 +56,7 @@ def test_every_dependency_has_a_floor_and_the_linter_one_version():
 def test_the_core_needs_what_the_design_names(setup):
     names = [re.match(r"[\w-]+", line)[0] for line in lines(setup["options"]["install_requires"])]
     assert sorted(names, key=str.lower) == [
+        "arch",
         "backtrader",
         "empyrical-reloaded",
         "Jinja2",

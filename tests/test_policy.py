@@ -337,6 +337,8 @@ BAD = [
     ({"payoff_ratio": 0, "win_rate": 0.5}, "positive and finite"),
     ({"pool": "all"}, "one of 'strategy', 'data'"),
     ({"atr_floor": -1}, "zero or more, and finite"),
+    ({"trailing_stop": None}, "True or False"),
+    ({"sizer": "half Kelly"}, "True or False"),
 ]
 
 

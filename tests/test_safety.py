@@ -10,6 +10,7 @@ import bt_risk.exits
 import bt_risk.states
 import bt_risk.stops
 import bt_risk.watch
+from bt_risk import MinimumEdgeGuard, StopoutGuard
 from bt_risk.instrument import Instrument
 from bt_risk.rules.correlation_limit import CorrelationLimit
 from bt_risk.rules.exposure import (
@@ -28,6 +29,32 @@ BARS = 20_000
 
 # Worlds that broke a promise once, shrunk. The name says what went wrong.
 REGRESSIONS = {
+    "the model counts an entry that a guard has ended": World(
+        seed=10508,
+        bars=59,
+        feeds=(Feed(volatility=0.01), Feed(volatility=0.02, beta=0.5)),
+        traders=2,
+        limits=(
+            ("drawdown_limit", 0.03),
+            ("exposure_limit", 0.6),
+            ("exposure_unit", "notional"),
+            ("gross_limit", 0.5),
+            ("guards", (StopoutGuard(1, 15, 8, scope="data"), MinimumEdgeGuard(0.0, 3, 3))),
+            ("multi_bar", 3),
+            ("risk_limit", 0.03),
+        ),
+        commission=0.0,
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(11, 1, "resting", 0, (1, 9, "Limit", 0.0484, 4)),
+            Action(12, 0, "exits", 0, (0.0211, 0.0459, True, 1.0)),
+            Action(12, 1, "close", 0, (0.5,)),
+            Action(13, 0, "market", 0, (1, 2374, None)),
+            Action(20, 1, "resting", 0, (-1, 1540, "Limit", 0.0396, 4)),
+            Action(22, 0, "family", 1, (1, 199.635, 0.029, 0.0338, 0.5, 50)),
+        ),
+    ),
     "a sizer is asked for a data without a bar": World(
         seed=0,
         bars=79,

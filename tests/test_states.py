@@ -547,6 +547,8 @@ def test_after_a_run_that_ended_by_an_error_the_first_signal_acts_as_before():
     def fail(s):
         raise ZeroDivisionError
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # another test's run may have ended like that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = handlers()
     engine = at_venue()
     with pytest.raises(ZeroDivisionError):

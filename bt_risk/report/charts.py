@@ -9,7 +9,14 @@ from bt_risk.report.moments import exposure_bounds, halts, price_events, stop_li
 from bt_risk.rules.drawdown import drawdown
 
 __all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
+    "blank_figure",
     "correlation_chart",
+    "draw_line",
     "equity_chart",
     "exposure_chart",
     "kelly_chart",
@@ -41,17 +48,17 @@ def equity_chart(record, benchmark=None):
     """Equity over drawdown: the breaker's limit, its taper, and halts as bands."""
     times = _with_end(record, record.times)
     equity = _to_end(record, record.bars["equity"])
-    figure = _figure(rows=2, row_heights=[0.62, 0.38])
-    _line(figure, times, equity, record.strategy, BLUE, row=1)
+    figure = blank_figure(rows=2, row_heights=[0.62, 0.38])
+    draw_line(figure, times, equity, record.strategy, BLUE, row=1)
     if benchmark is not None:
         path = record.start[0] * (1.0 + benchmark).cumprod()
-        _line(figure, path.index, path, benchmark.name or "benchmark", GREY, row=1)
+        draw_line(figure, path.index, path, benchmark.name or "benchmark", GREY, row=1)
     units = np.r_[record.start[1], record.bars["unit_value"].ffill()]
     fall = pd.Series(drawdown(units)[1:], record.bars.index)
-    _line(figure, times, _to_end(record, fall), "drawdown", RED, row=2, fill="tozeroy")
+    draw_line(figure, times, _to_end(record, fall), "drawdown", RED, row=2, fill="tozeroy")
     rebased = record.bars["breaker_drawdown"]
     if (rebased - fall).abs().max() > 1e-9:
-        _line(figure, record.times, rebased, "since the last re-arming", ORANGE, row=2, width=1)
+        draw_line(figure, record.times, rebased, "since the last re-arming", ORANGE, row=2, width=1)
     for breaker in record.breakers:
         _breaker_lines(figure, breaker)
     for begin, end, _ in halts(record):
@@ -89,11 +96,11 @@ def _halt_words(record):
 def price_chart(record, name):
     """Close and stop line of one feed, and what happened to its orders."""
     closes = record.closes[name]
-    figure = _figure(rows=1)
-    _line(figure, closes.index, closes, "close", GREY, width=1)
+    figure = blank_figure(rows=1)
+    draw_line(figure, closes.index, closes, "close", GREY, width=1)
     stop = stop_line(record, name)
     if stop.notna().any():
-        _line(figure, stop.index, stop, "stop", ORANGE, shape="hv")
+        draw_line(figure, stop.index, stop, "stop", ORANGE, shape="hv")
     counts = []
     for kind, (times, prices, texts) in price_events(record, name).items():
         if not len(times):
@@ -119,7 +126,7 @@ def kelly_chart(record):
     kelly = record.kelly
     if kelly.empty:
         return None
-    figure = _figure(rows=2, row_heights=[0.7, 0.3])
+    figure = blank_figure(rows=2, row_heights=[0.7, 0.3])
     pools = kelly["pool"].unique()
     for pool in pools:
         part = kelly[kelly["pool"] == pool]
@@ -132,9 +139,9 @@ def kelly_chart(record):
             values = part[column].tolist() + [part[column].iloc[-1]]
             name = {"lower": "lower bound of full", "used": "used (at risk)"}.get(column, column)
             color = colors[column]
-            _line(figure, times, values, name + label, color, row=1, shape="hv", dash=dash)
+            draw_line(figure, times, values, name + label, color, row=1, shape="hv", dash=dash)
         trades = part["trades"].tolist() + [part["trades"].iloc[-1]]
-        _line(figure, times, trades, "trades" + label, GREY, row=2, shape="hv", fill="tozeroy")
+        draw_line(figure, times, trades, "trades" + label, GREY, row=2, shape="hv", fill="tozeroy")
     top = max(0.05, kelly[["full", "half", "lower", "used"]].max().max())
     bottom = max(kelly[["full", "half", "lower"]].min().min(), -top)
     figure.update_yaxes(title_text="fraction of equity", tickformat=".1%", row=1)
@@ -153,10 +160,12 @@ def exposure_chart(record):
     """Draw what is held long and short, at risk and in notional, with the limits."""
     bars, times = record.bars, record.times
     units = ("notional",) if record.mode == "bare" else ("risk", "notional")
-    figure = _figure(rows=len(units))
+    figure = blank_figure(rows=len(units))
     for row, unit in enumerate(units, start=1):
-        _line(figure, times, bars[f"long_{unit}"], f"long {unit}", BLUE, row, fill="tozeroy")
-        _line(figure, times, -bars[f"short_{unit}"], f"short {unit}", ORANGE, row, fill="tozeroy")
+        draw_line(figure, times, bars[f"long_{unit}"], f"long {unit}", BLUE, row, fill="tozeroy")
+        draw_line(
+            figure, times, -bars[f"short_{unit}"], f"short {unit}", ORANGE, row, fill="tozeroy"
+        )
         for bound in exposure_bounds(record, unit):
             _limit(figure, bound, f"limit {bound:.3g}", row=row)
             _limit(figure, -bound, None, row=row)
@@ -206,7 +215,7 @@ def r_multiple_chart(record):
     multiples = record.trades["r_multiple"].dropna()
     if multiples.empty:
         return None
-    figure = _figure(rows=1, dates=False)
+    figure = blank_figure(rows=1, dates=False)
     width = max(0.25, float(multiples.max() - multiples.min()) / 60)
     figure.add_histogram(
         x=multiples.to_numpy(), xbins={"size": width}, name="trades", marker_color=BLUE
@@ -227,7 +236,8 @@ def r_multiple_chart(record):
 # -- parts -----------------------------------------------------------------------------------------
 
 
-def _figure(rows, dates=True, **kwargs):
+def blank_figure(rows, dates=True, **kwargs):
+    """Return an empty figure in the style of the page."""
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.05, **kwargs)
     if dates:
         figure.update_xaxes(type="date")
@@ -250,7 +260,8 @@ def _style(figure):
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, automargin=True)
 
 
-def _line(figure, times, values, name, color, row=1, width=1.5, **line):
+def draw_line(figure, times, values, name, color, row=1, width=1.5, **line):
+    """Draw values by time."""
     fill = line.pop("fill", None)
     figure.add_scatter(
         x=_ms(times),

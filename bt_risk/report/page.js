@@ -46,16 +46,18 @@
   addEventListener("beforeprint", () => recolour(false));
   addEventListener("afterprint", () => recolour(dark.matches));
 
-  const prices = read(document.getElementById("price-figures"));
   const feed = document.getElementById("feed");
+  const prices = feed && read(document.getElementById("price-figures"));
   const showPrice = () => {
     const { figure, caption } = prices[feed.value];
     document.getElementById("price-caption").textContent = caption;
     document.getElementById("chart-price").setAttribute("aria-label", `Price by time. ${caption}`);
     draw("chart-price", figure);
   };
-  feed.addEventListener("change", showPrice);
-  showPrice();
+  if (feed) {
+    feed.addEventListener("change", showPrice);
+    showPrice();
+  }
 
   // -- journal --------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from bt_risk.report.pyfolio import pyfolio_inputs
 from bt_risk.report.record import record_of
 from bt_risk.report.sheet import full_sheet
 
-__all__ = ["tear_sheet"]
+__all__ = ["embedded_chart", "policy_words", "tear_sheet", "write_page"]
 
 HERE = "tear_sheet"
 PERCENT = {
@@ -83,29 +83,43 @@ def tear_sheet(strategy, path, benchmark=None, *, periods_per_year=None, title=N
         "figures": _figures(returns, year, reference),
         "months": _months(returns),
         "charts": _charts(record, reference, arrays),
-        "prices": {name: _chart(charts.price_chart(record, name), arrays) for name in record.names},
+        "prices": {
+            name: embedded_chart(charts.price_chart(record, name), arrays) for name in record.names
+        },
         "arrays": arrays,
         "decided": decided(record.decisions),
         "journal": _journal(record.decisions),
         "columns": COLUMNS,
-        "policy": _policy(record),
+        "policy": policy_words(record.policy, record),
         "sheet": full_sheet(returns, positions, transactions, reference, year),
+    }
+    return write_page(path, "page.html", context)
+
+
+def write_page(path, template, context):
+    """Render a template of this folder with what every page has, and write it; return the path."""
+    common = {
         "plotly": get_plotlyjs(),
         "style": _asset("page.css"),
         "script": _asset("page.js"),
     }
+    text = _environment().get_template(template).render(common | context)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_template().render(context), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
-def _template():
+def _environment():
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["embedded"] = _embedded
     environment.filters["percent"] = lambda value: _said(value, "{:,.2%}")
-    return environment.from_string(_asset("page.html"))
+    return environment
 
 
 def _asset(name):
@@ -180,10 +194,11 @@ def _charts(record, reference, arrays):
         "correlation": charts.correlation_chart(record),
         "r": charts.r_multiple_chart(record),
     }
-    return {name: _chart(chart, arrays) if chart else None for name, chart in made.items()}
+    return {name: embedded_chart(chart, arrays) if chart else None for name, chart in made.items()}
 
 
-def _chart(chart, arrays):
+def embedded_chart(chart, arrays):
+    """Return a figure and its caption as the template takes them."""
     figure, caption = chart
     return {"figure": _shared(json.loads(figure.to_json()), arrays), "caption": caption}
 
@@ -209,11 +224,11 @@ def _journal(decisions):
     return frame.to_numpy().tolist()
 
 
-def _policy(record):
+def policy_words(policy, record=None):
     """Return the rules in words and by parameter; by limit where there is no policy."""
-    if record.policy is not None:
-        words = [line.partition(": ")[::2] for line in record.policy.describe().splitlines()]
-        return words, {name: str(value) for name, value in asdict(record.policy).items()}
+    if policy is not None:
+        words = [line.partition(": ")[::2] for line in policy.describe().splitlines()]
+        return words, {name: str(value) for name, value in asdict(policy).items()}
     words = [
         (name, f"{value:.4g}" if math.isfinite(value) else "no limit")
         for name, value in record.limits.items()

@@ -16,7 +16,7 @@ from bt_risk.rules.return_model import ReturnModel
 from bt_risk.sizers import TIMELINE, HalfKellySizer
 from bt_risk.stops import StopKeeper
 
-__all__ = ["Record", "ReportData", "record_of"]
+__all__ = ["Record", "ReportData", "record_of", "unique_names"]
 
 BARS = ["time", "equity", "unit_value", "breaker_drawdown", "risk_scale"]
 EXPOSURE = ["long_risk", "short_risk", "long_notional", "short_notional"]
@@ -215,7 +215,7 @@ class ReportData(QuietAnalyzer):
     def _freeze(self):
         strategy, gate = self.strategy, self.strategy.broker
         gated = isinstance(gate, RiskBroker)
-        names = _unique_names(strategy.datas)
+        names = unique_names(strategy.datas)
         feeds = list(strategy.datas)
         bars = self._bar_frame()
         closes = {
@@ -284,7 +284,7 @@ def _size(broker, feed):
     return float(position.size) if position is not None else 0.0
 
 
-def _unique_names(feeds):
+def unique_names(feeds):
     """Return a name for each feed: its own, else its place; one that came before gets it too."""
     names = []
     for i, feed in enumerate(feeds):

@@ -112,6 +112,14 @@ class WilderATR:
         self.value = math.nan
         self._previous_close, self._n_ranges, self._sum = math.nan, 0, 0.0
 
+    def persist(self):
+        """Return what `restore` of another one needs to go on from here, as plain numbers."""
+        return [self.value, self._previous_close, self._n_ranges, self._sum]
+
+    def restore(self, kept):
+        """Go on where the one stood that `kept` is from."""
+        self.value, self._previous_close, self._n_ranges, self._sum = kept
+
     def update(self, high, low, close):
         """Take one closed bar in, and return the value after it."""
         if not -_INF < high + low + close < _INF:

@@ -55,8 +55,11 @@ class Guards(Book):
             return
         for guard in self.guards:
             if isinstance(guard, bt_risk.CooldownGuard):
-                since = len(self.datas[asked.index]) - self.left_at.get(asked.index, -99)
-                if 0 < since <= guard.cooldown_bars:
+                left = self.left_at.get(asked.index, -99)
+                since = len(self.datas[asked.index]) - left
+                # Where a data misses bars, what was placed after a cool-down fills within its bar.
+                before = asked.length - left < guard.cooldown_bars
+                if 0 < since <= guard.cooldown_bars and before:
                     self.breach("9 entry filled in a cool-down", f"{since} bars after an exit")
 
     def no_guards(self):

@@ -18,7 +18,7 @@ class Limits(Book):
         d, side, mult = asked.index, asked.side, self.mult(asked.index)
         risk = asked.opening * asked.distance * mult
         value = asked.opening * asked.price * mult
-        others = [a for a in self.asked.values() if a is not asked]
+        others = [a for a in self._standing() if a is not asked]
         one, worth = self._at_stake(d, side, others, "risk"), self._at_stake(d, side, others, "")
         unit = self.policy["exposure_unit"]
         total = sum(self._at_stake(i, side, others, unit) for i in range(len(self.datas)))
@@ -28,6 +28,14 @@ class Limits(Book):
         self._within("1 exposure_limit", "exposure", total + stake, equity)
         self._check_exposures(asked, others, stake, equity)
         self._check_volatility(asked, others, equity)
+
+    def _standing(self):
+        """Return the orders whose opening part surely stands.
+
+        A guard that has tripped since the bar on which an order was placed may have ended it, and
+        not every guard is followed here.
+        """
+        return [a for a in self.asked.values() if not self.guards or a.bar == self.bar]
 
     def _check_exposures(self, asked, others, stake, equity):
         d, side, unit = asked.index, asked.side, self.policy["exposure_unit"]
@@ -52,6 +60,8 @@ class Limits(Book):
         """
         limit, others = self.limit["volatility"], [a for a in others if a.left > EPS]
         unsure = any(a.entering < a.left - EPS or a.side * self.net(a.index) < 0 for a in others)
+        earlier = [a for a in self.asked.values() if a.bar != self.bar and a.entering > EPS]
+        unsure |= bool(self.guards and earlier)  # it may be a hedge, if it stands
         if limit is None or unsure:
             return
         sure, rests = {asked.index: 0.0}, {}
@@ -146,7 +156,7 @@ class Limits(Book):
         if limit is None:
             return ""
         for other in range(len(self.datas)):
-            sides = {a.side for a in self.asked.values() if a.index == other and a.entering > EPS}
+            sides = {a.side for a in self._standing() if a.index == other and a.entering > EPS}
             if abs(self.net(other)) > EPS:
                 sides.add(1 if self.net(other) > 0 else -1)
             if other == asked.index or not sides:

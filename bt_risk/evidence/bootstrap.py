@@ -1,0 +1,218 @@
+"""How sure a comparison is: stationary bootstrap of days, the same days for every run."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bt_risk.errors import ParameterError, check_fraction, check_whole
+from bt_risk.evidence.measures import measures, volatility
+
+__all__ = ["Interval", "SharpeTest", "block_length", "intervals", "resampled_days", "sharpe_test"]
+
+CHUNK = 100  # histories at a time: memory, not speed
+TINY = 1e-12
+
+
+class Interval(NamedTuple):
+    """A value and its bounds; NaN where the value does not exist."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+class SharpeTest(NamedTuple):
+    """Difference of annual Sharpe ratios, its bounds, and whether they are evidence of one."""
+
+    difference: float
+    low: float
+    high: float
+    evidence: bool
+
+
+def block_length(*series):
+    """Return the mean length of blocks in days that the most dependent of the series needs.
+
+    References
+    ----------
+    Politis & White, Automatic Block-Length Selection for the Dependent Bootstrap (2004), corrected
+    by Patton, Politis & White (2009); as ``arch.bootstrap.optimal_block_length``.
+    """
+    from arch.bootstrap import optimal_block_length
+
+    lengths = [1.0]
+    for values in series:
+        if len(values) > 20 and np.ptp(values) > 0:
+            with np.errstate(all="ignore"):
+                lengths.append(float(optimal_block_length(values)["stationary"].iloc[0]))
+    known = [length for length in lengths if math.isfinite(length)]
+    return max(1.0, min(max(known), len(series[0]) / 4))
+
+
+def resampled_days(count, block, samples, seed):
+    """Return the days of each resampled history, an array of shape (samples, count).
+
+    References
+    ----------
+    Politis & Romano, The Stationary Bootstrap, JASA 89 (1994); as ``arch.bootstrap`` has it.
+    """
+    from arch.bootstrap import StationaryBootstrap
+
+    places = np.arange(count)
+    made = StationaryBootstrap(block, places, seed=np.random.default_rng(seed))
+    return np.array([args[0] for args, _ in made.bootstrap(samples)])
+
+
+def check_bootstrap(component, confidence, samples, seed):
+    """Check the arguments that every bootstrap here has."""
+    check_fraction(component, "confidence", confidence, one=False, remedy="Usual are 0.9 and 0.95.")
+    check_whole(component, "samples", samples, low=100, remedy="1000 are usual.")
+    check_whole(component, "seed", seed, low=0, remedy="The same seed gives the same bounds.")
+    if samples * (1.0 - confidence) < 10:
+        least = math.ceil(10 / (1.0 - confidence))
+        remedy = "Fewer say nothing about tails that small."
+        raise ParameterError(component, "samples", f"at least {least}", samples, remedy)
+
+
+def intervals(runs, base, picks, year, confidence=0.95):
+    """Return every measure of every run with its bounds, and its differences from the base.
+
+    Parameters
+    ----------
+    runs : dict of str to Days
+    base : str
+        Label of the run that the others are compared with.
+    picks : ndarray of shape (samples, n_days)
+        Days of each resampled history, the same for all runs: differences are paired.
+    year : float
+        Days a year.
+    confidence : float
+
+    Returns
+    -------
+    dict
+        By label and measure: three `Interval`, that of the value, of the difference from the base,
+        and of the difference from the base at the leverage that gives it the run's volatility.
+        Bounds are percentiles of the resampled histories.
+    """
+    bare = runs[base]
+    found, drawn_base = {}, _draws(bare, picks, year)
+    for label, days in runs.items():
+        drawn = drawn_base if label == base else _draws(days, picks, year)
+        levelled = _draws(bare, picks, year, level=days)
+        own, other = measures(days, year), measures(bare, year)
+        at_level = measures(_levelled(bare, days), year)
+        found[label] = {
+            name: (
+                _interval(own[name], drawn[name], confidence),
+                _interval(own[name] - other[name], drawn[name] - drawn_base[name], confidence),
+                _interval(own[name] - at_level[name], drawn[name] - levelled[name], confidence),
+            )
+            for name in own
+        }
+    return found
+
+
+def _draws(days, picks, year, level=None):
+    """Return the measures of every resampled history, at the volatility of `level` if given."""
+    parts = []
+    for first in range(0, len(picks), CHUNK):
+        chosen = picks[first : first + CHUNK]
+        drawn = days.take(chosen)
+        if level is not None:
+            drawn = _levelled(drawn, level.take(chosen))
+        parts.append(measures(drawn, year))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _levelled(days, level):
+    """Return a run at the constant leverage that gives it the volatility of another."""
+    own, wanted = volatility(days.returns), volatility(level.returns)
+    leverage = np.divide(wanted, own, out=np.zeros_like(own), where=own > 0)
+    return days.scaled(leverage[..., None])
+
+
+def _interval(value, drawn, confidence):
+    known = drawn[np.isfinite(drawn)]
+    if not math.isfinite(value) or len(known) < len(drawn) / 2:
+        return Interval(float(value))
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(known, [tail, 1.0 - tail])
+    return Interval(float(value), float(low), float(high))
+
+
+def sharpe_test(runs, base, picks, year, confidence=0.95):
+    """Test whether any run's Sharpe ratio differs from the base's; the bounds hold jointly.
+
+    Returns
+    -------
+    dict of str to SharpeTest
+        By label, without the base. With no difference anywhere, evidence is claimed of any of them
+        with probability ``1 - confidence``, however many there are.
+
+    Notes
+    -----
+    Studentised: each difference is divided by its standard error, from the influence function of
+    the ratio, in the data and in each history. The bounds of a run are a quantile of its own
+    ratios, the same share for every run, and so far out that all hold at once: a rule that acted
+    a few times has wide bounds, and does not widen those of the others. Leverage cancels out of a
+    Sharpe ratio, so this is at equal volatility, too.
+
+    References
+    ----------
+    Ledoit & Wolf, Robust Performance Hypothesis Testing with the Sharpe Ratio, Journal of Empirical
+    Finance 15 (2008); Westfall & Young, Resampling-Based Multiple Testing (1993), min P.
+    """
+    bare, scale, tests, ratios = runs[base].returns, math.sqrt(year), {}, {}
+    of_base = _sharpe(bare[picks])
+    for label, days in runs.items():
+        if label == base:
+            continue
+        difference, error = _gap(_sharpe(days.returns), _sharpe(bare))
+        tests[label] = float(difference), float(error)
+        if error > TINY:
+            drawn, errors = _gap(_sharpe(days.returns[picks]), of_base)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                # Where none of the days on which a rule acted was drawn, nothing is known.
+                ratios[label] = np.where(errors > TINY, np.abs(drawn - difference) / errors, np.inf)
+    reaches = _joint_reaches(ratios, confidence)
+    return {
+        label: _test(*found, reaches.get(label, math.nan), scale) for label, found in tests.items()
+    }
+
+
+def _joint_reaches(ratios, confidence):
+    """Return how far out each run's own ratios are cut, so that all are inside at once."""
+    if not ratios:
+        return {}
+    count = len(next(iter(ratios.values())))
+    # Share of each run's own histories that lie at least as far out.
+    shares = [1.0 - np.searchsorted(np.sort(one), one) / count for one in ratios.values()]
+    cut = float(np.quantile(np.min(shares, axis=0), 1.0 - confidence, method="lower"))
+    return {
+        label: float(np.quantile(one, 1.0 - cut, method="higher")) for label, one in ratios.items()
+    }
+
+
+def _test(difference, error, reach, scale):
+    if not (error > TINY and math.isfinite(difference)):
+        return SharpeTest(scale * difference, math.nan, math.nan, evidence=False)
+    low, high = difference - reach * error, difference + reach * error
+    return SharpeTest(scale * difference, scale * low, scale * high, bool(low > 0 or high < 0))
+
+
+def _sharpe(returns):
+    """Return the Sharpe ratio per day and its influence function; NaN without any spread."""
+    deviation = returns - returns.mean(axis=-1, keepdims=True)
+    spread = volatility(returns)[..., None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = returns.mean(axis=-1) / spread[..., 0]
+        scaled = deviation / spread
+        return ratio, scaled - 0.5 * ratio[..., None] * (scaled**2 - 1.0)
+
+
+def _gap(one, other):
+    """Return the difference of two Sharpe ratios and its standard error, along the last axis."""
+    influence = one[1] - other[1]
+    return one[0] - other[0], influence.std(axis=-1, ddof=1) / math.sqrt(influence.shape[-1])

@@ -1,0 +1,222 @@
+"""``bt_risk.compare``: the same strategy bare, protected, and with each rule alone or left out."""
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from bt_risk.errors import DataError, ParameterError
+from bt_risk.evidence.bootstrap import (
+    block_length,
+    check_bootstrap,
+    intervals,
+    resampled_days,
+    sharpe_test,
+)
+from bt_risk.evidence.halts import LEAST, HaltOdds, halt_probability
+from bt_risk.evidence.measures import MEASURES, days_of, measures
+from bt_risk.evidence.runs import run_all
+from bt_risk.evidence.shadow import ShadowBook, shadow_book
+from bt_risk.evidence.sharpe import deflated_sharpe, probabilistic_sharpe
+from bt_risk.evidence.variants import BARE, PROTECTED, variants
+from bt_risk.policy import Policy
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of every variant, and how sure it is.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Indexed by variant and measure: ``value``, ``difference`` (from bare) and ``levelled`` (from
+        bare at the constant leverage that gives it the variant's volatility), each with ``_low``
+        and ``_high``. Bounds are for one figure at a time: of twenty, one misses by chance.
+    sharpe : DataFrame
+        Indexed by variant: ``difference`` of the annual Sharpe ratios with ``low`` and ``high``,
+        which hold for all variants at once, ``evidence`` (whether they leave out zero),
+        ``probabilistic`` and ``deflated`` Sharpe ratio of the variant.
+    shadow : ShadowBook
+        Cost and saving of each rule, from the orders of the protected run.
+    halt : HaltOdds
+        Of the breaker, from the run without it.
+    records : dict of str to bt_risk.report.Record
+        By variant.
+    policy : Policy
+    days, year : int
+        How many days were compared, and how many are a year.
+    block : float
+        Mean length of the resampled blocks, in days.
+    confidence : float
+    samples : int
+    """
+
+    frame: pd.DataFrame
+    sharpe: pd.DataFrame
+    shadow: ShadowBook
+    halt: HaltOdds
+    records: dict = field(repr=False)
+    policy: Policy = field(repr=False)
+    days: int
+    year: float
+    block: float
+    confidence: float
+    samples: int
+
+    def verdict(self, variant=PROTECTED):
+        """Say in one sentence whether a variant earned more or less for its risk than bare."""
+        row = self.sharpe.loc[variant]
+        if not math.isfinite(row["low"]):
+            return f"no evidence: {variant} differs from bare on too few days, or on none"
+        said = (
+            f"Sharpe {row['difference']:+.2f} against bare, {100 * self.confidence:g} % "
+            f"{row['low']:+.2f} to {row['high']:+.2f}"
+        )
+        if not row["evidence"]:
+            return f"no evidence that {variant} changes return for risk: {said}"
+        word = "more" if row["difference"] > 0 else "less"
+        return f"evidence that {variant} earns {word} for its risk: {said}"
+
+    def write(self, path, title="Comparison"):
+        """Write the page, one self-contained HTML file; return its path."""
+        from bt_risk.evidence.page import comparison_page
+
+        return comparison_page(self, Path(path), title)
+
+
+def compare(
+    build,
+    policy=None,
+    rules="each",
+    *,
+    confidence=0.95,
+    samples=1000,
+    seed=0,
+    workers=None,
+):
+    """Run a strategy bare, protected, and with each rule alone or left out; say what differs.
+
+    Parameters
+    ----------
+    build : callable
+        Returns a new Cerebro, without a policy, each time it is called. With several processes it
+        must pickle: a function at the top of a module, or a ``functools.partial`` of one.
+    policy : Policy or path, optional
+        The default policy when left out; a path is read as TOML.
+    rules : {"each", "leave-one-out", "all"}
+        Every rule of the policy alone, every rule left out of the whole, or both.
+    confidence : float
+        Of every interval: 0.95 is 95 %.
+    samples : int
+        Resampled histories of the bootstrap.
+    seed : int
+        Of the bootstrap.
+    workers : int, optional
+        Processes. Left out: one for each core where `build` pickles and is not of ``__main__``
+        (a script without the usual guard would run again in each), else this one only.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ParameterError
+        If an argument is outside its range, or what `build` returns is protected already.
+    DataError
+        If there are fewer than 20 days to compare.
+    """
+    policy = Policy() if policy is None else policy
+    if isinstance(policy, (str, Path)):
+        policy = Policy.from_toml(policy)
+    if not isinstance(policy, Policy):
+        raise ParameterError("compare", "policy", "a bt_risk.Policy or a path", policy)
+    check_bootstrap("compare", confidence, samples, seed)
+    policies = variants(policy, rules)
+    with _progress(len(policies)) as step:
+        runs = run_all(build, policies, workers, step)
+    return evaluate(runs, policy, confidence, samples, seed)
+
+
+def evaluate(runs, policy, confidence=0.95, samples=1000, seed=0):
+    """Return the `Comparison` of runs by variant; ``bare`` and ``protected`` are among them."""
+    records = {label: run.record for label, run in runs.items()}
+    if records[BARE].mode != "bare":
+        remedy = "Leave protect() and the gate out of it: compare adds them."
+        raise ParameterError("compare", "build", "a Cerebro without a gate", BARE, remedy)
+    made = {label: days_of(record) for label, record in records.items()}
+    days, (_, index, year) = {label: one[0] for label, one in made.items()}, made[BARE]
+    if len(index) < LEAST or any(len(one.returns) != len(index) for one in days.values()):
+        lengths = sorted({len(one.returns) for one in days.values()})
+        raise DataError(f"compare: every run must have the same days, at least {LEAST}: {lengths}.")
+    returns = {label: one.returns for label, one in days.items()}
+    block = block_length(returns[BARE], *(r - returns[BARE] for r in returns.values()))
+    picks = resampled_days(len(index), block, samples, seed)
+    figures = intervals(days, BARE, picks, year, confidence)
+    tests = sharpe_test(days, BARE, picks, year, confidence)
+    free = next(label for label in ("no drawdown", BARE) if label in records)
+    odds = halt_probability(
+        pd.Series(returns[free], index),
+        policy,
+        confidence=confidence,
+        seed=seed,
+        periods_per_year=year,
+    )
+    return Comparison(
+        frame=_frame(figures),
+        sharpe=_sharpe(days, tests, year),
+        shadow=shadow_book(records[BARE], records[PROTECTED], runs[PROTECTED].tape, policy),
+        halt=odds,
+        records=records,
+        policy=policy,
+        days=len(index),
+        year=year,
+        block=block,
+        confidence=confidence,
+        samples=samples,
+    )
+
+
+def _frame(figures):
+    names = [f"{kind}{end}" for kind in ("value", "difference", "levelled") for end in _ENDS]
+    rows = {
+        (label, name): [bound for interval in of_run[name] for bound in interval]
+        for label, of_run in figures.items()
+        for name in MEASURES
+    }
+    index = pd.MultiIndex.from_tuples(rows, names=["variant", "measure"])
+    return pd.DataFrame(list(rows.values()), index, names)
+
+
+_ENDS = ("", "_low", "_high")
+
+
+def _sharpe(days, tests, year):
+    # What is tried is what could be chosen: bare and every variant.
+    tried = [float(measures(one, year)["Sharpe"]) / math.sqrt(year) for one in days.values()]
+    rows = {}
+    for label, one in days.items():
+        test = tests.get(label, (math.nan, math.nan, math.nan, False))
+        known = probabilistic_sharpe(one.returns), deflated_sharpe(one.returns, tried)
+        rows[label] = [*test, *known]
+    columns = ["difference", "low", "high", "evidence", "probabilistic", "deflated"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+@contextmanager
+def _progress(total):
+    """Give a function that counts on; the bar goes to a terminal only and leaves no trace."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,86 @@
+"""What a Sharpe ratio is worth: after its own uncertainty, and after the number of tries."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+__all__ = ["deflated_sharpe", "probabilistic_sharpe"]
+
+_NORMAL = NormalDist()
+EULER = 0.5772156649015329
+
+
+def probabilistic_sharpe(returns, benchmark=0.0):
+    """Return the probability that the true Sharpe ratio exceeds a benchmark.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_days,)
+        Simple returns.
+    benchmark : float
+        Sharpe ratio per day, not per year.
+
+    Returns
+    -------
+    float
+        NaN without any spread.
+
+    Notes
+    -----
+    ``Phi((SR - benchmark) sqrt(T - 1) / sqrt(1 - g3 SR + (g4 - 1) / 4 SR^2))`` with the Sharpe
+    ratio per day, skewness g3 and kurtosis g4 (3 for a normal distribution).
+
+    References
+    ----------
+    Bailey & Lopez de Prado, The Sharpe Ratio Efficient Frontier, Journal of Risk 15 (2012).
+    """
+    returns = np.asarray(returns, dtype=float)
+    spread = returns.std(ddof=1) if len(returns) > 1 else 0.0
+    if not spread > 0:
+        return math.nan
+    ratio = returns.mean() / spread
+    scaled = (returns - returns.mean()) / returns.std()
+    skewness, kurtosis = (scaled**3).mean(), (scaled**4).mean()
+    variance = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
+    if not variance > 0:
+        return math.nan
+    return _NORMAL.cdf((ratio - benchmark) * math.sqrt((len(returns) - 1) / variance))
+
+
+def deflated_sharpe(returns, tried):
+    """Return the probability that the true Sharpe ratio exceeds the best of so many lucky tries.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_days,)
+        Simple returns.
+    tried : sequence of float
+        Sharpe ratios per day of every variant tried, this one included.
+
+    Returns
+    -------
+    float
+        NaN without any spread, or with fewer than two tries.
+
+    Notes
+    -----
+    `probabilistic_sharpe` against ``sqrt(V) ((1 - g) Phi^-1(1 - 1/N) + g Phi^-1(1 - 1/(N e)))``,
+    with V the variance of the ratios tried, N their number and g Euler's constant. Tries that
+    resemble each other count in full, which is on the safe side.
+
+    References
+    ----------
+    Bailey & Lopez de Prado, The Deflated Sharpe Ratio, Journal of Portfolio Management 40 (2014).
+    """
+    tried = [ratio for ratio in tried if math.isfinite(ratio)]
+    if len(tried) < 2:
+        return math.nan
+    return probabilistic_sharpe(returns, expected_best(np.std(tried, ddof=1), len(tried)))
+
+
+def expected_best(spread, count):
+    """Return the Sharpe ratio that the best of `count` tries without skill is expected to have."""
+    high = _NORMAL.inv_cdf(1.0 - 1.0 / count)
+    higher = _NORMAL.inv_cdf(1.0 - 1.0 / (count * math.e))
+    return float(spread) * ((1.0 - EULER) * high + EULER * higher)

@@ -1,0 +1,78 @@
+"""The rules of a policy one by one: each alone, and each left out of the whole.
+
+One table, `RULES`, says which fields of `Policy` are one rule, and their values while it is off.
+A rule is off everywhere it acts: without ``notional`` neither the gate nor the sizer has a ceiling
+on notional. What is left of the others stays as it was: without ``stop`` the gate goes on to judge
+risk at the distance where the stop would be; without ``size`` the strategy's own sizer proposes.
+"""
+
+from dataclasses import replace
+
+from bt_risk.errors import check_choice
+
+__all__ = ["BARE", "PROTECTED", "RULES", "active", "alone", "variants", "without"]
+
+BARE, PROTECTED = "bare", "protected"
+
+RULES = {
+    "risk per trade": {"risk_limit": None},
+    "size": {"sizer": False},
+    "stop": {"trailing_stop": False},
+    "notional": {"notional_limit": None},
+    "one direction": {"exposure_limit": None},
+    "gross": {"gross_limit": None},
+    "net": {"net_limit": None},
+    "one instrument": {"position_limit": None},
+    "group": {"group_limit": None},
+    "correlation": {"correlation_limit": None},
+    "volatility": {"volatility_limit": None},
+    "drawdown": {"drawdown_limit": None, "lifetime_limit": None, "taper_from": None},
+    "guards": {"guards": ()},
+}
+
+
+def active(policy):
+    """Return the names of the rules that this policy has switched on."""
+    return [rule for rule in RULES if without(policy, rule) != policy]
+
+
+def without(policy, *rules):
+    """Return the policy with these rules off and every other as it was."""
+    changes = {}
+    for rule in rules:
+        changes |= RULES[rule]
+    if "risk per trade" in rules and policy.instruments:  # a data may have a limit of its own
+        changes["instruments"] = {
+            name: {fact: value for fact, value in facts.items() if fact != "risk_limit"}
+            for name, facts in policy.instruments.items()
+        }
+    return replace(policy, **changes)
+
+
+def alone(policy, rule):
+    """Return the policy with this rule as it was and every other off."""
+    return without(policy, *(other for other in RULES if other != rule))
+
+
+def variants(policy, rules="each"):
+    """Return what to run: policies by label, None for the bare run.
+
+    Parameters
+    ----------
+    policy : Policy
+    rules : {"each", "leave-one-out", "all"}
+        Every rule alone, every rule left out of the whole, or both.
+
+    Returns
+    -------
+    dict of str to Policy
+        ``bare`` and ``protected`` first. Without the breaker is always among them: the odds of
+        its halt come from a run that it has not ended.
+    """
+    check_choice("compare", "rules", rules, ("each", "leave-one-out", "all"))
+    on = active(policy)
+    made = {BARE: None, PROTECTED: policy}
+    if rules != "leave-one-out":
+        made |= {f"only {rule}": alone(policy, rule) for rule in on}
+    left_out = on if rules != "each" else [rule for rule in on if rule == "drawdown"]
+    return made | {f"no {rule}": without(policy, rule) for rule in left_out}

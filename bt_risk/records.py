@@ -1,0 +1,104 @@
+"""Positions, orders and trades as plain records, and back: what a state file keeps of the book.
+
+Owners are strategies, and orders have a number of their process: a record names the place of the
+strategy among those of the run, and the id that an order was sent with.
+"""
+
+from dataclasses import replace
+
+from bt_risk.position import EPS, ClosedTrade, Sent
+
+__all__ = [
+    "order_record",
+    "part_record",
+    "position_key",
+    "restore_part",
+    "restored_trade",
+    "sent_again",
+    "sent_record",
+    "shifted",
+    "trade_record",
+]
+
+_PART = (
+    "size",
+    "price",
+    "entry",
+    "stop_distance",
+    "peak",
+    "pnl",
+    "opened",
+    "number",
+    "tradeid",
+    "lost",
+    "lost_side",
+    "stopped",
+)
+_ORDER = ("side", "remaining", "opening", "kind", "price", "distance", "own", "stops", "size")
+_TRADE = (
+    "instrument",
+    "side",
+    "opened",
+    "closed",
+    "size",
+    "pnl",
+    "r_multiple",
+    "stopped",
+    "bar",
+    "round",
+)
+
+
+def position_key(instrument, place):
+    """Return the key of what the strategy at `place` holds of an instrument."""
+    return f"{instrument.name}/{place}"
+
+
+def part_record(part, place):
+    """Return a part of a position as plain values."""
+    record = {name: getattr(part, name) for name in _PART}
+    return record | {"data": part.instrument.name, "owner": place}
+
+
+def restore_part(part, record):
+    """Make a part what it was."""
+    for name in _PART:
+        setattr(part, name, record[name])
+    part.instrument.size = sum([one.size for one in part.instrument.parts])
+    if abs(part.instrument.size) <= EPS:
+        part.instrument.size = 0.0
+
+
+def order_record(working, place):
+    """Return a working order as plain values."""
+    record = {name: getattr(working, name) for name in _ORDER}
+    return record | {"data": working.instrument.name, "owner": place}
+
+
+def trade_record(trade, place):
+    """Return a closed trade as plain values."""
+    return {name: getattr(trade, name) for name in _TRADE} | {"owner": place}
+
+
+def restored_trade(record, owner, index, rounds, bars):
+    """Return a closed trade; its bars are counted back from the last one that was kept."""
+    values = {name: record[name] for name in _TRADE}
+    values |= {"bar": record["bar"] - bars, "round": record["round"] - rounds}
+    return ClosedTrade(owner=owner, index=index, **values)
+
+
+def sent_record(sent, name):
+    """Return an order that went out as plain values."""
+    return {"data": name} | sent._asdict()
+
+
+def sent_again(record, instrument, rounds, bars):
+    """Return an order that went out; its bars are counted back from the last that was kept."""
+    back = record["bar"] - bars, record["round"] - rounds
+    return Sent(instrument.lead.index, record["side"], *back, record["time"])
+
+
+def shifted(event, bars, rounds):
+    """Return a trade or a sent order with its bars counted from another beginning."""
+    later = {"bar": event.bar + bars, "round": event.round + rounds}
+    return event._replace(**later) if isinstance(event, Sent) else replace(event, **later)

@@ -1,0 +1,284 @@
+"""How sure: measures against empyrical, bounds against theory, and no more claims than promised."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import pytest
+from feeds import Plan, bars, cerebro, flat, random_walk
+
+import bt_risk
+from bt_risk.errors import ParameterError
+from bt_risk.evidence.bootstrap import (
+    block_length,
+    intervals,
+    resampled_days,
+    sharpe_test,
+)
+from bt_risk.evidence.halts import _futures, halt_probability
+from bt_risk.evidence.measures import MEASURES, Days, days_of, measures
+from bt_risk.evidence.runs import play
+from bt_risk.evidence.sharpe import deflated_sharpe, expected_best, probabilistic_sharpe
+from bt_risk.report.figures import figures
+
+NAN = math.nan
+
+
+def days(returns):
+    returns = np.asarray(returns, dtype=float)
+    return Days(returns, *(np.zeros_like(returns) for _ in range(4)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_measures_are_those_of_the_tear_sheet(seed):
+    rng = np.random.default_rng(seed)
+    returns = rng.standard_t(4, 400 + seed) * 0.01 * (rng.random(400 + seed) < 0.7)
+    dates = pd.date_range("2020-01-01", periods=len(returns))
+    expected = figures(pd.Series(returns, dates), 252)
+    found = measures(days(returns), 252)
+    for name in ("CAGR", "Sharpe", "Sortino", "Calmar", "Max drawdown"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-9), name
+    assert found["CVaR 5 %"] == pytest.approx(expected["Expected shortfall 5 %"], rel=1e-9)
+
+
+def test_the_other_measures_by_hand():
+    """Wealth 1.1, 0.99, 1.188, 1.188: below its mark on one day, by 10 %."""
+    returns = np.array([0.1, -0.1, 0.2, 0.0])
+    run = Days(
+        returns, np.array([1.0, 0.5, 0.5, 0.0]), *np.array([[1.0, 0, 0, 1]] * 2), returns > 0
+    )
+    found = measures(run, 2)
+    assert found["Average drawdown"] == pytest.approx(0.025)
+    assert found["Time under water"] == pytest.approx(0.25)
+    assert found["Exposure"] == pytest.approx(0.5)
+    assert (found["Turnover"], found["Costs"], found["Trades"]) == pytest.approx((1.0, 1.0, 2))
+    assert found["CAGR"] == pytest.approx(math.sqrt(1.1 * 0.9 * 1.2) - 1)
+
+
+def test_a_history_of_histories_is_each_of_them():
+    rng = np.random.default_rng(3)
+    returns = rng.normal(0, 0.01, 60)
+    picks = resampled_days(60, 5.0, 20, 0)
+    together = measures(days(returns).take(picks), 252)
+    for place, pick in enumerate(picks):
+        alone = measures(days(returns[pick]), 252)
+        assert all(together[name][place] == pytest.approx(alone[name]) for name in MEASURES)
+
+
+def test_an_account_that_never_moved_has_no_ratio():
+    found = measures(days(np.zeros(30)), 365)
+    assert [math.isnan(found[name]) for name in ("Sharpe", "Sortino", "Calmar")] == [True] * 3
+    assert found["CAGR"] == found["Max drawdown"] == 0.0
+
+
+def test_days_are_read_from_a_run():
+    frame = bars(*flat(5), (100, 111, 100, 110), *flat(4, 110))
+    engine_plan = ((5, "buy", (("size", 500),)), (7, "close", ()))
+
+    def build():
+        engine = cerebro(frame)
+        engine.broker.setcommission(0.001)
+        engine.addstrategy(Plan, plan=engine_plan)
+        return engine
+
+    found, index, year = days_of(play(build, None).record)
+    assert (len(index), year) == (10, 365)
+    assert found.returns.sum() == pytest.approx((5000 - 50) / 100_000 - 55 / 104_950)
+    assert found.exposure[5] == pytest.approx(55_000 / 104_950)
+    assert found.turnover[5] == pytest.approx(50_000 / 104_950)
+    assert found.costs[5] == pytest.approx(50 / 104_950)
+    assert found.trades.tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 0, 0]
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+def test_the_days_of_a_history_come_in_blocks_of_the_length_asked_for():
+    picks = resampled_days(1000, 20.0, 50, 4)
+    assert picks.shape == (50, 1000)
+    breaks = (np.diff(picks, axis=1) % 1000 != 1).mean()
+    assert breaks == pytest.approx(1 / 20, rel=0.1)
+    assert (picks == resampled_days(1000, 20.0, 50, 4)).all()
+
+
+def test_dependent_returns_need_longer_blocks():
+    noise = np.random.default_rng(5).normal(size=1000)
+    dependent = np.convolve(noise, np.ones(20) / 20, mode="same")
+    assert block_length(noise) < 10 < block_length(dependent) <= 250
+    assert block_length(np.zeros(100)) == 1.0
+
+
+def test_the_bounds_of_a_mean_are_those_of_theory():
+    """The Sharpe ratio of n independent days has a standard error of sqrt(year / n)."""
+    returns = np.random.default_rng(6).normal(0.0005, 0.01, 1000)
+    found = intervals({"bare": days(returns)}, "bare", resampled_days(1000, 1.0, 800, 0), 252)
+    value = found["bare"]["Sharpe"][0]
+    width = 2 * 1.96 * math.sqrt(252 / 1000)
+    assert value.high - value.low == pytest.approx(width, rel=0.1)
+    assert value.low < value.value < value.high
+
+
+def test_leverage_alone_is_no_difference_at_equal_volatility():
+    returns = np.random.default_rng(8).normal(0.0005, 0.01, 500)
+    runs = {"bare": days(returns), "half": days(returns / 2)}
+    picks = resampled_days(500, 3.0, 200, 0)
+    found = intervals(runs, "bare", picks, 252)["half"]
+    for name in ("CAGR", "Max drawdown", "Average drawdown"):
+        raw, levelled = found[name][1], found[name][2]
+        assert raw.value < 0
+        assert levelled == pytest.approx((0, 0, 0), abs=1e-12)
+    assert not sharpe_test(runs, "bare", picks, 252)["half"].evidence
+
+
+def test_what_is_there_is_found():
+    rng = np.random.default_rng(9)
+    noise = rng.normal(0, 0.01, 1000)
+    runs = {"bare": days(noise), "better": days(noise + 0.0005 + rng.normal(0, 0.002, 1000))}
+    found = sharpe_test(runs, "bare", resampled_days(1000, 1.0, 400, 0), 252)["better"]
+    assert found.evidence
+    assert 0 < found.low < found.difference < found.high
+
+
+def test_a_run_that_does_not_differ_is_no_evidence():
+    returns = np.random.default_rng(10).normal(0, 0.01, 200)
+    runs = {"bare": days(returns), "same": days(returns), "flat": days(np.zeros(200))}
+    found = sharpe_test(runs, "bare", resampled_days(200, 1.0, 200, 0), 252)
+    assert [found[name].evidence for name in ("same", "flat")] == [False, False]
+    assert math.isnan(found["same"].low)
+
+
+def walk_without_an_edge(rng):
+    """Return the days of a bare run and of three overlays, none of which knows anything."""
+    market = rng.standard_t(5, 600) * 0.01
+    bare = market * np.repeat(rng.random(60) < 0.6, 10)
+    lost = np.r_[0.0, np.cumsum(bare)[:-1]]  # known before the day
+    return {
+        "bare": days(bare),
+        "half of it": days(bare * np.repeat(rng.random(60) < 0.5, 10)),
+        "breaker": days(np.where(lost < -0.05, 0.0, bare)),
+        "some": days(0.5 * bare * (rng.random(600) < 0.9)),
+    }
+
+
+@pytest.mark.parametrize(("confidence", "most"), [(0.95, 0.0998), (0.8, 0.2913)])
+def test_without_an_edge_evidence_is_claimed_as_often_as_the_level_says(confidence, most):
+    """Of 120 walks, and any of three overlays; `most` is the level and 2.5 standard errors."""
+    rng = np.random.default_rng(2024)
+    claims = 0
+    for seed in range(120):
+        runs = walk_without_an_edge(rng)
+        picks = resampled_days(600, block_length(runs["bare"].returns), 250, seed)
+        tests = sharpe_test(runs, "bare", picks, 252, confidence)
+        claims += any(test.evidence for test in tests.values())
+    assert claims / 120 <= most
+    assert claims > 0
+
+
+# -- Sharpe ratios ---------------------------------------------------------------------------------
+
+
+def exactly(sharpe, count=365):
+    """Return normal returns with just this annual Sharpe ratio."""
+    normal = np.array([NormalDist().inv_cdf((k + 0.5) / count) for k in range(count)])
+    normal = normal / normal.std(ddof=1)
+    return normal + sharpe / math.sqrt(count)
+
+
+def test_a_sharpe_ratio_of_the_article_over_one_year():
+    """Of 1.2: above zero with 0.88; deflated 0.35, 0.14, 0.09 for 10, 50, 100 tries."""
+    returns = exactly(1.2)
+    assert probabilistic_sharpe(returns) == pytest.approx(0.884, abs=0.002)
+    for tries, expected in ((10, 0.35), (50, 0.145), (100, 0.09)):
+        best = expected_best(1 / math.sqrt(365), tries)
+        assert probabilistic_sharpe(returns, best) == pytest.approx(expected, abs=0.006)
+
+
+def test_a_fat_tail_makes_a_sharpe_ratio_less_certain():
+    """By hand: 9 days of 1 % and one of -4 %; SR 0.3162, skewness -2.667, kurtosis 8.111."""
+    returns = np.array([0.01] * 9 + [-0.04])
+    ratio = 0.005 / 0.015811388
+    variance = 1 + 2.6666667 * ratio + 7.1111111 / 4 * ratio**2
+    expected = NormalDist().cdf(ratio * 3 / math.sqrt(variance))
+    assert probabilistic_sharpe(returns) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_best_of_ten_without_skill():
+    """The expected largest of ten normals is 1.5388 (tables); the formula's is near it."""
+    assert expected_best(1.0, 10) == pytest.approx(1.5746, abs=1e-4)
+
+
+def test_deflation_uses_every_try():
+    returns = exactly(1.2)
+    ratio = 1.2 / math.sqrt(365)
+    few, many = [ratio, 0.0], [ratio, 0.0] * 10
+    assert deflated_sharpe(returns, many) < deflated_sharpe(returns, few)
+    assert deflated_sharpe(returns, few) < probabilistic_sharpe(returns)
+    assert math.isnan(deflated_sharpe(returns, [ratio]))
+    assert math.isnan(probabilistic_sharpe(np.zeros(50)))
+
+
+# -- halts -----------------------------------------------------------------------------------------
+
+
+def test_the_odds_of_a_halt_are_those_of_a_simulation():
+    """Independent normal days: the share of simulated years that fall 10 % is the probability."""
+    returns = np.random.default_rng(12).normal(0.0004, 0.01, 5000)
+    paths = np.random.default_rng(13).choice(returns, (4000, 252))
+    wealth = np.cumprod(1 + paths, axis=1)
+    fall = 1 - wealth / np.maximum(np.maximum.accumulate(wealth, axis=1), 1)
+    expected = (fall.max(axis=1) >= 0.1).mean()
+    first = np.median((fall >= 0.1).argmax(axis=1)[fall.max(axis=1) >= 0.1]) + 1
+    odds = halt_probability(returns, periods_per_year=252, samples=200)
+    assert odds.probability.value == pytest.approx(expected, abs=0.06)
+    assert odds.probability.low < expected < odds.probability.high
+    assert odds.days.value == pytest.approx(first, rel=0.15)
+    assert odds.horizon == 252
+    assert "A drawdown of 10 % is reached within 252 days (a year)" in str(odds)
+
+
+def test_a_sure_halt_and_an_impossible_one():
+    falling = pd.Series(-0.02, pd.date_range("2020-01-01", periods=40))
+    odds = halt_probability(falling)
+    # 0.98 ** 5 is 0.904, 0.98 ** 6 is 0.886.
+    assert odds.probability == (1.0, 1.0, 1.0)
+    assert odds.days == (6.0, 6.0, 6.0)
+    rising = halt_probability(-falling)
+    assert rising.probability == (0.0, 0.0, 0.0)
+    assert math.isnan(rising.days.value)
+    off = bt_risk.Policy(drawdown_limit=None)
+    assert str(halt_probability(falling, off)) == "No drawdown limit: nothing halts this run."
+    tight = bt_risk.Policy(drawdown_limit=None, lifetime_limit=0.05)
+    assert halt_probability(falling, tight).days.value == 3.0
+
+
+def test_futures_come_in_blocks_too():
+    picks = _futures(np.random.default_rng(1), 300, 400, 10.0)
+    assert ((picks >= 0) & (picks < 300)).all()
+    assert (np.diff(picks, axis=1) % 300 != 1).mean() == pytest.approx(0.1, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "param"),
+    [
+        (dict(returns=[0.1] * 19), "returns"),
+        (dict(returns=[0.1] * 30 + [NAN]), "returns"),
+        (dict(returns=np.zeros(50)), "periods_per_year"),
+        (dict(policy="risk.toml"), "policy"),
+        (dict(confidence=95), "confidence"),
+        (dict(samples=10), "samples"),
+        (dict(samples=150, confidence=0.95), "samples"),
+        (dict(seed=-1), "seed"),
+        (dict(horizon=0), "horizon"),
+    ],
+)
+def test_what_makes_no_sense_raises(arguments, param):
+    returns = pd.Series(0.0, pd.date_range("2020-01-01", periods=50))
+    with pytest.raises(ParameterError) as caught:
+        halt_probability(**({"returns": returns} | arguments))
+    assert caught.value.param == param
+
+
+def test_the_same_seed_gives_the_same_odds():
+    returns = random_walk(1, 200).close.pct_change().dropna()
+    assert halt_probability(returns, samples=200) == halt_probability(returns, samples=200)

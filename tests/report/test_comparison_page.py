@@ -1,0 +1,85 @@
+"""The page of a comparison: what it says, and how it behaves in a browser."""
+
+import functools
+import html
+import math
+import re
+
+import pytest
+from feeds import Plan, cerebro, random_walk
+from pages import ANGRY
+
+import bt_risk
+
+SECTIONS = "verdict figures equity sharpe variants shadow policy method"
+
+
+def build(count=400):
+    engine = cerebro(*[random_walk(seed, count, 0.02) for seed in (1, 51)], names=[ANGRY, "B"])
+    engine.broker.setcommission(0.001)
+    plan = []
+    for bar in range(20, count - 10, 15):
+        data = ("data", bar % 2)
+        plan += [(bar, "buy", (data, ("size", 500))), (bar + 12, "close", (data,))]
+    engine.addstrategy(Plan, plan=tuple(plan))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def result():
+    policy = bt_risk.Policy(action="pause", cooldown_bars=20, drawdown_limit=0.05)
+    return bt_risk.compare(functools.partial(build), policy, samples=200, workers=1)
+
+
+@pytest.fixture(scope="module")
+def page(result, tmp_path_factory):
+    return result.write(tmp_path_factory.mktemp("page") / "new" / "page.html", "Angry <i>birds</i>")
+
+
+def test_it_says_every_verdict_and_every_sum(result, page):
+    text = html.unescape(page.read_text(encoding="utf-8"))
+    assert re.findall(r'<section id="(\w+)"', text) == SECTIONS.split()
+    for variant in result.sharpe.index[1:]:
+        assert f"<li>{result.verdict(variant)}</li>" in text
+    assert str(result.halt) in text
+    for rule, row in result.shadow.by_rule().iterrows():
+        assert f"{row['effect']:+,.0f}" in text, rule
+    assert f"Together {result.shadow.difference:+,.0f}" in text
+    for value in result.frame["value"].unstack().loc["protected"][["Sharpe", "Turnover"]]:
+        assert f"{value:,.2f}" in text
+    assert all(line in text for line in ("risk per trade", "Every parameter", "stationary"[1:]))
+
+
+def test_it_needs_nothing_else_and_takes_nothing_for_markup(page):
+    text = page.read_text(encoding="utf-8")
+    ours = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r'(src|href)="(?!#|data:)', ours)
+    assert "Angry &lt;i&gt;birds" in text
+    assert ANGRY not in ours
+
+
+def test_nothing_that_is_no_number_is_shown(page):
+    text = page.read_text(encoding="utf-8")
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", text, re.DOTALL)
+    assert len(cells) > 100
+    assert not [cell for cell in cells if "nan" in cell or "inf" in cell]
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_draws_every_chart_and_reports_no_error(page, chromium, width, scheme):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"name": "prefers-color-scheme", "value": scheme}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    chromium.get(page.as_uri())
+    drawn = chromium.execute_script("return document.querySelectorAll('.js-plotly-plot').length")
+    assert drawn == 3
+    reach = chromium.execute_script("return document.documentElement.scrollWidth")
+    assert reach <= width
+    assert [line for line in chromium.get_log("browser") if line["level"] == "SEVERE"] == []
+
+
+def test_a_difference_without_bounds_is_shown_without(result):
+    row = result.sharpe.loc["only notional"]
+    assert math.isnan(row["low"]) or row["low"] <= row["difference"] <= row["high"]
