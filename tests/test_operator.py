@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from feeds import flat
-from test_restart import ROWS, Wants, in_child, killed_run, run
+from test_restart import ROWS, Wants, in_child, killed_run, run, status_of
 
 import bt_risk
 from bt_risk import cli
@@ -90,7 +90,7 @@ def test_a_running_process_picks_a_rearm_up(tmp_path, command, monkeypatch):
     assert is_running(tmp_path / "risk.db")
     assert f"in use by process {pid}" in command("status", tmp_path / "risk.db")[1]
     assert "ends within its next bar" in command("rearm", tmp_path / "risk.db")[1]
-    os.waitpid(pid, 0)
+    status_of(pid)
     kept = read_state(tmp_path / "risk.db", 100)
     assert not kept.requests
     assert [line[3] for line in kept.decisions if line[2] == "DrawdownBreaker"].count("rearm") == 1

@@ -81,9 +81,19 @@ def in_child(work, *args, **kwargs):
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    status = os.waitpid(pid, 0)[1]
+    status = status_of(pid)
     assert os.WIFSIGNALED(status) or not os.WEXITSTATUS(status)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def status_of(pid):
+    """Wait for a child and return its status; it does not outlive a test that has run too long."""
+    try:
+        return os.waitpid(pid, 0)[1]
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def killed_run(folder, point, after, **kwargs):
