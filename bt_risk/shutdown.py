@@ -1,5 +1,6 @@
 """How a live run ends on SIGTERM or SIGINT: entries cancelled, stops kept, what is open said."""
 
+import os
 import signal
 import threading
 import time
@@ -27,6 +28,7 @@ class Shutdown:
     def __init__(self, gate):
         self.gate = gate
         self._before = {}
+        self._process = os.getpid()
         self._received = self._since = None
 
     def install(self):
@@ -48,9 +50,11 @@ class Shutdown:
 
     def _receive(self, number, frame):
         self.restore()
-        if _in_cerebro(frame):
+        if os.getpid() == self._process and _runs(self.gate.cerebro, frame):
             self._received = signal.Signals(number).name
-        else:  # the run has ended without a word, by an error: nobody would act
+        else:
+            # The run has ended without a word, by an error, or this is a worker that was forked
+            # from it and is told to end: nobody would act.
             signal.raise_signal(number)
 
     def ends_run(self):
@@ -94,9 +98,9 @@ class Shutdown:
         )
 
 
-def _in_cerebro(frame):
+def _runs(cerebro, frame):
     while frame is not None:
-        if frame.f_code is bt.Cerebro.run.__code__:
+        if frame.f_code is bt.Cerebro.run.__code__ and frame.f_locals["self"] is cerebro:
             return True
         frame = frame.f_back
     return False

@@ -556,3 +556,29 @@ def test_after_a_run_that_ended_by_an_error_the_first_signal_acts_as_before():
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert handlers() == before
+
+
+def test_after_a_run_that_ended_by_an_error_another_run_ends_by_a_signal():
+    """As a worker of an optimisation does, which was told to end and never did."""
+
+    def fail(s):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        play(at_venue(), {5: fail})
+    with pytest.raises(KeyboardInterrupt):
+        play(gated(), {5: lambda s: signal.raise_signal(signal.SIGINT)})
+
+
+def test_a_worker_that_a_live_run_has_forked_ends_by_a_signal():
+    ended = []
+
+    def fork(s):
+        pid = os.fork()
+        if not pid:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        ended.append(os.waitpid(pid, 0)[1])
+
+    play(at_venue(), {5: fork})
+    assert [os.WTERMSIG(status) for status in ended] == [signal.SIGTERM]
