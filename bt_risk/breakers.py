@@ -119,6 +119,9 @@ class Breaker:
     def on_end(self):
         """Nothing: the analyzer has kept what happened."""
 
+    def on_missed(self, instruments):
+        """Nothing: what is held now is not what was held then."""
+
     def on_bar(self, fresh):
         """Judge the account, act on a trip, and see a halt through."""
         if self.finished and not fresh:

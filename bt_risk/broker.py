@@ -268,13 +268,13 @@ class RiskBroker(KillSwitch, Facade):
             self.handover.advance()
         if self.states and not self.simulated:
             self.exits.cancel_entries()  # a cancel that got lost is sent again in time
-        fresh = self.book.update()
+        news = fresh = self.book.update()
         if self.freshness.active:
-            self.freshness.look(fresh)
+            news = self.freshness.look(fresh)
         if self.ledger.unknown:
             self.ledger.adopt(fresh)
         if self.recovery is not None:
-            fresh = self.recovery.news(fresh)
+            news = self.recovery.news(fresh, news)
         while self.ledger.touched:
             part = self.ledger.touched.pop(0)
             if self.exits.guarded and not part.instrument.size:
@@ -282,8 +282,10 @@ class RiskBroker(KillSwitch, Facade):
             for hook in self.hooks:
                 hook.on_fill(part)
             self.absorb()  # a stop that was withdrawn is gone now, not on the next bar
+        for hook in self.hooks if self.freshness.missed else ():
+            hook.on_missed(self.freshness.missed)
         for hook in self.hooks:
-            hook.on_bar(fresh)
+            hook.on_bar(news)
         if self.recovery is not None:
             self.recovery.keep()
 

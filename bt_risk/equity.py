@@ -106,6 +106,8 @@ class Equity:
         reported, move = _ask(self.gate.inner.getvalue), self._explained()
         if reported == self._reported and self.source == "broker" and not move:
             return self._anchor  # nothing has happened: a store is not asked for its cash as well
+        if self._is_of_the_past():
+            return math.nan
         if self._unsettled():
             return reported if reported > 0.0 else math.nan
         cash, held = _ask(self.gate.inner.getcash), self._held()
@@ -123,6 +125,11 @@ class Equity:
         """Whether the book holds what an earlier run has left, not yet laid beside the broker's."""
         unknown = self.gate.ledger.unknown
         return bool(unknown) and any(i.size for i in self.book.instruments if i.index in unknown)
+
+    def _is_of_the_past(self):
+        """Whether something is held at a price that it had once: many a broker marks it so, too."""
+        behind = self.gate.freshness.behind
+        return any(behind(i) for i in self.book.instruments if i.size)
 
     def _is_equity(self, reported, cash, held):
         """Whether a value is one, moves, and counts what is held."""

@@ -5,6 +5,8 @@ import backtrader as bt
 __all__ = ["Freshness"]
 
 _Data = bt.feed.AbstractDataBase
+# A data may never say that it is live: it has caught up when no bar came for so many seconds.
+_CAUGHT_UP_SECONDS = 5.0
 _SILENT = {_Data.DISCONNECTED, _Data.CONNBROKEN, _Data.DELAYED, _Data.NOTSUBSCRIBED}
 
 
@@ -20,10 +22,14 @@ class Freshness:
         datas = [instrument.root for instrument in gate.book.instruments]
         self.active = not gate.simulated or any(data.islive() for data in datas)
         self._came, self._lived = {}, set()
-        self._said = {}
+        self._said, self._behind, self.missed = {}, set(), []
 
     def look(self, fresh):
-        """Take note of the bars that came, and say once when a data goes silent or comes back."""
+        """Take note of the bars that came, and say once when a data goes silent or comes back.
+
+        Return the instruments to act upon. Bars of the past are none: a position that is held now
+        was not held then, and they are `missed`. The last of them counts, once it is the last.
+        """
         now = self.clock()
         for instrument in fresh:
             self._came[instrument.index] = now
@@ -34,6 +40,24 @@ class Freshness:
             if bool(why) != bool(self._said.get(instrument.index)):
                 self._said[instrument.index] = why
                 self._journal(instrument, why)
+        return fresh if self.gate.simulated else self._news(fresh, now)
+
+    def behind(self, instrument):
+        """Whether a data is still telling of the past."""
+        return instrument.index in self._behind
+
+    def _news(self, fresh, now):
+        self.missed = old = [i for i in fresh if i.root._laststatus == _Data.DELAYED]
+        for instrument in old:
+            self._behind.add(instrument.index)
+        news = [i for i in fresh if i not in old]
+        for instrument in self.gate.book.instruments if self._behind else ():
+            if self.behind(instrument) and instrument not in old:
+                waited = now - self._came[instrument.index] >= _CAUGHT_UP_SECONDS
+                if instrument.root._laststatus != _Data.DELAYED or waited:
+                    self._behind.remove(instrument.index)
+                    news += [instrument] if instrument not in news else []
+        return news
 
     def silent(self, instrument):
         """Return why nothing new may be opened on a data, or nothing."""

@@ -142,16 +142,14 @@ class Recovery(Reconciler):
 
     # -- bars ------------------------------------------------------------------------------------
 
-    def news(self, fresh):
-        """Return the instruments whose bar is new, and not one that a feed repeats."""
-        new = []
-        for instrument in fresh:
-            if not instrument.repeats and instrument.data._laststatus != instrument.data.DELAYED:
-                new.append(instrument)
-                if instrument.index not in self._resumed:
-                    self._count_from(instrument)
+    def news(self, fresh, news):
+        """Return those of `news` whose bar is new, and not one that a feed repeats."""
         self.closed([one for one in fresh if not one.repeats])
-        return new
+        news = [one for one in news if not one.repeats]
+        for instrument in news:
+            if instrument.index not in self._resumed:
+                self._count_from(instrument)
+        return news
 
     def _count_from(self, instrument):
         """Count the bars since what was before this run from the first new bar on."""

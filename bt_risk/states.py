@@ -124,6 +124,9 @@ class States:
     def on_end(self):
         """Nothing: the journal has kept what happened."""
 
+    def on_missed(self, instruments):
+        """Nothing: nothing was closed then."""
+
     def on_bar(self, fresh):
         """Close what is still there, as often as it takes."""
         if not self._flattening:

@@ -48,6 +48,7 @@ class _Stop:
     refused: int = 0
     hit: bool = False
     due: bool = False
+    late: bool = False
 
 
 class StopKeeper:
@@ -157,6 +158,19 @@ class StopKeeper:
             if not math.isnan(stop.price):
                 self._rest(stop)
 
+    def on_missed(self, instruments):
+        """Tighten stops by bars that came while no run, or no line, was there to tell of them.
+
+        A stop that has begun since then does not know which of them its position has seen.
+        """
+        for stop in self.stops.values():
+            instrument = stop.part.instrument
+            if instrument in instruments and not instrument.repeats and not stop.late:
+                if self._emulates and stop.rule.trigger != "close":
+                    self._watch(stop, instruments)
+                stop.due |= stop.rule.trigger == "close" and self._closed_beyond(stop)
+                self._tighten(stop)
+
     def on_end(self):
         """Let Backtrader draw each line over its data: an observer is drawn over its clock."""
         for observer in self.observers:
@@ -171,7 +185,9 @@ class StopKeeper:
         # The distance was frozen when the order was reviewed: the risk taken is the risk planned.
         price = _first_stop(part)
         length = part.instrument.length
-        return _Stop(part, rule, part.number, part.side, price, part.entry, length)
+        stop = _Stop(part, rule, part.number, part.side, price, part.entry, length)
+        stop.late = self.gate.freshness.behind(part.instrument)
+        return stop
 
     def _end(self, stop):
         order = stop.order
@@ -189,6 +205,7 @@ class StopKeeper:
         if stop.rule.trigger == "close" and (stop.due or self._closed_beyond(stop)):
             self._exit(stop)
         self._tighten(stop)
+        stop.late = False
 
     def _tighten(self, stop):
         instrument, rule, side = stop.part.instrument, stop.rule, stop.side
@@ -280,7 +297,8 @@ class StopKeeper:
         if not stop.price > 0.0 or size <= EPS:
             stop.resting = math.nan
             return
-        if not self.gate.simulated and self._beyond(stop):
+        past = self.gate.freshness.behind(stop.part.instrument)  # its price says nothing of now
+        if not self.gate.simulated and not past and self._beyond(stop):
             stop.hit = True  # a venue would refuse it: it leaves at the market
             return
         reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
@@ -296,6 +314,8 @@ class StopKeeper:
         working = self.gate.book.working[order.ref]
         if stop.price == stop.resting and abs(size - working.remaining) <= EPS:
             return
+        if self.gate.freshness.behind(stop.part.instrument):
+            return  # once, when it is known where it belongs by now
         if not stop.price > 0.0 or size <= EPS:
             self.gate.exits.withdraw(order)
         elif self.gate.exits.amend(order, size, stop.price):

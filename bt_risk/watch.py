@@ -40,6 +40,9 @@ class Watch:
     def on_end(self):
         """Nothing: the journal has kept what happened."""
 
+    def on_missed(self, instruments):
+        """Nothing: nothing was decided then."""
+
     def on_bar(self, fresh):
         """Take in the close, and end what rests and would open against a guard."""
         gate, book = self.gate, self.gate.book

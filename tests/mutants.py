@@ -1096,6 +1096,96 @@ halt-beyond-the-limit-only evidence/halts.py
 - fall >= limit - 1e-12
 + fall > limit + 0.05
 ? evidence/test_bootstrap.py::test_a_sure_halt_and_an_impossible_one
+
+missed-bars-do-not-tighten stops.py
+- instrument in instruments and not instrument.repeats and not stop.late
++ False
+? test_live_killed.py::test_killed_and_the_market_goes_on_without_it
+
+bars-of-the-past-trail-a-stop stops.py
+- stop.late = self.gate.freshness.behind(part.instrument)
++ stop.late = False
+? test_live_exchange.py::test_bars_of_the_past_neither_trip_the_breaker_nor_trail_a_stop
+
+equity-at-prices-of-the-past equity.py
+- if self._is_of_the_past():
++ if False:
+? test_live_exchange.py::test_bars_of_the_past_neither_trip_the_breaker_nor_trail_a_stop
+
+one-sample-trips-behind-a-venue breakers.py
+- rule = replace(rule, confirmations=max(rule.confirmations, LIVE_CONFIRMATIONS))
++ pass
+? test_hostile.py::test_one_sample_is_never_enough
+
+frozen-value-is-believed equity.py
+- if self._still >= _FROZEN_CHANGES and
++ if False and
+? test_hostile.py::test_a_real_fall_trips_the_breaker_whatever_the_broker_says
+
+jump-is-believed-at-once equity.py
+- return self._doubts >= self.confirmations and
++ return True and
+? test_hostile.py::test_no_bad_value_flattens_an_account_that_is_well
+
+order-in-doubt-is-forgotten wire.py
+- if not _may_have_arrived(error):
++ if True:
+? test_hostile.py::test_a_request_without_an_answer_is_looked_for_and_never_sent_twice
+
+order-in-doubt-is-given-up-at-once wire.py
+- _PATIENCE = 6
++ _PATIENCE = 0
+? test_hostile.py::test_a_broker_that_cannot_be_asked_is_believed_when_it_notifies
+
+lacking-capability-is-ignored wire.py
+- if lacking:
++ if False:
+? test_hostile.py::test_an_order_of_a_kind_that_the_broker_lacks_is_rejected_with_that_reason
+
+emulated-stop-sleeps stops.py
+- stop.hit |= seen and stop.side * (reached - stop.price) <= 0.0
++ pass
+? test_hostile.py::test_a_broker_without_stop_orders_has_them_emulated_on_bars_and_says_so
+
+refused-stop-is-forgotten stops.py
+- if stop.refused > self.gate.live.stop_retries and not self.gate.simulated:
++ if False:
+? test_hostile.py::test_a_position_without_a_stop_is_closed
+
+silent-data-gets-new-risk desk.py
+- silent = self.gate.freshness.silent(instrument) if limits else ""
++ silent = ""
+? test_hostile.py::test_a_data_that_says_it_is_not_live_gets_no_new_risk_and_keeps_its_stop
+
+clock-of-a-data-stands-still freshness.py
+- if age <= self.limit:
++ if True:
+? test_hostile.py::test_a_data_without_a_bar_for_too_long_gets_no_new_risk
+
+fill-booked-beyond-the-order ledger.py
+- size = min(float(abs(bit.size)), ordered - booked)
++ size = float(abs(bit.size))
+? test_hostile.py::test_news_that_is_late_backwards_and_twice_is_booked_once
+
+fill-that-comes-with-its-cancel-is-lost ledger.py
+- if done - booked > EPS:
++ if False:
+? test_hostile.py::test_a_fill_that_comes_with_its_cancel_is_booked_and_guarded
+
+lost-cancel-is-not-asked-again broker.py
+- if self.states and not self.simulated:
++ if False:
+? test_hostile.py::test_an_entry_whose_cancel_got_lost_is_not_left_behind_by_a_halt
+
+worker-swallows-the-signal-to-end shutdown.py
+- os.getpid() == self._process and
++ True and
+? test_states.py::test_a_worker_that_a_live_run_has_forked_ends_by_a_signal
+
+run-of-another-takes-the-signal shutdown.py
+- frame.f_locals["self"] is cerebro
++ True
+? test_states.py::test_after_a_run_that_ended_by_an_error_another_run_ends_by_a_signal
 """
 
 

@@ -8,7 +8,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from feeds import Script, flat, random_walk
+from feeds import Script, bars, flat, random_walk
 from live_exchange import exchange, trade
 
 import bt_risk
@@ -157,6 +157,32 @@ def test_positions_and_orders_from_before_are_found(tmp_path):
     assert strategy.position.price == 100.0
 
 
+def test_bars_of_the_past_neither_trip_the_breaker_nor_trail_a_stop(tmp_path):
+    """What is held now was not held when the price stood higher, nor is what it said then the last.
+
+    Without a state: the position is one that nobody knows.
+    """
+    peak = [(100 + 2 * k, 103 + 2 * k, 99 + 2 * k, 102 + 2 * k) for k in range(20)]
+    back = [(140 - 2 * k, 141 - 2 * k, 137 - 2 * k, 138 - 2 * k) for k in range(10)]
+    rows = [*flat(20), *peak, *back, *flat(8, 120.0)]
+    with exchange(rows, 52, tmp_path) as venue:
+        client = venue.client()
+        client.create_order("BTC/USDT", "market", "buy", 700, None, {"clientOrderId": "mine"})
+        venue.call("next", {})
+        strategy = trade(venue, {}, POLICY)
+        book = venue.book
+    sound(book, position=700)
+    journal = strategy.analyzers.riskjournal.frame()
+    assert not {"halt", "trip", "flat"} & set(journal.action)
+    frame = bars(*rows)
+    atr = bt_risk.atr(frame.high, frame.low, frame.close).to_numpy()
+    first = 120.0 - 3.0 * atr[52]
+    assert len(book["guards"]) == 1 + len(rows) - 53
+    for bar, held, stops, leaving in book["guards"][1:]:
+        level = max([first, *(120.0 - 3.0 * atr[52:bar])])
+        assert (held, stops, leaving) == (700, [[-700, pytest.approx(level)]], [])
+
+
 # -- for a long time -----------------------------------------------------------------------------
 
 
@@ -195,9 +221,6 @@ def test_a_short_soak_leaves_no_thread_behind(tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(
-    "'soak' not in config.getoption('markexpr')", reason="ten minutes and more: pytest -m soak"
-)
 def test_ten_thousand_bars_with_faults_stay_flat_in_memory(tmp_path):
     before = threading.active_count()
     sizes = soak(tmp_path, bars=10_000, seed=6)

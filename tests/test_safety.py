@@ -379,9 +379,6 @@ def test_what_went_wrong_once_does_not_again(name):
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(
-    "'soak' not in config.getoption('markexpr')", reason="a million bars: pytest -m soak"
-)
 @pytest.mark.parametrize("worker", range(4))
 def test_a_million_bars_break_no_promise(worker):
     seed, bars = 10_000 + worker, 0

@@ -28,7 +28,7 @@ class Book:
         self.bars, self.shown = bars, history
         self.cash, self.position = 100_000.0, 0.0
         self.orders, self.numbers = {}, itertools.count(1)
-        self.fills, self.lows, self.trouble = [], [], []
+        self.fills, self.guards, self.trouble = [], [], []
         self.market, self.partial = "next", None
 
     @property
@@ -118,12 +118,23 @@ class Book:
         if stops and all(o["status"] == "NEW" for o in stops) and resting > self.held_or_coming():
             self.trouble.append(f"stops of {resting}, {self.position} held in bar {self.shown}")
 
+    def guard(self):
+        """Return what is held when a bar begins, and what rests or leaves behind it."""
+        rows = {"STOP_LOSS": [], "MARKET": []}
+        for order in self.open():
+            left = round(float(order["origQty"]) - float(order["executedQty"]), 8)
+            sign = 1 if order["side"] == "BUY" else -1
+            rows[order["type"]].append([sign * left, float(order["stopPrice"])])
+        leaving = [size for size, _ in rows["MARKET"] if size < 0]
+        return [self.shown, self.position, rows["STOP_LOSS"], leaving]
+
     def held_or_coming(self):
         """Position, and what a partly filled exit has just taken off it."""
         return max([self.position, *[f[2] + self.position for f in self.fills[-1:]]])
 
     def next_bar(self):
         """Show the next bar, and fill what it reaches: at the open first."""
+        self.guards.append(self.guard())
         self.shown += 1
         o, h, low, _ = self.bar
         for order in self.open():
@@ -160,6 +171,7 @@ class Exchange:
             ("GET", "/ws/{stream}", self.socket),
             ("POST", "/control/next", self.next),
             ("POST", "/control/fault", self.fault),
+            ("POST", "/control/mend", self.mend),
             ("POST", "/control/set", self.set),
             ("GET", "/control/book", self.show),
         ]:
@@ -315,6 +327,10 @@ class Exchange:
         self.faults.append(await request.json())
         return web.json_response({})
 
+    async def mend(self, request):
+        self.faults.clear()
+        return web.json_response({})
+
     async def set(self, request):
         for name, value in (await request.json()).items():
             setattr(self.book, name, value)
@@ -329,6 +345,7 @@ class Exchange:
                 "open": book.open(),
                 "orders": list(book.orders.values()),
                 "fills": book.fills,
+                "guards": book.guards,
                 "trouble": book.trouble,
                 "mutations": self.mutations,
                 "requests": self.requests,
