@@ -166,7 +166,8 @@ class Equity:
     def _accept(self, value, source, marked, reported=math.nan):
         if source == "broker":
             self._doubts = 0
-            self._other = value - marked if math.isfinite(marked) else 0.0
+            if not self._still:  # a value that does not move says nothing of what else there is
+                self._other = value - marked if math.isfinite(marked) else 0.0
         self._say(source, value, reported)
         self._anchor, self._flow = value, self.gate.ledger.flow
         self._marked = self._value_held()

@@ -169,6 +169,16 @@ class Shuffled(Venue):
             self._held = []
 
 
+class Stuttering(Venue):
+    """Tell of every execution twice in one notification."""
+
+    def _notify(self, order):
+        news = order.clone()
+        news.executed = news.executed.clone()
+        news.executed.exbits = [bit for bit in order.executed.exbits for _ in range(2)]
+        self._news.append(news)
+
+
 class Stingy(Venue):
     """Fill `parts` of a market order bar after bar; `bits`: tell of each, or only of a size."""
 

@@ -89,6 +89,18 @@ def test_a_real_fall_trips_the_breaker_whatever_the_broker_says(says):
     assert len(reasons(journal, "halt")) == 1
 
 
+def test_a_slow_fall_counts_from_where_the_value_began_to_stand_still():
+    """900 are held, and lose 900 in every bar from 26 on: 10.8 % of 100,000 at the twelfth."""
+    fall = [(100 - k, 101 - k, 98 - k, 99 - k) for k in range(14)]
+    venue = hostile.Valued(says=lambda venue, bar, true: 100_000.0)
+    actions = {20: lambda s: s.buy(size=900)}
+    rows = [*flat(25), *fall, *flat(4, price=86.0)]
+    _, journal = run(venue, rows, actions, stop=False, breaker=dict(drawdown_limit=0.104))
+    assert venue.sizes == [900, 0]
+    (halt,) = journal[journal.action == "halt"].time
+    assert halt == bars(*rows).index[25 + 12 - 1]
+
+
 def test_a_fall_between_two_closes_is_believed_when_it_stands():
     """No bar says so yet: the third sample counts, seconds apart, and the breaker's second."""
     venue = hostile.Valued(says=lambda v, bar, true: true - 130 * 100 if bar >= 28 else true)
@@ -209,13 +221,15 @@ def test_an_entry_in_doubt_holds_its_place_in_the_limits():
 
 
 def test_a_broker_that_cannot_be_asked_is_believed_when_it_notifies():
-    class Lost(Venue):
+    """It does three ticks later; the order is looked for in each of them."""
+
+    class Lost(hostile.Shuffled):
         def buy(self, owner, data, size, **kwargs):
             super().buy(owner, data, size, **kwargs)
             raise TimeoutError("no answer")
 
-    venue = Lost()
-    strategy, _ = run(venue, CALM, BUY)
+    venue = Lost(late=3)
+    strategy, _ = run(venue, CALM, BUY, retry_after=0.0)
     assert venue.sizes == [100]
     assert [row[2] for row in strategy.orders][-1] == "Completed"
     assert {row[1] for row in strategy.orders} == {strategy.made[0].ref}
@@ -275,6 +289,13 @@ def test_news_that_is_late_backwards_and_twice_is_booked_once(late):
     (stop,) = venue._working
     assert stop.executed.remsize == -100
     one_stop_at_most(venue)
+
+
+def test_a_fill_that_stands_twice_in_one_list_is_booked_once():
+    venue = hostile.Stuttering()
+    strategy, _ = run(venue, CALM, BUY)
+    assert strategy.broker.book.instruments[0].size == 100
+    assert venue.resting[-1] == -100
 
 
 @pytest.mark.parametrize("bits", [True, False])

@@ -9,6 +9,7 @@ import signal
 
 import backtrader as bt
 import pytest
+from feeds import flat
 from live_exchange import exchange, trade
 from test_live_exchange import FINE, ROWS
 from test_restart import in_child, levels, round_trips
@@ -111,7 +112,7 @@ def trips_of(book):
     )
 
 
-def check_guards(book):
+def check_guards(book, rows=ROWS):
     """Whenever a bar began: one stop of the right size at the right level, or an exit."""
     trips, still = trips_of(book)
     assert len(trips) <= 1, "a position was closed and opened again"
@@ -120,7 +121,7 @@ def check_guards(book):
             assert stops == leaving == []
             continue
         opened = trips[0][:2] if trips else still
-        level = levels(opened, bar, ROWS, MULTIPLE)[bar]
+        level = levels(opened, bar, rows, MULTIPLE)[bar]
         rest = held + sum(leaving)
         wanted = [[-rest, pytest.approx(level)]] if rest else []
         assert stops == wanted, f"bar {bar}: {held} held, {leaving} leaving"
@@ -236,6 +237,19 @@ def test_killed_and_the_market_goes_on_without_it(point, tmp_path):
         book = venue.book
     check_end(book, tmp_path)
     check_guards(book | {"guards": book["guards"][missed:]})
+
+
+def test_a_high_that_no_run_has_seen_has_moved_the_stop(tmp_path):
+    rows = [*ROWS[:25], (105, 112, 104, 111), (111, 111, 105, 106), *flat(6, 106.0)]
+    with exchange(rows, 20, tmp_path) as venue:
+        assert in_child(killed_run, venue, tmp_path, 38, True) == signal.SIGKILL
+        while venue.book["guards"][-1][0] < 26:
+            venue.call("next", {})
+        missed = len(venue.book["guards"])
+        go(venue, tmp_path)
+        book = venue.book
+    check_guards(book | {"guards": book["guards"][missed:]}, rows)
+    assert book["guards"][-1][1] == PART
 
 
 def test_without_a_state_the_same_checks_fail(tmp_path):
