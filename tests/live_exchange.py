@@ -51,11 +51,11 @@ class Exchange:
 
 
 @contextlib.contextmanager
-def exchange(rows, history, folder, **settings):
+def exchange(rows, history, folder, script="exchange.py", **settings):
     """Start an exchange with these bars, the first `history` of which are past."""
     path = folder / "bars.json"
     path.write_text(json.dumps({"bars": [list(row) for row in rows], "history": history}))
-    command = [sys.executable, str(ROOT / "tests" / "live" / "exchange.py"), str(path)]
+    command = [sys.executable, str(ROOT / "tests" / "live" / script), str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         one = Exchange(int(process.stdout.readline()))
