@@ -201,6 +201,26 @@ class Stingy(Venue):
         return None
 
 
+class Ticked(Venue):
+    """Reject a stop whose price is no whole number of ticks; `asked` are the prices of all."""
+
+    params = (("tick", 0.05),)
+
+    def start(self):
+        super().start()
+        self.asked = []
+
+    def _answer(self, order):
+        price = order.created.price
+        if order.exectype == bt.Order.Stop:
+            self.asked.append(price)
+            ticks = 0.0 if self.p.tick is None else price / self.p.tick
+            if abs(ticks - round(ticks)) > 1e-6:
+                self._end(order, order.reject)
+                return
+        super()._answer(order)
+
+
 class Deaf(Venue):
     """Let the first `fails` cancels fail: by an error, or (`silent`) without a word."""
 

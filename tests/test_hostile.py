@@ -308,6 +308,34 @@ def test_a_stop_that_is_refused_twice_is_placed_at_the_third_try():
     assert strategy.held[-1] == (100,)
 
 
+def drifting(side):
+    """Return rows that go one way by a seventh each bar: never at whole ticks for long."""
+    prices = [100 + side * k / 7 for k in range(40)]
+    return [(price, price + 3, price - 3, price + side / 7) for price in prices]
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_stops_rest_at_whole_ticks_and_risk_no_more_than_planned(side):
+    rows = drifting(side)
+    open_at_market = {20: lambda s: s.buy(size=100) if side > 0 else s.sell(size=100)}
+    exact, ticked = hostile.Ticked(tick=None), hostile.Ticked()
+    run(exact, rows, open_at_market)
+    strategy, journal = run(ticked, rows, open_at_market, instruments={"D0": dict(tick=0.05)})
+    assert reasons(journal, "unprotected") == []
+    assert strategy.held[-1] == (side * 100,)
+    assert len(ticked.asked) == len(exact.asked) > 10
+    for price, wanted in zip(ticked.asked, exact.asked, strict=True):
+        assert price == round(price, 2)
+        assert 0.0 <= side * (price - wanted) < 0.05
+
+
+def test_a_venue_that_takes_whole_ticks_only_leaves_a_position_without_a_stop_that_has_others():
+    """What an instrument is without its tick: `docs/live.md` says that it needs one."""
+    strategy, journal = run(hostile.Ticked(), drifting(1), BUY)
+    assert len(reasons(journal, "unprotected")) == 2
+    assert strategy.held[-1] == (0,)
+
+
 @pytest.mark.parametrize("answer", ["exit", "halt"])
 @pytest.mark.parametrize("kind", ["rejected", "none", "error"])
 def test_a_position_without_a_stop_is_closed(answer, kind):
