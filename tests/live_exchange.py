@@ -28,7 +28,7 @@ class Exchange:
         """Post to, or get, a control endpoint."""
         data = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.port}/control/{path}"
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=30) as answer:
             return json.loads(answer.read())
 
     @property
@@ -65,7 +65,11 @@ def exchange(rows, history, folder, script="exchange.py", **settings):
     finally:
         process.stdin.close()
         process.stdout.close()
-        if process.wait(10):
+        try:
+            failed = process.wait(30)
+        finally:
+            process.kill()  # does nothing to one that has ended
+        if failed:
             raise RuntimeError("the exchange has failed")
 
 
