@@ -238,6 +238,37 @@ class Deaf(Venue):
             raise ConnectionError("connection reset")
 
 
+class Hasty(Venue):
+    """Say Canceled to the cancel number `lie` at once, and `late` ticks on that it has filled."""
+
+    params = (("lie", 1), ("late", 4))
+
+    def start(self):
+        super().start()
+        self.cancels, self._due = 0, None
+
+    def cancel(self, order):
+        self.cancels += 1
+        if self.cancels != self.p.lie:
+            super().cancel(order)
+            return
+        self._working.remove(order)
+        order.cancel()
+        self._notify(order)
+        self._due = self.p.late, order
+
+    def next(self):
+        super().next()
+        if self._due is None:
+            return
+        left, order = self._due
+        self._due = (left - 1, order) if left else None
+        if not left:
+            self._working.append(order)
+            order.exectype = bt.Order.Market
+            self._try(order)
+
+
 class Replacing(Venue):
     """Move a resting order in one step."""
 
