@@ -161,7 +161,7 @@ def run(asked):
     engine.setbroker(broker)
     engine.addstrategy(Asked, buys=asked["buys"], trail_at=asked.get("trail_at"))
     sentences = []
-    settings = dict(notify=sentences.append, capabilities=asked.get("capabilities"))
+    settings = dict(notify=sentences.append, capabilities=asked["capabilities"], stale_after=180)
     if asked.get("funds"):
         settings["equity"] = lambda: equity_of(store.get_client())
     bt_risk.protect(engine, bt_risk.Policy(**asked["policy"]), **settings)
