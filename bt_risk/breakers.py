@@ -62,7 +62,7 @@ class Breaker:
         self.state = BreakerState()
         self.trips = []
         self.drawdown = self.max_drawdown = 0.0
-        self.finished = False
+        self.finished = self.cleared = False
         self.reason = ""
 
     @property
@@ -114,7 +114,13 @@ class Breaker:
     # -- hooks of the gate -----------------------------------------------------------------------
 
     def on_fill(self, part):
-        """Nothing: fills are judged by what they do to equity."""
+        """Close what fills once all was flat; other fills are judged by what they do to equity."""
+        if not (self.cleared and part.size and self.flatten) or self.state.status == ARMED:
+            return
+        self.cleared = self.finished = False
+        self.state = replace(self.state, status=TRIPPED)
+        held = f"{part.size:g} of {part.instrument.name}"
+        self._journal("halt", f"{held} came after everything was closed, and is closed too")
 
     def on_end(self):
         """Nothing: the analyzer has kept what happened."""
@@ -205,6 +211,7 @@ class Breaker:
 
     def _after_flat(self):
         flat = self.gate.exits.all_flat()
+        self.cleared = flat and not self.gate.observe
         self.trips[-1].update(
             flat_at=self.gate.latest if flat else math.nan,
             drawdown_at_flat=self.drawdown if flat else math.nan,

@@ -49,7 +49,8 @@ class RiskBroker(KillSwitch, Facade):
         What to wrap; None is a new ``BackBroker``.
     instruments : dict, optional
         Facts by data name: ``{"BTC": dict(step=1e-5, min_notional=10, atr_multiple=3,
-        risk_limit=0.005)}``. Without a step, sizes are whole units.
+        risk_limit=0.005, tick=0.05)}``. Without a step, sizes are whole units; with a tick, stops
+        rest at whole ticks.
     atr_period, atr_multiple
         Stop distance of a position that has no stop order (yet): 2 x ATR(14) if left out.
     guards : list, optional

@@ -18,6 +18,7 @@ _KEPT = ("price", "closed", "top", "bottom", "time", "longest_gap", "multiplier"
 _FACTS = {
     "step": lambda c, p, v: check_positive(c, p, v),
     "min_notional": lambda c, p, v: check_positive(c, p, v, zero=True),
+    "tick": lambda c, p, v: check_positive(c, p, v),
     "atr_multiple": lambda c, p, v: check_positive(c, p, v),
     "risk_limit": lambda c, p, v: check_fraction(c, p, v),
 }
@@ -111,7 +112,8 @@ class Instrument:
     copies : tuple of Instrument
         All instruments with that root, this one included.
     facts : dict
-        ``step``, ``min_notional``, ``atr_multiple``, ``risk_limit`` where the user gave them.
+        ``step``, ``min_notional``, ``tick``, ``atr_multiple``, ``risk_limit`` where the user gave
+        them.
     """
 
     def __init__(self, data, index=0, name=None, root=None, facts=None):
@@ -261,6 +263,17 @@ class Instrument:
         """Return the price distance of a stop that is not there yet: a multiple of the ATR."""
         atr_period, atr_multiple = self.stop_rule
         return self.facts.get("atr_multiple", atr_multiple) * self.atr(atr_period)
+
+    def stop_price(self, price, side):
+        """Return where the stop of a long (+1) or short (-1) position can rest, in whole ticks.
+
+        It is nearer to the market by less than a tick: no more is at risk than was planned.
+        """
+        tick = self.facts.get("tick")
+        if tick is None or math.isnan(price):
+            return price
+        ticks = round(price / tick, 6)  # 0.3 is three ticks of 0.1, and 0.3 / 0.1 is not three
+        return round((math.ceil(ticks) if side > 0 else math.floor(ticks)) * tick, 10)
 
     def is_stale(self, number, latest, max_stale_bars=STALE_BARS):
         """Say whether other feeds have gone on long after the last bar of this one.

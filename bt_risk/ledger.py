@@ -105,6 +105,8 @@ class Ledger:
         working, recovery = self.book.working.get(order.ref), self.gate.recovery
         if working is None and recovery is not None:
             working = recovery.remembered(order)
+        if working is None and order.ref in self.gate.own:
+            self.gate.note(order, "doubt", "broker: it has filled after it was said to have ended")
         part = self.book.part(instrument, self._owner(order, working))
         if not part.size:
             part.tradeid = order.tradeid

@@ -216,7 +216,8 @@ class StopKeeper:
         stop.best = max(stop.best, extreme) if side > 0 else min(stop.best, extreme)
         anchor = instrument.closed if rule.anchor == "close" else stop.best
         multiple = instrument.facts.get("atr_multiple", rule.atr_multiple) + rule.buffer
-        price = ratchet(stop.price, anchor - side * multiple * atr, side)
+        level = instrument.stop_price(anchor - side * multiple * atr, side)
+        price = ratchet(stop.price, level, side)
         if math.isnan(stop.price) or side * (price - stop.price) > rule.min_step * atr:
             stop.price = price
 
@@ -343,7 +344,7 @@ class StopKeeper:
 
 
 def _first_stop(part):
-    return part.entry - part.side * part.stop_distance
+    return part.instrument.stop_price(part.entry - part.side * part.stop_distance, part.side)
 
 
 def _over_data(line, times, data, start, end):

@@ -211,6 +211,26 @@ class Stingy(Venue):
         return None
 
 
+class Ticked(Venue):
+    """Reject a stop whose price is no whole number of ticks; `asked` are the prices of all."""
+
+    params = (("tick", 0.05),)
+
+    def start(self):
+        super().start()
+        self.asked = []
+
+    def _answer(self, order):
+        price = order.created.price
+        if order.exectype == bt.Order.Stop:
+            self.asked.append(price)
+            ticks = 0.0 if self.p.tick is None else price / self.p.tick
+            if abs(ticks - round(ticks)) > 1e-6:
+                self._end(order, order.reject)
+                return
+        super()._answer(order)
+
+
 class Deaf(Venue):
     """Let the first `fails` cancels fail: by an error, or (`silent`) without a word."""
 
@@ -226,6 +246,37 @@ class Deaf(Venue):
             super().cancel(order)
         elif not self.p.silent:
             raise ConnectionError("connection reset")
+
+
+class Hasty(Venue):
+    """Say Canceled to the cancel number `lie` at once, and `late` ticks on that it has filled."""
+
+    params = (("lie", 1), ("late", 4))
+
+    def start(self):
+        super().start()
+        self.cancels, self._due = 0, None
+
+    def cancel(self, order):
+        self.cancels += 1
+        if self.cancels != self.p.lie:
+            super().cancel(order)
+            return
+        self._working.remove(order)
+        order.cancel()
+        self._notify(order)
+        self._due = self.p.late, order
+
+    def next(self):
+        super().next()
+        if self._due is None:
+            return
+        left, order = self._due
+        self._due = (left - 1, order) if left else None
+        if not left:
+            self._working.append(order)
+            order.exectype = bt.Order.Market
+            self._try(order)
 
 
 class Replacing(Venue):

@@ -28,7 +28,7 @@ class Exchange:
         """Post to, or get, a control endpoint."""
         data = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.port}/control/{path}"
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=30) as answer:
             return json.loads(answer.read())
 
     @property
@@ -51,11 +51,11 @@ class Exchange:
 
 
 @contextlib.contextmanager
-def exchange(rows, history, folder, **settings):
+def exchange(rows, history, folder, script="exchange.py", **settings):
     """Start an exchange with these bars, the first `history` of which are past."""
     path = folder / "bars.json"
     path.write_text(json.dumps({"bars": [list(row) for row in rows], "history": history}))
-    command = [sys.executable, str(ROOT / "tests" / "live" / "exchange.py"), str(path)]
+    command = [sys.executable, str(ROOT / "tests" / "live" / script), str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         one = Exchange(int(process.stdout.readline()))
@@ -65,7 +65,11 @@ def exchange(rows, history, folder, **settings):
     finally:
         process.stdin.close()
         process.stdout.close()
-        if process.wait(10):
+        try:
+            failed = process.wait(30)
+        finally:
+            process.kill()  # does nothing to one that has ended
+        if failed:
             raise RuntimeError("the exchange has failed")
 
 

@@ -490,6 +490,16 @@ entry-bar-triggers-close-stop stops.py
 + instrument.length >= stop.since
 ? test_mutants.py::test_the_close_of_the_entry_bar_does_not_trigger_a_stop
 
+stop-off-the-tick instrument.py
+- math.ceil(ticks) if side > 0
++ ticks if side > 0
+? test_hostile.py::test_stops_rest_at_whole_ticks_and_risk_no_more_than_planned
+
+late-fill-after-a-halt-kept breakers.py
+- self.cleared = flat and not self.gate.observe
++ self.cleared = False
+? test_hostile.py::test_what_a_late_fill_opens_after_a_halt_is_closed_and_the_halt_stays
+
 facts-multiple-ignored-by-stop stops.py
 - instrument.facts.get("atr_multiple", rule.atr_multiple)
 + rule.atr_multiple

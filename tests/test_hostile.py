@@ -318,6 +318,38 @@ def test_a_fill_that_comes_with_its_cancel_is_booked_and_guarded(bits):
     assert strategy.broker.book.instruments[0].size == 25
 
 
+# -- a Canceled that is not true -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [0, 1, 2, 4, 8, 12])
+def test_a_stop_that_fills_after_its_cancel_takes_the_next_one_away(late):
+    rows = [*flat(24), *[(100 + k, 102 + k, 99 + k, 101 + k) for k in range(5)], *flat(9, 105.0)]
+    venue = hostile.Hasty(late=late)
+    strategy, journal = run(venue, rows, BUY)
+    assert venue.sizes == [100, 0]
+    assert venue.resting[-1] == 0
+    assert strategy.held[-1] == (0,)
+    told = reasons(journal, "doubt")
+    assert told == ["broker: it has filled after it was said to have ended"] * (late > 0)
+
+
+@pytest.mark.parametrize("late", [0, 1, 2, 3, 4, 8, 12])
+def test_what_a_late_fill_opens_after_a_halt_is_closed_and_the_halt_stays(late):
+    """The exit and the stop that was said to be gone have both filled: nothing is held for long."""
+    rows = [*flat(25), (100, 100.5, 96.5, 97), *flat(12, 97.0)]
+    venue = hostile.Hasty(late=late)
+    actions = {20: lambda s: s.buy(size=900), 35: lambda s: s.buy(size=10)}
+    strategy, journal = run(venue, rows, actions, breaker=dict(drawdown_limit=0.02, action="pause"))
+    assert venue.sizes == ([900, 0, -900, 0] if late else [900, 0])
+    assert venue.resting[-1] == 0
+    assert strategy.held[-1] == (0,)
+    halt = strategy.analyzers.drawdownbreaker.get_analysis()
+    assert (halt["state"], halt["flattened"], len(halt["trips"])) == ("LOCKED", True, 1)
+    assert strategy.orders[-1][2] == "Rejected"
+    again = [reason for reason in reasons(journal, "halt") if "came after" in reason]
+    assert len(again) == (late > 2)  # earlier than that the breaker is still closing
+
+
 # -- stops that a broker does not take -----------------------------------------------------------
 
 
@@ -327,6 +359,34 @@ def test_a_stop_that_is_refused_twice_is_placed_at_the_third_try():
     assert venue.resting[-1] == -100
     assert len(reasons(journal, "unprotected")) == 1
     assert strategy.held[-1] == (100,)
+
+
+def drifting(side):
+    """Return rows that go one way by a seventh each bar: never at whole ticks for long."""
+    prices = [100 + side * k / 7 for k in range(40)]
+    return [(price, price + 3, price - 3, price + side / 7) for price in prices]
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_stops_rest_at_whole_ticks_and_risk_no_more_than_planned(side):
+    rows = drifting(side)
+    open_at_market = {20: lambda s: s.buy(size=100) if side > 0 else s.sell(size=100)}
+    exact, ticked = hostile.Ticked(tick=None), hostile.Ticked()
+    run(exact, rows, open_at_market)
+    strategy, journal = run(ticked, rows, open_at_market, instruments={"D0": dict(tick=0.05)})
+    assert reasons(journal, "unprotected") == []
+    assert strategy.held[-1] == (side * 100,)
+    assert len(ticked.asked) == len(exact.asked) > 10
+    for price, wanted in zip(ticked.asked, exact.asked, strict=True):
+        assert price == round(price, 2)
+        assert 0.0 <= side * (price - wanted) < 0.05
+
+
+def test_a_venue_that_takes_whole_ticks_only_leaves_a_position_without_a_stop_that_has_others():
+    """What an instrument is without its tick: `docs/live.md` says that it needs one."""
+    strategy, journal = run(hostile.Ticked(), drifting(1), BUY)
+    assert len(reasons(journal, "unprotected")) == 2
+    assert strategy.held[-1] == (0,)
 
 
 @pytest.mark.parametrize("answer", ["exit", "halt"])

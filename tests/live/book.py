@@ -1,0 +1,138 @@
+"""The order book of the exchanges in this folder, and the oracle of the tests.
+
+One symbol. Orders are the dicts that Binance spot shows; another protocol tells them in its own
+words. Selling more than is held is allowed, so that a flip shows as a negative position.
+"""
+
+import itertools
+
+SYMBOL, MINUTE = "BTCUSDT", 60_000
+STARTED = 1_704_067_200_000  # 2024-01-01
+
+
+class Book:
+    """Orders, fills, cash and position, and the bars that have been."""
+
+    def __init__(self, bars, history):
+        self.bars, self.shown = bars, history
+        self.cash, self.position = 100_000.0, 0.0
+        self.orders, self.numbers = {}, itertools.count(1)
+        self.fills, self.guards, self.trouble = [], [], []
+        self.market, self.partial = "next", None
+
+    @property
+    def bar(self):
+        return self.bars[self.shown - 1]
+
+    def kline(self, number):
+        o, h, low, c = self.bars[number]
+        opened = STARTED + number * MINUTE
+        texts = [str(float(price)) for price in (o, h, low, c)]
+        return [opened, *texts, "1000", opened + MINUTE - 1, "0", 1, "0", "0", "0"]
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    def place(self, asked):
+        client_id = asked["newClientOrderId"]
+        if client_id in (o["clientOrderId"] for o in self.orders.values()):
+            self.trouble.append(f"client id {client_id} twice")
+            return None, (-2010, "Duplicate order sent.")
+        kind, side = asked["type"], asked["side"]
+        stop = float(asked.get("stopPrice", 0))
+        if kind.startswith("STOP") and (stop - self.bar[3]) * (1 if side == "BUY" else -1) <= 0:
+            return None, (-2010, "Stop price would trigger immediately.")
+        order = {
+            "symbol": SYMBOL,
+            "orderId": next(self.numbers),
+            "clientOrderId": client_id,
+            "side": side,
+            "type": kind,
+            "origQty": asked["quantity"],
+            "executedQty": "0",
+            "cummulativeQuoteQty": "0",
+            "price": asked.get("price", "0"),
+            "stopPrice": asked.get("stopPrice", "0"),
+            "status": "NEW",
+            "timeInForce": "GTC",
+            "time": STARTED + self.shown * MINUTE,
+            "transactTime": STARTED + self.shown * MINUTE,
+            "updateTime": STARTED + self.shown * MINUTE,
+        }
+        self.orders[order["orderId"]] = order
+        if kind == "MARKET" and self.market == "now":
+            self.fill(order, self.bar[3])
+        self.check()
+        return order, None
+
+    def cancel(self, order):
+        if order is None or order["status"] not in ("NEW", "PARTIALLY_FILLED"):
+            return None, (-2011, "Unknown order sent.")
+        order["status"] = "CANCELED"
+        return order, None
+
+    def find(self, asked):
+        if asked.get("origClientOrderId"):
+            same = [
+                o for o in self.orders.values() if o["clientOrderId"] == asked["origClientOrderId"]
+            ]
+            return same[0] if same else None
+        return self.orders.get(int(asked.get("orderId", 0)))
+
+    def open(self):
+        return [o for o in self.orders.values() if o["status"] in ("NEW", "PARTIALLY_FILLED")]
+
+    def fill(self, order, price):
+        left = float(order["origQty"]) - float(order["executedQty"])
+        size = left
+        if self.partial and order["status"] == "NEW":
+            size, self.partial = round(left * self.partial, 8), None
+        sign = 1 if order["side"] == "BUY" else -1
+        self.position = round(self.position + sign * size, 8)
+        self.cash -= sign * size * price
+        done = float(order["executedQty"]) + size
+        order["executedQty"] = str(round(done, 8))
+        order["cummulativeQuoteQty"] = str(float(order["cummulativeQuoteQty"]) + size * price)
+        order["status"] = "FILLED" if size == left else "PARTIALLY_FILLED"
+        self.fills.append([order["clientOrderId"], order["side"], size, price, self.shown])
+        self.check()
+
+    def check(self):
+        """Look for what must never be: more to sell than is held, or more stops than one."""
+        stops = [o for o in self.open() if o["type"].startswith("STOP")]
+        resting = sum(float(o["origQty"]) - float(o["executedQty"]) for o in stops)
+        if self.position < 0:
+            self.trouble.append(f"position {self.position} in bar {self.shown}")
+        if len(stops) > 1:
+            self.trouble.append(f"{len(stops)} stops in bar {self.shown}")
+        if stops and all(o["status"] == "NEW" for o in stops) and resting > self.held_or_coming():
+            self.trouble.append(f"stops of {resting}, {self.position} held in bar {self.shown}")
+
+    def guard(self):
+        """Return what is held when a bar begins, and what rests or leaves behind it."""
+        rows = {"STOP_LOSS": [], "MARKET": [], "LIMIT": []}
+        for order in self.open():
+            left = round(float(order["origQty"]) - float(order["executedQty"]), 8)
+            sign = 1 if order["side"] == "BUY" else -1
+            rows[order["type"]].append([sign * left, float(order["stopPrice"])])
+        leaving = [size for size, _ in rows["MARKET"] if size < 0]
+        return [self.shown, self.position, rows["STOP_LOSS"], leaving]
+
+    def held_or_coming(self):
+        """Position, and what a partly filled exit has just taken off it."""
+        return max([self.position, *[f[2] + self.position for f in self.fills[-1:]]])
+
+    def next_bar(self):
+        """Show the next bar, and fill what it reaches: at the open first."""
+        self.guards.append(self.guard())
+        self.shown += 1
+        o, h, low, _ = self.bar
+        for order in self.open():
+            if order["type"] == "MARKET":
+                self.fill(order, o)
+        for order in self.open():
+            stop, buys = float(order["stopPrice"]), order["side"] == "BUY"
+            if order["type"].startswith("STOP") and (h >= stop if buys else low <= stop):
+                self.fill(order, max(o, stop) if buys else min(o, stop))
+            limit = float(order["price"])
+            if order["type"] == "LIMIT" and (low <= limit if buys else h >= limit):
+                self.fill(order, min(o, limit) if buys else max(o, limit))
