@@ -13,14 +13,22 @@ from bt_risk.errors import (
     said_by,
 )
 
-__all__ = ["CAPABILITIES", "Live"]
+__all__ = ["BUILT_IN", "CAPABILITIES", "Live"]
 
-# What a broker may be able to do, and what is assumed of one that says nothing about it.
+# What Backtrader's own live brokers can do, by their modules.
+BUILT_IN = {
+    "backtrader.brokers.ibbroker": {"trailing": True, "oco": True, "brackets": True},
+    "backtrader.brokers.oandabroker": {"brackets": True},
+}
+
+# What a broker may be able to do, and what is assumed of one that says nothing about it. A store
+# that does not know a kind of order seldom says so: it sells a trailing stop at the market, or
+# leaves the other order of an OCO group at work.
 CAPABILITIES = {
     "stop": True,
-    "trailing": True,
-    "oco": True,
-    "brackets": True,
+    "trailing": False,
+    "oco": False,
+    "brackets": False,
     "replace": False,
     "reduce_only": False,
     "client_ids": False,

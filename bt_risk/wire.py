@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import backtrader as bt
 
-from bt_risk.live import CAPABILITIES
+from bt_risk.live import BUILT_IN, CAPABILITIES
 from bt_risk.position import EPS
 
 __all__ = ["Wire"]
@@ -56,7 +56,8 @@ class Wire:
         declared = getattr(gate.inner, "capabilities", None)
         declared = declared if isinstance(declared, dict) else {}
         known = {name: value for name, value in declared.items() if name in CAPABILITIES}
-        self._can = CAPABILITIES | known | gate.live.capabilities
+        built_in = BUILT_IN.get(type(gate.inner).__module__, {})
+        self._can = CAPABILITIES | built_in | known | gate.live.capabilities
         self._direct = gate.simulated
 
     def can(self, capability):
@@ -72,7 +73,8 @@ class Wire:
             return sender(ticket.owner, data, size, **args)
         lacking = self._lacking(args)
         if lacking:
-            self.why, self.refused = f"capabilities: the broker has no {lacking}", True
+            remedy = "unless it is declared, see `bt_risk.Live`"
+            self.why, self.refused = f"capabilities: the broker has no {lacking}, {remedy}", True
             return None
         client_id = None
         if self.can("client_ids"):

@@ -536,9 +536,9 @@ state-forgotten-before-an-order exits.py
 ? test_restart.py::test_killed_at_any_write_it_goes_on
 
 state-not-written-after-a-bar broker.py
--             hook.on_bar(fresh)
+-             hook.on_bar(news)
 -         if self.recovery is not None:
-+             hook.on_bar(fresh)
++             hook.on_bar(news)
 +         if False:
 ? test_restart.py::test_every_write_is_a_point
 

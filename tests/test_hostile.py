@@ -442,22 +442,42 @@ def test_capabilities_that_are_declared_go_before_those_that_are_found():
 
 
 @pytest.mark.parametrize(
-    ("lacking", "words", "order"),
+    ("declared", "words", "order"),
     [
-        ("stop", "stop orders", dict(exectype=bt.Order.Stop, price=110.0)),
-        ("trailing", "trailing stops", dict(exectype=bt.Order.StopTrail, trailamount=1.0)),
-        ("brackets", "brackets", dict(transmit=False)),
+        ({"stop": False}, "stop orders", dict(exectype=bt.Order.Stop, price=110.0)),
+        ({}, "trailing stops", dict(exectype=bt.Order.StopTrail, trailamount=1.0)),
+        ({}, "brackets", dict(transmit=False)),
     ],
 )
 def test_an_order_of_a_kind_that_the_broker_lacks_is_rejected_with_that_reason(
-    lacking, words, order
+    declared, words, order
 ):
+    """A store that says nothing is not trusted with what others have sold at the market."""
     venue = Venue()
     actions = {20: lambda s: s.buy(size=10, **order)}
-    strategy, _ = run(venue, CALM, actions, capabilities={lacking: False})
+    strategy, _ = run(venue, CALM, actions, capabilities=declared)
     assert strategy.orders[-1][2] == "Rejected"
-    assert strategy.orders[-1][-1] == f"capabilities: the broker has no {words}"
+    assert f"capabilities: the broker has no {words}, unless" in strategy.orders[-1][-1]
     assert venue._orders == 0
+
+
+def test_what_the_brokers_of_backtrader_can_do_is_known():
+    """IBBroker needs a package that is not here: one that comes from its module stands for it."""
+
+    class IBBroker(Venue):
+        pass
+
+    native = IBBroker()
+    IBBroker.__module__ = "backtrader.brokers.ibbroker"
+    gates = [bt_risk.RiskBroker(broker) for broker in (native, Venue())]
+    assert [gate.wire.can("oco") for gate in gates] == [True, False]
+
+
+def test_an_order_that_a_broker_is_said_to_know_is_sent():
+    actions = {20: lambda s: s.buy(size=10, exectype=bt.Order.StopTrail, trailamount=1.0)}
+    venue = Venue()
+    run(venue, CALM, actions, capabilities={"trailing": True})
+    assert venue._orders == 2  # and the stop behind it
 
 
 def test_reduce_only_is_said_with_exits_of_ours_and_with_nothing_else():

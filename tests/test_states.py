@@ -421,6 +421,8 @@ def test_a_state_that_does_not_exist_is_refused():
 
 LIVE = """
 import os, signal, sys, time
+# Tests that run in the background of a shell ignore it, and so does what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path[:0] = {tests!r}
 import backtrader as bt
 import bt_risk
