@@ -1,5 +1,6 @@
 """The shadow book: worked out by hand, to the cent, and adding up whatever is run."""
 
+import datetime
 import math
 
 import backtrader as bt
@@ -175,6 +176,13 @@ POLICIES = [
     bt_risk.Policy(action="pause", cooldown_bars=10, drawdown_limit=0.05),
     bt_risk.Policy(trigger="close", anchor="extreme", buffer=0.5, exposure_limit=0.01),
     without(bt_risk.Policy(risk_limit=0.002), "stop"),
+    bt_risk.Policy(guards=(bt_risk.DailyLossLimit(0.005), bt_risk.CooldownGuard(5))),
+]
+WAYS = [
+    {},
+    {"exectype": bt.Order.Limit, "price": 97.0, "valid": datetime.timedelta(days=20)},
+    {"exectype": bt.Order.StopTrail, "trailamount": 2.0},
+    {"exectype": bt.Order.Stop, "price": 103.0},
 ]
 
 
@@ -183,7 +191,7 @@ POLICIES = [
 def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission):
     plan = []
     for bar, verb, size in steps:
-        given_ = {"size": size} if verb in ("buy", "sell") else {}
+        given_ = {"size": size, **WAYS[size % 4]} if verb in ("buy", "sell") else {}
         given_ |= {"target": size / 1000} if verb == "order_target_percent" else {}
         plan.append(order(bar, verb, data=size % 2, **given_))
     frames = random_walk(seed, 120, 0.03), random_walk(seed + 100, 120, 0.02)

@@ -203,17 +203,27 @@ def test_what_neither_account_could_pay_for_is_no_paper():
     assert book.residual == pytest.approx(0)
 
 
-def test_paper_of_another_data_can_be_paid_from_what_this_one_has_won_on_paper():
-    """The 20 x 900 of the first buy 1,150 of the second, which 100,000 would not."""
+class AnotherWay(bt.Strategy):
+    """Trade the first data; where it was refused, buy the second afterwards."""
+
+    params = dict(plan=())
+
+    def next(self):
+        if len(self) == 5:
+            self.first = self.buy(self.datas[0], size=900)
+        elif len(self) == 7:
+            self.close(self.datas[0])
+        elif len(self) == 8 and self.first.status == bt.Order.Rejected:
+            self.buy(self.datas[1], size=self.p.plan[0])
+
+
+@pytest.mark.parametrize(("size", "papers"), [(1180, 1), (1181, 0)])
+def test_paper_can_be_paid_from_what_another_data_has_won_on_paper(size, papers):
+    """100,000 and 20 x 900 buy 1,180 at 100, and the bare run buys none of them."""
     first = bars(*flat(6), (100, 121, 100, 120), *flat(4, 120))
     second = bars(*flat(9), (100, 111, 100, 110), *flat(1, 110))
-    plan = (
-        order(5, "buy", data=0, size=900),
-        order(7, "close", data=0),
-        order(8, "buy", data=1, size=1150),
-    )
-    book = book_of(building(first, second, plan=plan), REFUSE)
-    assert [(p["data"], p["pnl"]) for p in rows(book)] == [("D0", 18_000.0), ("D1", 11_500.0)]
+    book = book_of(building(first, second, plan=(size,), strategy=AnotherWay), REFUSE)
+    assert [p["pnl"] for p in rows(book)] == [18_000.0] + [11_800.0] * papers
 
 
 def test_what_cash_cuts_at_the_fill_is_a_paper_if_it_is_paid_for():
@@ -336,3 +346,5 @@ def test_a_close_order_fills_at_the_close_of_its_session():
     waiting = PaperOrder(wish)
     fills = [venue.fill(waiting, Bar(k, 1, 9, 1, 4 + k, 1.0, number=k)) for k in (2, 3)]
     assert fills == [None, 6]
+    cut = PaperOrder(wish._replace(noted=5.5))  # cut once the last close was noted
+    assert venue.fill(cut, Bar(3, 1, 9, 1, 7, 1.0, number=3)) == 5.5
