@@ -98,8 +98,7 @@ class Brackets:
         entry = self.desk.book.working.get(parent.ref)
         family = self._waiting(parent)
         if entry is not None:
-            whole = entry.instrument, entry.side, entry.kind, entry.price, entry.opening
-            self.desk.tell(Asked(*whole, 0.0, entry.distance, decision.rule))
+            self.desk.tell(Asked(parent, entry.opening, 0.0, entry.distance, decision.rule))
         if entry is not None and entry.closing > EPS and parent in family:
             family.remove(parent)
             self._cut_to_exit(parent, entry, decision)

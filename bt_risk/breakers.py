@@ -200,7 +200,7 @@ class Breaker:
         )
         self._journal("halt", reason)
         if not self.gate.observe:
-            self.gate.exits.cancel_entries()
+            self.gate.exits.cancel_entries(reason)
 
     def _measured(self, value):
         rule = self.rule

@@ -304,7 +304,7 @@ class RiskBroker(KillSwitch, Facade):
 
     def get_notification(self):
         """Return the next order notification for Cerebro, or None."""
-        return self._queue.popleft() if self._queue else None
+        return self.desk.followed(self._queue.popleft()) if self._queue else None
 
     def announce(self, order):
         """Notify of an order that the broker inside knows nothing of."""
@@ -348,6 +348,7 @@ class RiskBroker(KillSwitch, Facade):
     def cancel(self, order, *args, **kwargs):
         """Cancel a working order; the protective orders of bt_risk stay."""
         ref = getattr(order, "ref", None)
+        self.desk.withdrawn(ref)
         if ref in self.desk.rejected:
             return False
         if ref in self.own:

@@ -126,7 +126,7 @@ def rearm(state: Annotated[Path, typer.Argument(help="The state file of a run.")
 @app.command()
 def compare(
     script: Annotated[str, typer.Argument(metavar="SCRIPT:Strategy", help="Strategy in a file.")],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="", hidden=True)] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", hidden=True)] = None,
     data: Annotated[
         list[Path] | None,
         typer.Option(help="Prices (CSV, gz or Parquet), a file for each data: --data A B C."),

@@ -10,7 +10,7 @@ from bt_risk.position import EPS, Working
 from bt_risk.rules.limits import Decision, Request, RiskPerTrade
 from bt_risk.rules.sizing import round_down
 from bt_risk.ticket import ACTIVE, ARGUMENTS, DEFAULTS, Proposal, Ticket, plain
-from bt_risk.verdict import VOID, Asked, Verdict, losing_side
+from bt_risk.verdict import VOID, Asked, Cut, Verdict, losing_side
 
 __all__ = ["Desk"]
 
@@ -19,7 +19,8 @@ class Desk:
     """Take orders for one `RiskBroker`: review, trim, send, or answer with a native Rejected.
 
     `rejected` keeps the reason of every order that never reached the broker inside, by ref;
-    `followers` are told of every order that opens or closes something, before it is sent.
+    `followers` follow on paper what is refused or cut: they know of all that is ``asked``, what
+    is ``cut`` from an order later, what strategies ``heard`` of it, and what is ``withdrawn``.
     """
 
     def __init__(self, gate):
@@ -57,8 +58,14 @@ class Desk:
         verdict = self._judge(ticket)
         if self.gate.observe:
             return self._pass(ticket, verdict)
-        if self.followers:
-            self._tell(ticket, verdict)
+        asked = self._asked(ticket, verdict) if self.followers else None
+        order = self._answer(ticket, verdict)
+        if asked is not None and order is not None:
+            self.tell(asked._replace(order=order))
+        return order
+
+    def _answer(self, ticket, verdict):
+        """Reject an order, or send what a verdict allows of it."""
         if verdict.size <= EPS and verdict.decision.reason:
             return self.reject(ticket, verdict.decision)
         unkept = self._intend(ticket, verdict) if self.gate.recovery is not None else ""
@@ -85,19 +92,38 @@ class Desk:
             opening=opening,
         )
 
-    def _tell(self, ticket, verdict):
+    def _asked(self, ticket, verdict):
+        """Say what an order asks for, while the book does not know it yet."""
         part = self.book.part(ticket.instrument, ticket.owner)
         closing, opening, _ = self.book.split(part, ticket.side, float(ticket.size))
         allowed = min(opening, max(0.0, float(verdict.size) - closing))
         decision = verdict.decision
         rule = decision.rule or decision.reason.partition(":")[0]
-        order = ticket.instrument, ticket.side, ticket.kind, ticket.price, opening, allowed
-        self.tell(Asked(*order, verdict.distance, rule))
+        step = (ticket.size.step or 0.0) if isinstance(ticket.size, Proposal) else math.nan
+        return Asked(None, opening, allowed, verdict.distance, rule, step)
 
     def tell(self, asked):
         """Let those who follow orders on paper know what was asked and what is allowed."""
         for follower in self.followers:
-            follower(asked)
+            follower.asked(asked)
+
+    def tell_cut(self, order, units, reason, price=math.nan):
+        """Let them know what was taken from an order that was allowed before."""
+        working = self.book.working.get(order.ref)
+        distance = math.nan if working is None else working.distance
+        for follower in self.followers:
+            follower.cut(Cut(order, units, distance, reason.partition(":")[0], price))
+
+    def withdrawn(self, ref):
+        """Let them know that a strategy wants an order no more, wherever that is by now."""
+        for follower in self.followers:
+            follower.withdrawn(ref)
+
+    def followed(self, order):
+        """Let them know what strategies are about to hear of an order; return it."""
+        for follower in self.followers:
+            follower.heard(order)
+        return order
 
     # -- judging ---------------------------------------------------------------------------------
 

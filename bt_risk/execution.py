@@ -243,4 +243,5 @@ class Execution:
         if 0 < size < wanted:
             order.executed.remsize = side * plain(size)
             reason = f"cash: affords {size:g} of {wanted:g} at {price:g}"
+            self.gate.desk.tell_cut(order, wanted - size, reason, price)
             self.gate.note(order, "trim", reason, allowed=size)

@@ -111,19 +111,21 @@ class Exits:
 
     # -- what may not open any more --------------------------------------------------------------
 
-    def cancel_entries(self, kind=None):
+    def cancel_entries(self, reason, kind=None):
         """Cancel what the user's working orders (of one kind) would open."""
         for working in list(self.gate.book.working.values()):
             if not working.own and working.opening > EPS and kind in (None, working.kind):
-                self.cancel_entry(working)
+                self.cancel_entry(working, reason)
         self.gate.absorb()  # what is cancelled makes room at once
 
-    def cancel_entry(self, working):
+    def cancel_entry(self, working, reason):
         """Cancel what an order would open; what it would close stays, and so do other exits.
 
         Return whether that is new.
         """
         new = working.ref not in self.ended
+        if new:
+            self.gate.desk.tell_cut(working.handle, working.opening, reason)
         if working.closing <= EPS:
             self.ended.add(working.ref)
             hooks = self.gate.execution

@@ -4,6 +4,7 @@ import logging
 import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 
@@ -134,7 +135,9 @@ class Policy:
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key)
+                near = get_close_matches(key, known, 1, 0.75)
+                remedy = f"Did you mean {near[0]}?" if near else "Keys stand at the top."
+                raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key, remedy)
         history = values.get("history", [])
         if not isinstance(history, list):
             raise ParameterError(str(path), "history", "a list of numbers", history)

@@ -42,9 +42,9 @@ class States:
             return
         self.gate.hook_execution()
         if state == HALTED or not self.gate.simulated:
-            self.gate.exits.cancel_entries()
+            self.gate.exits.cancel_entries(reason)
         else:  # what rests can be held back; a market order would fill at some other time
-            self.gate.exits.cancel_entries("market")
+            self.gate.exits.cancel_entries(reason, "market")
 
     def set(self, source, state, reason=""):
         """Ask for a state, and write a line about it."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from bt_risk.rules.limits import Decision
 
-__all__ = ["VOID", "Asked", "Verdict", "losing_side"]
+__all__ = ["VOID", "Asked", "Cut", "Verdict", "losing_side"]
 
 VOID = "trim: {:g} of it were cut from the entry and never bought"
 
@@ -25,16 +25,27 @@ class Verdict:
 
 
 class Asked(NamedTuple):
-    """What one order asked to open, and what was allowed of it; `rule` is who cut it, if any."""
+    """What one order asked to open, and what was allowed of it; `rule` is who cut it, if any.
 
-    instrument: object
-    side: int
-    kind: str
-    price: float
+    `step` is what cash would cut it to at the fill; NaN: cash refuses it whole.
+    """
+
+    order: object
     opening: float
     allowed: float
     distance: float
     rule: str
+    step: float = math.nan
+
+
+class Cut(NamedTuple):
+    """Units taken from an order that was allowed: while it rested, or at the price it filled at."""
+
+    order: object
+    units: float
+    distance: float
+    rule: str
+    price: float = math.nan
 
 
 def losing_side(side, price, stop_price):

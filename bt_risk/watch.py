@@ -63,6 +63,6 @@ class Watch:
         for guard in self._guards:
             decision, closing = guard.review(request, self.gate.book), working.closing
             if decision.size <= EPS:
-                if self.gate.exits.cancel_entry(working):
+                if self.gate.exits.cancel_entry(working, decision.reason):
                     self.gate.note(working.handle, "trim", decision.reason, allowed=closing)
                 return

@@ -246,7 +246,7 @@ withdrawal-is-a-loss-of-the-day watch.py
 ? test_guards.py::test_a_deposit_is_no_gain_and_a_withdrawal_no_loss
 
 resting-entry-outlives-a-guard watch.py
-- if self.gate.exits.cancel_entry(working):
+- if self.gate.exits.cancel_entry(working, decision.reason):
 + if False:
 ? test_guards.py::test_an_entry_that_rests_is_cancelled_when_the_cool_down_begins
 
@@ -511,7 +511,7 @@ breaker-does-not-wait-until-flat breakers.py
 ? test_breakers.py::test_it_trips_at_exactly_the_limit_closes_at_the_next_open_and_stops
 
 resting-entries-not-cancelled exits.py
--                 self.cancel_entry(working)
+-                 self.cancel_entry(working, reason)
 +                 pass
 ? test_breakers.py::test_a_resting_entry_on_another_data_is_cancelled
 
@@ -1073,8 +1073,8 @@ paper-loses-its-stop evidence/walk.py
 ? evidence/test_shadow.py::test_the_first_stop_is_at_the_distance_that_the_order_was_judged_with
 
 a-wish-again-is-a-second-paper evidence/walk.py
-- units = wish.opening - wish.allowed - known
-+ units = wish.opening - wish.allowed
+- units = order.units - known
++ units = order.units
 ? evidence/test_shadow.py::test_a_wish_that_is_refused_on_every_bar_is_one_paper
 
 paper-exit-is-free evidence/walk.py
@@ -1086,6 +1086,31 @@ missed-and-saved-swapped evidence/shadow.py
 - saved, missed = -pnl[pnl < 0].sum(), pnl[pnl > 0].sum()
 + missed, saved = -pnl[pnl < 0].sum(), pnl[pnl > 0].sum()
 ? evidence/test_shadow.py::test_a_loser_and_a_winner_that_a_rule_refused_are_to_the_cent
+
+resting-cut-is-no-paper exits.py
+- self.gate.desk.tell_cut(working.handle, working.opening, reason)
++ pass
+? evidence/test_shadow_orders.py::test_a_resting_entry_that_a_guard_cancels_is_a_paper_of_the_guard
+
+cut-at-the-fill-is-no-paper execution.py
+- self.gate.desk.tell_cut(order, wanted - size, reason, price)
++ pass
+? evidence/test_shadow_orders.py::test_what_cash_cuts_at_the_fill_is_a_paper_if_it_is_paid_for
+
+paper-never-expires evidence/venue.py
+- return self.exectype != bt.Order.Market and bar.number > self.wish.valid
++ return False
+? evidence/test_shadow_orders.py::test_a_limit_on_paper_is_good_until_its_date
+
+paper-has-no-end-of-cash evidence/walk.py
+- units = self._payable(wish, units, price, cost, bar)
++ pass
+? evidence/test_shadow_orders.py::test_what_neither_account_could_pay_for_is_no_paper
+
+paper-does-not-slip evidence/shadow.py
+- account, venue = Account(tape.cash), PaperVenue(**tape.settings)
++ account, venue = Account(tape.cash), PaperVenue()
+? evidence/test_shadow_orders.py::test_the_paper_stop_slips_as_the_stop_of_a_run_that_was_allowed
 
 bounds-not-joint evidence/bootstrap.py
 - cut = float(np.quantile(np.min(shares, axis=0), 1.0 - confidence, method="lower"))

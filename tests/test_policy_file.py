@@ -87,6 +87,19 @@ def test_ten_for_ten_percent_says_how_to_write_it(tmp_path):
         Policy.from_toml(written(tmp_path, "drawdown_limit = 10"))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("drawdwn_limit = 0.1", "Did you mean drawdown_limit?"),
+        ("[policy]\nrisk_limit = 0.01", "got 'policy'. Keys stand at the top."),
+    ],
+)
+def test_a_key_that_there_is_not_comes_with_what_may_have_been_meant(tmp_path, text, said):
+    with pytest.raises(ParameterError) as caught:
+        Policy.from_toml(written(tmp_path, text))
+    assert str(caught.value).endswith(said)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ParameterError, match="an existing file; got '.*nowhere.toml'"):
         Policy.from_toml(tmp_path / "nowhere.toml")

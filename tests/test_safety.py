@@ -432,7 +432,7 @@ FAULTS = {
     "7 entry rests after a trip": (
         bt_risk.exits.Exits,
         "cancel_entry",
-        lambda self, working: False,
+        lambda self, working, reason: False,
     ),
 }
 

@@ -116,6 +116,8 @@ def _equity_chart(comparison):
         figure.data[first + 1].update(showlegend=False)
     figure.update_yaxes(title_text="equity", row=1)
     figure.update_yaxes(title_text="drawdown", tickformat=".0%", autorange="reversed", row=2)
+    # The tools that show up at the pointer would cover a legend of two lines.
+    figure.update_layout(modebar_orientation="v", margin_r=40)
     final = [daily_equity(comparison.records[label]).iloc[-1] for label in (BARE, PROTECTED)]
     caption = (
         f"Bare ends with {final[0]:,.0f}, protected with {final[1]:,.0f}. Choose a name in the "
@@ -144,7 +146,7 @@ def _sharpe_chart(comparison):
         )
     )
     figure.add_vline(x=0, line={"color": RED, "dash": "dash", "width": 1})
-    figure.update_xaxes(title_text="difference of annual Sharpe ratios from bare")
+    figure.update_xaxes(title_text="annual Sharpe ratio less that of bare", title_standoff=6)
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(hovermode="closest", margin_b=56)
     count = int(frame["evidence"].sum())
@@ -164,7 +166,7 @@ def _shadow_chart(shadow):
     figure.add_bar(
         x=rules["effect"], y=names, orientation="h", marker_color=colors, showlegend=False
     )
-    figure.update_xaxes(title_text="effect on final equity, in currency")
+    figure.update_xaxes(title_text="effect on final equity, in currency", title_standoff=6)
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(hovermode="closest", margin_b=56)
     caption = (

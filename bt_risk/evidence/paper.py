@@ -10,7 +10,7 @@ __all__ = ["Bar", "Paper", "StopRule"]
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a data, and the ATR at its close (NaN while unknown)."""
+    """One bar of a data, the ATR at its close (NaN while unknown) and Backtrader's date number."""
 
     time: object
     open: float
@@ -18,6 +18,7 @@ class Bar:
     low: float
     close: float
     atr: float
+    number: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Paper:
         Whether the bare run has held the same side meanwhile: its exit is then the exit.
     after : bool
         Whether it is what an exit of ours has closed: it goes on without a stop.
+    batch : float
+        That of its order: see `bt_risk.evidence.venue.Wish`.
     moved, costs : float
         Currency that prices have brought, and that trading has cost (negative: saved).
     """
@@ -62,6 +65,7 @@ class Paper:
     stop: float = math.nan
     matched: bool = False
     after: bool = False
+    batch: float = math.nan
     moved: float = 0.0
     costs: float = 0.0
     peak: float = 0.0
@@ -79,19 +83,24 @@ class Paper:
         """Net result in currency."""
         return self.moved - self.costs
 
-    def hit(self, bar, rule):
+    def cash(self, mark, terms):
+        """Return what holding it has done to cash: results that are in, less what it ties up."""
+        tied = terms.cash_for(self.side, self.units, self.entry)
+        if not math.isnan(terms.margin):  # a future settles at every close
+            return self.pnl - tied
+        open_result = self.side * self.units * (mark - self.entry) * terms.multiplier
+        return self.pnl - (open_result if self.units else 0.0) - tied
+
+    def hit(self, bar, rule, venue):
         """Return the price that the stop fills at on this bar, None where it is not reached.
 
-        A gap fills at the open; so does a stop that acts on closes, on the bar after.
+        A stop that acts on closes leaves at the open of the bar after.
         """
         if rule.trigger == "close":
-            return bar.open if self.leaving else None
+            return venue.market(-self.side, bar) if self.leaving else None
         if math.isnan(self.stop):
             return None
-        reached = bar.low <= self.stop if self.side > 0 else bar.high >= self.stop
-        if not reached:
-            return None
-        return min(bar.open, self.stop) if self.side > 0 else max(bar.open, self.stop)
+        return venue.stop(-self.side, self.stop, bar)
 
     def trail(self, bar, rule, first):
         """Tighten the stop at a close, as `bt_risk.stops` does; `first` is the bar of entry."""

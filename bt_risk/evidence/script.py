@@ -55,8 +55,20 @@ class Script:
         found = getattr(_module(self.path), self.name, None)
         if not (isinstance(found, type) and issubclass(found, bt.Strategy)):
             constraint = f"a bt.Strategy of {self.path}"
-            raise ParameterError(HERE, "SCRIPT:Strategy", constraint, self.name)
+            remedy = f"It has {', '.join(self._known()) or 'none'}."
+            raise ParameterError(HERE, "SCRIPT:Strategy", constraint, self.name, remedy)
         return found
+
+    def _known(self):
+        """Return the names of the strategies that the file defines."""
+        module = _module(self.path)
+        return [
+            name
+            for name, one in vars(module).items()
+            if isinstance(one, type)
+            and issubclass(one, bt.Strategy)
+            and one.__module__ == module.__name__
+        ]
 
 
 def parse_script(text):

@@ -26,8 +26,10 @@ import math
 import numpy as np
 import pandas as pd
 
+from bt_risk.evidence.account import Account
 from bt_risk.evidence.paper import Bar, StopRule
-from bt_risk.evidence.walk import OTHER, SIZES, Fill, Walk, Wish
+from bt_risk.evidence.venue import PaperVenue, Wish
+from bt_risk.evidence.walk import OTHER, SIZES, Fill, Walk
 from bt_risk.report.moments import halts
 from bt_risk.rules.trailing_stop import atr
 
@@ -97,9 +99,8 @@ def shadow_book(bare, protected, tape, policy):
     ShadowBook
     """
     papers, effects = [], []
-    for name in protected.names:
-        walk = _walked(name, bare, protected, tape, policy)
-        papers += [_row(name, paper, walk.multiplier) for paper in walk.papers]
+    for name, walk in _walked(bare, protected, tape, policy).items():
+        papers += [_row(name, paper, walk.terms.multiplier) for paper in walk.papers]
         effects += [(name, label, effect) for label, effect in walk.rest.items()]
     frame = pd.DataFrame(papers, columns=PAPERS)
     difference = _final(protected) - _final(bare)
@@ -115,7 +116,23 @@ def _final(record):
     return float(record.bars["equity"].ffill().iloc[-1])
 
 
-def _walked(name, bare, protected, tape, policy):
+def _walked(bare, protected, tape, policy):
+    """Walk all datas side by side, since one account pays for the papers of all."""
+    account, venue = Account(tape.cash), PaperVenue(**tape.settings)
+    walks = {}
+    for name in protected.names:
+        walks[name] = walk = _loaded(name, bare, protected, tape, policy)
+        walk.venue, walk.account = venue, account
+    account.walks = list(walks.values())
+    steps = [(bar.time, i, k) for i, w in enumerate(account.walks) for k, bar in enumerate(w.bars)]
+    for _, i, k in sorted(steps):
+        account.walks[i].step(k)
+    for walk in account.walks:
+        walk.finish()
+    return walks
+
+
+def _loaded(name, bare, protected, tape, policy):
     bars = _bars(tape.bars[name], bare, protected, name, policy)
     facts = (policy.instruments or {}).get(name, {})
     stops = protected.mode == "enforce" and policy.trailing_stop
@@ -129,13 +146,16 @@ def _walked(name, bare, protected, tape, policy):
     closed = [(begin, end) for begin, end, _ in halts(protected)]
     # A breaker that ended the run has the rest of the data on its account.
     ended = len(tape.bars[name]) - 1 if protected.halted and closed else None
-    walk = Walk(bars, tape.multipliers[name], rule if stops else None, closed, ended)
+    terms = tape.terms[name]
+    walk = Walk(bars, terms, rule if stops else None, closed, ended)
     times = pd.DatetimeIndex([bar.time for bar in bars])
-    walk.run(
+    asked, over = (frame[frame["name"] == name] for frame in (tape.asked, tape.ended))
+    walk.load(
         _by_bar(times, _fills(bare, name)),
         _by_bar(times, _fills(protected, name)),
-        _by_bar(times, _wishes(tape.asked, name), after=True),
-        _rate([bare, protected], name),
+        _said(times, ((row[:2], Wish(*row[3:])) for row in _rows(asked)), -1),
+        _rate([bare, protected], name, terms.rate),
+        _said(times, ((row[:2], row[3]) for row in _rows(over))),
     )
     return walk
 
@@ -143,7 +163,8 @@ def _walked(name, bare, protected, tape, policy):
 def _bars(frame, bare, protected, name, policy):
     """Return the bars of a data, to its end: a run that was stopped has not seen all of them."""
     ranges = atr(frame["high"], frame["low"], frame["close"], policy.atr_period)
-    rows = zip(frame.index, *(frame[c] for c in frame), ranges, strict=True)
+    columns = [frame[name] for name in ("open", "high", "low", "close")]
+    rows = zip(frame.index, *columns, ranges, frame["number"], strict=True)
     bars = [Bar(time, *map(float, values)) for time, *values in rows]
     last = frame.index[-1] if len(frame) else pd.Timestamp.min
     closes = bare.closes[name]
@@ -167,25 +188,32 @@ def _fills(record, name):
     ]
 
 
-def _wishes(asked, name):
-    rows = asked[asked["name"] == name].drop(columns="name")
-    return [(row[0], Wish(*row[1:])) for row in rows.itertuples(index=False, name=None)]
+def _rows(frame):
+    return frame.itertuples(index=False, name=None)
 
 
-def _by_bar(times, events, after=False):
-    """Return the events by the number of the bar that they belong to, or are placed on."""
+def _said(times, events, shift=0):
+    """Return what orders have to say by bar: said in a bar it counts in it, else in the next."""
     found = {}
-    for time, event in events:
-        place = times.searchsorted(time, side="right") - 1 if after else times.searchsorted(time)
+    for (time, at_bar), event in events:
+        place = times.searchsorted(time, side="left" if at_bar else "right") + shift
         found.setdefault(int(place), []).append(event)
     return found
 
 
-def _rate(records, name):
+def _by_bar(times, events):
+    """Return the events by the number of the bar that they belong to."""
+    found = {}
+    for time, event in events:
+        found.setdefault(int(times.searchsorted(time)), []).append(event)
+    return found
+
+
+def _rate(records, name, usual):
     """Return the mean commission on a currency of notional: what a paper pays for a fill."""
     fills = pd.concat([record.fills[record.fills["name"] == name] for record in records])
     notional = (fills["size"].abs() * fills["price"] * fills["multiplier"]).sum()
-    return float(fills["commission"].sum() / notional) if notional > 0 else 0.0
+    return float(fills["commission"].sum() / notional) if notional > 0 else usual
 
 
 def _row(name, paper, multiplier):

@@ -69,7 +69,7 @@ def test_it_prints_the_comparison_and_writes_the_page(command, tmp_path):
         (["cross.py", "--data", "ibm.csv"], "must be like strategy.py:Cross; got 'cross.py'."),
         (["none.py:Cross", "--data", "ibm.csv"], "must be an existing file and a class in it"),
         (["cross.py:NOT", "--data", "ibm.csv"], "must be a bt.Strategy of cross.py; got 'NOT'."),
-        (["cross.py:Gone", "--data", "ibm.csv"], "must be a bt.Strategy of cross.py; got 'Gone'."),
+        (["cross.py:Gone", "--data", "ibm.csv"], "got 'Gone'. It has Cross."),
         (["broken.py:Cross", "--data", "ibm.csv"], "cannot be imported: ModuleNotFoundError"),
         (["cross.py:Cross"], "--data must be given; got 'nothing'. Prices: --data FILE ..."),
         (["cross.py:Cross", "--data", "gone.csv"], "gone.csv"),

@@ -1,50 +1,23 @@
 """The shadow book: worked out by hand, to the cent, and adding up whatever is run."""
 
+import datetime
 import math
 
 import backtrader as bt
 import pandas as pd
 import pytest
-from feeds import Plan, bars, cerebro, flat, random_walk
+from feeds import bars, flat, random_walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from papers import book_of, building, only, order, walked
 
 import bt_risk
-from bt_risk.evidence.paper import Bar, StopRule
+from bt_risk.evidence.paper import StopRule
 from bt_risk.evidence.runs import play
-from bt_risk.evidence.shadow import OTHER, SIZES, shadow_book
-from bt_risk.evidence.variants import RULES, without
-from bt_risk.evidence.walk import Fill, Walk, Wish
-
-OFF = without(bt_risk.Policy(atr_period=3), *RULES)
-
-
-def only(**fields):
-    return bt_risk.Policy(**{f: getattr(OFF, f) for f in OFF.__dataclass_fields__} | fields)
-
-
-def book_of(build, policy):
-    bare, protected = play(build, None), play(build, policy)
-    book = shadow_book(bare.record, protected.record, protected.tape, policy)
-    ends = [run.record.bars["equity"].iloc[-1] for run in (bare, protected)]
-    assert book.difference == pytest.approx(ends[1] - ends[0])
-    assert book.effects["effect"].sum() == pytest.approx(book.difference, abs=1e-6)
-    return book
-
-
-def building(*frames, plan, commission=0.0, strategy=Plan, **kwargs):
-    def build():
-        engine = cerebro(*frames, **kwargs)
-        engine.broker.setcommission(commission)
-        engine.addstrategy(strategy, plan=plan)
-        return engine
-
-    return build
-
-
-def order(bar, method, **arguments):
-    return bar, method, tuple(arguments.items())
-
+from bt_risk.evidence.shadow import OTHER, SIZES
+from bt_risk.evidence.variants import without
+from bt_risk.evidence.venue import Wish
+from bt_risk.evidence.walk import Fill
 
 # A loser in bar 6, a winner in bar 10: buys at the open, sells at the open.
 TWO = bars(
@@ -167,18 +140,18 @@ class Wanting(bt.Strategy):
     def next(self):
         first, last = self.p.plan
         if first <= len(self) < last and not self.position:
-            self.buy(size=600)
+            self.buy(size=60)
         elif len(self) == last and self.position:
             self.close()
 
 
 def test_a_wish_that_is_refused_on_every_bar_is_one_paper():
     frame = bars(*flat(20), *flat(10, 120))
-    refuse = only(exposure_limit=0.5, exposure_unit="notional", on_exposure="reject")
+    refuse = only(exposure_limit=0.05, exposure_unit="notional", on_exposure="reject")
     book = book_of(building(frame, plan=(5, 25), strategy=Wanting), refuse)
     (paper,) = book.papers.to_dict("records")
-    assert paper["pnl"] == pytest.approx(600 * 20)
-    assert book.difference == pytest.approx(-12000)
+    assert paper["pnl"] == pytest.approx(60 * 20)
+    assert book.difference == pytest.approx(-1200)
 
 
 def test_the_book_changes_nothing_of_the_run():
@@ -203,6 +176,13 @@ POLICIES = [
     bt_risk.Policy(action="pause", cooldown_bars=10, drawdown_limit=0.05),
     bt_risk.Policy(trigger="close", anchor="extreme", buffer=0.5, exposure_limit=0.01),
     without(bt_risk.Policy(risk_limit=0.002), "stop"),
+    bt_risk.Policy(guards=(bt_risk.DailyLossLimit(0.005), bt_risk.CooldownGuard(5))),
+]
+WAYS = [
+    {},
+    {"exectype": bt.Order.Limit, "price": 97.0, "valid": datetime.timedelta(days=20)},
+    {"exectype": bt.Order.StopTrail, "trailamount": 2.0},
+    {"exectype": bt.Order.Stop, "price": 103.0},
 ]
 
 
@@ -211,7 +191,7 @@ POLICIES = [
 def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission):
     plan = []
     for bar, verb, size in steps:
-        given_ = {"size": size} if verb in ("buy", "sell") else {}
+        given_ = {"size": size, **WAYS[size % 4]} if verb in ("buy", "sell") else {}
         given_ |= {"target": size / 1000} if verb == "order_target_percent" else {}
         plan.append(order(bar, verb, data=size % 2, **given_))
     frames = random_walk(seed, 120, 0.03), random_walk(seed + 100, 120, 0.02)
@@ -222,12 +202,6 @@ def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission)
 
 
 # -- one data, without a run -----------------------------------------------------------------------
-
-
-def walked(rows, bare=(), real=(), wishes=(), atr=2.0, **kwargs):
-    walk = Walk([Bar(k, *row, atr) for k, row in enumerate(rows)], **kwargs)
-    walk.run(dict(bare), dict(real), dict(wishes))
-    return walk
 
 
 def test_a_limit_that_was_refused_fills_where_its_price_is_reached():
