@@ -11,10 +11,10 @@ from bt_risk.book import Book
 from bt_risk.desk import Desk
 from bt_risk.equity import LastKnown, equity_of
 from bt_risk.errors import ParameterError, check_positive, check_whole
-from bt_risk.execution import Execution
 from bt_risk.exits import Exits
 from bt_risk.facade import Facade
 from bt_risk.freshness import Freshness
+from bt_risk.gate_rules import Rules
 from bt_risk.handover import Handover
 from bt_risk.instrument import STALE_BARS, check_instruments, instruments_of
 from bt_risk.journal import Journal
@@ -22,13 +22,10 @@ from bt_risk.ledger import Ledger
 from bt_risk.live import Live
 from bt_risk.recovery import Recovery
 from bt_risk.rules.guard_tables import check_guards
-from bt_risk.rules.guards import Guard
-from bt_risk.rules.limits import RiskPerTrade
 from bt_risk.shutdown import Shutdown
 from bt_risk.state import check_state
 from bt_risk.states import KillSwitch, States
 from bt_risk.ticket import ACTIVE, HALTED, REDUCING
-from bt_risk.watch import Watch
 from bt_risk.wire import Wire
 
 __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
@@ -36,7 +33,7 @@ __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
 _BackBroker = bt.brokers.BackBroker
 
 
-class RiskBroker(KillSwitch, Facade):
+class RiskBroker(Rules, KillSwitch, Facade):
     """A gate around any broker, by composition: a store supplies its own.
 
     What it does not define itself it takes from the broker inside, and what is set on it is set
@@ -160,45 +157,6 @@ class RiskBroker(KillSwitch, Facade):
         if self.cerebro._broker is self:
             self.cerebro._broker = self.inner
 
-    def bind(self, limits, instruments, stop_rule):
-        """Let a policy add its limits and facts to the next run."""
-        self._bound = list(limits)
-        self.instruments.update(instruments or {})
-        self._stop_rule = stop_rule
-
-    def call_stale_after(self, bars):
-        """Let a data be stale after so many bars of others without one; the fewest count."""
-        self.max_stale_bars = min(bars, self.max_stale_bars or bars)
-
-    def add_limit(self, limit):
-        """Ask this limit too, before anything opens in this run."""
-        if limit.active:
-            self.limits.append(limit)
-            if hasattr(limit, "watch"):
-                limit.watch(self.book)
-            if isinstance(limit, Guard):
-                Watch.of(self).add(limit)
-            self.hook_execution()
-
-    def _enforce_own_risk_limits(self):
-        if not any(isinstance(limit, RiskPerTrade) for limit in self.limits):
-            self.limits.append(RiskPerTrade(None))
-            self.hook_execution()
-
-    def add_hook(self, hook):
-        """Call the hook's ``on_fill(part)``, ``on_bar(fresh instruments)`` and ``on_end()``."""
-        self.hooks.append(hook)
-        self.hook_execution()
-
-    def hook_of(self, kind):
-        """Return the hook of this class, or None."""
-        return next((hook for hook in self.hooks if isinstance(hook, kind)), None)
-
-    def hook_execution(self):
-        """Be there at the moment an order executes, where the broker inside lets us."""
-        if self.execution is None and self.simulated and not self.observe:
-            self.execution = Execution(self, self.inner)
-
     # -- a broker to Cerebro ---------------------------------------------------------------------
 
     def start(self):
@@ -218,12 +176,12 @@ class RiskBroker(KillSwitch, Facade):
         self._bound = []
         if any("risk_limit" in facts for facts in self.instruments.values()):
             self._enforce_own_risk_limits()
-        if (self.cerebro._dolive or self.cerebro.p.live) and not self.observe:
-            self.shutdown = Shutdown(self)
-            self.shutdown.install()
         # The points of an optimisation are no account: they would overwrite each other.
         if self.state_file is not None and not self.cerebro._dooptimize:
             self.recovery = Recovery(self, self.state_file)
+        if (self.cerebro._dolive or self.cerebro.p.live) and not self.observe:
+            self.shutdown = Shutdown(self)
+            self.shutdown.install()
 
     def _reset(self):
         self._unhook()
@@ -259,6 +217,20 @@ class RiskBroker(KillSwitch, Facade):
             self.recovery.begin_round()
         if self.shutdown is not None and self.shutdown.ends_run():
             return
+        self._listen()
+        news = fresh = self.book.update()
+        if self.freshness.active:
+            news = self.freshness.look(fresh)
+        if self.ledger.unknown:
+            self.ledger.adopt(fresh)
+        if self.recovery is not None:
+            news = self.recovery.news(fresh, news)
+        self._act(news)
+        if self.recovery is not None:
+            self.recovery.keep()
+
+    def _listen(self):
+        """Let the broker inside execute, and see to what it has not answered yet."""
         self.inner.next()
         self.ticks += 1
         if not self.simulated or self.inner.notifs:
@@ -268,14 +240,11 @@ class RiskBroker(KillSwitch, Facade):
         if self.handover.waiting:
             self.handover.advance()
         if self.states and not self.simulated:
-            self.exits.cancel_entries()  # a cancel that got lost is sent again in time
-        news = fresh = self.book.update()
-        if self.freshness.active:
-            news = self.freshness.look(fresh)
-        if self.ledger.unknown:
-            self.ledger.adopt(fresh)
-        if self.recovery is not None:
-            news = self.recovery.news(fresh, news)
+            # A cancel that got lost is sent again in time.
+            self.exits.cancel_entries(self.states.why[1])
+
+    def _act(self, news):
+        """Call the hooks for every part that has filled, and for the bars."""
         while self.ledger.touched:
             part = self.ledger.touched.pop(0)
             if self.exits.guarded and not part.instrument.size:
@@ -287,8 +256,6 @@ class RiskBroker(KillSwitch, Facade):
             hook.on_missed(self.freshness.missed)
         for hook in self.hooks:
             hook.on_bar(news)
-        if self.recovery is not None:
-            self.recovery.keep()
 
     def absorb(self):
         """Take in what the broker inside has to say; the order of its notifications is kept."""

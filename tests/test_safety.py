@@ -8,7 +8,7 @@ import bt_risk.breakers
 import bt_risk.execution
 import bt_risk.exits
 import bt_risk.states
-import bt_risk.stops
+import bt_risk.stop_keeper
 import bt_risk.watch
 from bt_risk import MinimumEdgeGuard, StopoutGuard
 from bt_risk.instrument import Instrument
@@ -415,7 +415,7 @@ FAULTS = {
     "1 volatility_limit": (VolatilityLimit, "review", _allow),
     "4 the same bet accepted twice": (CorrelationLimit, "review", _allow),
     "4 stop is not where the rule puts it": (
-        bt_risk.stops,
+        bt_risk.stop_keeper,
         "ratchet",
         lambda price, level, side: level - side,
     ),

@@ -14,7 +14,7 @@ from bt_risk.position import EPS
 from bt_risk.report.calendar import remaining_times, timestamps
 from bt_risk.rules.return_model import ReturnModel
 from bt_risk.sizers import TIMELINE, HalfKellySizer
-from bt_risk.stops import StopKeeper
+from bt_risk.stop_keeper import StopKeeper
 
 __all__ = ["Record", "ReportData", "record_of", "unique_names"]
 
