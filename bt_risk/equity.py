@@ -137,7 +137,13 @@ class Equity:
             return False
         if self._still >= _FROZEN_CHANGES and self._unmoved > _FROZEN_MOVE * self._anchor:
             return False
-        return not (held and abs(reported - cash) <= _LEFT_OUT * abs(held))
+        left_out = held and abs(reported - cash) <= _LEFT_OUT * abs(held)
+        return not (left_out and self._is_held())
+
+    def _is_held(self):
+        """Whether the broker holds anything: the news of a sale may not have been taken in yet."""
+        positions = [self.gate.known_position(i.data) for i in self.book.instruments if i.size]
+        return any(position is not None and position.size for position in positions)
 
     def _stands(self, reported, marked):
         """Whether a jump has stood long enough, and is not beyond what prices can do."""

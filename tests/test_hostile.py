@@ -132,6 +132,21 @@ def test_a_deposit_is_believed_after_its_confirmations_and_said():
     assert "again" in reasons(journal, "note")[-1]
 
 
+def test_a_sale_that_fills_while_it_is_sent_is_no_reason_to_doubt_the_value():
+    """Our stop has to go first, so it is sent between bars; the breaker asks in the same breath."""
+
+    class Slipping(hostile.Immediate):
+        def _price(self, order):
+            price = super()._price(order)
+            return price if price is None else price - 0.1
+
+    venue = Slipping()
+    actions = {20: lambda s: s.buy(size=900), 25: lambda s: s.close()}
+    _, journal = run(venue, CALM, actions, breaker=dict(drawdown_limit=0.1))
+    assert venue.sizes == [900, 0]
+    assert reasons(journal, "equity") == []
+
+
 def test_entries_are_refused_while_nobody_knows_what_the_account_is_worth():
     class Blind(hostile.Valued):
         def getcash(self):

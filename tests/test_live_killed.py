@@ -252,6 +252,21 @@ def test_a_high_that_no_run_has_seen_has_moved_the_stop(tmp_path):
     assert book["guards"][-1][1] == PART
 
 
+@pytest.mark.parametrize("point", [25, 27, 29, 32])
+def test_killed_with_an_entry_that_has_filled_in_part(point, tmp_path):
+    """What the venue counts in the position already is not counted again."""
+    with exchange(ROWS, 20, tmp_path) as venue:
+        venue.call("set", {"partial": 0.4})
+        assert in_child(killed_run, venue, tmp_path, point, True) == signal.SIGKILL
+        assert venue.book["position"] in (360, 900)
+        strategy = go(venue, tmp_path)
+        book = venue.book
+    for _, held, stops, leaving in book["guards"]:
+        assert [size for size, _ in stops] == [-held - sum(leaving)] * (held + sum(leaving) > 0)
+    check_end(book, tmp_path)
+    assert strategy.broker.inner.cash == pytest.approx(book["cash"])
+
+
 def test_without_a_state_the_same_checks_fail(tmp_path):
     """Wherever a position was held or a halt was on when it died."""
     failed = []

@@ -1,6 +1,8 @@
 """A strategy live behind bt_risk: `python run.py http://127.0.0.1:8000`, an exchange on loopback.
 
+With a file after the address, such as risk.db, a run goes on where an earlier one has ended.
 Without an address it trades at the venue itself, with the keys in BINANCE_KEY and BINANCE_SECRET.
+What people must hear about is posted to WEBHOOK.
 """
 
 import logging
@@ -17,6 +19,11 @@ import bt_risk
 class Cross(bt.Strategy):
     def __init__(self):
         self.cross = bt.ind.CrossOver(bt.ind.SMA(period=5), bt.ind.SMA(period=15))
+
+    def notify_order(self, order):
+        if not order.alive():
+            done, why = order.executed, order.info.get("bt_risk", "")
+            logging.info("%s %+g at %g %s", order.getstatusname(), done.size, done.price, why)
 
     def next(self):
         if self.cross > 0:
@@ -36,7 +43,7 @@ def connect(address):
     return client, f"{address.replace('http', 'ws', 1)}/ws"
 
 
-def main(address=None):
+def main(address=None, state=None):
     client, ws_url = connect(address)
     store = Store(client, "BTC/USDT", ws_url)
     store.start()
@@ -46,7 +53,8 @@ def main(address=None):
     cerebro.setbroker(Broker(store=store, data=data))
     cerebro.addstrategy(Cross)
     policy = bt_risk.Policy(action="pause", instruments={"BTC": dict(step=1e-5, min_notional=10)})
-    bt_risk.protect(cerebro, policy, stale_after=180, notify=print)
+    notify = [bt_risk.webhook(os.environ["WEBHOOK"])] if "WEBHOOK" in os.environ else []
+    bt_risk.protect(cerebro, policy, state=state, stale_after=180, notify=notify)
     try:
         return cerebro.run(quicknotify=True)[0]
     finally:

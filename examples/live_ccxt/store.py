@@ -148,17 +148,14 @@ class Broker(bt.BrokerBase):
         if held:
             self.position.update(held, self._entry_price(held))
         for row in self.client.fetch_open_orders(self.symbol):
-            self._adopt(row)
+            self._adopt(row, counted=True)
 
     # -- account ---------------------------------------------------------------------------------
 
     def _refresh(self):
-        try:
-            self._balance = self.client.fetch_balance()
-            quote = self.client.market(self.symbol)["quote"]
-            self.cash, self._stale = self._balance["total"].get(quote, 0.0), False
-        except LOST as error:
-            log.warning("balance: %s", error)
+        self._balance = self.client.fetch_balance()
+        quote = self.client.market(self.symbol)["quote"]
+        self.cash, self._stale = self._balance["total"].get(quote, 0.0), False
 
     def _entry_price(self, held):
         """Average price of the last buys that make up what is held."""
@@ -229,15 +226,17 @@ class Broker(bt.BrokerBase):
         self._notify(order)
         self._take(order, row)
 
-    def _adopt(self, row):
-        """Make an order of one that was open when this process began."""
+    def _adopt(self, row, counted=False):
+        """Make an order of what the venue has; `counted`: what has filled is in the position."""
         kind = bt.order.BuyOrder if row["side"] == "buy" else bt.order.SellOrder
         stop = row.get("triggerPrice") or row.get("stopPrice")
         price = stop or row["price"]
         exectype = bt.Order.Stop if stop else bt.Order.Limit if price else bt.Order.Market
-        size = row["amount"]
+        before = (row.get("filled") or 0.0) if counted else 0.0
+        size = row["amount"] - before
         order = kind(data=self.p.data, size=size, price=price, exectype=exectype, simulated=True)
         self._know(order, row["clientOrderId"])
+        order.addinfo(before=before, cost=row["cost"] if before else 0.0)
         self._accepted(order, row)
         return order
 
@@ -282,14 +281,14 @@ class Broker(bt.BrokerBase):
             for venue_id, order in list(self._working.items()):
                 row = open_rows.get(venue_id)
                 self._take(order, row or self.client.fetch_order(venue_id, self.symbol))
+            if self._stale:
+                self._refresh()
         except LOST as error:
             log.warning("orders: %s", error)
-        if self._stale:
-            self._refresh()
 
     def _take(self, order, row):
         """Book what is new of an order: what has filled, and how it has ended."""
-        size = (row.get("filled") or 0.0) - abs(order.executed.size)
+        size = (row.get("filled") or 0.0) - order.info.get("before", 0.0) - abs(order.executed.size)
         if size > 1e-12:
             cost = row["cost"] - order.info.get("cost", 0.0)
             order.addinfo(cost=row["cost"])
@@ -310,6 +309,7 @@ class Broker(bt.BrokerBase):
         pnl = info.profitandloss(-closed, before, price)
         closing = (closed, abs(closed) * before, fees[0])
         opening = (opened, abs(opened) * price, fees[1])
+        self.cash -= size * price + sum(fees)  # until the venue is asked: what is sold is not gone
         order.execute(now, size, price, *closing, *opening, 0.0, pnl, held, average)
         self._notify(order)
         self._stale = True
