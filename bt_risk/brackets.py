@@ -54,6 +54,7 @@ class Brackets:
 
     def _send_child(self, ticket, size, opening=0.0, decision=None, distance=math.nan):
         size = plain(size, ticket.size)
+        self.desk.intend(ticket, Verdict(size, decision, size - opening, distance))
         order = self.desk.place(ticket, size)
         if order is not None:
             ref = getattr(ticket.args["parent"], "ref", None)
@@ -85,7 +86,11 @@ class Brackets:
         decision = self.desk.review(ticket, ticket.size, distance)
         if decision.size < ticket.size - EPS:
             return self._reject_family(ticket, parent, decision)
-        order = self.desk.send(ticket, Verdict(ticket.size, decision, 0.0, distance))
+        verdict = Verdict(ticket.size, decision, 0.0, distance)
+        unkept = self.desk.intend(ticket, verdict)
+        if unkept:
+            return self._reject_family(ticket, parent, Decision(0.0, unkept))
+        order = self.desk.send(ticket, verdict)
         if order is not None:
             self.desk.book.working[order.ref].parent = parent.ref
         return order

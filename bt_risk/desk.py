@@ -68,7 +68,7 @@ class Desk:
         """Reject an order, or send what a verdict allows of it."""
         if verdict.size <= EPS and verdict.decision.reason:
             return self.reject(ticket, verdict.decision)
-        unkept = self._intend(ticket, verdict) if self.gate.recovery is not None else ""
+        unkept = self.intend(ticket, verdict)
         if unkept and verdict.closing <= EPS:
             return self.reject(ticket, Decision(0.0, unkept))
         part = self.book.part(ticket.instrument, ticket.owner)
@@ -78,8 +78,10 @@ class Desk:
             self.gate.recovery.keep()
         return order
 
-    def _intend(self, ticket, verdict):
+    def intend(self, ticket, verdict):
         """Write down what is about to be sent; return why that failed, or nothing."""
+        if self.gate.recovery is None:
+            return ""
         opening = max(0.0, float(verdict.size) - verdict.closing)
         return self.gate.recovery.intend(
             ticket.instrument,

@@ -10,8 +10,10 @@ from contextlib import closing
 
 import backtrader as bt
 import pytest
-from feeds import bars, flat
+from feeds import Script, bars, flat
 from lasting_venue import LastingFeed, LastingVenue, bar_of, meanwhile, read, write
+from test_live import LiveFrame
+from venue import Venue
 
 import bt_risk
 from bt_risk.state import StateFile, read_state, request
@@ -733,3 +735,27 @@ def test_two_strategies_have_each_its_own_part_and_stop_again(tmp_path):
         (100, True),
         (30, True),
     ]
+
+
+def test_every_order_of_a_bracket_is_written_down_before_it_is_sent(tmp_path):
+    seen = []
+
+    class Bracketing(Venue):
+        capabilities = {"brackets": True}
+
+        def _make(self, kind, owner, data, size, price, exectype, *args):
+            records = read_state(tmp_path / "risk.db").of("order").values()
+            row = (exectype or bt.Order.Market, size)
+            kinds = {bt.Order.Market: "market", bt.Order.Stop: "stop", bt.Order.Limit: "limit"}
+            seen.append((kinds[row[0]], any(r["kind"] == kinds[row[0]] for r in records)))
+            return super()._make(kind, owner, data, size, price, exectype, *args)
+
+    def bracket(s):
+        s.buy_bracket(size=10, exectype=bt.Order.Market, stopprice=95.0, limitprice=110.0)
+
+    engine = bt.Cerebro(stdstats=False)
+    engine.adddata(LiveFrame(dataname=bars(*flat(24))), name="D0")
+    engine.setbroker(bt_risk.RiskBroker(Bracketing(), state=tmp_path / "risk.db"))
+    engine.addstrategy(Script, actions={20: bracket})
+    engine.run()
+    assert seen == [("market", True), ("stop", True), ("limit", True)]
