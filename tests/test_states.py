@@ -509,6 +509,14 @@ def test_a_venue_that_never_confirms_is_not_waited_for_for_ever(tmp_path):
     assert "+1 D0: an entry, its cancel not confirmed" in err
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_interrupts():
+    """Wherever the tests run: in the background of a shell it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def handlers():
     return signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
