@@ -5,7 +5,14 @@ import math
 import sqlite3
 import threading
 
-from bt_risk.records import order_record, part_record, position_key, sent_record, trade_record
+from bt_risk.records import (
+    order_record,
+    part_record,
+    position_key,
+    sent_record,
+    thinned,
+    trade_record,
+)
 from bt_risk.state import StateFile
 from bt_risk.ticket import ACTIVE, REDUCING
 
@@ -38,7 +45,7 @@ class Recorder:
         self._lines = self._trades = self._number = 0
         self._ids, self._intent, self._closers = {}, None, {}
         self._answered = []
-        self.closes = {}
+        self.closes, self._room = {}, 0.0
         done = self.file.kept.of("done").items()
         self._done = {key: record["executions"] for key, record in done}
 
@@ -105,8 +112,9 @@ class Recorder:
         for one in instruments if windows else ():
             if one.lead is one and one.closed > 0:
                 self.closes.setdefault(one.time, {})[one.name] = one.closed
-        while len(self.closes) > windows.depth:
-            self.closes.pop(min(self.closes))
+        if len(self.closes) > self._room:
+            self.closes = thinned(self.closes, windows.depth)
+            self._room = 1.25 * len(self.closes)
 
     # -- writing ---------------------------------------------------------------------------------
 

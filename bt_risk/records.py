@@ -4,6 +4,7 @@ Owners are strategies, and orders have a number of their process: a record names
 strategy among those of the run, and the id that an order was sent with.
 """
 
+from bisect import bisect_right
 from dataclasses import replace
 
 from bt_risk.position import EPS, ClosedTrade, Sent
@@ -17,6 +18,7 @@ __all__ = [
     "sent_again",
     "sent_record",
     "shifted",
+    "thinned",
     "trade_record",
 ]
 
@@ -102,3 +104,32 @@ def shifted(event, bars, rounds):
     """Return a trade or a sent order with its bars counted from another beginning."""
     later = {"bar": event.bar + bars, "round": event.round + rounds}
     return event._replace(**later) if isinstance(event, Sent) else replace(event, **later)
+
+
+def thinned(closes, depth):
+    """Return the closes that windows are made of again, oldest first.
+
+    Those are the last `depth` of each name and, where another name has bars so old that these do
+    not reach back to them, the last one before each of those bars ended.
+
+    Parameters
+    ----------
+    closes : dict
+        ``{time: {name: close}}``, times in days.
+    depth : int
+        Closes that a window looks back on.
+    """
+    times = {}
+    for time in sorted(closes):
+        for name in closes[time]:
+            times.setdefault(name, []).append(time)
+    last = {name: of_name[-depth:] for name, of_name in times.items()}
+    ends = {time for of_name in last.values() for time in of_name}
+    ends |= {time + 1.0 for time in ends if time == int(time)}  # a day that is stamped at midnight
+    rows = {}
+    for name, of_name in times.items():
+        before = [end for end in ends if of_name[0] <= end < last[name][0]]
+        older = {of_name[bisect_right(of_name, end) - 1] for end in before}
+        for time in older.union(last[name]):
+            rows.setdefault(time, {})[name] = closes[time][name]
+    return dict(sorted(rows.items()))

@@ -1,6 +1,7 @@
 """The windows of closes that limits ask for, filled as bars close."""
 
 import math
+from itertools import pairwise
 
 from bt_risk.rules.time_frames import TimeFrames
 
@@ -60,6 +61,9 @@ class Windows:
     def replay(self, rows):
         """Take in ``(time, {name: close})`` that an earlier run has kept, oldest first."""
         self._histories = {}
+        rows = list(rows)
+        for frames in self._frames.values():
+            frames.expect([_shortest(name, rows) for name in self._names])
         for time, known in rows:
             closes = [known.get(name, math.nan) for name in self._names]
             for update in self._updates:
@@ -80,3 +84,9 @@ class Windows:
             closes[instrument.index] = instrument.closed
         for update in self._updates:
             update(time, closes)
+
+
+def _shortest(name, rows):
+    times = [time for time, known in rows if name in known]
+    gaps = [later - time for time, later in pairwise(times) if later > time]
+    return min(gaps, default=math.nan)

@@ -1132,6 +1132,11 @@ halt-beyond-the-limit-only evidence/halts.py
 + fall > limit + 0.05
 ? evidence/test_bootstrap.py::test_a_sure_halt_and_an_impossible_one
 
+finer-closes-of-old-bars-are-not-kept records.py
+- older = {of_name[bisect_right(of_name, end) - 1] for end in before}
++ older = set()
+? test_kept_closes.py::test_windows_of_several_time_frames_are_made_again
+
 missed-bars-do-not-tighten stop_keeper.py
 - instrument in instruments and not instrument.repeats and not stop.late
 + False

@@ -94,6 +94,17 @@ class TimeFrames:
             for axis in self._axes:
                 axis.seed(frame, kind)
 
+    def expect(self, gaps):
+        """Say before the first close how far apart the bars of each name are.
+
+        Parameters
+        ----------
+        gaps : sequence of float, of length len(names)
+            In days; NaN where that is unknown.
+        """
+        gaps = np.asarray(gaps, dtype=float)
+        self._learn(~np.isnan(gaps), gaps)
+
     def correlations(self, candidate, others, estimator=ROLLING, sides=None):
         """Correlation of one name with each of `others`: see `ReturnWindow.correlations`."""
         if len(self._axes) == 1:
