@@ -2,6 +2,7 @@
 
 import backtrader as bt
 from feeds import Script, bars
+from test_live import LiveFrame
 from venue import Venue
 
 import bt_risk
@@ -18,27 +19,13 @@ class Clock:
         return self.now
 
 
-class Ticking(bt.feeds.PandasData):
-    """Rows of a frame as a live feed brings them, with `idle` empty rounds after each bar.
-
-    `says` are states that the feed takes on: ``{bar: bt.feed.AbstractDataBase.DISCONNECTED}``.
-    """
+class Ticking(LiveFrame):
+    """A live feed that takes on states: ``{bar: bt.feed.AbstractDataBase.DISCONNECTED}``."""
 
     params = (("idle", 3), ("says", None))
 
-    def islive(self):
-        return True
-
-    def start(self):
-        super().start()
-        self._wait = 0
-
     def _load(self):
-        if self._wait:
-            self._wait -= 1
-            return None
-        self._wait = self.p.idle
-        status = (self.p.says or {}).get(len(self))
+        status = None if self._wait else (self.p.says or {}).get(len(self))
         if status is not None:
             self.put_notification(status)
         return super()._load()
