@@ -197,7 +197,7 @@ def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     check_end(book, tmp_path, mark)
 
 
-@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 5))
+@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 7))
 def test_the_line_drops_at_any_write_and_it_goes_on(point, after, tmp_path):
     with exchange(ROWS, 20, tmp_path) as venue:
         at_write(point, lambda: drop(venue), after)
@@ -207,7 +207,7 @@ def test_the_line_drops_at_any_write_and_it_goes_on(point, after, tmp_path):
     check_end(book, tmp_path)
 
 
-@pytest.mark.parametrize(("point", "after"), reduced(KILLS[40:], 12))
+@pytest.mark.parametrize(("point", "after"), reduced(KILLS[40:], 15))
 def test_the_line_drops_and_then_it_is_killed(point, after, tmp_path):
     """The requests of the last moments are lost, or their answers are."""
 
