@@ -7,6 +7,9 @@ from bt_risk.ticket import DEFAULTS, Ticket, plain
 
 __all__ = ["Exits"]
 
+# Orders of ours that have ended are known for so long: a late fill of one is told by them.
+_REMEMBERED = 1000
+
 
 class Exits:
     """Send, move and withdraw the protective and closing orders of one `RiskBroker`.
@@ -44,7 +47,7 @@ class Exits:
         if order is None:
             return None
         order.addinfo(bt_risk=reason)
-        self.gate.own[order.ref] = order
+        self._own(order)
         working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
         working.stops |= stops
         working.own, working.handle, working.set_at = True, order, instrument.moment()
@@ -54,6 +57,15 @@ class Exits:
         if recovery is not None:
             recovery.keep()
         return order
+
+    def _own(self, order):
+        """Know an order as ours; a run of years forgets the oldest of those that have ended."""
+        own = self.gate.own
+        own[order.ref] = order
+        if len(own) > 2 * _REMEMBERED:
+            for ref in [ref for ref, one in own.items() if not one.alive()][:-_REMEMBERED]:
+                del own[ref]
+                self._withdrawn.pop(ref, None)
 
     def amend(self, order, size, price):
         """Give a resting stop of ours another size and price; return whether that is done.

@@ -649,6 +649,18 @@ def test_a_slow_and_a_failing_listener_hold_nobody_up():
     assert heard[0] == "0"
 
 
+def test_orders_of_ours_that_ended_long_ago_are_forgotten(monkeypatch):
+    """The stop is replaced on every bar of a long rise."""
+    monkeypatch.setattr("bt_risk.exits._REMEMBERED", 10)
+    rise = [(100 + k, 102 + k, 99 + k, 101 + k) for k in range(60)]
+    venue = Venue()
+    strategy, _ = run(venue, [*flat(20), *rise], BUY)
+    own = strategy.broker.own
+    assert venue._orders > 50
+    assert len(own) <= 21
+    assert [order for order in own.values() if order.alive()] == venue._working
+
+
 def test_no_thread_is_left_behind_and_none_is_begun_without_news():
     before = threading.active_count()
     run(Venue(), CALM, BUY, notify=print)

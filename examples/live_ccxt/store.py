@@ -218,6 +218,10 @@ class Broker(bt.BrokerBase):
         order.addinfo(client_id=client_id)
         order.addcomminfo(self.getcommissioninfo(order.data))
         self._by_client_id[client_id] = order
+        if len(self._by_client_id) > 2000:  # nobody asks for those that ended long ago
+            for known, one in list(self._by_client_id.items())[:1000]:
+                if not one.alive():
+                    del self._by_client_id[known]
 
     def _accepted(self, order, row):
         order.addinfo(venue_id=row["id"])
