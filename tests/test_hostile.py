@@ -236,14 +236,14 @@ def test_an_entry_in_doubt_holds_its_place_in_the_limits():
 
 
 def test_a_broker_that_cannot_be_asked_is_believed_when_it_notifies():
-    """It does three ticks later; the order is looked for in each of them."""
+    """It does some ticks later; the order is looked for in each of them."""
 
     class Lost(hostile.Shuffled):
         def buy(self, owner, data, size, **kwargs):
             super().buy(owner, data, size, **kwargs)
             raise TimeoutError("no answer")
 
-    venue = Lost(late=3)
+    venue = Lost(late=4)
     strategy, _ = run(venue, CALM, BUY, retry_after=0.0)
     assert venue.sizes == [100]
     assert [row[2] for row in strategy.orders][-1] == "Completed"

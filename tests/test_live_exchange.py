@@ -228,5 +228,5 @@ def test_ten_thousand_bars_with_faults_stay_flat_in_memory(tmp_path):
     sizes = soak(tmp_path, bars=10_000, seed=6)
     assert threading.active_count() == before
     per_bar = (sizes[-1] - sizes[0]) / 7_500
-    # What the strategy and Backtrader keep of each bar, the journal, and closed trades.
-    assert per_bar < 2_048
+    # What the script keeps (its own orders, whole), Backtrader's lines, the journal, closed trades.
+    assert per_bar < 4_096
