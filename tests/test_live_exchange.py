@@ -223,6 +223,7 @@ def test_a_short_soak_leaves_no_thread_behind(tmp_path):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_ten_thousand_bars_with_faults_stay_flat_in_memory(tmp_path):
     before = threading.active_count()
     sizes = soak(tmp_path, bars=10_000, seed=6)

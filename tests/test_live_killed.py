@@ -216,7 +216,7 @@ def test_the_line_drops_and_then_it_is_killed(point, after, tmp_path):
         killed_run(venue, tmp_path, point, after)
 
     with exchange(ROWS, 20, tmp_path) as venue:
-        in_child(lost_run)
+        assert in_child(lost_run) == signal.SIGKILL
         mark = mark_of(tmp_path)
         venue.call("mend", {})
         go(venue, tmp_path)

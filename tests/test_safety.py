@@ -379,6 +379,7 @@ def test_what_went_wrong_once_does_not_again(name):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("worker", range(4))
 def test_a_million_bars_break_no_promise(worker):
     seed, bars = 10_000 + worker, 0
