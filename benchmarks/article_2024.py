@@ -15,12 +15,12 @@ import backtrader as bt
 from rich.console import Console
 
 import bt_risk
+from bt_risk.cli.tables import show_comparison
+from bt_risk.demo.portfolios import COIN, FractionSizer, MeanReversion
 from bt_risk.evidence.compare import evaluate
-from bt_risk.evidence.runs import play
+from bt_risk.evidence.runner import play
 from bt_risk.evidence.variants import BARE, PROTECTED, without
-from bt_risk.feeds import FrameData
-from bt_risk.portfolios import COIN, FractionSizer, MeanReversion
-from bt_risk.tables import show_comparison
+from bt_risk.feeds.frame import FrameData
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = Path("crypto_1h_2024") / "BTCUSDT_1h_2024.csv.gz"

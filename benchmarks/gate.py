@@ -23,12 +23,12 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bt_risk.book import Book
-from bt_risk.instrument import Instrument
-from bt_risk.rules.correlation_limit import CorrelationLimit
-from bt_risk.rules.exposure import ExposureLimit, GrossLimit, NetLimit
-from bt_risk.rules.limits import Request
-from bt_risk.rules.volatility_limit import VolatilityLimit
+from bt_risk.limits.base import Request
+from bt_risk.limits.correlation import CorrelationLimit
+from bt_risk.limits.exposure import ExposureLimit, GrossLimit, NetLimit
+from bt_risk.limits.volatility import VolatilityLimit
+from bt_risk.portfolio.book import Book
+from bt_risk.portfolio.instrument import Instrument
 
 NAMES, WINDOW, HELD = 500, 252, (20, 499)
 GOALS = {20: 150.0, 499: 750.0}

@@ -1,36 +1,40 @@
 """Risk controls for Backtrader: five rules as native components and as plain functions."""
 
-from bt_risk import observers as observers
 from bt_risk import report as report
-from bt_risk.alerts import webhook
-from bt_risk.breakers import DrawdownBreaker
-from bt_risk.broker import RiskBroker
-from bt_risk.caps import CorrelationCap
-from bt_risk.datasets import list_data, load_data
-from bt_risk.errors import BtRiskError, DataError, ParameterError, StateError
-from bt_risk.evidence.compare import compare
-from bt_risk.evidence.halts import halt_probability
-from bt_risk.journal import RiskJournal
-from bt_risk.live import Live
-from bt_risk.parity_sizer import RiskParitySizer
-from bt_risk.policy import Policy, protect
-from bt_risk.portfolio_risk import PortfolioRisk
-from bt_risk.prices import read_prices
-from bt_risk.report.record import ReportData
-from bt_risk.rules.allocation import inverse_volatility, risk_parity
-from bt_risk.rules.correlation import (
-    correlation_exposure,
-    correlation_matrix,
-    rolling_correlation,
+from bt_risk.components import observers as observers
+from bt_risk.components.correlation_cap import CorrelationCap
+from bt_risk.components.drawdown_breaker import DrawdownBreaker
+from bt_risk.components.half_kelly import HalfKellySizer
+from bt_risk.components.portfolio_risk import PortfolioRisk
+from bt_risk.components.risk_journal import RiskJournal
+from bt_risk.components.risk_parity import RiskParitySizer
+from bt_risk.components.target_weights import target_weights
+from bt_risk.components.trailing_stop import ATRTrailingStop
+from bt_risk.errors import (
+    BtRiskError,
+    DataError,
+    ParameterError,
+    StateError,
 )
-from bt_risk.rules.day_guards import DailyLossLimit, OrderRateLimit
-from bt_risk.rules.drawdown import RiskManager, drawdown, high_water_mark
-from bt_risk.rules.guards import (
+from bt_risk.evidence.compare import compare
+from bt_risk.evidence.halt_odds import halt_probability
+from bt_risk.feeds.bundled import list_data, load_data
+from bt_risk.feeds.files import read_prices
+from bt_risk.gate.broker import RiskBroker
+from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.limits.trade_guards import (
     CooldownGuard,
     LosingStreakGuard,
     MinimumEdgeGuard,
     StopoutGuard,
 )
+from bt_risk.live.alerts import webhook
+from bt_risk.live.settings import Live
+from bt_risk.policy import Policy, protect
+from bt_risk.report.record import ReportData
+from bt_risk.rules.allocation import inverse_volatility, risk_parity
+from bt_risk.rules.correlation import correlation_exposure, correlation_matrix, rolling_correlation
+from bt_risk.rules.drawdown import RiskManager, drawdown, high_water_mark
 from bt_risk.rules.kelly import (
     empirical_kelly,
     half_kelly_position,
@@ -40,9 +44,6 @@ from bt_risk.rules.kelly import (
 from bt_risk.rules.signals import generate_signal
 from bt_risk.rules.sizing import position_size
 from bt_risk.rules.trailing_stop import atr, atr_stop, ratchet
-from bt_risk.sizers import HalfKellySizer
-from bt_risk.stops import ATRTrailingStop
-from bt_risk.weights import target_weights
 
 __version__ = "0.1.0"
 

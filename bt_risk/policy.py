@@ -11,18 +11,24 @@ from pathlib import Path
 import backtrader as bt
 import tomli_w
 
-from bt_risk.breakers import DrawdownBreaker, check_breaker
-from bt_risk.broker import RiskBroker
-from bt_risk.errors import ParameterError, check_choice, check_flag, check_whole, said_by
-from bt_risk.instrument import STALE_BARS, check_instruments
-from bt_risk.journal import RiskJournal
-from bt_risk.live import Live
-from bt_risk.rules.guard_tables import check_guards, guard_from, guard_table
-from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
-from bt_risk.rules.portfolio_limits import portfolio_limits
-from bt_risk.sizers import HalfKellySizer, check_sizer
-from bt_risk.state import check_state
-from bt_risk.stops import ATRTrailingStop, check_stop
+from bt_risk.components.drawdown_breaker import DrawdownBreaker, check_breaker
+from bt_risk.components.half_kelly import HalfKellySizer, check_sizer
+from bt_risk.components.risk_journal import RiskJournal
+from bt_risk.components.trailing_stop import ATRTrailingStop, check_stop
+from bt_risk.errors import (
+    ParameterError,
+    check_choice,
+    check_flag,
+    check_whole,
+    said_by,
+)
+from bt_risk.gate.broker import RiskBroker
+from bt_risk.limits.base import NotionalLimit, RiskPerTrade
+from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
+from bt_risk.limits.portfolio import portfolio_limits
+from bt_risk.live.settings import Live
+from bt_risk.portfolio.instrument import STALE_BARS, check_instruments
+from bt_risk.state.file import check_state
 
 __all__ = ["Policy", "protect"]
 

@@ -4,11 +4,11 @@ import pytest
 from feeds import Plan, cerebro
 
 import bt_risk
-from bt_risk.evidence.paper import Bar
-from bt_risk.evidence.runs import play
-from bt_risk.evidence.shadow import shadow_book
+from bt_risk.evidence.counterfactual import Walk
+from bt_risk.evidence.paper_trade import Bar
+from bt_risk.evidence.runner import play
+from bt_risk.evidence.shadow_book import shadow_book
 from bt_risk.evidence.variants import RULES, without
-from bt_risk.evidence.walk import Walk
 
 OFF = without(bt_risk.Policy(atr_period=3), *RULES)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bt_risk.book import Book
-from bt_risk.instrument import Instrument
-from bt_risk.position import Working, shrink_exits
+from bt_risk.portfolio.book import Book
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import Working, shrink_exits
 
 NAN = math.nan
 ME, OTHER = "me", "other"

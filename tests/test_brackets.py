@@ -9,7 +9,7 @@ from feeds import bars, cerebro, flat
 from recording import breaker_out_of_reach, ends, fills, limit_orders, play
 
 import bt_risk
-from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
+from bt_risk.limits.base import NotionalLimit, RiskPerTrade
 
 # 100,000 of equity, price 100, ATR(14) 2 from bar 15 on: a stop 4 away (2 x ATR).
 CALM = flat(30)

@@ -14,8 +14,8 @@ from venue import Venue
 
 import bt_risk
 from bt_risk.errors import ParameterError
-from bt_risk.rules.exposure import ExposureLimit
-from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
+from bt_risk.limits.base import NotionalLimit, RiskPerTrade
+from bt_risk.limits.exposure import ExposureLimit
 
 # 100,000 of equity, price 100, ATR(14) 2 from bar 15 on: a stop 4 away (2 x ATR) costs 4 a unit,
 # so risk_limit 0.01 is 250 units and notional_limit 0.5 is 500.

@@ -12,7 +12,7 @@ import backtrader as bt
 import pytest
 
 import bt_risk
-from bt_risk import cli
+from bt_risk.cli import app as cli
 
 DOCS = Path(__file__).parents[1] / "docs"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(bt_risk.__file__).parents[1])}

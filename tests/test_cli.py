@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 import bt_risk
-from bt_risk import cli, demo
-from bt_risk.datasets import load_data
-from bt_risk.pictures import STRETCH, _stretch
+from bt_risk.cli import app as cli
+from bt_risk.demo import runs as demo
+from bt_risk.demo.charts import STRETCH, _stretch
+from bt_risk.feeds.bundled import load_data
 
 PNG = b"\x89PNG\r\n\x1a\n"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(bt_risk.__file__).parents[1]), "COLUMNS": "80"}

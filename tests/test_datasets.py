@@ -12,9 +12,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 from shared_data import ROOT, shared_data
 
-from bt_risk.datasets import CATALOGUE, list_data, load_data
 from bt_risk.errors import ParameterError
-from bt_risk.prices import read_prices
+from bt_risk.feeds.bundled import CATALOGUE, list_data, load_data
+from bt_risk.feeds.files import read_prices
 
 # The series of the package.
 
@@ -159,7 +159,7 @@ def test_the_readme_of_the_data_gives_bars_and_dates():
 def test_importing_the_module_reads_no_data():
     script = (
         "import sys; seen = []; sys.addaudithook(lambda event, args: seen.append(str(args[0]))"
-        " if event == 'open' else None); import bt_risk.datasets;"
+        " if event == 'open' else None); import bt_risk.feeds.bundled;"
         " print([name for name in seen if name.endswith('.csv.gz')])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -13,21 +13,31 @@ from feeds import bars as make_bars
 from feeds import flat
 from rich.console import Console
 
-from bt_risk import demo
-from bt_risk.datasets import load_data
-from bt_risk.errors import DataError, ParameterError
-from bt_risk.evidence.halts import halt_probability
-from bt_risk.portfolios import (
+from bt_risk.cli.tables import (
+    shadow_books,
+    show,
+    show_legend,
+    show_odds,
+)
+from bt_risk.demo import runs as demo
+from bt_risk.demo.portfolios import (
     Breakout,
     MeanReversion,
     Portfolio,
     bundled_portfolios,
     own_portfolios,
 )
-from bt_risk.report.decisions import decided, in_order
+from bt_risk.demo.summary import (
+    annual_growth,
+    max_drawdown,
+    sharpe_ratio,
+    summary,
+)
+from bt_risk.errors import DataError, ParameterError
+from bt_risk.evidence.halt_odds import halt_probability
+from bt_risk.feeds.bundled import load_data
 from bt_risk.report.pyfolio import daily_returns
-from bt_risk.summary import annual_growth, max_drawdown, sharpe_ratio, summary
-from bt_risk.tables import shadow_books, show, show_legend, show_odds
+from bt_risk.report.rule_labels import decided, in_order
 
 SLICES = {"btc": slice(0, 900), "btc-filter": slice(0, 900), "trend": slice(900, 1700)}
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from feeds import random_walk
 
-from bt_risk.feeds import FrameData
+from bt_risk.feeds.frame import FrameData
 
 MODES = {
     "runonce": {},

@@ -33,7 +33,7 @@ from bt_risk import (
     Policy,
     StopoutGuard,
 )
-from bt_risk.rules.guard_tables import GUARDS
+from bt_risk.limits.guard_config import GUARDS
 
 KINDS = list(GUARDS.values())
 CALM = bars(*flat(40))

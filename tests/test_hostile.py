@@ -15,8 +15,8 @@ from hostile import Clock, reasons, run
 from venue import Venue
 
 import bt_risk
-from bt_risk.alerts import Alerts
-from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
+from bt_risk.limits.base import NotionalLimit, RiskPerTrade
+from bt_risk.live.alerts import Alerts
 
 BUY = {20: lambda s: s.buy(size=100)}
 CALM = flat(40)
@@ -651,7 +651,7 @@ def test_a_slow_and_a_failing_listener_hold_nobody_up():
 
 def test_orders_of_ours_that_ended_long_ago_are_forgotten(monkeypatch):
     """The stop is replaced on every bar of a long rise."""
-    monkeypatch.setattr("bt_risk.exits._REMEMBERED", 10)
+    monkeypatch.setattr("bt_risk.gate.exit_orders._REMEMBERED", 10)
     rise = [(100 + k, 102 + k, 99 + k, 101 + k) for k in range(60)]
     venue = Venue()
     strategy, _ = run(venue, [*flat(20), *rise], BUY)

@@ -9,7 +9,7 @@ import pytest
 from feeds import bars, cerebro, flat, tape_of, taped
 
 import bt_risk
-from bt_risk.journal import FIELDS, Journal
+from bt_risk.gate.journal import FIELDS, Journal
 
 FALL = bars(*flat(6), (100, 101, 99, 100), (97, 98, 90, 91), *flat(2, price=91))
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bt_risk.records import thinned
 from bt_risk.rules.time_frames import TimeFrames
+from bt_risk.state.records import thinned
 
 NAMES = ["day", "hour", "half day"]
 WINDOW, DEPTH = 6, 7

@@ -62,7 +62,7 @@ def imports(path):
 
 
 def component(name):
-    """Return ``stops`` for ``bt_risk.stops``, ``rules`` for anything below it."""
+    """Return ``stops`` for ``bt_risk.components.trailing_stop``, ``rules`` for anything below it."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else "bt_risk"
 

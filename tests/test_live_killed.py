@@ -15,7 +15,7 @@ from test_live_exchange import FINE, ROWS
 from test_restart import in_child, levels, round_trips
 
 import bt_risk
-from bt_risk.state import StateFile, read_state
+from bt_risk.state.file import StateFile, read_state
 
 MULTIPLE, PART, WHOLE = 3.0, 700, 900
 SIGN = {"BUY": 1, "SELL": -1}

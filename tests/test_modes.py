@@ -593,7 +593,7 @@ def test_entries_of_every_kind_are_judged_together(kind):
 def test_exits_of_every_kind_pass_whole_while_entries_are_refused(kind):
     actions = {
         16: lambda s: s.buy(size=200),
-        17: lambda s: s.broker.set_state("test", bt_risk.broker.REDUCING, "test: closed"),
+        17: lambda s: s.broker.set_state("test", bt_risk.gate.broker.REDUCING, "test: closed"),
         18: lambda s: (s.sell(size=200, **EXITS[kind]), s.buy(size=1)),
     }
     strategy = protected(cerebro(bars(*flat(24))), actions)

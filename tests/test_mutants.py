@@ -15,9 +15,15 @@ from test_book import book_of, fill, work
 from venue import Venue
 
 import bt_risk
-from bt_risk.position import shrink_exits
-from bt_risk.rules.drawdown import TRIPPED, BreakerRule, BreakerState, rearm, step
-from bt_risk.rules.limits import Decision, NotionalLimit, RiskPerTrade
+from bt_risk.limits.base import Decision, NotionalLimit, RiskPerTrade
+from bt_risk.portfolio.position import shrink_exits
+from bt_risk.rules.drawdown import (
+    TRIPPED,
+    BreakerRule,
+    BreakerState,
+    rearm,
+    step,
+)
 
 BY_NAME = {one.name: one for one in MUTANTS}
 

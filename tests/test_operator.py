@@ -12,8 +12,8 @@ from feeds import flat
 from test_restart import ROWS, Wants, in_child, killed_run, run, status_of
 
 import bt_risk
-from bt_risk import cli
-from bt_risk.state import StateFile, is_running, read_state
+from bt_risk.cli import app as cli
+from bt_risk.state.file import StateFile, is_running, read_state
 
 
 @pytest.fixture

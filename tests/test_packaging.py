@@ -11,7 +11,7 @@ import pytest
 from shared_data import ROOT
 
 import bt_risk
-from bt_risk.datasets import CATALOGUE, load_data
+from bt_risk.feeds.bundled import CATALOGUE, load_data
 
 PRODUCT = ["bt_risk", "examples", "data", "README.md", "CHANGELOG.md"]
 TEXT = {".py", ".md", ".cfg", ".toml", ".txt", ".csv", ".typed"}

@@ -14,11 +14,17 @@ from test_caps import image
 
 import bt_risk
 from bt_risk.errors import ParameterError
-from bt_risk.instrument import Instrument
-from bt_risk.rules.correlation_limit import CorrelationLimit
-from bt_risk.rules.exposure import ExposureLimit, GrossLimit, GroupLimit, NetLimit, PositionLimit
-from bt_risk.rules.limits import Request
-from bt_risk.rules.volatility_limit import VolatilityLimit, largest_size
+from bt_risk.limits.base import Request
+from bt_risk.limits.correlation import CorrelationLimit
+from bt_risk.limits.exposure import (
+    ExposureLimit,
+    GrossLimit,
+    GroupLimit,
+    NetLimit,
+    PositionLimit,
+)
+from bt_risk.limits.volatility import VolatilityLimit, largest_size
+from bt_risk.portfolio.instrument import Instrument
 
 NAN = math.nan
 

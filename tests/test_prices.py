@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 from shared_data import shared_data
 
 from bt_risk.errors import DataError
-from bt_risk.prices import read_prices
+from bt_risk.feeds.files import read_prices
 
 HEADER = "datetime,open,high,low,close,volume"
 BARS = [

@@ -16,7 +16,7 @@ from test_live import LiveFrame
 from venue import Venue
 
 import bt_risk
-from bt_risk.state import StateFile, read_state, request
+from bt_risk.state.file import StateFile, read_state, request
 
 OFF = dict.fromkeys(("risk_limit", "notional_limit", "exposure_limit", "correlation_limit"))
 POLICY = bt_risk.Policy(**OFF, drawdown_limit=0.06, atr_multiple=5.0)

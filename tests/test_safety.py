@@ -4,24 +4,24 @@ import pytest
 import safety
 from safety import Action, Feed, World, check, make_world, report, run
 
-import bt_risk.breakers
-import bt_risk.execution
-import bt_risk.exits
-import bt_risk.states
-import bt_risk.stop_keeper
-import bt_risk.watch
+import bt_risk.components.drawdown_breaker
+import bt_risk.gate.exit_orders
+import bt_risk.gate.simulated_execution
+import bt_risk.gate.trading_state
+import bt_risk.monitors.guards
+import bt_risk.monitors.trailing_stop
 from bt_risk import MinimumEdgeGuard, StopoutGuard
-from bt_risk.instrument import Instrument
-from bt_risk.rules.correlation_limit import CorrelationLimit
-from bt_risk.rules.exposure import (
+from bt_risk.limits.base import Decision, RiskPerTrade
+from bt_risk.limits.correlation import CorrelationLimit
+from bt_risk.limits.exposure import (
     ExposureLimit,
     GrossLimit,
     GroupLimit,
     NetLimit,
     PositionLimit,
 )
-from bt_risk.rules.limits import Decision, RiskPerTrade
-from bt_risk.rules.volatility_limit import VolatilityLimit
+from bt_risk.limits.volatility import VolatilityLimit
+from bt_risk.portfolio.instrument import Instrument
 
 CHUNKS, CHUNK = 16, 30
 # What a breaker ends early is not made up for: 480 worlds of 40 to 80 bars run 25,000 of them.
@@ -397,16 +397,20 @@ def _allow(self, request, book):
 
 FAULTS = {
     "9 entry accepted after reduce_only": (
-        bt_risk.states.States,
+        bt_risk.gate.trading_state.States,
         "why",
         property(lambda self: ("ACTIVE", "")),
     ),
     "9 entry filled after reduce_only": (
-        bt_risk.execution.Execution,
+        bt_risk.gate.simulated_execution.Execution,
         "_try_guarded",
         lambda self, order: self._native_try(order),
     ),
-    "9 entry filled in a cool-down": (bt_risk.watch.Watch, "_judge", lambda self, working: None),
+    "9 entry filled in a cool-down": (
+        bt_risk.monitors.guards.Watch,
+        "_judge",
+        lambda self, working: None,
+    ),
     "1 risk_limit": (RiskPerTrade, "review", _allow),
     "1 exposure_limit": (ExposureLimit, "review", _allow),
     "1 gross_limit": (GrossLimit, "review", _allow),
@@ -416,22 +420,22 @@ FAULTS = {
     "1 volatility_limit": (VolatilityLimit, "review", _allow),
     "4 the same bet accepted twice": (CorrelationLimit, "review", _allow),
     "4 stop is not where the rule puts it": (
-        bt_risk.stop_keeper,
+        bt_risk.monitors.trailing_stop,
         "ratchet",
         lambda price, level, side: level - side,
     ),
     "3 exits outlive the position that a stop closed": (
-        bt_risk.execution,
+        bt_risk.gate.simulated_execution,
         "shrink_exits",
         lambda orders, before, after: {},
     ),
     "3 the stop took what a market exit takes": (
-        bt_risk.execution.Execution,
+        bt_risk.gate.simulated_execution.Execution,
         "_leaves_now",
         lambda self, other: False,
     ),
     "7 entry rests after a trip": (
-        bt_risk.exits.Exits,
+        bt_risk.gate.exit_orders.Exits,
         "cancel_entry",
         lambda self, working, reason: False,
     ),

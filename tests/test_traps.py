@@ -46,7 +46,7 @@ from recording import RandomTrader, breaker_out_of_reach, ends, fills, limit_ord
 from venue import Venue
 
 import bt_risk
-from bt_risk.rules.limits import NotionalLimit, RiskPerTrade
+from bt_risk.limits.base import NotionalLimit, RiskPerTrade
 
 QUIET = flat(15)  # ATR(14) is 2 and known from bar 15 on
 

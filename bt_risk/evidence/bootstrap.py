@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bt_risk.errors import ParameterError, check_fraction, check_whole
-from bt_risk.evidence.measures import measures, volatility
+from bt_risk.evidence.metrics import measures, volatility
 
 __all__ = ["Interval", "SharpeTest", "block_length", "intervals", "resampled_days", "sharpe_test"]
 

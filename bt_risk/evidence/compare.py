@@ -15,10 +15,10 @@ from bt_risk.evidence.bootstrap import (
     resampled_days,
     sharpe_test,
 )
-from bt_risk.evidence.halts import LEAST, HaltOdds, halt_probability
-from bt_risk.evidence.measures import MEASURES, days_of, measures
-from bt_risk.evidence.runs import run_all
-from bt_risk.evidence.shadow import ShadowBook, shadow_book
+from bt_risk.evidence.halt_odds import LEAST, HaltOdds, halt_probability
+from bt_risk.evidence.metrics import MEASURES, days_of, measures
+from bt_risk.evidence.runner import run_all
+from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, probabilistic_sharpe
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy
@@ -83,7 +83,7 @@ class Comparison:
 
     def write(self, path, title="Comparison"):
         """Write the page, one self-contained HTML file; return its path."""
-        from bt_risk.evidence.page import comparison_page
+        from bt_risk.evidence.comparison_page import comparison_page
 
         return comparison_page(self, Path(path), title)
 

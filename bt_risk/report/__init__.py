@@ -10,7 +10,7 @@ __all__ = ["Record", "ReportData", "plot", "pyfolio_inputs", "tear_sheet"]
 def __getattr__(name):
     # The page needs plotly and pyfolio: whoever does not write one does not wait for them.
     if name == "tear_sheet":
-        from bt_risk.report.page import tear_sheet
+        from bt_risk.report.html import tear_sheet
 
         return tear_sheet
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

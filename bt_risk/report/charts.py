@@ -5,7 +5,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from bt_risk.report.moments import exposure_bounds, halts, price_events, stop_line, worst_moment
+from bt_risk.report.events import (
+    exposure_bounds,
+    halts,
+    price_events,
+    stop_line,
+    worst_moment,
+)
 from bt_risk.rules.drawdown import drawdown
 
 __all__ = [

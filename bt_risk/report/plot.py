@@ -5,7 +5,7 @@ from pathlib import Path
 from backtrader import num2date
 
 from bt_risk.errors import ParameterError
-from bt_risk.report.sheet import headless
+from bt_risk.report.pyfolio_sheet import headless
 
 __all__ = ["plot"]
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import backtrader as bt
 import pandas as pd
 
-from bt_risk.breakers import Breaker
-from bt_risk.broker import RiskBroker
+from bt_risk.components.half_kelly import TIMELINE, HalfKellySizer
+from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.errors import DataError, ParameterError
-from bt_risk.journal import FIELDS, QuietAnalyzer
-from bt_risk.position import EPS
+from bt_risk.gate.broker import RiskBroker
+from bt_risk.gate.journal import FIELDS
+from bt_risk.monitors.drawdown import Breaker
+from bt_risk.monitors.trailing_stop import StopKeeper
+from bt_risk.portfolio.position import EPS
 from bt_risk.report.calendar import remaining_times, timestamps
 from bt_risk.rules.return_model import ReturnModel
-from bt_risk.sizers import TIMELINE, HalfKellySizer
-from bt_risk.stop_keeper import StopKeeper
 
 __all__ = ["Record", "ReportData", "record_of", "unique_names"]
 
@@ -54,7 +55,7 @@ class Record:
     fills : DataFrame
         Every execution of the account: `FILLS`; size is signed, stop says if it was a stop of ours.
     decisions : DataFrame
-        The journal (`bt_risk.journal.FIELDS`).
+        The journal (`bt_risk.gate.journal.FIELDS`).
     trades : DataFrame
         Closed trades, flat to flat: `CLOSED`.
     kelly : DataFrame

@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pandas as pd
 
-from bt_risk.errors import ParameterError, check_choice, check_limit, check_positive
+from bt_risk.errors import (
+    ParameterError,
+    check_choice,
+    check_limit,
+    check_positive,
+)
 
 __all__ = ["METHODS", "inverse_volatility", "risk_parity", "signed_weights"]
 

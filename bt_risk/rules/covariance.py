@@ -7,7 +7,12 @@ import math
 
 import numpy as np
 
-from bt_risk.rules.estimators import ROLLING, centred, shrinkage, squares_about_the_mean
+from bt_risk.rules.estimators import (
+    ROLLING,
+    centred,
+    shrinkage,
+    squares_about_the_mean,
+)
 
 __all__ = ["Covariance", "effective_bets", "risk_shares"]
 

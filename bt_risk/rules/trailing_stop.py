@@ -10,7 +10,12 @@ import numpy as np
 import pandas as pd
 import talib
 
-from bt_risk.errors import ParameterError, check_choice, check_positive, check_whole
+from bt_risk.errors import (
+    ParameterError,
+    check_choice,
+    check_positive,
+    check_whole,
+)
 
 __all__ = ["WilderATR", "atr", "atr_step", "atr_stop", "ratchet", "trail", "true_range"]
 

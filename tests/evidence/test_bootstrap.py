@@ -16,11 +16,16 @@ from bt_risk.evidence.bootstrap import (
     resampled_days,
     sharpe_test,
 )
-from bt_risk.evidence.halts import _futures, halt_probability
-from bt_risk.evidence.measures import MEASURES, Days, days_of, measures
-from bt_risk.evidence.runs import play
+from bt_risk.evidence.halt_odds import _futures, halt_probability
+from bt_risk.evidence.metrics import (
+    MEASURES,
+    Days,
+    days_of,
+    measures,
+)
+from bt_risk.evidence.runner import play
 from bt_risk.evidence.sharpe import deflated_sharpe, expected_best, probabilistic_sharpe
-from bt_risk.report.figures import figures
+from bt_risk.report.statistics import figures
 
 NAN = math.nan
 

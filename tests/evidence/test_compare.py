@@ -14,9 +14,15 @@ from feeds import Plan, cerebro, random_walk
 import bt_risk
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence.bootstrap import SharpeTest
-from bt_risk.evidence.measures import MEASURES
-from bt_risk.evidence.runs import run_all
-from bt_risk.evidence.variants import RULES, active, alone, variants, without
+from bt_risk.evidence.metrics import MEASURES
+from bt_risk.evidence.runner import run_all
+from bt_risk.evidence.variants import (
+    RULES,
+    active,
+    alone,
+    variants,
+    without,
+)
 from bt_risk.policy import _SWITCHES
 
 FIVE = ["risk per trade", "size", "stop", "notional", "one direction", "correlation", "drawdown"]
@@ -173,7 +179,7 @@ def test_several_processes_give_the_same_runs(tmp_path):
     """In a process of its own: the workers import what `build` is from."""
     (tmp_path / "mine.py").write_text(
         "import backtrader as bt, bt_risk\n"
-        "from bt_risk.portfolios import MeanReversion\n"
+        "from bt_risk.demo.portfolios import MeanReversion\n"
         "def build():\n"
         "    engine = bt.Cerebro(stdstats=False)\n"
         "    data = bt_risk.load_data('ibm_1d').iloc[:400]\n"

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from bt_risk import cli
-from bt_risk.datasets import load_data
+from bt_risk.cli import app as cli
+from bt_risk.feeds.bundled import load_data
 
 SOURCE = """
 import backtrader as bt

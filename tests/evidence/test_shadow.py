@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from papers import book_of, building, only, order, walked
 
 import bt_risk
-from bt_risk.evidence.paper import StopRule
-from bt_risk.evidence.runs import play
-from bt_risk.evidence.shadow import OTHER, SIZES
+from bt_risk.evidence.counterfactual import Fill
+from bt_risk.evidence.paper_broker import Wish
+from bt_risk.evidence.paper_trade import StopRule
+from bt_risk.evidence.runner import play
+from bt_risk.evidence.shadow_book import OTHER, SIZES
 from bt_risk.evidence.variants import without
-from bt_risk.evidence.venue import Wish
-from bt_risk.evidence.walk import Fill
 
 # A loser in bar 6, a winner in bar 10: buys at the open, sells at the open.
 TWO = bars(

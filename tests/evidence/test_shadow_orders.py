@@ -9,12 +9,12 @@ from feeds import bars, flat, random_walk
 from papers import book_of, building, only, order, walked
 
 import bt_risk
-from bt_risk.evidence.account import Account, Terms
-from bt_risk.evidence.paper import Bar, StopRule
-from bt_risk.evidence.runs import play
-from bt_risk.evidence.shadow import OTHER, SIZES
-from bt_risk.evidence.venue import PaperOrder, PaperVenue, Wish
-from bt_risk.evidence.walk import Fill
+from bt_risk.evidence.counterfactual import Fill
+from bt_risk.evidence.paper_broker import PaperOrder, PaperVenue, Wish
+from bt_risk.evidence.paper_cash import Account, Terms
+from bt_risk.evidence.paper_trade import Bar, StopRule
+from bt_risk.evidence.runner import play
+from bt_risk.evidence.shadow_book import OTHER, SIZES
 
 REFUSE = only(exposure_limit=0.001, exposure_unit="notional", on_exposure="reject")
 HALF = only(exposure_limit=0.5, exposure_unit="notional", on_exposure="trim")

@@ -35,7 +35,7 @@ def protected():
     engine.addstrategy(Plan, plan=plan)
     engine.addanalyzer(bt_risk.ReportData)
     for observer in ("Drawdown", "Exposure", "Correlation"):
-        engine.addobserver(getattr(bt_risk.observers, observer))
+        engine.addobserver(getattr(bt_risk.components.observers, observer))
     policy = bt_risk.Policy(
         action="pause", cooldown_bars=40, drawdown_limit=0.03, taper_from=0.02, min_periods=40
     )

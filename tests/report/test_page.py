@@ -16,10 +16,15 @@ from pages import ANGRY
 from shared_data import shared_data
 
 import bt_risk
-from bt_risk.feeds import FrameData
-from bt_risk.portfolios import Breakout
+from bt_risk.demo.portfolios import Breakout
+from bt_risk.feeds.frame import FrameData
 from bt_risk.report import pyfolio_inputs, tear_sheet
-from bt_risk.report.moments import halts, price_events, stop_line, worst_moment
+from bt_risk.report.events import (
+    halts,
+    price_events,
+    stop_line,
+    worst_moment,
+)
 from bt_risk.report.record import record_of
 
 SECTIONS = "figures equity prices kelly exposure correlation trades decisions policy pyfolio"

@@ -87,7 +87,7 @@ def test_the_drawdown_is_the_breaker_s(mode):
     engine = cerebro(fall, cash=10_000.0)
     engine.addstrategy(Plan, plan=((19, "buy", (("size", 100),)),))
     engine.addanalyzer(bt_risk.DrawdownBreaker, drawdown_limit=0.5)
-    engine.addobserver(bt_risk.observers.Drawdown)
+    engine.addobserver(bt_risk.components.observers.Drawdown)
     lines = drawn_lines(engine, "drawdown", mode)
     assert lines["drawdown"][-5:] == pytest.approx([0.01, 0.02, 0.03, 0.02, 0.0])
     assert (lines["limit"] == 0.5).all()
@@ -97,7 +97,7 @@ def test_the_drawdown_needs_no_breaker():
     fall = bars(*flat(20), *[(p, p, p, p) for p in (99, 98, 97, 98, 100)])
     engine = cerebro(fall, cash=10_000.0)
     engine.addstrategy(Plan, plan=((19, "buy", (("size", 100),)),))
-    engine.addobserver(bt_risk.observers.Drawdown)
+    engine.addobserver(bt_risk.components.observers.Drawdown)
     lines = drawn_lines(engine, "drawdown", {})
     assert lines["drawdown"][-5:] == pytest.approx([0.01, 0.02, 0.03, 0.02, 0.0])
     assert np.isnan(lines["limit"]).all()
@@ -112,7 +112,7 @@ def test_the_exposure_is_by_side_and_in_its_unit(mode, unit):
     )
     plan = ((20, "buy", (("size", 10),)), (20, "sell", (("data", 1), ("size", 20))))
     engine.addstrategy(Plan, plan=plan)
-    engine.addobserver(bt_risk.observers.Exposure, unit=unit)
+    engine.addobserver(bt_risk.components.observers.Exposure, unit=unit)
     lines = drawn_lines(engine, "exposure", mode)
     # An ATR of 2 and a stop at twice that: 40 and 80 of 10,000.
     long, short = (0.004, -0.008) if unit == "risk" else (0.1, -0.1)
@@ -128,7 +128,7 @@ def test_the_correlation_is_the_highest_of_what_is_held():
     engine.setbroker(bt_risk.CorrelationCap(engine.broker, correlation_limit=0.9, unknown="allow"))
     plan = ((20, "buy", (("size", 10),)), (20, "buy", (("data", 1), ("size", 10))))
     engine.addstrategy(Plan, plan=plan)
-    engine.addobserver(bt_risk.observers.Correlation)
+    engine.addobserver(bt_risk.components.observers.Correlation)
     lines = drawn_lines(engine, "correlation", {})
     assert math.isnan(lines["correlation"][40])
     assert lines["correlation"][-1] == pytest.approx(1.0)
@@ -138,7 +138,7 @@ def test_the_correlation_is_the_highest_of_what_is_held():
 def test_a_unit_that_is_none_raises():
     engine = cerebro(random_walk(0, 30))
     engine.addstrategy(Plan)
-    engine.addobserver(bt_risk.observers.Exposure, unit="percent")
+    engine.addobserver(bt_risk.components.observers.Exposure, unit="percent")
     with pytest.raises(bt_risk.ParameterError, match="Exposure: unit must be one of"):
         engine.run()
 
@@ -152,5 +152,5 @@ def test_nothing_of_the_run_changes_by_looking():
         engine.run()
         return engine.broker.getvalue(), isinstance(engine.broker, bt.brokers.BackBroker)
 
-    watched = bt_risk.observers
+    watched = bt_risk.components.observers
     assert outcome() == outcome(watched.Drawdown, watched.Exposure, watched.Correlation)

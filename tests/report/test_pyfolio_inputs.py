@@ -12,7 +12,7 @@ from feeds import MODES, Plan, Tape, bars, cerebro, flat, random_walk
 import bt_risk
 from bt_risk.report import pyfolio_inputs
 from bt_risk.report.calendar import periods_per_year
-from bt_risk.report.figures import figures
+from bt_risk.report.statistics import figures
 
 BUY_ALL = tuple(
     (20, "buy" if number % 2 == 0 else "sell", (("data", number), ("size", 10 + number)))

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from bt_risk.errors import ParameterError
 from bt_risk.rules.covariance import Covariance, effective_bets, risk_shares
-from bt_risk.rules.estimators import ROLLING, Estimator, pearson, semi_correlation, shrinkage
+from bt_risk.rules.estimators import (
+    ROLLING,
+    Estimator,
+    pearson,
+    semi_correlation,
+    shrinkage,
+)
 from bt_risk.rules.return_window import ReturnWindow
 
 EWM = Estimator("ewm", 20.0)

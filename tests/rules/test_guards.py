@@ -6,16 +6,16 @@ from types import SimpleNamespace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bt_risk.curve import ACCOUNT, EquityCurve
-from bt_risk.position import ClosedTrade, Sent
-from bt_risk.rules.day_guards import DailyLossLimit, OrderRateLimit
-from bt_risk.rules.guards import (
+from bt_risk.limits.base import Request
+from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.limits.trade_guards import (
     CooldownGuard,
     LosingStreakGuard,
     MinimumEdgeGuard,
     StopoutGuard,
 )
-from bt_risk.rules.limits import Request
+from bt_risk.portfolio.equity_curve import ACCOUNT, EquityCurve
+from bt_risk.portfolio.position import ClosedTrade, Sent
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)
 DAY = 10  # closes of a day in these tests: a time of 37.0 is on day 30

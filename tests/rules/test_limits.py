@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_risk.errors import ParameterError
-from bt_risk.rules.correlation_limit import CorrelationLimit
-from bt_risk.rules.exposure import ExposureLimit
-from bt_risk.rules.limits import Decision, NotionalLimit, Request, RiskPerTrade
+from bt_risk.limits.base import (
+    Decision,
+    NotionalLimit,
+    Request,
+    RiskPerTrade,
+)
+from bt_risk.limits.correlation import CorrelationLimit
+from bt_risk.limits.exposure import ExposureLimit
 
 NAN, INF = math.nan, math.inf
 

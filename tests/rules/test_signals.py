@@ -7,7 +7,7 @@ import talib
 from shared_data import shared_data
 
 from bt_risk.errors import ParameterError
-from bt_risk.prices import read_prices
+from bt_risk.feeds.files import read_prices
 from bt_risk.rules import signals as module
 from bt_risk.rules.signals import generate_signal
 from bt_risk.rules.trailing_stop import WilderATR

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bt_risk.errors import ParameterError
-from bt_risk.rules.sizing import floored_atr, position_size, round_down, volatility_floor
+from bt_risk.rules.sizing import (
+    floored_atr,
+    position_size,
+    round_down,
+    volatility_floor,
+)
 
 STEPS = [1, 0.1, 1e-5, 100, 0.25, 1 / 3]
 AT_MOST = 1 + 1e-11  # what rounding may add to a budget

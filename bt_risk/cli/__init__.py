@@ -1,0 +1,5 @@
+"""The ``bt-risk`` command."""
+
+from bt_risk.cli.app import main
+
+__all__ = ["main"]

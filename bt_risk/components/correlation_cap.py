@@ -1,0 +1,161 @@
+"""Rules 3 and 4: how much in one direction, how much of what moves together, how much at once."""
+
+import pandas as pd
+from backtrader import date2num
+
+from bt_risk.errors import (
+    ParameterError,
+    check_choice,
+    check_whole,
+    said_by,
+)
+from bt_risk.gate.broker import RiskBroker
+from bt_risk.limits.portfolio import portfolio_limits
+from bt_risk.portfolio.instrument import STALE_BARS
+
+__all__ = ["CorrelationCap"]
+
+
+class CorrelationCap(RiskBroker):
+    """A broker that refuses the same bet twice, and too much in one direction.
+
+    ``cerebro.setbroker(bt_risk.CorrelationCap(cerebro.broker))``. With every name that is held, or
+    about to be, the signed correlation ``side_i x side_j x rho`` must not exceed the limit; a hedge
+    passes, and so does every exit. Too little common history counts as +1: refused with a reason.
+
+    It can also limit exposure in all, in one name and in groups, and the volatility of the whole
+    portfolio. Shares of equity are in `exposure_unit`.
+
+    Parameters
+    ----------
+    broker : broker, optional
+        What to wrap (None: a new ``BackBroker``); wrapping a RiskBroker joins it.
+    correlation_limit : float, default 0.7
+        Signed correlation; None or infinity switches it off.
+    window, min_periods : int, default 252, 60
+        Bars of log returns joined on time, and how many must be common. Two datas of different
+        time frames are compared on the bars of the coarser one.
+    on_correlation : {"reject", "trim"}
+        Refuse a correlated order, or leave `correlated_scale` of it.
+    correlated_scale : float, default 0.8
+        What ``on_correlation="trim"`` leaves of an order, once.
+    hysteresis : float, default 0.0
+        A pair that was refused stays so until it is at most ``correlation_limit - hysteresis``.
+    estimator : {"rolling", "ewm", "ledoit-wolf"}
+        Equal weights; weights that halve every `halflife` bars; or correlations drawn towards
+        their mean. (Drawn towards zero, as scikit-learn does it, a cap would see too little.)
+    halflife : float, optional
+        In bars, for "ewm" and only for it.
+    multi_bar : int, default 1
+        Bars that a return spans; above 1 they overlap, for closes that are hours apart.
+    downside : bool, default False
+        Count the correlation of the bars at which the two positions lose where it is worse.
+    unknown : {"refuse", "allow"}
+        What to do while correlation or volatility is unknown.
+    max_stale_bars : int, default 5
+        A data is unknown once others have had more bars than that since its last, and more than
+        twice its own longest gap has passed: not at its old prices.
+    history : DataFrame, optional
+        Prices (or returns) by time and data name that fill the window before the first bar.
+    history_kind : {"prices", "returns"}
+        What `history` holds.
+    exposure_limit : float, optional
+        All positions in one direction; None: no limit (0.05 in `Policy`).
+    gross_limit, net_limit : float, optional
+        Sum of the absolute values of all positions, absolute value of their sum.
+    position_limit : float, optional
+        One instrument.
+    groups : dict of str to list of str, optional
+        Data names by name of the group: ``{"majors": ["BTC", "ETH"]}``; a typo raises.
+    group_limit : float, optional
+        Sum of absolute values in each group.
+    exposure_unit : {"risk", "notional"}
+        Whether these are fractions of equity lost at the stops, or held.
+    on_exposure : {"trim", "reject"}
+        Cut an order to what they leave, or refuse it.
+    volatility_limit : float, optional
+        Ex-ante volatility of a year after the order, fraction of equity.
+    on_volatility : {"trim", "reject"}
+        Cut an order to the largest size that keeps it, or refuse it. A hedge passes.
+    periods_per_year : float, optional
+        Bars in a year; None: counted in the window itself, by the calendar.
+    instruments, atr_period, atr_multiple, guards
+        As for `RiskBroker`.
+    """
+
+    def __init__(
+        self,
+        broker=None,
+        *,
+        correlation_limit=0.7,
+        window=252,
+        min_periods=60,
+        on_correlation="reject",
+        correlated_scale=0.8,
+        hysteresis=0.0,
+        estimator="rolling",
+        halflife=None,
+        multi_bar=1,
+        downside=False,
+        unknown="refuse",
+        max_stale_bars=STALE_BARS,
+        history=None,
+        history_kind="prices",
+        exposure_limit=None,
+        gross_limit=None,
+        net_limit=None,
+        position_limit=None,
+        groups=None,
+        group_limit=None,
+        exposure_unit="risk",
+        on_exposure="trim",
+        volatility_limit=None,
+        on_volatility="trim",
+        periods_per_year=None,
+        **gate,
+    ):
+        super().__init__(broker, **gate)
+        with said_by("CorrelationCap"):
+            limits = portfolio_limits(
+                correlation_limit=correlation_limit,
+                window=window,
+                min_periods=min_periods,
+                on_correlation=on_correlation,
+                correlated_scale=correlated_scale,
+                hysteresis=hysteresis,
+                estimator=estimator,
+                halflife=halflife,
+                multi_bar=multi_bar,
+                downside=downside,
+                unknown=unknown,
+                exposure_limit=exposure_limit,
+                gross_limit=gross_limit,
+                net_limit=net_limit,
+                position_limit=position_limit,
+                groups=groups,
+                group_limit=group_limit,
+                exposure_unit=exposure_unit,
+                on_exposure=on_exposure,
+                volatility_limit=volatility_limit,
+                on_volatility=on_volatility,
+                periods_per_year=periods_per_year,
+            )
+        self.call_stale_after(check_whole("CorrelationCap", "max_stale_bars", max_stale_bars))
+        history = _history(history, history_kind)
+        for limit in limits:
+            limit.history = history
+        self._fixed += limits
+
+
+def _history(frame, kind):
+    kind = check_choice("CorrelationCap", "history_kind", kind, ("prices", "returns"))
+    if frame is None:
+        return None
+    if not isinstance(frame, pd.DataFrame):
+        constraint = "a DataFrame of prices by time and data name"
+        raise ParameterError("CorrelationCap", "history", constraint, type(frame).__name__)
+    times = frame.index
+    if not isinstance(times, pd.DatetimeIndex):
+        raise ParameterError("CorrelationCap", "history", "indexed by time", type(times).__name__)
+    times = times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
+    return frame.set_axis([date2num(time) for time in times]), kind

@@ -1,0 +1,183 @@
+"""Rule 5: stop at a drawdown. Block, cancel, close, wait until flat, and only then stop."""
+
+import math
+
+import backtrader as bt
+
+from bt_risk.components.quiet_analyzer import QuietAnalyzer
+from bt_risk.errors import (
+    ParameterError,
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_limit,
+    check_whole,
+)
+from bt_risk.gate.broker import RiskBroker
+from bt_risk.limits.taper import Taper
+from bt_risk.monitors.drawdown import Breaker
+from bt_risk.rules.drawdown import (
+    BreakerRule,
+)
+
+__all__ = ["DrawdownBreaker"]
+
+
+class DrawdownBreaker(QuietAnalyzer):
+    """Refuse entries, close everything and stop once the account has fallen too far.
+
+    Params:
+
+      - ``drawdown_limit`` (default: ``0.10``) fraction of the high-water mark; trips at the limit
+        itself. None or infinity: never
+      - ``action`` (default: ``"stop"``) ``"stop"`` ends the run once flat; ``"pause"`` goes on
+        with entries refused, exits and stops at work
+      - ``flatten`` (default: ``True``) close every position at the next open
+      - ``cooldown_bars`` (default: ``None``) bars of data0 until a pause ends; None: locked until
+        ``rearm()``
+      - ``rearm_at`` (default: ``"rebase"``) after the cool-down trade again from the current equity
+        as the new mark, or wait for ``"recovery"``: the old mark reached again (by positions that
+        were kept: ``flatten=False``)
+      - ``lifetime_limit`` (default: ``None``) fraction of the highest mark ever; no way back
+      - ``taper_from`` (default: ``None``) drawdown from which risk is scaled down linearly, to
+        nothing at the limit
+      - ``confirmations`` (default: ``1``) consecutive values beyond the limit that it takes; at
+        least 2 behind a live broker, where they may come between bars
+      - ``equity`` (default: ``None``) a callable without arguments where the broker's value is not
+        equity
+
+    The drawdown is that of the unit value, which deposits and withdrawals do not move. It is
+    judged at every close and acts at the next open: gaps overshoot, and the analysis says by how
+    much.
+
+    get_analysis:
+
+      - ``state``: ARMED, TRIPPED, COOLING or LOCKED
+      - ``tripped_at``, ``flat_at``: naive UTC datetimes of the last trip, or None
+      - ``drawdown_at_trip``, ``drawdown_at_flat``, ``overshoot``: fractions, NaN without a trip
+      - ``flattened``: whether the last trip ended flat; False when the data ended first
+      - ``trips``: all of them, oldest first
+      - ``drawdown``, ``max_drawdown``, ``high_water_mark`` (unit value)
+
+    Rule: bt_risk.rules.drawdown      Acts: at the next bar's open      Persisted: yes
+    """
+
+    params = dict(
+        drawdown_limit=0.10,
+        action="stop",
+        flatten=True,
+        cooldown_bars=None,
+        rearm_at="rebase",
+        lifetime_limit=None,
+        taper_from=None,
+        confirmations=1,
+        equity=None,
+    )
+
+    def __init__(self):
+        settings = check_breaker("DrawdownBreaker", **self.p._getkwargs())
+        self._gate = RiskBroker.of(self.strategy)
+        breaker = Breaker(self._gate, *settings)
+        same = [h for h in self._gate.hooks if getattr(h, "settings", None) == breaker.settings]
+        if same:
+            breaker = same[0]
+        elif not math.isinf(min(breaker.rule.drawdown_limit, breaker.rule.lifetime_limit)):
+            self._gate.add_hook(breaker)
+            if breaker.taper_from is not None:
+                self._gate.add_limit(Taper())
+        self._breaker = breaker
+        self._analysis = None
+
+    def next(self):
+        """End the run after the last strategy has seen this bar, once all is flat."""
+        last = self.strategy is self.strategy.cerebro.runningstrats[-1]
+        if self._breaker.finished and last:
+            self._gate.stop_engine()
+
+    def rearm(self):
+        """Trade again after a trip, with the high-water mark rebased to the current value."""
+        self._breaker.rearm()
+
+    @property
+    def state(self):
+        """ARMED, TRIPPED, COOLING or LOCKED."""
+        return self.get_analysis()["state"]
+
+    def stop(self):
+        """Keep plain values only, so that optimisations can send them between processes."""
+        self._analysis = self._summary()
+        self._breaker = self._gate = None
+
+    def get_analysis(self):
+        """Return what happened so far."""
+        return self._analysis or self._summary()
+
+    def _summary(self):
+        breaker = self._breaker
+        trips = [_dated(trip, breaker.rule.drawdown_limit) for trip in breaker.trips]
+        last = trips[-1] if trips else _dated(dict(_NO_TRIP), math.nan)
+        return {
+            "state": breaker.state.status,
+            **last,
+            "trips": trips,
+            "drawdown": breaker.drawdown,
+            "max_drawdown": breaker.max_drawdown,
+            "high_water_mark": breaker.state.high_water_mark,
+        }
+
+
+_NO_TRIP = {
+    "tripped_at": math.nan,
+    "flat_at": math.nan,
+    "drawdown_at_trip": math.nan,
+    "drawdown_at_flat": math.nan,
+    "flattened": False,
+}
+
+
+def _dated(trip, limit):
+    dates = {key: _date(trip[key]) for key in ("tripped_at", "flat_at")}
+    return trip | dates | {"overshoot": trip["drawdown_at_flat"] - limit}
+
+
+def _date(number):
+    return None if math.isnan(number) else bt.num2date(number)
+
+
+def check_breaker(
+    component,
+    drawdown_limit=0.10,
+    action="stop",
+    flatten=True,
+    cooldown_bars=None,
+    rearm_at="rebase",
+    lifetime_limit=None,
+    taper_from=None,
+    confirmations=1,
+    equity=None,
+):
+    """Return ``(rule, action, flatten, taper_from, equity)``, every parameter checked."""
+    limit = check_limit(component, "drawdown_limit", drawdown_limit, fraction=True)
+    check_choice(component, "action", action, ("stop", "pause"))
+    check_flag(component, "flatten", flatten)
+    check_choice(component, "rearm_at", rearm_at, ("rebase", "recovery"))
+    if rearm_at == "recovery" and flatten:
+        remedy = "A flat account never recovers: use flatten=False, or rearm_at='rebase'."
+        raise ParameterError(component, "rearm_at", "'rebase' with flatten=True", rearm_at, remedy)
+    if cooldown_bars is not None:
+        cooldown_bars = check_whole(component, "cooldown_bars", cooldown_bars)
+        if action == "stop":
+            remedy = "A run that has ended cannot cool down: use action='pause'."
+            raise ParameterError(
+                component, "cooldown_bars", "None with action='stop'", cooldown_bars, remedy
+            )
+    lifetime = check_limit(component, "lifetime_limit", lifetime_limit, fraction=True)
+    if taper_from is not None:
+        check_fraction(component, "taper_from", taper_from, zero=True)
+        if taper_from >= limit or math.isinf(limit):
+            raise ParameterError(component, "taper_from", "below drawdown_limit", taper_from)
+    if equity is not None and not callable(equity):
+        raise ParameterError(component, "equity", "a callable without arguments", equity)
+    confirmations = check_whole(component, "confirmations", confirmations)
+    rule = BreakerRule(limit, cooldown_bars, rearm_at, lifetime, confirmations)
+    return rule, action, flatten, taper_from, equity

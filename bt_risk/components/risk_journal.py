@@ -1,0 +1,102 @@
+"""TODO."""
+
+from collections import Counter
+from dataclasses import replace
+
+import backtrader as bt
+import pandas as pd
+
+from bt_risk.components.quiet_analyzer import QuietAnalyzer
+from bt_risk.gate.journal import FIELDS, Journal
+
+
+class RiskJournal(QuietAnalyzer):
+    """Give the strategy's user every decision of the gate.
+
+    Params:
+
+      - ``path`` (default: ``None``) CSV file to write at the end of the run
+
+    get_analysis:
+
+      - ``decisions``: a list of dicts with the keys time (a naive UTC datetime), data, rule,
+        action, requested, allowed, measured, limit, reason (sizes in units, ratios as fractions)
+      - ``counts``: how many decisions by (rule, action)
+    """
+
+    params = dict(path=None)
+
+    def __init__(self):
+        self._journal = None
+
+    def start(self):
+        """Begin with the journal of this run's gate."""
+        self._find()
+
+    def _find(self):
+        self._journal = getattr(self.strategy.broker, "journal", None) or Journal()
+
+    def stop(self):
+        """Keep plain values only, so that optimisations can send them between processes."""
+        self._find()
+        kept = Journal()
+        kept.lines = list(self._journal.lines)
+        kept.trades = [replace(trade, owner=None) for trade in self._journal.trades]
+        self._journal = kept
+        if self.p.path is not None:
+            self.to_csv(self.p.path)
+
+    def get_analysis(self):
+        """Return the decisions and their counts."""
+        decisions = [dict(zip(FIELDS, line, strict=True)) for line in self._lines()]
+        for decision in decisions:
+            time = decision["time"]
+            decision["time"] = bt.num2date(time) if time == time else None
+        return {"decisions": decisions, "counts": self.counts()}
+
+    def counts(self):
+        """Return a Counter of (rule, action)."""
+        return Counter((line[2], line[3]) for line in self._lines())
+
+    def frame(self):
+        """Return the decisions as a DataFrame, times as naive UTC timestamps."""
+        frame = pd.DataFrame(self._lines(), columns=list(FIELDS))
+        frame["time"] = _timestamps(frame["time"])
+        return frame
+
+    def to_csv(self, path):
+        """Write the decisions to a CSV file."""
+        self.frame().to_csv(path, index=False)
+
+    def to_jsonl(self, path):
+        """Write the decisions to a file with one JSON object on each line."""
+        self.frame().to_json(path, orient="records", lines=True, date_format="iso")
+
+    def trades(self):
+        """Return the closed trades, flat to flat: net P&L in currency and in R."""
+        columns = ["data", "side", "opened", "closed", "size", "pnl", "r_multiple"]
+        trades = self._journal.trades if self._journal else []
+        rows = [
+            (t.instrument, t.side, t.opened, t.closed, t.size, t.pnl, t.r_multiple) for t in trades
+        ]
+        frame = pd.DataFrame(rows, columns=columns)
+        frame["opened"], frame["closed"] = _timestamps(frame.opened), _timestamps(frame.closed)
+        return frame
+
+    def r_multiples(self):
+        """Return the net result of every closed trade in multiples of what it risked.
+
+        It is what `HalfKellySizer(history=...)` takes. Trades without a known stop distance are
+        left out.
+        """
+        return self.trades()["r_multiple"].dropna().tolist()
+
+    def _lines(self):
+        return self._journal.lines if self._journal else []
+
+
+def _timestamps(numbers):
+    return pd.to_datetime([bt.num2date(n) if n == n else pd.NaT for n in numbers]).round("ms")
+
+
+__all__ = ["RiskJournal"]

@@ -1,0 +1,107 @@
+"""A sizer that splits capital by risk: every position at its weight of the portfolio."""
+
+import backtrader as bt
+
+from bt_risk.components.target_weights import Allocation, Settings
+from bt_risk.errors import check_positive
+from bt_risk.gate.broker import RiskBroker
+from bt_risk.gate.buying_power import affordable
+from bt_risk.orders import Proposal
+from bt_risk.portfolio.position import EPS
+from bt_risk.rules.sizing import round_down
+
+__all__ = ["RiskParitySizer"]
+
+
+class RiskParitySizer(bt.Sizer):
+    """Propose the size that brings a position to its weight in a portfolio of all datas.
+
+    The weight is that of `target_weights`: equal shares of the portfolio's risk, from closes
+    joined on time, frozen within a week or month. A buy of what is held already adds what is
+    missing, and a sell that closes a long returns the position. While too little is known the order
+    is Rejected with the reason.
+
+    Params:
+
+      - ``method`` (default: ``"risk_parity"``) or ``"inverse_volatility"``, ``"equal"``
+      - ``volatility_target`` (default: ``None``) standard deviation of the portfolio per year, a
+        fraction; None: weights of all datas add up to 1
+      - ``budgets`` (default: ``None``) shares of risk by data name, or one for each data
+      - ``refresh`` (default: ``"weekly"``) or ``"monthly"``: how long an estimate holds
+      - ``rebalance_buffer`` (default: ``0.1``) share of its weight that a position may lack before
+        it is added to
+      - ``gross_limit`` (default: ``1.0``) ceiling on the sum of absolute weights; None: no ceiling
+      - ``window``, ``min_periods`` (default: ``252``, ``60``) bars of log returns, and how many
+        must be common
+      - ``periods_per_year`` (default: ``None``) bars of a year; None: counted
+      - ``step`` (default: ``None``) size step; None: that of the broker's `instruments`, or 1
+
+    The signs are those of the positions held and of the order itself; the other datas count as
+    long.
+
+    Rule: bt_risk.rules.allocation      Acts: when asked      Persisted: no
+    """
+
+    params = dict(
+        method="risk_parity",
+        volatility_target=None,
+        budgets=None,
+        refresh="weekly",
+        rebalance_buffer=0.1,
+        gross_limit=1.0,
+        window=252,
+        min_periods=60,
+        periods_per_year=None,
+        step=None,
+    )
+
+    def __init__(self):
+        values = self.p._getkwargs()
+        step = values.pop("step")
+        self._settings = Settings("RiskParitySizer", **values)
+        if step is not None:
+            check_positive("RiskParitySizer", "step", step)
+
+    def set(self, strategy, broker):
+        """Find the gate, which keeps the closes that weights come from."""
+        self.strategy = strategy
+        self.broker = RiskBroker.of(strategy)
+        self.broker.hook_execution()  # to cut an order to what cash affords when it fills
+        Allocation.of(self.broker, self._settings)
+
+    def _getsizing(self, comminfo, cash, data, isbuy):
+        held = self.broker.getposition(data).size
+        if abs(held) > EPS and (held > 0) != isbuy:
+            return abs(held)
+        instrument, side = self.broker.find(data), 1 if isbuy else -1
+        weight = self._weight(instrument, side)
+        if weight is None:
+            return _refusal(f"no weight for {instrument.name} yet: {self._why(instrument)}")
+        return self._propose(instrument, side, abs(weight), getattr(comminfo.p, "mult", 1.0))
+
+    def _weight(self, instrument, side):
+        allocation = Allocation.of(self.broker, self._settings)
+        signs = allocation.signs(None) | {instrument.lead.index: side}
+        return allocation.weights(signs, self._settings).get(instrument.lead.index)
+
+    def _why(self, instrument):
+        if not instrument.price > 0:
+            return instrument.why_unknown()
+        return f"fewer than {self.p.min_periods} returns are common to all names"
+
+    def _propose(self, instrument, side, weight, multiplier):
+        gate, unit = self.broker, instrument.price * multiplier
+        instrument.multiplier = multiplier
+        step = self.p.step or instrument.facts.get("step", 1.0)
+        target = weight * gate.book.risk_scale * gate.equity()
+        missing = target - gate.book.notional(instrument, side)
+        if missing <= self.p.rebalance_buffer * target:
+            return _refusal(f"{instrument.name} is at its weight of {weight:.4f} already")
+        size = affordable(gate, instrument, side, round_down(missing / unit, step), step)
+        if size <= 0 or size * unit < instrument.facts.get("min_notional", 0.0):
+            return _refusal(f"a weight of {weight:.4f} buys less than {step:g} {instrument.name}")
+        return Proposal(size, step=step)
+
+
+def _refusal(reason):
+    return Proposal(0.0, reason=f"RiskParitySizer: {reason}")

@@ -1,0 +1,300 @@
+"""Capital split over datas by what the gate has seen of them: target weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bt_risk.errors import (
+    ParameterError,
+    check_choice,
+    check_limit,
+    check_positive,
+    check_whole,
+    is_number,
+    said_by,
+)
+from bt_risk.gate.broker import RiskBroker
+from bt_risk.portfolio.position import EPS
+from bt_risk.rules.allocation import METHODS, signed_weights
+from bt_risk.rules.return_model import ReturnModel
+
+__all__ = ["Allocation", "Settings", "target_weights"]
+
+REFRESH = {
+    "weekly": lambda day: day.isocalendar()[:2],
+    "monthly": lambda day: (day.year, day.month),
+}
+
+
+def target_weights(
+    strategy,
+    method="risk_parity",
+    volatility_target=None,
+    budgets=None,
+    *,
+    sides=None,
+    datas=None,
+    refresh="weekly",
+    rebalance_buffer=0.1,
+    gross_limit=1.0,
+    window=252,
+    min_periods=60,
+    periods_per_year=None,
+):
+    """Weights to bring positions to: ``order_target_percent(data, target=weight)`` for each.
+
+    ::
+
+        for data, weight in bt_risk.target_weights(self).items():
+            self.order_target_percent(data, target=weight)
+
+    They come from the closes that the gate has seen of all datas, joined on time, up to the bar
+    that has just closed. The gate begins to keep them with the first call: call it in the
+    strategy's ``__init__`` too. The covariance is estimated at the first call of a week (or month)
+    and frozen in it; when nothing has drifted out of its buffer there is nothing to do.
+
+    Parameters
+    ----------
+    strategy : backtrader.Strategy
+    method : {"risk_parity", "inverse_volatility", "equal"}
+    volatility_target : float, optional
+        Standard deviation of the portfolio's return per year that the weights are scaled to, as a
+        fraction. Default: absolute weights add up to 1 (or to `gross_limit` if that is less).
+    budgets : dict by data name, or sequence with one for each of `datas`, optional
+        Shares of risk, positive, in any scale; for risk parity only. Default: equal.
+    sides : dict by data or name, or sequence with one for each of `datas`, optional
+        +1 long, -1 short, 0 (or left out of a dict) not to be held: its weight is 0. Default: the
+        side that is held, long where nothing is.
+    datas : sequence of data feeds, optional
+        Default: all; of a resampled or replayed copy only the first counts.
+    refresh : {"weekly", "monthly"}
+        ISO weeks or calendar months of the first data's own time.
+    rebalance_buffer : float, default 0.1
+        Share of its weight that a position may be away from it before it is traded; 0: always.
+    gross_limit : float, default 1.0
+        Ceiling on the sum of absolute weights; None is no ceiling.
+    window, min_periods : int, default 252, 60
+        Bars of log returns, and how many must be common to all names; a name that has fewer is
+        left as it is.
+    periods_per_year : float, optional
+        Bars of a year for the `volatility_target`. Default: counted from the times in the window.
+
+    Returns
+    -------
+    dict of data feed to float
+        Signed fractions of equity, for the datas that are to be traded now; empty while too little
+        is known.
+
+    Raises
+    ------
+    ParameterError
+        For an argument outside its range.
+    """
+    settings = Settings(
+        "target_weights",
+        method,
+        volatility_target,
+        budgets,
+        refresh,
+        rebalance_buffer,
+        gross_limit,
+        window,
+        min_periods,
+        periods_per_year,
+    )
+    allocation = Allocation.of(RiskBroker.of(strategy), settings, datas)
+    signs = allocation.signs(sides)
+    weights = allocation.weights(signs, settings)
+    weights |= {one.index: 0.0 for one in allocation.instruments if not signs[one.index]}
+    return {
+        one.data: weights[one.index]
+        for one in allocation.instruments
+        if one.index in weights
+        and _drifted(allocation.held(one), weights[one.index], rebalance_buffer)
+        and not _leaving(one)
+    }
+
+
+def _drifted(held, weight, buffer):
+    return abs(weight - held) > buffer * abs(weight) + EPS
+
+
+def _leaving(instrument):
+    """Whether a market order is on its way: what is held is about to change."""
+    return any(w.kind == "market" for w in instrument.orders.values())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of `target_weights`, checked; `component` is who has asked."""
+
+    component: str
+    method: str = "risk_parity"
+    volatility_target: float | None = None
+    budgets: object = None
+    refresh: str = "weekly"
+    rebalance_buffer: float = 0.1
+    gross_limit: float | None = 1.0
+    window: int = 252
+    min_periods: int = 60
+    periods_per_year: float | None = None
+
+    def __post_init__(self):
+        name = self.component
+        check_choice(name, "method", self.method, METHODS)
+        check_choice(name, "refresh", self.refresh, tuple(REFRESH))
+        check_positive(name, "rebalance_buffer", self.rebalance_buffer, zero=True)
+        check_limit(name, "gross_limit", self.gross_limit)
+        check_whole(name, "min_periods", self.min_periods, low=2)
+        check_whole(name, "window", self.window, low=self.min_periods)
+        if self.volatility_target is not None:
+            remedy = "Ratios are fractions: 10 % a year is 0.1."
+            check_positive(name, "volatility_target", self.volatility_target, remedy=remedy)
+        if self.periods_per_year is not None:
+            check_positive(name, "periods_per_year", self.periods_per_year)
+        if self.budgets is not None:
+            self._check_budgets()
+
+    def _check_budgets(self):
+        name, budgets = self.component, self.budgets
+        if self.method != "risk_parity":
+            raise ParameterError(name, "budgets", "None unless method='risk_parity'", budgets)
+        if not isinstance(budgets, (dict, list, tuple)):
+            raise ParameterError(name, "budgets", "a dict by data name, or a list", budgets)
+        for share in budgets.values() if isinstance(budgets, dict) else budgets:
+            check_positive(name, "budgets", share, remedy="One share of risk for each name.")
+
+    @property
+    def frozen(self):
+        """What an estimate that holds for a whole period depends on."""
+        return self.refresh, self.window, self.min_periods
+
+
+@dataclass
+class _Estimate:
+    """What was known at the first call of a period."""
+
+    period: tuple
+    indices: list
+    covariance: np.ndarray
+    per_year: float
+
+
+class Allocation:
+    """The covariance of some instruments of one gate, frozen within a period."""
+
+    def __init__(self, gate, instruments, refresh, window, min_periods):
+        self.gate, self.instruments = gate, instruments
+        self.refresh, self.window, self.min_periods = refresh, window, min_periods
+        self._estimate = None
+        self._model = ReturnModel(window, min_periods)
+        gate.book.windows.watch(self._model)
+
+    @classmethod
+    def of(cls, gate, settings, datas=None):
+        """Return the one that such settings share in this run, made on first use."""
+        instruments = [gate.find(data) for data in datas] if datas else gate.book.instruments
+        if None in instruments:
+            unknown = datas[instruments.index(None)]
+            raise ParameterError(settings.component, "datas", "of this Cerebro", unknown)
+        instruments = list(dict.fromkeys(one.lead for one in instruments))
+        key = tuple(one.index for one in instruments), settings.frozen
+        if key not in gate.allocations:
+            gate.allocations[key] = cls(gate, instruments, *settings.frozen)
+        return gate.allocations[key]
+
+    def signs(self, sides):
+        """Return +1, -1 or 0 for each instrument, by its index."""
+        held = {one.index: -1 if one.size < 0 else 1 for one in self.instruments}
+        if sides is None:
+            return held
+        if not isinstance(sides, dict):
+            return dict(zip(held, _check_signs(sides, len(held)), strict=True))
+        named = {self._index(key): value for key, value in sides.items()}
+        _check_signs(list(named.values()), len(named))
+        return {index: named.get(index, 0) for index in held}
+
+    def _index(self, key):
+        for one in self.instruments:
+            if key is one.data or (isinstance(key, str) and key == one.name):
+                return one.index
+        names = ", ".join(one.name for one in self.instruments)
+        raise ParameterError("target_weights", "sides", f"by data, or by name ({names})", key)
+
+    def held(self, instrument):
+        """Return the weight that an instrument has now."""
+        instrument.multiplier = self.gate.multiplier(instrument.data)
+        return instrument.size * instrument.value / self.gate.equity() if instrument.size else 0.0
+
+    def weights(self, signs, settings):
+        """Return the weight of each name that is known and to be held, by its index."""
+        wanted = [one for one in self.instruments if signs[one.index] and self._is_alive(one)]
+        if not wanted:
+            return {}
+        if settings.method == "equal" and settings.volatility_target is None:
+            covariance, names = np.eye(len(wanted)), [one.index for one in wanted]
+        else:
+            covariance, names = self._known(wanted, settings)
+        if not names:
+            return {}
+        with said_by(settings.component):
+            weights = signed_weights(
+                covariance,
+                [signs[index] for index in names],
+                settings.method,
+                self._budgets(settings, names),
+                settings.volatility_target,
+                settings.gross_limit,
+            )
+        return dict(zip(names, map(float, weights), strict=True))
+
+    def _is_alive(self, instrument):
+        book = self.gate.book
+        return instrument.price > 0 and not book.is_stale(instrument)
+
+    def _known(self, wanted, settings):
+        """Return the frozen covariance per year of the wanted names that it has, and these."""
+        day = self.instruments[0].data.num2date(self.gate.book.latest).date()
+        period = REFRESH[self.refresh](day)
+        if self._estimate is None or self._estimate.period != period:
+            self._estimate = self._measure(period)
+        if self._estimate is None:
+            return None, []
+        indices = self._estimate.indices
+        places = [indices.index(one.index) for one in wanted if one.index in indices]
+        per_year = settings.periods_per_year or self._estimate.per_year
+        covariance = self._estimate.covariance[np.ix_(places, places)] * per_year
+        return covariance, [indices[place] for place in places]
+
+    def _measure(self, period):
+        """Estimate the covariance of all names that have enough returns, None without any."""
+        returns = self.gate.book.windows[self._model]
+        rows = np.array([one.index for one in self.instruments if self._is_alive(one)], dtype=int)
+        rows = rows[returns.closes(rows) > self.min_periods] if len(rows) else rows
+        covariance, _ = returns.covariance(rows) if len(rows) else (None, 0)
+        if covariance is None:
+            return None
+        moving = np.flatnonzero(covariance.variances > 0)
+        matrix = covariance.matrix()[np.ix_(moving, moving)]
+        return _Estimate(period, rows[moving].tolist(), matrix, covariance.bars_per_year)
+
+    def _budgets(self, settings, names):
+        """Return the shares of risk of these names, given by name or in the order of datas."""
+        budgets = settings.budgets
+        if budgets is None:
+            return None
+        if not isinstance(budgets, dict):
+            budgets = dict(enumerate(budgets))
+            places = {one.index: place for place, one in enumerate(self.instruments)}
+        else:
+            places = {one.index: one.name for one in self.instruments}
+        if budgets.keys() != set(places.values()):
+            listed = f"one for each of {', '.join(one.name for one in self.instruments)}"
+            raise ParameterError(settings.component, "budgets", listed, settings.budgets)
+        return [budgets[places[index]] for index in names]
+
+
+def _check_signs(signs, count):
+    if len(signs) != count or not all(is_number(s) and s in (-1, 0, 1) for s in signs):
+        raise ParameterError("target_weights", "sides", f"{count} of +1, -1 and 0", signs)
+    return signs

@@ -1,0 +1,211 @@
+"""What the demo runs: two textbook strategies, on the prices of the package or the user's own."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import backtrader as bt
+import pandas as pd
+
+from bt_risk.errors import DataError, check_positive
+from bt_risk.feeds.bundled import load_data
+from bt_risk.feeds.files import read_prices
+from bt_risk.policy import Policy
+from bt_risk.rules.sizing import round_down
+
+__all__ = [
+    "COIN",
+    "Breakout",
+    "FractionSizer",
+    "MeanReversion",
+    "Portfolio",
+    "bundled_portfolios",
+    "own_portfolios",
+]
+
+TREND_BARS = 200
+MIN_BARS = 300  # the average needs 200; with less than 100 left there is nothing to see
+
+CALENDARS = (365, 252, 52, 12)
+COIN = dict(step=1e-5, min_notional=10)
+PAUSE = dict(action="pause", cooldown_bars=60)
+ALONE = {"bare": None, "protected": {}, "pause": PAUSE}
+GROUPS = {"indices": ["SP500", "NASDAQ"], "stocks": ["AAPL", "GOOG", "IBM", "MSFT"]}
+WHOLE = dict(correlation_limit=0.5, groups=GROUPS, group_limit=0.015, volatility_limit=0.10)
+TOGETHER = {
+    "bare": None,
+    "protected": {},
+    "cap 0.5": dict(correlation_limit=0.5),
+    "groups": WHOLE,
+    "pause": PAUSE,
+}
+STOCKS = ("sp500", "nasdaq", "aapl", "goog", "ibm", "msft")
+TREND_YEARS = slice("2000-03-01", "2013-03-01")
+
+
+class MeanReversion(bt.Strategy):
+    """Buy when RSI(14) falls below 30, sell when it rises above 70.
+
+    With `trend_period`, buy only while the close is above its average over that many bars.
+    """
+
+    params = dict(rsi_period=14, oversold=30.0, overbought=70.0, trend_period=None)
+
+    def __init__(self):
+        close = self.data.close
+        # A market that stands still has no RSI; Backtrader would divide by zero.
+        self.rsi = bt.ind.RSI(close, period=self.p.rsi_period, safediv=True)
+        self.trend = bt.ind.SMA(close, period=self.p.trend_period) if self.p.trend_period else None
+
+    def next(self):
+        """Trade at the close of a bar."""
+        if self.position:
+            if self.rsi[0] > self.p.overbought:
+                self.close()
+        elif self.rsi[0] < self.p.oversold and self._rising():
+            self.buy()
+
+    def _rising(self):
+        return self.trend is None or self.data.close[0] > self.trend[0]
+
+
+class Breakout(bt.Strategy):
+    """Buy a close above the high of the last 55 bars, sell one below the low of the last 20."""
+
+    params = dict(entry_period=55, exit_period=20)
+
+    def __init__(self):
+        self.tops = [bt.ind.Highest(d.high(-1), period=self.p.entry_period) for d in self.datas]
+        self.bottoms = [bt.ind.Lowest(d.low(-1), period=self.p.exit_period) for d in self.datas]
+
+    def prenext(self):
+        """Do not wait for the data that begins last."""
+        self.next()
+
+    def next(self):
+        """Trade each data at the close of a bar, once its own channel is there."""
+        for data, top, bottom in zip(self.datas, self.tops, self.bottoms, strict=True):
+            if len(data) <= self.p.entry_period:
+                continue
+            if self.getposition(data):
+                if data.close[0] < bottom[0]:
+                    self.close(data)
+            elif data.close[0] > top[0]:
+                self.buy(data)
+
+
+class FractionSizer(bt.Sizer):
+    """Put a fixed fraction of equity into each position, whatever its volatility."""
+
+    params = dict(fraction=0.95, step=1.0)
+
+    def _getsizing(self, comminfo, cash, data, isbuy):
+        if not isbuy:
+            return abs(self.broker.getposition(data).size)
+        return round_down(self.p.fraction * self.broker.getvalue() / data.close[0], self.p.step)
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """A strategy, the prices it trades, and the policies it is run with.
+
+    Attributes
+    ----------
+    name, title, idea : str
+        For file names, in words, and what the strategy does in a sentence.
+    frames : dict of DataFrame
+        Prices by instrument, as `bt_risk.read_prices` gives them.
+    strategy, settings : class, dict
+        The strategy and its parameters, the same in every run.
+    fraction : float
+        What the bare run puts into each position, as a fraction of equity.
+    runs : dict
+        By label: what differs from the default `Policy`; None is the bare run.
+    facts : dict
+        Instrument facts, the same for every instrument.
+    """
+
+    name: str
+    title: str
+    idea: str
+    frames: dict
+    strategy: type
+    fraction: float
+    runs: dict
+    settings: dict = field(default_factory=dict)
+    facts: dict = field(default_factory=dict)
+
+    @property
+    def times(self):
+        """Times of all bars, each once."""
+        index = pd.Index([])
+        for frame in self.frames.values():
+            index = frame.index if index.empty else index.union(frame.index)
+        return index
+
+    @property
+    def days_per_year(self):
+        """Days of a year that have a bar, as a calendar has them: 365, 252, 52 (weeks) or 12."""
+        days = self.times.normalize().unique()
+        years = (days[-1] - days[0]).days / 365.25
+        return min(CALENDARS, key=lambda count: abs(count - len(days) / years))
+
+    def policy(self, label):
+        """Return the `Policy` of one run, None for the bare one."""
+        changes = self.runs[label]
+        if changes is None:
+            return None
+        facts = dict.fromkeys(self.frames, self.facts) if self.facts else None
+        return Policy(instruments=facts, **changes)
+
+
+def bundled_portfolios():
+    """Return the portfolios of the prices that come with bt_risk."""
+    coin = {"BTC": load_data("btcusd_1h")}
+    stocks = {name.upper(): load_data(f"{name}_1d").loc[TREND_YEARS] for name in STOCKS}
+    title = "Trend following: S&P 500, NASDAQ, AAPL, GOOG, IBM, MSFT, daily"
+    idea = (
+        "Long only: buys a close above the high of the 55 bars before, sells one below the low of "
+        "the 20 before."
+    )
+    trend = Portfolio("trend", title, idea, stocks, Breakout, 0.15, TOGETHER)
+    return [*_mean_reversion("btc", "BTC/USD hourly", coin, COIN), trend]
+
+
+def own_portfolios(path, step=COIN["step"]):
+    """Return mean reversion on a user's own prices, with and without the filter.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be used, or holds fewer than 300 bars.
+    """
+    prices = read_prices(path)
+    if len(prices) < MIN_BARS:
+        raise DataError(
+            f"demo: {path} must hold at least {MIN_BARS} bars; got {len(prices)}. "
+            f"The average of the filter alone takes {TREND_BARS}."
+        )
+    check_positive("demo", "step", step)
+    name = Path(path).name.split(".")[0]
+    return _mean_reversion("own", name, {name: prices}, dict(step=step))
+
+
+def _mean_reversion(name, title, frames, facts):
+    plain = Portfolio(
+        name,
+        f"Mean reversion: {title}",
+        "Long only: buys while RSI(14) is below 30, sells above 70.",
+        frames,
+        MeanReversion,
+        0.95,
+        ALONE,
+        facts=facts,
+    )
+    filtered = replace(
+        plain,
+        name=f"{name}-filter",
+        title=f"Mean reversion with momentum filter: {title}",
+        idea=f"{plain.idea} Filter: buys only while the close is above its 200-bar average.",
+        settings=dict(trend_period=TREND_BARS),
+    )
+    return [plain, filtered]

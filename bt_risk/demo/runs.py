@@ -1,0 +1,171 @@
+"""The main job on real prices: each portfolio run bare and protected, and what came of it.
+
+``bt-risk demo`` shows it; `run` gives the same as objects.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import backtrader as bt
+import pandas as pd
+
+from bt_risk.demo.portfolios import FractionSizer, Portfolio
+from bt_risk.evidence.order_log import OrderTape, Tape
+from bt_risk.evidence.runner import quiet, results_of
+from bt_risk.feeds.frame import FrameData
+from bt_risk.gate.journal import FIELDS
+from bt_risk.policy import protect
+from bt_risk.report.record import Record, ReportData, record_of
+
+__all__ = ["PAGE", "Run", "cores", "run"]
+
+PAGE = "pause"  # the run that gets a page: it goes on after a halt, so there is most to see
+
+CASH = 100_000.0
+COMMISSION = 0.001  # share of the notional, each side
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run left behind.
+
+    Attributes
+    ----------
+    portfolio : Portfolio
+    label : str
+    equity : Series
+        Currency at every close of the data; flat from the bar on that a halt ended the run.
+    exposure : Series
+        Gross notional as a fraction of equity, while the run lasted.
+    fills : DataFrame
+        Columns time, data, size (signed), price, stop (whether it was a protective stop).
+    decisions : DataFrame
+        The journal; empty for a bare run.
+    trades : int
+        Closed trades, flat to flat.
+    stops : Series
+        Where the stop of the first instrument rests after each close; NaN without one.
+    record : bt_risk.report.Record
+    tape : bt_risk.evidence.order_log.Tape
+        What every order asked for.
+    page : Path or None
+        Tear sheet that was written of it.
+    """
+
+    portfolio: Portfolio
+    label: str
+    equity: pd.Series
+    exposure: pd.Series
+    fills: pd.DataFrame
+    decisions: pd.DataFrame
+    trades: int
+    stops: pd.Series
+    record: Record
+    tape: Tape
+    page: Path | None = None
+
+
+def run(portfolios, workers=1, on_done=lambda: None, pages=None):
+    """Run every portfolio with every policy of it.
+
+    Parameters
+    ----------
+    portfolios : list of Portfolio
+    workers : int
+        Processes; 1 runs all in this one. Scripts that ask for more need the usual
+        ``if __name__ == "__main__"``.
+    on_done : callable
+        Called after each run.
+    pages : Path, optional
+        Folder for the tear sheets of the runs with a pause; none are written when left out.
+
+    Returns
+    -------
+    list of list of Run
+        One list per portfolio, in the order of its runs.
+    """
+    jobs = [(i, label) for i, portfolio in enumerate(portfolios) for label in portfolio.runs]
+    done = {}
+    work = {(i, label): (portfolios[i], label, pages) for i, label in jobs}
+    for job, result in results_of(_play, work, workers):
+        done[job] = result
+        on_done()
+    return [[done[i, label] for label in p.runs] for i, p in enumerate(portfolios)]
+
+
+def cores():
+    """Return how many processes the demo uses."""
+    return min(2, os.cpu_count() or 1)
+
+
+def _play(portfolio, label, pages=None):
+    cerebro = bt.Cerebro(stdstats=False)
+    for name, frame in portfolio.frames.items():
+        cerebro.adddata(FrameData(dataname=frame), name=name)
+    cerebro.addstrategy(portfolio.strategy, **portfolio.settings)
+    cerebro.broker.setcash(CASH)
+    cerebro.broker.setcommission(COMMISSION)
+    cerebro.addanalyzer(_Recorder, _name="recorder")
+    policy = portfolio.policy(label)
+    if policy is None:
+        step = portfolio.facts.get("step", 1.0)
+        cerebro.addsizer(FractionSizer, fraction=portfolio.fraction, step=step)
+    else:
+        protect(cerebro, policy)
+    cerebro.addanalyzer(ReportData)
+    cerebro.addanalyzer(OrderTape, _name="tape")
+    with quiet():
+        (strategy,) = cerebro.run()
+    paged = pages is not None and label == PAGE
+    page = _write_page(portfolio, label, strategy, pages) if paged else None
+    return replace(_collect(portfolio, label, strategy), page=page)
+
+
+def _write_page(portfolio, label, strategy, folder):
+    from bt_risk.report import tear_sheet
+
+    path = folder / f"{portfolio.name}-{label}.html"
+    return tear_sheet(strategy, path, title=f"{portfolio.title} ({label})")
+
+
+class _Recorder(bt.Analyzer):
+    """Write down equity and exposure of every close, every fill and every closed trade."""
+
+    def __init__(self):
+        self.equity, self.exposure, self.fills, self.trades = [], [], [], 0
+
+    def next(self):
+        strategy = self.strategy
+        equity = strategy.broker.getvalue()
+        sizes = [(strategy.getposition(data).size, data) for data in strategy.datas]
+        gross = sum(abs(size) * data.close[0] for size, data in sizes if size)
+        self.equity.append(equity)
+        self.exposure.append(gross / equity)
+
+    def notify_order(self, order):
+        if order.status == order.Completed:
+            done, reason = order.executed, order.info.get("bt_risk", "")
+            stop = reason.startswith("ATRTrailingStop")
+            time = bt.num2date(done.dt)
+            self.fills.append((time, order.data._name, done.size, done.price, stop))
+
+    def notify_trade(self, trade):
+        self.trades += trade.isclosed
+
+
+def _collect(portfolio, label, strategy):
+    times, record = portfolio.times, strategy.analyzers.recorder
+    lasted = times[: len(record.equity)]
+    equity = pd.Series(record.equity, lasted, name=label).reindex(times).ffill()
+    fills = pd.DataFrame(record.fills, columns=["time", "data", "size", "price", "stop"])
+    fills["time"] = pd.to_datetime(fills["time"]).dt.round("ms")
+    decisions = pd.DataFrame(columns=list(FIELDS))
+    stops = pd.Series(float("nan"), times)
+    if portfolio.runs[label] is not None:
+        decisions = strategy.analyzers.riskjournal.frame()
+        line = strategy.observers.atrtrailingstop.lines.stop.array
+        stops = pd.Series(line[: len(lasted)], lasted).reindex(times)
+    exposure = pd.Series(record.exposure, lasted)
+    done = record_of(strategy), strategy.analyzers.tape.tape
+    return Run(portfolio, label, equity, exposure, fills, decisions, record.trades, stops, *done)

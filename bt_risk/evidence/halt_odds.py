@@ -1,0 +1,181 @@
+"""The odds of the first halt: how likely a drawdown limit is to be reached, and how soon."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bt_risk.errors import ParameterError, check_whole
+from bt_risk.evidence.bootstrap import (
+    Interval,
+    block_length,
+    check_bootstrap,
+    resampled_days,
+)
+from bt_risk.policy import Policy
+from bt_risk.report.calendar import check_periods_per_year
+
+__all__ = ["LEAST", "HaltOdds", "halt_probability"]
+
+HERE = "halt_probability"
+LEAST = 20  # returns with fewer of which nothing can be said
+PATHS = 200  # futures of each resampled history: what they miss is small beside its own doubt
+
+
+@dataclass(frozen=True)
+class HaltOdds:
+    """How likely a first halt is.
+
+    Attributes
+    ----------
+    drawdown_limit : float
+        Fraction of the high-water mark; infinite where there is no breaker.
+    horizon : int
+        Days looked ahead.
+    year : float
+        Days a year.
+    confidence : float
+    probability : Interval
+        Of a halt within the horizon; the bounds are for what the returns do not say.
+    days : Interval
+        Days to the first halt of those futures that have one: median, and the bounds that hold
+        `confidence` of them. NaN where none has.
+    """
+
+    drawdown_limit: float
+    horizon: int
+    year: float
+    confidence: float
+    probability: Interval
+    days: Interval
+
+    def __str__(self):
+        if math.isinf(self.drawdown_limit):
+            return "No drawdown limit: nothing halts this run."
+        chance, days = self.probability, self.days
+        ahead = f"{self.horizon} days" + (" (a year)" if self.horizon == self.year else "")
+        text = (
+            f"A drawdown of {100 * self.drawdown_limit:g} % is reached within {ahead} with a "
+            f"probability of {100 * chance.value:.0f} % ({100 * self.confidence:g} %: "
+            f"{100 * chance.low:.0f} to {100 * chance.high:.0f} %)"
+        )
+        if math.isnan(days.value):
+            return f"{text}."
+        when = f"{days.value:.0f} days ({days.low:.0f} to {days.high:.0f})"
+        return f"{text}; then in the median after {when}."
+
+
+def halt_probability(
+    returns,
+    policy=None,
+    *,
+    horizon=None,
+    confidence=0.95,
+    samples=400,
+    seed=0,
+    periods_per_year=None,
+):
+    """Return the odds that the breaker of a policy halts within a year, and how soon.
+
+    Parameters
+    ----------
+    returns : Series or ndarray of shape (n_days,)
+        Simple daily returns of a run that no breaker has ended.
+    policy : Policy, optional
+        Its `drawdown_limit`, or its `lifetime_limit` if that is tighter; the default policy when
+        left out.
+    horizon : int, optional
+        Days to look ahead; a year when left out.
+    confidence : float
+    samples : int
+        Resampled histories, each with 200 futures.
+    seed : int
+    periods_per_year : float, optional
+        365 or 252; as the index of `returns` says when left out.
+
+    Returns
+    -------
+    HaltOdds
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than 20 returns, or one of them is no number.
+
+    Notes
+    -----
+    Two stages of the stationary block bootstrap: a history is resampled, and futures are drawn
+    from it. The spread between histories is what so few returns leave open, the spread within is
+    luck. Drawdowns are those of daily closes, as the breaker of a daily run sees them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> calm = np.random.default_rng(1).normal(0.0004, 0.01, 1000)
+    >>> odds = halt_probability(calm, periods_per_year=252)
+    >>> 0.3 < odds.probability.value < 0.9
+    True
+    """
+    policy = Policy() if policy is None else policy
+    if not isinstance(policy, Policy):
+        raise ParameterError(HERE, "policy", "a bt_risk.Policy", policy)
+    check_bootstrap(HERE, confidence, samples, seed)
+    values, year = _known(returns, periods_per_year)
+    ahead = check_whole(HERE, "horizon", year if horizon is None else horizon, remedy="Days.")
+    limits = [one for one in (policy.drawdown_limit, policy.lifetime_limit) if one is not None]
+    limit = min(limits, default=math.inf)
+    if math.isinf(limit):
+        return HaltOdds(limit, ahead, year, confidence, Interval(0.0, 0.0, 0.0), Interval(math.nan))
+    chances, firsts = _simulated(values, limit, ahead, samples, seed)
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(chances, [tail, 1.0 - tail])
+    days = Interval(math.nan)
+    if len(firsts):
+        soon, median, late = np.quantile(firsts, [tail, 0.5, 1.0 - tail])
+        days = Interval(float(median), float(soon), float(late))
+    chance = Interval(float(np.mean(chances)), float(low), float(high))
+    return HaltOdds(limit, ahead, year, confidence, chance, days)
+
+
+def _known(returns, year):
+    values = np.asarray(returns, dtype=float)
+    if values.ndim != 1 or len(values) < LEAST or not np.isfinite(values).all():
+        constraint = f"at least {LEAST} finite daily returns"
+        raise ParameterError(HERE, "returns", constraint, f"{np.isfinite(values).sum()} of them")
+    index = getattr(returns, "index", None)
+    if year is None and not isinstance(index, pd.DatetimeIndex):
+        remedy = "An array has no dates: 365 for a market that never closes, 252 for stocks."
+        raise ParameterError(HERE, "periods_per_year", "given with an array", year, remedy)
+    return values, check_periods_per_year(HERE, year, index)
+
+
+def _simulated(values, limit, ahead, samples, seed):
+    """Return the share of futures that halt, for each history, and the days of all first halts."""
+    block = block_length(values)
+    picks = resampled_days(len(values), block, samples, seed)
+    rng = np.random.default_rng([seed, 1])
+    chances, firsts = [], []
+    for days in picks:
+        history = values[days]
+        fall = _falls(history[_futures(rng, len(history), ahead, block)])
+        halted = fall >= limit - 1e-12
+        hit = halted.any(axis=1)
+        chances.append(hit.mean())
+        firsts.append(halted.argmax(axis=1)[hit] + 1)
+    return np.array(chances), np.concatenate(firsts)
+
+
+def _futures(rng, count, ahead, block):
+    """Return the days of `PATHS` futures: the stationary bootstrap, of another length."""
+    jumps = rng.random((PATHS, ahead)) < 1.0 / block
+    jumps[:, 0] = True
+    starts = rng.integers(0, count, (PATHS, ahead))
+    places = np.arange(ahead)
+    since = np.maximum.accumulate(np.where(jumps, places, 0), axis=1)
+    return (np.take_along_axis(starts, since, axis=1) + places - since) % count
+
+
+def _falls(returns):
+    wealth = np.cumprod(1.0 + returns, axis=1)
+    return 1.0 - wealth / np.maximum(np.maximum.accumulate(wealth, axis=1), 1.0)

@@ -1,0 +1,42 @@
+"""What cash affords: value or margin, and commission, net of what working orders will take."""
+
+from bt_risk.portfolio.position import EPS
+from bt_risk.rules.sizing import round_down
+
+__all__ = ["affordable"]
+
+
+def affordable(gate, instrument, side, size, step, price=None, cash=None):
+    """Return how much of `size` cash affords at `price`, rounded down to the step.
+
+    `cash` is what the broker has, net of what working orders will take, unless it is given.
+    """
+    price = instrument.price if price is None else price
+    if cash is None:
+        cash = gate.inner.getcash() - _reserved(gate)
+    for _ in range(50):
+        cost = _cost(gate, instrument.data, side * size, price)
+        if size <= 0 or cost <= cash:
+            return size
+        # A fixed fee makes the cost less than proportional: the estimate may need another round.
+        size = round_down(min(size * max(cash, 0.0) / cost, size * 0.9999), step)
+    return 0.0
+
+
+def _reserved(gate):
+    costs = [
+        _cost(gate, w.instrument.data, w.side * w.opening, w.price)
+        for w in gate.book.working.values()
+        if w.opening > EPS
+    ]
+    return sum([max(0.0, cost) for cost in costs])
+
+
+def _cost(gate, data, size, price):
+    """Cash that opening `size` (signed) takes; negative where a short sale brings some."""
+    info = gate.inner.getcommissioninfo(data)
+    shortcash = not gate.simulated or gate.inner.p.shortcash
+    value = (info.getvaluesize if shortcash else info.getoperationcost)(size, price)
+    if value > 0:
+        value /= info.get_leverage()
+    return value + info.getcommission(size, price)

@@ -1,0 +1,403 @@
+"""The desk of the gate: judges every buy and sell, sends what is allowed, rejects the rest."""
+
+import math
+from contextlib import contextmanager
+
+from backtrader import num2date
+
+from bt_risk.gate.brackets import Brackets
+from bt_risk.limits.base import Decision, Request, RiskPerTrade
+from bt_risk.orders import (
+    ACTIVE,
+    ARGUMENTS,
+    DEFAULTS,
+    VOID,
+    Asked,
+    Cut,
+    Proposal,
+    Ticket,
+    Verdict,
+    losing_side,
+    plain,
+)
+from bt_risk.portfolio.position import EPS, Working
+from bt_risk.rules.sizing import round_down
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """Take orders for one `RiskBroker`: review, trim, send, or answer with a native Rejected.
+
+    `rejected` keeps the reason of every order that never reached the broker inside, by ref;
+    `followers` follow on paper what is refused or cut: they know of all that is ``asked``, what
+    is ``cut`` from an order later, what strategies ``heard`` of it, and what is ``withdrawn``.
+    """
+
+    def __init__(self, gate):
+        self.gate, self.book = gate, gate.book
+        self.rejected, self.followers = {}, []
+        self._noted = False
+        self.brackets = Brackets(self)
+
+    def submit(self, side, owner, data, size, args, kwargs):
+        """Answer one call of ``broker.buy`` or ``broker.sell``."""
+        arguments = DEFAULTS | dict(zip(ARGUMENTS, args, strict=False)) | kwargs
+        stop_price = arguments.get("stop_price")
+        if not self.gate.observe:
+            arguments.pop("stop_price", None)
+        instrument = self.gate.find(data)
+        if instrument is None:  # not a data of this Cerebro: nothing is known about it
+            return self.gate.sender(side)(owner, data, size, **arguments)
+        ticket = Ticket(side, owner, instrument, size, arguments, stop_price)
+        instrument.multiplier = self.gate.multiplier(data)
+        self.book.equity = float(self.gate.equity())
+        take = self._submit if arguments["parent"] is None else self.brackets.submit
+        order = take(ticket)
+        return order if self.gate.simulated else self._settle(ticket, order)
+
+    def _settle(self, ticket, order):
+        """Take in what some brokers say at once: that an order has ended, or an error."""
+        if order is None and self.gate.wire.refused:
+            order = ticket.native_order(ticket.size)
+            self.refuse(order, self.gate.wire.why)
+        elif order is not None and not order.alive() and order.ref in self.book.working:
+            self.gate.ledger.take(order)
+        return order
+
+    def _submit(self, ticket):
+        verdict = self._judge(ticket)
+        if self.gate.observe:
+            return self._pass(ticket, verdict)
+        asked = self._asked(ticket, verdict) if self.followers else None
+        order = self._answer(ticket, verdict)
+        if asked is not None and order is not None:
+            self.tell(asked._replace(order=order))
+        return order
+
+    def _answer(self, ticket, verdict):
+        """Reject an order, or send what a verdict allows of it."""
+        if verdict.size <= EPS and verdict.decision.reason:
+            return self.reject(ticket, verdict.decision)
+        unkept = self.intend(ticket, verdict)
+        if unkept and verdict.closing <= EPS:
+            return self.reject(ticket, Decision(0.0, unkept))
+        part = self.book.part(ticket.instrument, ticket.owner)
+        part.lost -= verdict.void
+        order = self.send(ticket, verdict)
+        if self.gate.recovery is not None:
+            self.gate.recovery.keep()
+        return order
+
+    def intend(self, ticket, verdict):
+        """Write down what is about to be sent; return why that failed, or nothing."""
+        if self.gate.recovery is None:
+            return ""
+        opening = max(0.0, float(verdict.size) - verdict.closing)
+        return self.gate.recovery.intend(
+            ticket.instrument,
+            ticket.owner,
+            ticket.side,
+            verdict.size,
+            ticket.kind,
+            ticket.price,
+            distance=verdict.distance,
+            opening=opening,
+        )
+
+    def _asked(self, ticket, verdict):
+        """Say what an order asks for, while the book does not know it yet."""
+        part = self.book.part(ticket.instrument, ticket.owner)
+        closing, opening, _ = self.book.split(part, ticket.side, float(ticket.size))
+        allowed = min(opening, max(0.0, float(verdict.size) - closing))
+        decision = verdict.decision
+        rule = decision.rule or decision.reason.partition(":")[0]
+        step = (ticket.size.step or 0.0) if isinstance(ticket.size, Proposal) else math.nan
+        return Asked(None, opening, allowed, verdict.distance, rule, step)
+
+    def tell(self, asked):
+        """Let those who follow orders on paper know what was asked and what is allowed."""
+        for follower in self.followers:
+            follower.asked(asked)
+
+    def tell_cut(self, order, units, reason, price=math.nan):
+        """Let them know what was taken from an order that was allowed before."""
+        working = self.book.working.get(order.ref)
+        distance = math.nan if working is None else working.distance
+        for follower in self.followers:
+            follower.cut(Cut(order, units, distance, reason.partition(":")[0], price))
+
+    def withdrawn(self, ref):
+        """Let them know that a strategy wants an order no more, wherever that is by now."""
+        for follower in self.followers:
+            follower.withdrawn(ref)
+
+    def followed(self, order):
+        """Let them know what strategies are about to hear of an order; return it."""
+        for follower in self.followers:
+            follower.heard(order)
+        return order
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def _judge(self, ticket):
+        """Say what may be sent of an order, and why not all of it."""
+        problem = self._problem(ticket)
+        if problem:
+            return Verdict(0.0, Decision(0.0, problem))
+        part = self.book.part(ticket.instrument, ticket.owner)
+        closing, opening, void = self.book.split(part, ticket.side, ticket.size)
+        spare = self.book.spare(part, ticket.side, ticket.size)
+        leaving = self.gate.exits.leaving(part) if spare > EPS else ""
+        if leaving:
+            return Verdict(0.0, Decision(0.0, f"{leaving}; it is being closed already"))
+        distance = self.stop_distance(ticket, part)
+        decision = self.review(ticket, opening, distance)
+        if not decision.reason and void <= EPS:
+            return Verdict(ticket.size, decision, closing, distance)
+        if not decision.reason:
+            decision = Decision(decision.size, VOID.format(void))
+        size = self._sendable(ticket, closing, opening, decision)
+        # Resting exits that may never fill do not stand in the way of another exit: it passes, as
+        # an exit only, and then the first of them to fill must not be followed by the others.
+        overlaps = spare > size + EPS
+        opens = size - closing
+        size = min(ticket.size, max(size, spare))
+        void = min(void, ticket.size - size)
+        return Verdict(size, decision, size - opens, distance, void, True, overlaps)
+
+    def _problem(self, ticket):
+        """Return why an order cannot be judged at all, or nothing."""
+        size = ticket.size
+        if isinstance(size, Proposal) and size.reason:
+            return size.reason
+        if self.gate.judges and not (math.isfinite(size) and size > EPS):
+            return f"size: must be a positive number; got {float(size)!r}"
+        return ""
+
+    def review(self, ticket, opening, distance, price=None):
+        """Ask every limit about the part that opens; the smallest answer counts.
+
+        A `price` is given for an order that was asked about before, and went out.
+        """
+        with self._replacing(ticket.args["oco"]):
+            return self._ask_limits(ticket, opening, distance, price)
+
+    @contextmanager
+    def _replacing(self, oco):
+        """Leave out what the order would replace: only one of an OCO group can fill."""
+        leader = self.book.working.get(oco.ref) if oco is not None else None
+        group = [w for w in self.book.working.values() if leader and w.group == leader.group]
+        opening = [w.opening for w in group]
+        for w in group:
+            w.opening = 0.0
+        try:
+            yield
+        finally:
+            for w, size in zip(group, opening, strict=True):
+                w.opening = size
+
+    def _ask_limits(self, ticket, opening, distance, price):
+        if opening <= EPS:
+            return Decision(opening)
+        state, reason = self.gate.states.why
+        if state != ACTIVE:
+            return Decision(0.0, reason or state)
+        instrument, limits = ticket.instrument, self.gate.limits
+        if instrument.repeats:  # what is decided on it was decided before the restart
+            return Decision(0.0, f"unknown: {instrument.why_unknown()}")
+        if limits and not (instrument.length and instrument.closed > 0):
+            return Decision(0.0, f"unknown: {instrument.why_unknown()}")
+        silent = self.gate.freshness.silent(instrument) if limits else ""
+        if silent:
+            return Decision(0.0, f"unknown: {silent}")
+        if limits and self.book.is_stale(instrument):
+            since = num2date(instrument.time).isoformat(" ", "seconds")
+            return Decision(0.0, f"unknown: {instrument.name} has had no bar since {since}")
+        budgeted = isinstance(ticket.size, Proposal) or any(
+            isinstance(limit, RiskPerTrade) for limit in limits
+        )
+        again = price is not None
+        price = price if again else ticket.price
+        request = Request(instrument, ticket.side, opening, price, distance, budgeted, again)
+        decision = Decision(opening)
+        for limit in limits:
+            answer = limit.review(request, self.book)
+            if answer.size < decision.size:
+                decision = answer
+        return decision
+
+    def _sendable(self, ticket, closing, opening, decision):
+        """Return the size of what closes and what may open, rounded down to the step."""
+        size = closing + decision.size
+        if decision.size < opening:
+            size = max(closing, self.round(ticket, size))
+            size = closing if self._too_small(ticket, size - closing) else size
+        return size
+
+    def round(self, ticket, size):
+        """Round down to the step; a whole number stays whole, a fraction may stay one."""
+        step = ticket.instrument.facts.get("step")
+        if isinstance(ticket.size, Proposal):
+            step = ticket.size.step or step
+        elif step is None and float(ticket.size).is_integer():
+            step = 1.0
+        return round_down(size, step)
+
+    def _too_small(self, ticket, opening):
+        floor = ticket.instrument.facts.get("min_notional", 0.0)
+        return opening * ticket.price * ticket.instrument.multiplier < floor
+
+    def stop_distance(self, ticket, part):
+        """Return how far the stop behind this order will be: named, ours, or a multiple of ATR."""
+        if ticket.stop_price is not None:
+            return losing_side(ticket.side, ticket.price, ticket.stop_price)
+        covered = self.book.cover_distance(part, ticket.side)
+        if not math.isnan(covered):
+            return covered
+        planned = getattr(ticket.size, "stop_distance", math.nan)
+        return ticket.instrument.stop_distance() if math.isnan(planned) else planned
+
+    # -- sending and rejecting -------------------------------------------------------------------
+
+    def send(self, ticket, verdict):
+        """Send what a verdict allows, and keep it in the book."""
+        size = plain(verdict.size, ticket.size)
+        held = self.gate.handover.hold(ticket, size) if verdict.closing > EPS else None
+        order = self.place(ticket, size) if held is None else held
+        if order is None:
+            return None
+        if held is not None and self.gate.recovery is not None:
+            self.gate.recovery.sent(held)
+        opening = self._track_verdict(ticket, order, size, verdict)
+        if verdict.guarded:
+            self.gate.exits.guarded.add(order.ref)
+        if verdict.overlaps:
+            self.gate.exits.guard(ticket.owner, ticket.instrument, ticket.side)
+        execution = self.gate.execution
+        if execution is not None and isinstance(ticket.size, Proposal) and opening > EPS:
+            execution.fitted[order.ref] = ticket.size.step
+        if size < ticket.size - EPS:
+            order.addinfo(bt_risk=verdict.decision.reason)
+            working = self.book.working[order.ref]
+            working.cut, working.void = ticket.size - size, verdict.void
+            self._remember_lost(ticket, ticket.size - size - verdict.void, opening)
+            self.journal(ticket, "trim", size, verdict.decision)
+        else:
+            self.journal(ticket, "exit" if opening <= EPS else "allow", size, Decision(size))
+        if opening > EPS:
+            self._note_repeated_exit(ticket)
+        return order
+
+    def _note_repeated_exit(self, ticket):
+        """Say once that an order opens just what a stop of ours has closed: it may be an exit."""
+        part = self.book.part(ticket.instrument, ticket.owner)
+        stopped, part.stopped = part.stopped, 0.0
+        if abs(stopped - ticket.side * -ticket.size) <= EPS and not self._noted:
+            self._noted = True
+            name = ticket.instrument.name
+            reason = (
+                f"ATRTrailingStop: an order for {ticket.size:g} opens a position in {name}, and "
+                "the stop has closed just as much before. If it was meant as an exit, ask "
+                "self.position first."
+            )
+            self.journal(ticket, "note", ticket.size, Decision(ticket.size, reason))
+
+    def _pass(self, ticket, verdict):
+        """Send an order as it is, and write down what would have become of it."""
+        order = self.place(ticket, ticket.size)
+        if order is None:
+            return None
+        opening = self._track_verdict(ticket, order, ticket.size, verdict)
+        action = "exit" if opening <= EPS else "allow"
+        if verdict.size < ticket.size - EPS:
+            action = "reject" if verdict.size <= EPS else "trim"
+        self.journal(ticket, action, min(verdict.size, ticket.size), verdict.decision)
+        return order
+
+    def _track_verdict(self, ticket, order, size, verdict):
+        """Keep the order in the book; return the part of it that opens."""
+        opening = max(0.0, size - verdict.closing)
+        part = self.book.part(ticket.instrument, ticket.owner)
+        reduces = self.book.spare(part, ticket.side, size)
+        self.track(ticket, order, size, opening, verdict.distance)
+        self.book.working[order.ref].reduces = reduces
+        return opening
+
+    def place(self, ticket, size):
+        """Hand an order to the broker inside; None, and a line, if it takes none."""
+        order = self.gate.send(ticket, size)
+        if order is None:
+            self.journal(ticket, "reject", 0.0, Decision(0.0, self.gate.wire.why))
+        return order
+
+    def _remember_lost(self, ticket, lost, opening):
+        if opening > EPS:
+            part = self.book.part(ticket.instrument, ticket.owner)
+            kept = part.lost if part.lost_side == ticket.side else 0.0
+            part.lost, part.lost_side = kept + lost, ticket.side
+
+    def track(self, ticket, order, size, opening, distance, parent=None):
+        """Keep an order in the book that may fill from now on."""
+        price = ticket.price
+        if ticket.kind == "stop" and not ticket.args["price"]:
+            price = order.created.price  # a trailing stop computes its own
+        self.book.add(
+            Working(
+                order.ref,
+                ticket.instrument,
+                ticket.owner,
+                ticket.side,
+                float(size),
+                float(opening),
+                ticket.kind,
+                price,
+                distance,
+                self._group(ticket, parent),
+                parent,
+                handle=order,
+            )
+        )
+
+    def _group(self, ticket, parent):
+        """Return what orders that replace each other have in common, None for an order alone."""
+        if parent is not None:
+            return "children of", parent
+        oco = ticket.args["oco"]
+        if oco is None:
+            return None
+        known = self.book.working.get(oco.ref)
+        return known.group if known else oco.ref
+
+    def reject(self, ticket, decision):
+        """Answer with a native order whose status is Rejected and whose info says why."""
+        order = ticket.native_order(ticket.size)
+        if self.gate.simulated:  # so that a later order may name this one as its OCO
+            self.gate.inner._ocoize(order, ticket.args["oco"])
+        self.refuse(order, decision.reason)
+        self.journal(ticket, "reject", 0.0, decision)
+        return order
+
+    def refuse(self, order, reason):
+        """Make an order Rejected, and tell its owner."""
+        order.addinfo(bt_risk=reason)
+        order.submit(self.gate)
+        order.reject(self.gate)
+        self.rejected[order.ref] = reason
+        self.book.drop(order.ref)
+        self.gate.announce(order)
+
+    def journal(self, ticket, action, allowed, decision):
+        """Write down what was decided on a ticket."""
+        rule = decision.rule or decision.reason.partition(":")[0]
+        self.gate.journal.record(
+            ticket.instrument.time,
+            ticket.instrument.name,
+            rule,
+            action,
+            float(abs(ticket.size)),
+            float(allowed),
+            decision.measured,
+            decision.limit,
+            decision.reason,
+        )

@@ -1,0 +1,173 @@
+"""What the gate asks before it lets an order open anything.
+
+A limit is an object with one verb, ``review(request, book) -> Decision``. The request is the part
+of an order that opens (exits are never reviewed), the decision's size lies between 0 and the size
+requested, and decisions combine by ``min``. The book is `bt_risk.portfolio.book.Book`, or anything that
+answers the same questions. A limit that prepares for a run has ``watch(book)``, called before its
+first bar.
+"""
+
+import math
+from dataclasses import dataclass
+
+from bt_risk.errors import check_limit
+
+__all__ = [
+    "REJECT",
+    "SLACK",
+    "TRIM",
+    "Decision",
+    "Limit",
+    "NotionalLimit",
+    "Request",
+    "RiskPerTrade",
+]
+
+# Sums of floats that equal a limit exactly may exceed it by rounding: that is not a breach.
+SLACK = 1e-9
+
+REJECT, TRIM = "reject", "trim"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The opening part of one order, as the limits see it.
+
+    Attributes
+    ----------
+    instrument : bt_risk.portfolio.book.Instrument
+        What is traded; has `multiplier`, `name` and the facts of this instrument.
+    side : int
+        +1 buys, -1 sells.
+    size : float
+        Units that would open, positive.
+    price : float
+        Where it is expected to fill: its own price, or the last close for a market order.
+    stop_distance : float
+        Price distance to the stop that will protect it; NaN while it is unknown.
+    budgeted : bool
+        Whether a risk budget governs its size, so that scaling the budget scales the order.
+    again : bool
+        Whether this is an order that was judged before, and has gone out.
+    """
+
+    instrument: object
+    side: int
+    size: float
+    price: float
+    stop_distance: float
+    budgeted: bool = False
+    again: bool = False
+
+    @property
+    def unit_risk(self):
+        """Currency lost per unit if the stop is hit."""
+        return self.stop_distance * self.instrument.multiplier
+
+    @property
+    def unit_notional(self):
+        """Currency held per unit."""
+        return self.price * self.instrument.multiplier
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one limit answers: how much of the request may go, and why not all of it.
+
+    `reason` is empty when all of it may go; it names the rule, the measured value and the limit.
+    """
+
+    size: float
+    reason: str = ""
+    rule: str = ""
+    measured: float = math.nan
+    limit: float = math.nan
+
+
+class Limit:
+    """A ceiling with a name; infinite means that it is not there.
+
+    `history` is what is known from before the run, for those that look at returns.
+    """
+
+    history = None
+
+    @property
+    def name(self):
+        """What it is called in decisions and errors."""
+        return type(self).__name__
+
+    @property
+    def active(self):
+        """Whether this limit can ever refuse anything."""
+        return not math.isinf(self.limit)
+
+    def refuse(self, size, reason, measured=math.nan):
+        """Return the decision that leaves `size`, because of what the reason says."""
+        return Decision(size, f"{self.name}: {reason}", self.name, measured, self.limit)
+
+    def cap(self, request, equity, used, per_unit, limit, parameter, on=TRIM):
+        """Cut the request to what is left of ``limit x equity`` after `used`, both in currency."""
+        if not (equity > 0 and math.isfinite(equity)):
+            return self.refuse(0.0, f"equity {equity:.6g} is not positive")
+        wanted = used + request.size * per_unit
+        if math.isnan(wanted):
+            return self.refuse(0.0, f"{parameter} cannot be judged: {self._unknown(request)}")
+        if wanted <= limit * equity * (1 + SLACK):
+            return Decision(request.size)
+        room = max(0.0, (limit * equity - used) / per_unit) if per_unit > 0 else 0.0
+        measured = wanted / equity
+        reason = f"{measured:.4f} of equity > {parameter} {limit:.4f}"
+        allowed = 0.0 if on == REJECT else min(room, request.size)
+        return Decision(allowed, f"{self.name}: {reason}", self.name, measured, limit)
+
+    def _unknown(self, request):
+        instrument = request.instrument
+        if math.isnan(request.stop_distance) and not math.isnan(instrument.stop_distance()):
+            return "its stop is not on the losing side of its price"
+        return instrument.why_unknown()
+
+
+class RiskPerTrade(Limit):
+    """Rule 1: what a position loses at its stop stays below `risk_limit` of equity.
+
+    It judges the position that would result, held and working orders on that side included, so
+    that many small orders cannot walk around it; the part above is cut. An instrument's own
+    ``risk_limit`` goes before.
+
+    Parameters
+    ----------
+    risk_limit : float, default 0.01
+        Fraction of equity; None or infinity switches the limit off.
+    """
+
+    def __init__(self, risk_limit=0.01):
+        self.limit = check_limit("RiskPerTrade", "risk_limit", risk_limit, fraction=True)
+
+    def review(self, request, book):
+        """Return the `Decision` for `request`."""
+        limit = request.instrument.facts.get("risk_limit", self.limit) * book.risk_scale
+        if math.isinf(limit):
+            return Decision(request.size)
+        used = book.risk(request.instrument, request.side)
+        return self.cap(request, book.equity, used, request.unit_risk, limit, "risk_limit")
+
+
+class NotionalLimit(Limit):
+    """A position is worth at most `notional_limit` of equity, working orders included.
+
+    Parameters
+    ----------
+    notional_limit : float, default 1.0
+        Fraction of equity (2.0 allows leverage of 2); None or infinity switches it off.
+    """
+
+    def __init__(self, notional_limit=1.0):
+        self.limit = check_limit("NotionalLimit", "notional_limit", notional_limit)
+
+    def review(self, request, book):
+        """Return the `Decision` for `request`."""
+        used = book.notional(request.instrument, request.side)
+        return self.cap(
+            request, book.equity, used, request.unit_notional, self.limit, "notional_limit"
+        )

@@ -1,0 +1,186 @@
+"""Rule 3 and its relatives: how much at once, in one direction, in all, in one name, in a group.
+
+All of them are fractions of equity, in one of two units: ``"risk"`` is what is lost at the stops,
+``"notional"`` is what is held. Working orders count as if they filled.
+"""
+
+import math
+from collections.abc import Mapping
+
+from bt_risk.errors import ParameterError, check_choice, check_limit
+from bt_risk.limits.base import (
+    REJECT,
+    TRIM,
+    Decision,
+    Limit,
+)
+
+__all__ = ["ExposureLimit", "GrossLimit", "GroupLimit", "NetLimit", "PositionLimit"]
+
+UNITS = ("risk", "notional")
+
+
+class _Exposure(Limit):
+    """What all of them have in common; `parameter` is the name of the limit's own parameter."""
+
+    parameter = ""
+
+    def __init__(self, limit, exposure_unit, on_exposure):
+        self.limit = check_limit(self.name, self.parameter, limit)
+        self.unit = check_choice(self.name, "exposure_unit", exposure_unit, UNITS)
+        self.on = check_choice(self.name, "on_exposure", on_exposure, (TRIM, REJECT))
+
+    def review(self, request, book):
+        """Return the `Decision` for `request`."""
+        return self._judge(request, book, self._used(request, book), self.parameter)
+
+    def _judge(self, request, book, used, parameter):
+        per_unit = request.unit_risk if self.unit == "risk" else request.unit_notional
+        return self.cap(request, book.equity, used, per_unit, self.limit, parameter, self.on)
+
+    def _unknown(self, request):
+        known = not math.isnan(request.unit_risk) and not math.isnan(request.unit_notional)
+        return "a position on that side has no known risk" if known else super()._unknown(request)
+
+
+class ExposureLimit(_Exposure):
+    """Rule 3: all positions in one direction together stay below `exposure_limit` of equity.
+
+    Parameters
+    ----------
+    exposure_limit : float, default 0.05
+        Fraction of equity; None or infinity switches it off.
+    exposure_unit : {"risk", "notional"}
+        What is added up: the loss at the stops, or what is held.
+    on_exposure : {"trim", "reject"}
+        Cut the order to what fits, or refuse it whole.
+    """
+
+    parameter = "exposure_limit"
+
+    def __init__(self, exposure_limit=0.05, exposure_unit="risk", on_exposure=TRIM):
+        super().__init__(exposure_limit, exposure_unit, on_exposure)
+
+    def _used(self, request, book):
+        return book.exposure(request.side, self.unit)
+
+
+class GrossLimit(_Exposure):
+    """Long and short positions together: the sum of absolute values stays below `gross_limit`.
+
+    Parameters
+    ----------
+    gross_limit : float, optional
+        Fraction of equity; None or infinity switches it off.
+    exposure_unit, on_exposure
+        As of `ExposureLimit`.
+    """
+
+    parameter = "gross_limit"
+
+    def __init__(self, gross_limit=None, exposure_unit="risk", on_exposure=TRIM):
+        super().__init__(gross_limit, exposure_unit, on_exposure)
+
+    def _used(self, request, book):
+        own = book.stake(request.instrument, request.side, self.unit)
+        return own + book.gross(request.instrument, self.unit)
+
+
+class NetLimit(_Exposure):
+    """Long less short positions: the absolute value of the sum stays below `net_limit`.
+
+    An order that brings the sum nearer to zero passes.
+
+    Parameters
+    ----------
+    net_limit : float, optional
+        Fraction of equity; None or infinity switches it off.
+    exposure_unit, on_exposure
+        As of `ExposureLimit`.
+    """
+
+    parameter = "net_limit"
+
+    def __init__(self, net_limit=None, exposure_unit="risk", on_exposure=TRIM):
+        super().__init__(net_limit, exposure_unit, on_exposure)
+
+    def _used(self, request, book):
+        return book.net(request.instrument, request.side, self.unit)
+
+
+class PositionLimit(_Exposure):
+    """One instrument, its resampled and replayed copies included, stays below `position_limit`.
+
+    Parameters
+    ----------
+    position_limit : float, optional
+        Fraction of equity; None or infinity switches it off.
+    exposure_unit, on_exposure
+        As of `ExposureLimit`.
+    """
+
+    parameter = "position_limit"
+
+    def __init__(self, position_limit=None, exposure_unit="risk", on_exposure=TRIM):
+        super().__init__(position_limit, exposure_unit, on_exposure)
+
+    def _used(self, request, book):
+        return book.stake(request.instrument, request.side, self.unit)
+
+
+class GroupLimit(_Exposure):
+    """The names of a group together, long and short, stay below `group_limit` of equity.
+
+    Parameters
+    ----------
+    groups : dict of str to list of str
+        Names of datas by name of the group: ``{"majors": ["BTC", "ETH"]}``. A name may be in
+        several groups; one that no data has raises when the run begins.
+    group_limit : float, optional
+        Fraction of equity for each group; None or infinity switches it off.
+    exposure_unit, on_exposure
+        As of `ExposureLimit`.
+    """
+
+    parameter = "group_limit"
+
+    def __init__(self, groups=None, group_limit=None, exposure_unit="risk", on_exposure=TRIM):
+        super().__init__(group_limit, exposure_unit, on_exposure)
+        self.groups = self._check(groups)
+        if self.active and not self.groups:
+            constraint = 'given with group_limit, as {"majors": ["BTC", "ETH"]}'
+            raise ParameterError(self.name, "groups", constraint, groups)
+
+    def watch(self, book):
+        """Raise a ParameterError for a name that no data has."""
+        names = [instrument.name for instrument in book.instruments]
+        for group, members in self.groups.items():
+            for name in members:
+                if name not in names:
+                    listed = f"names of datas of this Cerebro ({', '.join(names)})"
+                    raise ParameterError(self.name, f"groups[{group!r}]", listed, name)
+
+    def review(self, request, book):
+        """Return the `Decision` for `request`: that of the group with the least room."""
+        answer = Decision(request.size)
+        copies = {copy.name for copy in request.instrument.copies}
+        for group, members in self.groups.items():
+            if copies.isdisjoint(members):
+                continue
+            used = book.stake(request.instrument, request.side, self.unit)
+            used += book.gross(request.instrument, self.unit, members)
+            decision = self._judge(request, book, used, f"group_limit of {group!r}")
+            if decision.size < answer.size:
+                answer = decision
+        return answer
+
+    def _check(self, groups):
+        constraint = "a dict of lists of data names by name of the group"
+        groups = {} if groups is None else groups
+        if not isinstance(groups, Mapping):
+            raise ParameterError(self.name, "groups", constraint, groups)
+        for members in groups.values():
+            listed = isinstance(members, (list, tuple, set)) and members
+            if not listed or not all(isinstance(name, str) for name in members):
+                raise ParameterError(self.name, "groups", constraint, groups)
+        return {group: frozenset(members) for group, members in groups.items()}

@@ -1,0 +1,149 @@
+"""How much the whole portfolio may move, judged on every order."""
+
+import math
+
+import numpy as np
+
+from bt_risk.errors import check_choice, check_limit, check_positive
+from bt_risk.limits.base import (
+    REJECT,
+    SLACK,
+    TRIM,
+    Decision,
+    Limit,
+)
+from bt_risk.rules.return_model import ReturnModel
+
+__all__ = ["VolatilityLimit", "largest_size"]
+
+
+def largest_size(before, cross, own, ceiling):
+    """Return the largest size of an order that leaves the variance of a portfolio at `ceiling`.
+
+    Parameters
+    ----------
+    before : float
+        Variance of the portfolio without the order.
+    cross : float
+        Covariance of one unit of the order with the portfolio; negative for a hedge.
+    own : float
+        Variance of one unit of the order, positive.
+    ceiling : float
+        At least `before`.
+
+    Returns
+    -------
+    float
+        The larger root of ``before + 2 cross x + own x^2 = ceiling``, zero or more.
+
+    Examples
+    --------
+    >>> largest_size(before=0.01, cross=0.0, own=0.01, ceiling=0.02)
+    1.0
+    >>> largest_size(before=0.01, cross=-0.01, own=0.01, ceiling=0.01)
+    2.0
+    """
+    room = ceiling - before
+    root = math.sqrt(cross * cross + own * room)
+    # The way without a difference of like numbers.
+    return room / (cross + root) if cross > 0 else (root - cross) / own
+
+
+class VolatilityLimit(Limit):
+    """The ex-ante volatility of the portfolio after the order stays below `volatility_limit`.
+
+    The order is cut to the largest size after which it is at most the limit, or what it was before
+    where that is more already: an order that lowers it, a hedge, passes. Market orders that work
+    count as filled. Entries that rest may never fill: they count where they would add to it, so the
+    order is judged with those and without any, and the smaller answer counts.
+
+    Parameters
+    ----------
+    volatility_limit : float, optional
+        Standard deviation of a year's return, as a fraction of equity (0.15 is 15 % a year); None
+        or infinity switches it off.
+    window, min_periods : int
+        Bars of the window, and the least number of returns that all names must have in common.
+    on_volatility : {"trim", "reject"}
+        Cut the order to what fits, or refuse it whole.
+    unknown : {"refuse", "allow"}
+        What to do where the volatility is not known.
+    estimator, halflife, multi_bar
+        As of `CorrelationLimit`. Variance of returns of k bars is divided by k.
+    periods_per_year : float, optional
+        Bars in a year. None: as many as the window itself has in a year of 365.25 days, from the
+        times of its first and last bar; 252 for daily stocks, 365 for daily coins, 8766 for hourly.
+
+    Notes
+    -----
+    ``sqrt(periods_per_year x w'S w)``, w the signed values in equity after the order and S the
+    covariance of log returns on the bars of the coarsest data, over the times that all names have.
+    """
+
+    def __init__(
+        self,
+        volatility_limit=None,
+        window=252,
+        min_periods=60,
+        on_volatility=TRIM,
+        unknown="refuse",
+        *,
+        estimator="rolling",
+        halflife=None,
+        multi_bar=1,
+        periods_per_year=None,
+    ):
+        name = self.name
+        self.limit = check_limit(name, "volatility_limit", volatility_limit)
+        self.model = ReturnModel.checked(
+            name, window, min_periods, multi_bar, estimator, halflife, unknown
+        )
+        self.on = check_choice(name, "on_volatility", on_volatility, (TRIM, REJECT))
+        self.periods_per_year = periods_per_year
+        if periods_per_year is not None:
+            check_positive(name, "periods_per_year", periods_per_year)
+
+    def watch(self, book):
+        """Have the window kept that the covariance is computed from."""
+        book.windows.watch(self.model, self.history)
+
+    def review(self, request, book):
+        """Return the `Decision` for `request`."""
+        if not (book.equity > 0 and math.isfinite(book.equity)):
+            return self.refuse(0.0, f"equity {book.equity:.6g} is not positive")
+        sure, resting = book.holdings(request.instrument, request.side)
+        names = list(dict.fromkeys([*sure, *[name for name, _ in resting]]))
+        covariance, why = book.covariance(names, self.model)
+        if covariance is None:
+            if self.model.unknown == "allow":
+                return Decision(request.size)
+            return self.refuse(0.0, f"volatility unknown: {why}")
+        weights = np.array([sure.get(name, 0.0) for name in names]) / book.equity
+        unit = np.zeros(len(names))
+        own = names.index(request.instrument.copies[0])
+        unit[own] = request.side * request.unit_notional / book.equity
+        answers = [self._judge(request, covariance, weights, unit)]
+        if resting:
+            pull = covariance.times(weights + unit * request.size)
+            for name, value in resting:
+                k = names.index(name)
+                weights[k] += value / book.equity if value * pull[k] > 0 else 0.0
+            answers.append(self._judge(request, covariance, weights, unit))
+        return min(answers, key=lambda decision: decision.size)
+
+    def _judge(self, request, covariance, weights, unit):
+        """Judge an order of so many `unit` beside what is held; both are fractions of equity."""
+        per_year = self.periods_per_year or covariance.bars_per_year
+        moved = covariance.times(weights) * per_year
+        before, cross = float(weights @ moved), float(unit @ moved)
+        square = float(unit**2 @ covariance.variances) * per_year
+        after = before + 2 * cross * request.size + square * request.size**2
+        ceiling = max(self.limit**2, before)
+        if after <= ceiling * (1 + SLACK):
+            return Decision(request.size)
+        if not math.isfinite(after):
+            return self.refuse(0.0, f"volatility unknown: {request.instrument.why_unknown()}")
+        measured = math.sqrt(after)
+        reason = f"{measured:.4f} of equity a year > volatility_limit {self.limit:.4f}"
+        room = largest_size(before, cross, square, ceiling)
+        return self.refuse(0.0 if self.on == REJECT else min(room, request.size), reason, measured)

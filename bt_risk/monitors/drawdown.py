@@ -1,0 +1,216 @@
+"""TODO."""
+
+import math
+from dataclasses import asdict, replace
+
+from bt_risk.errors import (
+    ParameterError,
+)
+from bt_risk.orders import ACTIVE, HALTED, REDUCING
+from bt_risk.rules.drawdown import (
+    ARMED,
+    TRIPPED,
+    BreakerState,
+    fall,
+    rearm,
+    step,
+    taper,
+)
+
+LIVE_CONFIRMATIONS = 2
+
+
+# What a breaker keeps across a restart, beside its state.
+_KEPT = ("trips", "drawdown", "max_drawdown", "reason")
+
+
+class Breaker:
+    """One drawdown breaker of one gate; a hook that judges equity at every close."""
+
+    def __init__(self, gate, rule, action, flatten, taper_from, equity):
+        if not gate.simulated:  # one sample of a venue's is no reason to sell everything
+            rule = replace(rule, confirmations=max(rule.confirmations, LIVE_CONFIRMATIONS))
+        self.gate, self.rule = gate, rule
+        self.action, self.flatten = action, flatten
+        self.taper_from, self.equity = taper_from, equity
+        self.state = BreakerState()
+        self.trips = []
+        self.drawdown = self.max_drawdown = 0.0
+        self.finished = self.cleared = False
+        self.reason = ""
+
+    @property
+    def settings(self):
+        """What makes two breakers the same one."""
+        return self.rule, self.action, self.flatten, self.taper_from, self.equity
+
+    # -- across a restart ------------------------------------------------------------------------
+
+    kept_as = "breaker"
+
+    @property
+    def unit(self):
+        """What the marks are measured in."""
+        return "unit value" if self.equity is None else "equity()"
+
+    def persist(self):
+        """Yield ``(key, plain values)`` of what is to survive."""
+        record = {name: getattr(self, name) for name in _KEPT}
+        also = {"unit": self.unit, "state": asdict(self.state), "gate": self._gate_state}
+        yield "", record | also
+
+    def restore(self, kept):
+        """Be in the state that an earlier run has ended in: a halt is one until it is re-armed."""
+        record = kept.get("")
+        if record is None:
+            return
+        for name in _KEPT:
+            setattr(self, name, record[name])
+        self.state = BreakerState(**record["state"])
+        if record["unit"] != self.unit:
+            self._rebase(record["unit"])
+        if self.state.status != ARMED:
+            self.gate.states.ask(self, self._gate_state, self.reason)
+        if self.state.status == TRIPPED and self.flatten and not self.gate.simulated:
+            for part in self.gate.book.parts.values():
+                self.gate.exits.closing[part] = part.number  # no stop again: it is on its way out
+
+    def _rebase(self, unit):
+        """Begin with new marks, and refuse entries until somebody says that this is right."""
+        self.state = replace(self.state, high_water_mark=math.nan, lifetime_mark=math.nan)
+        reason = f"state: the high-water mark was kept as {unit}, and is {self.unit} now"
+        self.gate.states.set("state", REDUCING, reason)
+
+    @property
+    def _gate_state(self):
+        return HALTED if self.action == "stop" else REDUCING
+
+    # -- hooks of the gate -----------------------------------------------------------------------
+
+    def on_fill(self, part):
+        """Close what fills once all was flat; other fills are judged by what they do to equity."""
+        if not (self.cleared and part.size and self.flatten) or self.state.status == ARMED:
+            return
+        self.cleared = self.finished = False
+        self.state = replace(self.state, status=TRIPPED)
+        held = f"{part.size:g} of {part.instrument.name}"
+        self._journal("halt", f"{held} came after everything was closed, and is closed too")
+
+    def on_end(self):
+        """Nothing: the analyzer has kept what happened."""
+
+    def on_missed(self, instruments):
+        """Nothing: what is held now is not what was held then."""
+
+    def on_bar(self, fresh):
+        """Judge the account, act on a trip, and see a halt through."""
+        if self.finished and not fresh:
+            self.gate.stop_engine(between_bars=True)
+            return
+        before, value = self.state, self._value()
+        data0 = self.gate.book.instruments[0]
+        self.state = state = step(before, value, self.rule, new_bar=data0 in fresh)
+        self._measure(value)
+        if state.status == TRIPPED:
+            self._halt(before, value)
+        elif before.status != ARMED and state.status == ARMED:
+            self._release("cool-down over")
+
+    def _measure(self, value):
+        """Keep the drawdown and taper the risk budgets; what is not a number says nothing."""
+        if not math.isfinite(value):
+            return
+        self.drawdown = fallen = fall(value, self.state.high_water_mark)
+        if fallen > self.max_drawdown:
+            self.max_drawdown = fallen
+        if self.taper_from is not None:
+            left = taper(fallen, self.taper_from, self.rule.drawdown_limit)
+            self.gate.book.risk_scales[self] = left
+
+    def rearm(self):
+        """Trade again: the high-water mark is rebased to the current value."""
+        if self.state.final:
+            raise ParameterError(
+                "DrawdownBreaker",
+                "rearm()",
+                "called before the lifetime limit is hit",
+                self.rule.lifetime_limit,
+                "The lifetime limit cannot be re-armed.",
+            )
+        if self.state.status != ARMED:
+            self.state = rearm(self.state, self._value())
+            self._measure(self._value())
+            self._release("re-armed by hand")
+
+    def _value(self):
+        if self.equity is not None:
+            return float(self.equity())
+        return self.gate.unit_value()
+
+    # -- a halt ----------------------------------------------------------------------------------
+
+    def _halt(self, before, value):
+        if before.status != TRIPPED:
+            self._trip(value)
+        if self.gate.observe:  # what would be closed now is held on; the rest is the same
+            self._after_flat()
+            return
+        if self.flatten:
+            self.gate.exits.close_all(self.reason)
+        if not self.flatten or self.gate.exits.all_flat():
+            self._after_flat()
+
+    def _trip(self, value):
+        self.reason = reason = f"DrawdownBreaker: {self._measured(value)}"
+        self.gate.states.ask(self, self._gate_state, reason)
+        self.trips.append(
+            {
+                "tripped_at": self.gate.latest,
+                "flat_at": math.nan,
+                "drawdown_at_trip": self.drawdown,
+                "drawdown_at_flat": math.nan,
+                "flattened": False,
+            }
+        )
+        self._journal("halt", reason)
+        if not self.gate.observe:
+            self.gate.exits.cancel_entries(reason)
+
+    def _measured(self, value):
+        rule = self.rule
+        if self.state.final:
+            fallen = fall(value, self.state.lifetime_mark)
+            return f"drawdown {fallen:.4f} >= lifetime_limit {rule.lifetime_limit:.4f}"
+        return f"drawdown {self.drawdown:.4f} >= drawdown_limit {rule.drawdown_limit:.4f}"
+
+    def _after_flat(self):
+        flat = self.gate.exits.all_flat()
+        self.cleared = flat and not self.gate.observe
+        self.trips[-1].update(
+            flat_at=self.gate.latest if flat else math.nan,
+            drawdown_at_flat=self.drawdown if flat else math.nan,
+            flattened=flat,
+        )
+        self.state = step(self.state, math.nan, self.rule, flat=True, new_bar=False)
+        if self.action == "stop" and not self.gate.observe:
+            self.finished = True
+        if flat:
+            self._journal("flat", f"flat at a drawdown of {self.drawdown:.4f}")
+
+    def _release(self, reason):
+        self.gate.states.ask(self, ACTIVE)
+        self._journal("rearm", reason)
+
+    def _journal(self, action, reason):
+        self.gate.journal.record(
+            self.gate.latest,
+            "",
+            "DrawdownBreaker",
+            action,
+            measured=self.drawdown,
+            limit=self.rule.drawdown_limit,
+            reason=reason,
+        )
+
+
+__all__ = ["Breaker", "LIVE_CONFIRMATIONS"]

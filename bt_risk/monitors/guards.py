@@ -1,0 +1,68 @@
+"""What guards need at every close: the equity curve kept, and resting entries cancelled."""
+
+from bt_risk.limits.base import Request
+from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.portfolio.position import EPS
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """The hook of one `RiskBroker` that works for its guards; it is there only with a guard."""
+
+    def __init__(self, gate):
+        self.gate = gate
+        self._guards = []
+
+    @classmethod
+    def of(cls, gate):
+        """Return the one of this gate, made on first use."""
+        watch = gate.hook_of(cls)
+        if watch is None:
+            watch = cls(gate)
+            gate.add_hook(watch)
+        return watch
+
+    def add(self, guard):
+        """Work for this guard from now on."""
+        book = self.gate.book
+        if isinstance(guard, DailyLossLimit):
+            book.curve.watch(guard.keys(book.instruments))
+        if isinstance(guard, OrderRateLimit):
+            book.count_orders()
+        self._guards.append(guard)
+
+    # -- hooks of the gate -----------------------------------------------------------------------
+
+    def on_fill(self, part):
+        """Nothing: closed trades are in the book."""
+
+    def on_end(self):
+        """Nothing: the journal has kept what happened."""
+
+    def on_missed(self, instruments):
+        """Nothing: nothing was decided then."""
+
+    def on_bar(self, fresh):
+        """Take in the close, and end what rests and would open against a guard."""
+        gate, book = self.gate, self.gate.book
+        if fresh and book.curve.series:
+            book.curve.mark(book, book.latest, gate.unit_value(), gate.equity())
+        if not gate.observe:
+            for working in list(book.working.values()):
+                if not working.own and working.opening > EPS:
+                    self._judge(working)
+            gate.absorb()  # what is cancelled makes room at once
+
+    def _judge(self, working):
+        """Ask the guards about an entry that was allowed when it was placed."""
+        size, distance = working.opening, working.distance
+        request = Request(
+            working.instrument, working.side, size, working.price, distance, again=True
+        )
+        for guard in self._guards:
+            decision, closing = guard.review(request, self.gate.book), working.closing
+            if decision.size <= EPS:
+                if self.gate.exits.cancel_entry(working, decision.reason):
+                    self.gate.note(working.handle, "trim", decision.reason, allowed=closing)
+                return

@@ -1,0 +1,164 @@
+"""What comes in at the gate: one call of buy or sell, and what a sizer of ours proposes."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import backtrader as bt
+
+from bt_risk.limits.base import Decision
+from bt_risk.portfolio.instrument import Instrument
+
+__all__ = [
+    "ACTIVE",
+    "ARGUMENTS",
+    "DEFAULTS",
+    "HALTED",
+    "KINDS",
+    "REDUCING",
+    "Proposal",
+    "Ticket",
+    "plain",
+]
+
+# States of the gate: everything is judged; only what reduces passes; and nothing rests either.
+ACTIVE, REDUCING, HALTED = "ACTIVE", "REDUCING", "HALTED"
+
+# What Backtrader's brokers take after owner, data and size, in this order or by name.
+ARGUMENTS = (
+    "price",
+    "plimit",
+    "exectype",
+    "valid",
+    "tradeid",
+    "oco",
+    "trailamount",
+    "trailpercent",
+    "parent",
+    "transmit",
+)
+DEFAULTS = dict.fromkeys(ARGUMENTS) | {"tradeid": 0, "transmit": True}
+
+KINDS = {
+    None: "market",
+    bt.Order.Market: "market",
+    bt.Order.Close: "market",
+    bt.Order.Limit: "limit",
+}
+
+
+class Proposal(float):
+    """A size from a sizer of ours, on its way through ``Strategy.buy`` to the gate.
+
+    It is true even when it is zero, and survives ``abs()`` and negation, so that a refusal with
+    its `reason` arrives and ``buy()`` does not return None. `stop_distance` and `step` are what it
+    was sized with; the gate cuts the order to what cash affords when it fills.
+    """
+
+    def __new__(cls, size, stop_distance=math.nan, step=None, reason=""):
+        """Return the proposal of `size` units, or a refusal if there is a reason."""
+        self = super().__new__(cls, size)
+        self.stop_distance, self.step, self.reason = stop_distance, step, reason
+        return self
+
+    def __getnewargs__(self):
+        return float(self), self.stop_distance, self.step, self.reason
+
+    def __bool__(self):
+        return bool(self.reason) or float(self) != 0.0
+
+    def __abs__(self):
+        return Proposal(abs(float(self)), *self.__getnewargs__()[1:])
+
+    def __neg__(self):
+        return Proposal(-float(self), *self.__getnewargs__()[1:])
+
+
+@dataclass
+class Ticket:
+    """One call of buy or sell; `args` are its arguments by name."""
+
+    side: int
+    owner: object
+    instrument: Instrument
+    size: float
+    args: dict
+    stop_price: float | None = None
+
+    @property
+    def kind(self):
+        """``"market"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop price."""
+        return KINDS.get(self.args["exectype"], "stop")
+
+    @property
+    def price(self):
+        """Where the order would fill: its own price, or the newest that is known."""
+        price = self.args["price"] or self.args["plimit"]
+        return price if price and self.kind != "market" else self.instrument.quote()
+
+    def native_order(self, size):
+        """Return Backtrader's own order object for this ticket, known to no broker."""
+        args = dict(self.args)
+        args["pricelimit"] = args.pop("plimit")
+        kind = bt.order.BuyOrder if self.side > 0 else bt.order.SellOrder
+        known = {key: args.pop(key) for key in list(args) if hasattr(kind.params, key)}
+        known.pop("oco")
+        order = kind(owner=self.owner, data=self.instrument.data, size=size, **known)
+        order.addinfo(**args)
+        return order
+
+
+def plain(size, requested=None):
+    """Return a size as brokers expect it: untouched where nothing was cut, else int if whole."""
+    if size == requested and not isinstance(requested, Proposal):
+        return requested
+    size = float(size)
+    return int(size) if size.is_integer() else size
+
+
+__all__ += ["VOID", "Asked", "Cut", "Verdict", "losing_side"]
+
+VOID = "trim: {:g} of it were cut from the entry and never bought"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be sent of an order, and the parts that it was judged in."""
+
+    size: float
+    decision: Decision
+    closing: float = 0.0
+    distance: float = math.nan
+    void: float = 0.0
+    guarded: bool = False
+    overlaps: bool = False
+
+
+class Asked(NamedTuple):
+    """What one order asked to open, and what was allowed of it; `rule` is who cut it, if any.
+
+    `step` is what cash would cut it to at the fill; NaN: cash refuses it whole.
+    """
+
+    order: object
+    opening: float
+    allowed: float
+    distance: float
+    rule: str
+    step: float = math.nan
+
+
+class Cut(NamedTuple):
+    """Units taken from an order that was allowed: while it rested, or at the price it filled at."""
+
+    order: object
+    units: float
+    distance: float
+    rule: str
+    price: float = math.nan
+
+
+def losing_side(side, price, stop_price):
+    """Return the distance to a stop, NaN for one that does not bound a loss."""
+    distance = side * (price - stop_price)
+    return distance if distance > 0 else math.nan

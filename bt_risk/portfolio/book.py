@@ -1,0 +1,361 @@
+"""What the gate knows: positions, working orders, windows of prices, equity, closed trades.
+
+Pure state. The broker feeds it fills, orders and bars; limits, stops, sizer and breaker read it.
+It does not import Backtrader: a data feed is anything with ``close``, ``high``, ``low`` and
+``datetime`` line buffers, an owner is anything that can be a key.
+"""
+
+import math
+
+import numpy as np
+
+from bt_risk.portfolio.equity_curve import EquityCurve
+from bt_risk.portfolio.exposure import Stakes
+from bt_risk.portfolio.instrument import STALE_BARS
+from bt_risk.portfolio.position import (
+    EPS,
+    Part,
+    Sent,
+    closed_trade,
+)
+from bt_risk.portfolio.return_windows import Windows
+
+__all__ = ["Book"]
+
+
+class Book(Stakes):
+    """All of the state that decisions are made from.
+
+    Attributes
+    ----------
+    instruments : list of Instrument
+        One for each data feed, in Cerebro's order.
+    equity : float
+        Cash and positions in currency, as the broker gave it last.
+    risk_scales : dict
+        What each tapering breaker leaves of every risk budget.
+    trades : list of ClosedTrade
+        Oldest first.
+    sent : list of Sent
+        The strategies' orders that went out, oldest first, a bracket once; None where no guard
+        counts them.
+    curve : EquityCurve
+        What the account earned at every close, where a guard asks for it.
+    windows : Windows
+        Of closes, as the limits ask for them.
+    max_stale_bars : int
+        Bars of other feeds after which one without a bar is stale.
+    latched : set
+        Pairs that were above a correlation limit and have not fallen far enough since.
+    """
+
+    def __init__(self, instruments=(), atr_period=14, atr_multiple=2.0, max_stale_bars=STALE_BARS):
+        self.instruments = list(instruments)
+        for one in self.instruments:
+            one.copies = tuple(i for i in self.instruments if i.root is one.root)
+        self._leads = np.array([one.copies[0].index for one in self.instruments], dtype=int)
+        self._copied = len(set(self._leads.tolist())) < len(self.instruments)
+        self._sides = np.zeros(len(self.instruments), dtype=int)
+        self.equity = math.nan
+        self.risk_scales = {}
+        self.trades, self.sent = [], None
+        self.curve = EquityCurve()
+        self.rounds = 0
+        self.working = {}
+        self.parts = {}
+        self.windows = Windows(self.instruments)
+        self.max_stale_bars = max_stale_bars
+        self.latched = set()
+        self.set_stop_rule(atr_period, atr_multiple)
+
+    @property
+    def risk_scale(self):
+        """What the tapering breakers leave of every risk budget, 1 without one."""
+        return min(self.risk_scales.values(), default=1.0)
+
+    @property
+    def latest(self):
+        """Time of the newest bar of any data, as a date number; NaN before the first."""
+        return max([i.time for i in self.instruments if i.length], default=math.nan)
+
+    def now(self, instrument, side):
+        """Return the time and the bars of this moment, as an order sent now would have them."""
+        lead = instrument.lead
+        return Sent(lead.index, side, lead.length, self.rounds, self.latest)
+
+    # -- what is watched -------------------------------------------------------------------------
+
+    def set_stop_rule(self, atr_period, atr_multiple):
+        """Say how far away the stop of a position is that has no stop order (yet)."""
+        for instrument in self.instruments:
+            instrument.watch(atr_period)
+            instrument.stop_rule = (atr_period, atr_multiple)
+
+    def count_orders(self):
+        """Keep note of the orders that go out from now on."""
+        self.sent = self.sent or []
+
+    def update(self):
+        """Take in the bars that have closed since the last call; return their instruments."""
+        fresh = [i for i in self.instruments if i.close.lencount > i.length]
+        if fresh:
+            self.rounds += 1
+            for instrument in fresh:
+                instrument.advance(self.rounds)
+            if self.windows:
+                self.windows.update(fresh)
+        return fresh
+
+    # -- orders and fills ------------------------------------------------------------------------
+
+    def part(self, instrument, owner):
+        """Return the owner's part of the position, made on first use."""
+        key = (instrument.index, owner)
+        part = self.parts.get(key)
+        if part is None:
+            part = self.parts[key] = Part(instrument, owner)
+            instrument.parts.append(part)
+        return part
+
+    def live(self):
+        """Return the instruments that are held or may be opened by a working order."""
+        opening = {w.instrument.index for w in self.working.values() if w.opening > EPS}
+        return [i for i in self.instruments if i.size or i.index in opening]
+
+    def add(self, working):
+        """Take note of an order that may fill from now on."""
+        self.working[working.ref] = working
+        working.instrument.orders[working.ref] = working
+        if self.sent is not None and not working.own and working.parent is None:
+            self.sent.append(self.now(working.instrument, working.side))
+
+    def add_back(self, working):
+        """Take note of an order that was sent before this run."""
+        self.working[working.ref] = working
+        working.instrument.orders[working.ref] = working
+
+    def drop(self, ref):
+        """Forget an order that cannot fill any more."""
+        working = self.working.pop(ref, None)
+        if working is not None:
+            del working.instrument.orders[ref]
+            part = self.part(working.instrument, working.owner)
+            if part.lost_side == -working.side:
+                part.lost += min(working.void, working.remaining)  # it did not come to be used
+            self._forget_lost(part)
+
+    def rekey(self, working, order):
+        """Keep an order under the number that the broker has given it at last."""
+        for orders in (self.working, working.instrument.orders):
+            del orders[working.ref]
+            orders[order.ref] = working
+        working.ref, working.handle = order.ref, order
+
+    def fill(self, part, size, price, commission, time, distance=math.nan, stopped=False):
+        """Book one execution: `size` is signed, `commission` is what it cost in currency.
+
+        `stopped` says that it is that of a stop.
+        """
+        closing = 0.0
+        if part.size * size < 0:
+            closing = math.copysign(min(abs(size), abs(part.size)), size)
+        share = closing / size
+        if closing:
+            self._close(part, closing, price, commission * share, time, stopped)
+        opening = size - closing
+        if abs(opening) > EPS:
+            self._open(part, opening, price, commission * (1.0 - share), time, distance)
+        self._settle(part.instrument, price, time)
+        for one in part.instrument.parts:
+            self._forget_lost(one)
+
+    def _open(self, part, size, price, commission, time, distance):
+        if not part.size:
+            part.number += 1
+            part.entry, part.opened = price, time
+            part.stop_distance = distance
+            if math.isnan(distance):
+                part.stop_distance = part.instrument.stop_distance()
+            part.pnl = part.peak = part.price = 0.0
+        total = part.size + size
+        part.price = (part.price * part.size + price * size) / total
+        part.size = total
+        part.peak = max(part.peak, abs(total))
+        part.pnl -= commission
+
+    def _close(self, part, size, price, commission, time, stopped=False):
+        part.pnl += -size * (price - part.price) * part.instrument.multiplier - commission
+        side = part.side
+        part.size += size
+        if abs(part.size) <= EPS:
+            part.size = 0.0
+            self.trades.append(closed_trade(part, side, time, stopped, self.rounds + 1))
+
+    def _settle(self, instrument, price, time):
+        """Keep the net size; where owners offset each other exactly, nothing is held at all."""
+        instrument.size = sum([part.size for part in instrument.parts])
+        if abs(instrument.size) <= EPS:
+            instrument.size = 0.0
+            for part in instrument.parts:
+                if part.size:
+                    self._close(part, -part.size, price, 0.0, time)
+        self._sides[instrument.index] = (instrument.size > 0) - (instrument.size < 0)
+
+    def _forget_lost(self, part):
+        entries = [
+            w
+            for w in part.instrument.orders.values()
+            if w.owner is part.owner and w.opening > EPS and w.side == part.lost_side
+        ]
+        if part.size * part.lost_side <= 0 and not entries:
+            part.lost, part.lost_side = 0.0, 0
+
+    # -- what an order would do ------------------------------------------------------------------
+
+    def split(self, part, side, size):
+        """Divide an order in the part that closes, the part that opens, and the part that is void.
+
+        What working exits will already close is not closed again. Void is what a trimmed entry
+        never bought: the strategy that asked for 1,000 and got 500 sells 1,000 to be flat.
+
+        Returns
+        -------
+        closing, opening, void : float
+            Adding up to `size`.
+        """
+        closing = min(size, self._closable(part, side))
+        rest = size - closing
+        void = 0.0
+        if part.lost_side == -side and not self._left_whole(part, side):
+            void = min(rest, part.lost)
+        return closing, rest - void, void
+
+    def _left_whole(self, part, side):
+        """Whether the owner has sold just what is held: it knows that, and means more than it."""
+        exits = [
+            w.remaining
+            for w in part.instrument.orders.values()
+            if w.kind == "market" and w.side == side and w.owner is part.owner and not w.cut
+        ]
+        return 0.0 < -side * part.size <= sum(exits) + EPS
+
+    def spare(self, part, side, size):
+        """Return how much of an order could close if no resting exit filled before it."""
+        return min(size, self._closable(part, side, "market"))
+
+    def _closable(self, part, side, kind=None):
+        """Return what working exits leave: of the owner's part, or of the net if that is more.
+
+        One strategy's exits stand against what it holds itself; what all of them hold together
+        may be closed by any, as ``close()`` does, but only once.
+        """
+        exits = self._exits(part.instrument, side, kind)
+        mine = sum(exits.get(part.owner, {}).values())
+        everyone = sum([sum(groups.values()) for groups in exits.values()])
+        own = -side * part.size - mine
+        return max(0.0, own, -side * part.instrument.size - everyone)
+
+    def exiting(self, part, side, kind=None):
+        """Return what the owner's working exits on `side` will close, alternatives once."""
+        return sum(self._exits(part.instrument, side, kind).get(part.owner, {}).values())
+
+    def _exits(self, instrument, side, kind):
+        """Return what working exits will close, by owner and group of alternatives."""
+        exits = {}
+        for w in instrument.orders.values():
+            if w.side != side or w.own or not self.reachable(w):
+                continue
+            if kind is None or w.kind == kind:
+                groups = exits.setdefault(w.owner, {})
+                groups[w.group] = max(groups.get(w.group, 0.0), w.closing)
+        return exits
+
+    def held_against(self, part, side):
+        """Return the size held against `side`: the owner's, or all owners' if that is more."""
+        return max(0.0, -side * part.size, -side * part.instrument.size)
+
+    def reachable(self, working):
+        """Whether an order can fill on the next bar: children wait for their parent."""
+        return working.parent is None or working.parent not in self.working
+
+    def cover_distance(self, part, side):
+        """Return the distance to bt_risk's own stop behind an owner's part, else NaN."""
+        instrument = part.instrument
+        for w in instrument.orders.values():
+            if w.own and w.kind == "stop" and w.side == -side and w.owner is part.owner:
+                return max(0.0, side * (instrument.price - w.price))
+        return math.nan
+
+    def same_bets(self, instrument, side, model, downside=False):
+        """Return how far every other live name is the same bet as an order.
+
+        Copies of one instrument (resampled or replayed) are that instrument.
+
+        Parameters
+        ----------
+        instrument, side
+            Of the order.
+        model : ReturnModel
+        downside : bool
+            Whether the correlation of the falls counts where it is worse.
+
+        Returns
+        -------
+        others : ndarray of int
+            Their indexes; a name with both sides at work is there twice.
+        sides : ndarray of int
+            Of the others.
+        signed : ndarray
+            ``side_i x side_j x rho``, NaN where it is unknown or the other has no bars any more.
+        counts : ndarray of int
+            Common returns.
+        """
+        others, sides = self._bets(instrument.copies[0])
+        if not len(others):
+            return others, sides, np.empty(0), others
+        both = (side, sides) if downside else None
+        rho, counts = self.windows[model].correlations(
+            instrument.copies[0].index, others, model.estimator, both
+        )
+        signed = side * sides * rho
+        stale = self._stale(others)
+        if stale:
+            signed[np.isin(others, stale)] = math.nan
+        return others, sides, signed, counts
+
+    def _bets(self, own):
+        """Return index and side of what is held or may be opened by a working order, but `own`."""
+        held = self._sides.nonzero()[0]
+        leads, sides = self._leads[held], self._sides[held]
+        opening = [w for w in self.working.values() if w.opening > EPS]
+        if opening or self._copied:
+            bets = dict.fromkeys(zip(leads.tolist(), sides.tolist(), strict=True))
+            bets |= {(w.instrument.copies[0].index, w.side): None for w in opening}
+            leads, sides = np.array(list(bets), dtype=int).reshape(-1, 2).T
+        others = leads != own.index
+        return leads[others], sides[others]
+
+    def _stale(self, indexes):
+        """Return those among these instruments that have no bars any more."""
+        late, instruments = self.rounds - self.max_stale_bars, self.instruments
+        old = [k for k in indexes.tolist() if instruments[k].round < late]
+        return [k for k in old if self.is_stale(instruments[k])]
+
+    def is_stale(self, instrument):
+        """Say whether other feeds have gone on long after the last bar of this one."""
+        return instrument.is_stale(self.rounds, self.latest, self.max_stale_bars)
+
+    def covariance(self, instruments, model):
+        """Return the `Covariance` of some instruments, or None and why it is not known."""
+        instruments = list(instruments)
+        rows = np.array([instrument.copies[0].index for instrument in instruments])
+        for k in self._stale(rows):
+            late = self.rounds - self.instruments[k].round
+            return None, f"{self.instruments[k].name} has had no bar for {late} of the others"
+        covariance, count = self.windows[model].covariance(rows, model.estimator)
+        if covariance is None:
+            return None, f"{count} of {model.min_periods} returns common to all that is held"
+        still = np.flatnonzero(covariance.variances <= 0)
+        if len(still):
+            return None, f"{instruments[still[0]].name} did not move"
+        return covariance, ""

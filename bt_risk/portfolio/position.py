@@ -1,0 +1,225 @@
+"""Positions, the orders that work on them, and the trades that they become: plain records."""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bt_risk.portfolio.instrument import Instrument
+
+__all__ = ["EPS", "ClosedTrade", "Part", "Sent", "Working", "closed_trade", "shrink_exits"]
+
+# 3 x 0.1 - 0.3 leaves 5.6e-17 of a position; nobody trades a billionth of a unit.
+EPS = 1e-9
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One owner's share of a position; the sizes of all owners add up to the broker's position.
+
+    A trade runs from flat to flat: `entry`, `stop_distance` and the fields below them belong to
+    the trade that is open, and `number` counts trades, so that a stop knows when it is another's.
+    """
+
+    instrument: Instrument
+    owner: object
+    size: float = 0.0
+    price: float = 0.0
+    entry: float = math.nan
+    stop_distance: float = math.nan
+    peak: float = 0.0
+    pnl: float = 0.0
+    opened: float = math.nan
+    number: int = 0
+    tradeid: int = 0
+    # What the gate cut from the entries of this trade, and on which side: see `Book.split`.
+    lost: float = 0.0
+    lost_side: int = 0
+    # Signed size of the last trade that a stop of ours closed, until the owner's next entry.
+    stopped: float = 0.0
+
+    @property
+    def side(self):
+        """+1 long, -1 short, 0 flat."""
+        return (self.size > 0) - (self.size < 0)
+
+
+@dataclass(slots=True, eq=False)
+class Working:
+    """An order that may still fill.
+
+    Attributes
+    ----------
+    remaining, opening : float
+        What is not filled yet, and the part of it that would open.
+    kind : str
+        ``"market"``, ``"limit"``, or ``"stop"`` for all that wait for a stop price.
+    distance : float
+        The stop distance that it was judged with.
+    group : hashable
+        Shared by orders that replace each other: OCO, or the children of one parent.
+    own : bool
+        Whether bt_risk sent it.
+    handle : order
+        The broker's own object.
+    set_at : tuple
+        `Instrument.moment` that an order of ours was set at; it fills only on a later one.
+    reduces : float
+        Size that could close when it was placed, if no resting exit filled before.
+    cut, void : float
+        What the gate took off it, and how much of that a trimmed entry never bought.
+    stops : bool
+        Whether a trade that it closes was stopped out: a stop order, or a market order of ours
+        that takes the place of one.
+    """
+
+    ref: int
+    instrument: Instrument
+    owner: object
+    side: int
+    remaining: float
+    opening: float
+    kind: str
+    price: float
+    distance: float = math.nan
+    group: object = None
+    parent: int | None = None
+    own: bool = False
+    size: float = 0.0
+    handle: object = None
+    set_at: tuple = (-1, -math.inf)
+    reduces: float = 0.0
+    cut: float = 0.0
+    void: float = 0.0
+    stops: bool = False
+
+    def __post_init__(self):
+        self.size = self.remaining
+        self.stops = self.stops or self.kind == "stop"
+        self.group = self.ref if self.group is None else self.group
+
+    @property
+    def closing(self):
+        """The part of `remaining` that would close."""
+        return self.remaining - self.opening
+
+    def filled(self, size):
+        """Take `size` off what remains; what closes goes first."""
+        self.remaining = max(0.0, self.remaining - size)
+        self.opening = min(self.opening, self.remaining)
+
+
+@dataclass(frozen=True)
+class ClosedTrade:
+    """A trade from flat to flat: net profit in currency, and in multiples of what it risked.
+
+    `stopped` says that a stop closed it; `index`, `bar` and `round` where and when that was, as in
+    `Sent`.
+    """
+
+    instrument: str
+    owner: object = field(repr=False, compare=False)
+    side: int = 1
+    opened: float = math.nan
+    closed: float = math.nan
+    size: float = 0.0
+    pnl: float = 0.0
+    r_multiple: float = math.nan
+    stopped: bool = field(default=False, compare=False)
+    index: int = field(default=0, compare=False)
+    bar: int = field(default=0, compare=False)
+    round: int = field(default=0, compare=False)
+
+
+class Sent(NamedTuple):
+    """An order that went out: when, on which side, and of what.
+
+    `index` is that of the first copy of its instrument, `bar` counts the bars of that one, `round`
+    those of any data (bars of one time are one), `time` is a Backtrader date number.
+    """
+
+    index: int
+    side: int
+    bar: int
+    round: int
+    time: float
+
+
+def closed_trade(part, side, time, stopped, number):
+    """Return the trade that a part has just been, in round `number` of the book."""
+    instrument, lead = part.instrument, part.instrument.lead
+    risk = part.stop_distance * part.peak * instrument.multiplier
+    return ClosedTrade(
+        instrument.name,
+        part.owner,
+        side,
+        part.opened,
+        time,
+        part.peak,
+        part.pnl,
+        part.pnl / risk if risk > 0 else math.nan,
+        stopped,
+        lead.index,
+        lead.length + 1,  # a fill is booked before the bar that it happens in
+        number,
+    )
+
+
+def shrink_exits(orders, before, after):
+    """Say what is left of the exits of a position that has just become smaller.
+
+    The orders against the position are walked in order of submission. Up to the position as it
+    was before the fill they are exits, and they shrink to what is left of it; what exceeds it
+    opens on purpose and stays. Orders of one group replace each other and are counted once, and
+    so do a limit and a stop: a position has one take-profit and one stop-loss for each unit.
+
+    Parameters
+    ----------
+    orders : list of (ref, group, kind, remaining)
+        Oldest first, all of them against the position.
+    before, after : float
+        Size of the position before and after the fill, positive.
+
+    Returns
+    -------
+    dict
+        New remaining size by ref, only for the orders that change.
+
+    Examples
+    --------
+    >>> orders = [(1, 1, "limit", 10.0), (2, 2, "limit", 10.0), (3, 3, "stop", 10.0)]
+    >>> shrink_exits(orders, before=10.0, after=0.0)
+    {1: 0.0, 3: 0.0}
+    """
+    free = dict.fromkeys(("limit", "stop"), before)
+    left = dict.fromkeys(("limit", "stop"), after)
+    taken, kept, changed = {}, {}, {}
+    for ref, group, kind, remaining in orders:
+        # What leaves at the market is in both accounts, and so are the orders that it replaces.
+        accounts = ("limit", "stop") if kind == "market" else (kind,)
+        exits = min(remaining, *[taken.get((group, a), 0.0) + free[a] for a in accounts])
+        keeps = min(exits, *[kept.get((group, a), 0.0) + left[a] for a in accounts])
+        for a in accounts:
+            was, now = taken.get((group, a), 0.0), kept.get((group, a), 0.0)
+            free[a] -= max(0.0, exits - was)
+            left[a] -= max(0.0, keeps - now)
+            taken[group, a], kept[group, a] = max(was, exits), max(now, keeps)
+        if exits - keeps > EPS:
+            changed[ref] = remaining - exits + keeps
+    return changed
+
+
+def position_key(instrument, place):
+    """Return the key of what the strategy at `place` holds of an instrument."""
+    return f"{instrument.name}/{place}"
+
+
+__all__ += ["position_key"]
+
+
+def place_of(owner, strategies):
+    """Return which of the running strategies this is; the first for one that is none of them."""
+    # Truth and equality of a strategy are line operations: only ever ask for identity.
+    return next((k for k, one in enumerate(strategies) if one is owner), 0)
+
+
+__all__ += ["place_of"]
