@@ -20,6 +20,7 @@ from bt_risk.evidence.compare import compare
 from bt_risk.evidence.halt_odds import halt_probability
 from bt_risk.feeds.bundled import list_data, load_data
 from bt_risk.feeds.files import read_prices
+from bt_risk.feeds.frame import FrameData
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
 from bt_risk.limits.trade_guards import (
@@ -55,6 +56,7 @@ __all__ = [
     "DailyLossLimit",
     "DataError",
     "DrawdownBreaker",
+    "FrameData",
     "HalfKellySizer",
     "Live",
     "LosingStreakGuard",

@@ -18,7 +18,7 @@ __all__ = [
     "check_positive",
     "check_whole",
     "is_number",
-    "said_by",
+    "raised_as",
 ]
 
 
@@ -51,7 +51,7 @@ class StateError(BtRiskError):
 
 
 @contextmanager
-def said_by(component, **names):
+def raised_as(component, **names):
     """Let a ParameterError from inside name `component`: the one that the user has built.
 
     `names` say what it calls a parameter that has another name inside.

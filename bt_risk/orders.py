@@ -16,8 +16,13 @@ __all__ = [
     "HALTED",
     "KINDS",
     "REDUCING",
-    "Proposal",
-    "Ticket",
+    "VOID",
+    "OrderAsked",
+    "OrderCut",
+    "OrderRequest",
+    "SizeProposal",
+    "Verdict",
+    "losing_side",
     "plain",
 ]
 
@@ -47,7 +52,7 @@ KINDS = {
 }
 
 
-class Proposal(float):
+class SizeProposal(float):
     """A size from a sizer of ours, on its way through ``Strategy.buy`` to the gate.
 
     It is true even when it is zero, and survives ``abs()`` and negation, so that a refusal with
@@ -68,14 +73,14 @@ class Proposal(float):
         return bool(self.reason) or float(self) != 0.0
 
     def __abs__(self):
-        return Proposal(abs(float(self)), *self.__getnewargs__()[1:])
+        return SizeProposal(abs(float(self)), *self.__getnewargs__()[1:])
 
     def __neg__(self):
-        return Proposal(-float(self), *self.__getnewargs__()[1:])
+        return SizeProposal(-float(self), *self.__getnewargs__()[1:])
 
 
 @dataclass
-class Ticket:
+class OrderRequest:
     """One call of buy or sell; `args` are its arguments by name."""
 
     side: int
@@ -110,13 +115,11 @@ class Ticket:
 
 def plain(size, requested=None):
     """Return a size as brokers expect it: untouched where nothing was cut, else int if whole."""
-    if size == requested and not isinstance(requested, Proposal):
+    if size == requested and not isinstance(requested, SizeProposal):
         return requested
     size = float(size)
     return int(size) if size.is_integer() else size
 
-
-__all__ += ["VOID", "Asked", "Cut", "Verdict", "losing_side"]
 
 VOID = "trim: {:g} of it were cut from the entry and never bought"
 
@@ -134,7 +137,7 @@ class Verdict:
     overlaps: bool = False
 
 
-class Asked(NamedTuple):
+class OrderAsked(NamedTuple):
     """What one order asked to open, and what was allowed of it; `rule` is who cut it, if any.
 
     `step` is what cash would cut it to at the fill; NaN: cash refuses it whole.
@@ -148,7 +151,7 @@ class Asked(NamedTuple):
     step: float = math.nan
 
 
-class Cut(NamedTuple):
+class OrderCut(NamedTuple):
     """Units taken from an order that was allowed: while it rested, or at the price it filled at."""
 
     order: object

@@ -20,7 +20,7 @@ from bt_risk.errors import (
     check_choice,
     check_flag,
     check_whole,
-    said_by,
+    raised_as,
 )
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.base import NotionalLimit, RiskPerTrade
@@ -115,7 +115,7 @@ class Policy:
             if getattr(self, name) == math.inf:  # the file's word for what is None here
                 object.__setattr__(self, name, None)
         object.__setattr__(self, "guards", check_guards("Policy", self.guards))
-        with said_by("Policy"):
+        with raised_as("Policy"):
             self.limits()
         check_whole("Policy", "max_stale_bars", self.max_stale_bars)
         check_breaker("Policy", **self._only(DrawdownBreaker))
@@ -153,7 +153,7 @@ class Policy:
         if not isinstance(guards, list):
             raise ParameterError(str(path), "guards", "a list of tables, [[guards]]", guards)
         values["guards"] = tuple(guard_from(str(path), table) for table in guards)
-        with said_by(str(path)):
+        with raised_as(str(path)):
             return cls(**values)
 
     def to_toml(self, path=None):
@@ -250,7 +250,7 @@ class Policy:
     def _portfolio_limits(self):
         names = {name: name for name in signature(portfolio_limits).parameters}
         names["estimator"] = "correlation_estimator"
-        with said_by("Policy", **names):
+        with raised_as("Policy", **names):
             return portfolio_limits(**{param: getattr(self, names[param]) for param in names})
 
     def _only(self, component):

@@ -1,1 +1,1 @@
-"""TODO: one line."""
+"""The Backtrader objects that a user adds: sizers, observers, analyzers and brokers."""

@@ -7,7 +7,7 @@ from bt_risk.errors import (
     ParameterError,
     check_choice,
     check_whole,
-    said_by,
+    raised_as,
 )
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.portfolio import portfolio_limits
@@ -115,7 +115,7 @@ class CorrelationCap(RiskBroker):
         **gate,
     ):
         super().__init__(broker, **gate)
-        with said_by("CorrelationCap"):
+        with raised_as("CorrelationCap"):
             limits = portfolio_limits(
                 correlation_limit=correlation_limit,
                 window=window,

@@ -15,7 +15,7 @@ from bt_risk.errors import (
 )
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.taper import Taper
-from bt_risk.monitors.drawdown import Breaker
+from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.rules.drawdown import (
     BreakerRule,
 )
@@ -77,7 +77,7 @@ class DrawdownBreaker(QuietAnalyzer):
     def __init__(self):
         settings = check_breaker("DrawdownBreaker", **self.p._getkwargs())
         self._gate = RiskBroker.of(self.strategy)
-        breaker = Breaker(self._gate, *settings)
+        breaker = DrawdownMonitor(self._gate, *settings)
         same = [h for h in self._gate.hooks if getattr(h, "settings", None) == breaker.settings]
         if same:
             breaker = same[0]

@@ -18,7 +18,7 @@ from bt_risk.errors import (
 )
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.buying_power import affordable
-from bt_risk.orders import Proposal
+from bt_risk.orders import SizeProposal
 from bt_risk.portfolio.position import EPS
 from bt_risk.rules.kelly import (
     empirical_kelly,
@@ -145,7 +145,7 @@ class HalfKellySizer(bt.Sizer):
         size = affordable(gate, instrument, side, size, step)
         if size <= 0 or self._below_minimum(instrument, size, multiplier):
             return self._too_small(instrument, risk, step)
-        return Proposal(size, distance, step)
+        return SizeProposal(size, distance, step)
 
     def _too_short(self, instrument):
         return (
@@ -303,7 +303,7 @@ class HalfKellySizer(bt.Sizer):
 
 
 def _refusal(reason):
-    return Proposal(0.0, reason=f"HalfKellySizer: {reason}")
+    return SizeProposal(0.0, reason=f"HalfKellySizer: {reason}")
 
 
 def _history(p):

@@ -9,7 +9,7 @@ from bt_risk.errors import check_choice
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.correlation import CorrelationLimit
 from bt_risk.limits.exposure import ExposureLimit
-from bt_risk.monitors.drawdown import Breaker
+from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.rules.drawdown import fall
 
 __all__ = ["Correlation", "Drawdown", "Exposure"]
@@ -48,7 +48,7 @@ class Drawdown(_RiskObserver):
     def next(self):
         """Draw this close."""
         if self._breaker is None:
-            self._breaker = self._gate.hook_of(Breaker)
+            self._breaker = self._gate.hook_of(DrawdownMonitor)
         if self._breaker is not None:
             limit = self._breaker.rule.drawdown_limit
             self.lines.drawdown[0] = self._breaker.drawdown

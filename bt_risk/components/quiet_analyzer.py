@@ -1,6 +1,8 @@
-"""TODO."""
+"""QuietAnalyzer: the base of analyzers that need neither cash nor value."""
 
 import backtrader as bt
+
+__all__ = ["QuietAnalyzer"]
 
 
 class QuietAnalyzer(bt.Analyzer):
@@ -11,6 +13,3 @@ class QuietAnalyzer(bt.Analyzer):
 
     def _notify_fund(self, cash, value, fundvalue, shares):
         """Nothing: it has no children either."""
-
-
-__all__ = ["QuietAnalyzer"]

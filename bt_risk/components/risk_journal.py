@@ -1,4 +1,4 @@
-"""TODO."""
+"""RiskJournal: every decision of the gate as list, frame or file."""
 
 from collections import Counter
 from dataclasses import replace
@@ -8,6 +8,8 @@ import pandas as pd
 
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.gate.journal import FIELDS, Journal
+
+__all__ = ["RiskJournal"]
 
 
 class RiskJournal(QuietAnalyzer):
@@ -97,6 +99,3 @@ class RiskJournal(QuietAnalyzer):
 
 def _timestamps(numbers):
     return pd.to_datetime([bt.num2date(n) if n == n else pd.NaT for n in numbers]).round("ms")
-
-
-__all__ = ["RiskJournal"]

@@ -6,7 +6,7 @@ from bt_risk.components.target_weights import Allocation, Settings
 from bt_risk.errors import check_positive
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.buying_power import affordable
-from bt_risk.orders import Proposal
+from bt_risk.orders import SizeProposal
 from bt_risk.portfolio.position import EPS
 from bt_risk.rules.sizing import round_down
 
@@ -100,8 +100,8 @@ class RiskParitySizer(bt.Sizer):
         size = affordable(gate, instrument, side, round_down(missing / unit, step), step)
         if size <= 0 or size * unit < instrument.facts.get("min_notional", 0.0):
             return _refusal(f"a weight of {weight:.4f} buys less than {step:g} {instrument.name}")
-        return Proposal(size, step=step)
+        return SizeProposal(size, step=step)
 
 
 def _refusal(reason):
-    return Proposal(0.0, reason=f"RiskParitySizer: {reason}")
+    return SizeProposal(0.0, reason=f"RiskParitySizer: {reason}")

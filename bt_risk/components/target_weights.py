@@ -11,7 +11,7 @@ from bt_risk.errors import (
     check_positive,
     check_whole,
     is_number,
-    said_by,
+    raised_as,
 )
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.portfolio.position import EPS
@@ -237,7 +237,7 @@ class Allocation:
             covariance, names = self._known(wanted, settings)
         if not names:
             return {}
-        with said_by(settings.component):
+        with raised_as(settings.component):
             weights = signed_weights(
                 covariance,
                 [signs[index] for index in names],

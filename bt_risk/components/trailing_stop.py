@@ -4,7 +4,7 @@ import backtrader as bt
 
 from bt_risk.errors import check_choice, check_positive, check_whole
 from bt_risk.gate.broker import RiskBroker
-from bt_risk.monitors.trailing_stop import StopKeeper, StopRule
+from bt_risk.monitors.trailing_stop import StopRule, TrailingStopMonitor
 
 __all__ = ["ATRTrailingStop"]
 
@@ -60,9 +60,9 @@ class ATRTrailingStop(bt.Observer):
         rule = check_stop("ATRTrailingStop", **self.p._getkwargs())
         gate = RiskBroker.of(self._owner)
         self._line = self.lines.stop
-        self._keeper = gate.hook_of(StopKeeper)
+        self._keeper = gate.hook_of(TrailingStopMonitor)
         if self._keeper is None:
-            self._keeper = StopKeeper(gate)
+            self._keeper = TrailingStopMonitor(gate)
             gate.add_hook(self._keeper)
         gate.book.set_stop_rule(rule.atr_period, rule.atr_multiple)
         self._keeper.observers.append(self)

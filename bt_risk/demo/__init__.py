@@ -1,5 +1,5 @@
 """What ``bt-risk demo`` runs and draws."""
 
-from bt_risk.demo.runs import PAGE, Run, cores, run
+from bt_risk.demo.runs import PAGE, DemoRun, cores, run
 
-__all__ = ["PAGE", "Run", "cores", "run"]
+__all__ = ["PAGE", "DemoRun", "cores", "run"]

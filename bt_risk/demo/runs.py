@@ -11,14 +11,14 @@ import backtrader as bt
 import pandas as pd
 
 from bt_risk.demo.portfolios import FractionSizer, Portfolio
-from bt_risk.evidence.order_log import OrderTape, Tape
+from bt_risk.evidence.order_log import OrderLog, OrderLogger
 from bt_risk.evidence.runner import quiet, results_of
 from bt_risk.feeds.frame import FrameData
 from bt_risk.gate.journal import FIELDS
 from bt_risk.policy import protect
-from bt_risk.report.record import Record, ReportData, record_of
+from bt_risk.report.record import ReportData, RunRecord, record_of
 
-__all__ = ["PAGE", "Run", "cores", "run"]
+__all__ = ["PAGE", "DemoRun", "cores", "run"]
 
 PAGE = "pause"  # the run that gets a page: it goes on after a halt, so there is most to see
 
@@ -27,7 +27,7 @@ COMMISSION = 0.001  # share of the notional, each side
 
 
 @dataclass(frozen=True)
-class Run:
+class DemoRun:
     """What one run left behind.
 
     Attributes
@@ -61,8 +61,8 @@ class Run:
     decisions: pd.DataFrame
     trades: int
     stops: pd.Series
-    record: Record
-    tape: Tape
+    record: RunRecord
+    tape: OrderLog
     page: Path | None = None
 
 
@@ -114,7 +114,7 @@ def _play(portfolio, label, pages=None):
     else:
         protect(cerebro, policy)
     cerebro.addanalyzer(ReportData)
-    cerebro.addanalyzer(OrderTape, _name="tape")
+    cerebro.addanalyzer(OrderLogger, _name="tape")
     with quiet():
         (strategy,) = cerebro.run()
     paged = pages is not None and label == PAGE
@@ -168,4 +168,6 @@ def _collect(portfolio, label, strategy):
         stops = pd.Series(line[: len(lasted)], lasted).reindex(times)
     exposure = pd.Series(record.exposure, lasted)
     done = record_of(strategy), strategy.analyzers.tape.tape
-    return Run(portfolio, label, equity, exposure, fills, decisions, record.trades, stops, *done)
+    return DemoRun(
+        portfolio, label, equity, exposure, fills, decisions, record.trades, stops, *done
+    )

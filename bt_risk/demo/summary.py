@@ -86,7 +86,7 @@ def max_drawdown(equity):
 
 
 def summary(run):
-    """Return the numbers of a `bt_risk.demo.Run` by name.
+    """Return the numbers of a `bt_risk.demo.DemoRun` by name.
 
     Ratios are fractions; what a bare run cannot have (it has no gate) is None.
     """

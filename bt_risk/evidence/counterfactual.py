@@ -3,12 +3,12 @@
 import math
 from typing import NamedTuple
 
-from bt_risk.evidence.paper_broker import PaperOrder, PaperVenue
-from bt_risk.evidence.paper_cash import Terms
-from bt_risk.evidence.paper_trade import Paper
+from bt_risk.evidence.paper_broker import PaperBroker, PaperOrder
+from bt_risk.evidence.paper_cash import TradingCosts
+from bt_risk.evidence.paper_trade import PaperTrade
 from bt_risk.portfolio.position import EPS
 
-__all__ = ["BREAKER", "OTHER", "SIZES", "STOP", "Fill", "Walk"]
+__all__ = ["BREAKER", "OTHER", "SIZES", "STOP", "Fill", "Counterfactual"]
 
 STOP, BREAKER, SIZER = "ATRTrailingStop", "DrawdownBreaker", "HalfKellySizer"
 SIZES, OTHER = "other sizes", "other orders"
@@ -23,7 +23,7 @@ class Fill(NamedTuple):
     stop: bool = False
 
 
-class Walk:
+class Counterfactual:
     """Walk the bars of one data; afterwards `papers` and `rest` (by label) hold what came of it.
 
     Parameters
@@ -54,9 +54,9 @@ class Walk:
         account=None,
     ):
         self.bars, self.stop_rule = bars, stop_rule
-        self.terms = Terms() if terms is None else terms
+        self.terms = TradingCosts() if terms is None else terms
         self.halts, self.ended = halts, ended
-        self.venue = PaperVenue() if venue is None else venue
+        self.venue = PaperBroker() if venue is None else venue
         self.account = account
         self.papers, self.rest = [], {SIZES: 0.0, OTHER: 0.0}
         self._held, self._waiting = [], []
@@ -154,7 +154,9 @@ class Walk:
     def _open(self, rule, side, units, bar, price, cost, after=False, batch=math.nan):
         distance = self._distance[side]
         stop = math.nan if after or self.stop_rule is None else price - side * distance
-        paper = Paper(rule, side, units, bar.time, price, distance, stop, after=after, costs=cost)
+        paper = PaperTrade(
+            rule, side, units, bar.time, price, distance, stop, after=after, costs=cost
+        )
         paper.batch = bar.number if after else batch
         paper.matched = self._bare * side > EPS
         self.papers.append(paper)

@@ -7,15 +7,15 @@ import backtrader as bt
 import pandas as pd
 
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
-from bt_risk.evidence.paper_broker import SETTINGS, Wish
-from bt_risk.evidence.paper_cash import Terms
+from bt_risk.evidence.paper_broker import SETTINGS, RequestedOrder
+from bt_risk.evidence.paper_cash import TradingCosts
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.report.calendar import timestamps
 from bt_risk.report.record import unique_names
 
-__all__ = ["ASKED", "ENDED", "OrderTape", "Tape"]
+__all__ = ["ASKED", "ENDED", "OrderLogger", "OrderLog"]
 
-ASKED = ["time", "at_bar", "name", *Wish._fields]
+ASKED = ["time", "at_bar", "name", *RequestedOrder._fields]
 ENDED = ["time", "at_bar", "name", "number"]
 _BARS = ["open", "high", "low", "close", "number"]
 _OVER = (bt.Order.Canceled, bt.Order.Expired)
@@ -23,15 +23,16 @@ CASH = "cash"
 
 
 @dataclass(frozen=True)
-class Tape:
+class OrderLog:
     """Plain values of one run.
 
     Attributes
     ----------
     asked : DataFrame
         Every order that opens or closes something as it was asked for, and as it was when
-        something was cut from it later, columns `ASKED`: see `bt_risk.evidence.paper_broker.Wish`. What
-        has at_bar counts from the bar of its time on, the rest from the one after.
+        something was cut from it later, columns `ASKED`: see
+        `bt_risk.evidence.paper_broker.RequestedOrder`. What has at_bar counts from the bar of
+        its time on, the rest from the one after.
     ended : DataFrame
         Orders that were cancelled, expired, or made void by another of their group, columns
         `ENDED`.
@@ -54,7 +55,7 @@ class Tape:
 
 
 class _Follower:
-    """What `OrderTape` hears from the desk of the gate, as rows of plain values."""
+    """What `OrderLogger` hears from the desk of the gate, as rows of plain values."""
 
     def __init__(self, gate, names):
         self.gate, self.names = gate, names
@@ -121,7 +122,7 @@ class _Follower:
         self._groups.setdefault(group, set()).add(number)
         self._names[number] = name = self.names[self.gate.find(order.data).index]
         values = _terms_of(order) | {"number": number, "group": group} | values
-        self.rows.append((time, at_bar, name, *Wish(**values)))
+        self.rows.append((time, at_bar, name, *RequestedOrder(**values)))
 
     def _number(self, order):
         """Count orders as they come: Backtrader's own numbers go on from run to run."""
@@ -158,10 +159,10 @@ def _number(value):
     return math.nan if value is None else float(value)
 
 
-class OrderTape(QuietAnalyzer):
+class OrderLogger(QuietAnalyzer):
     """Write down every order as it was asked for, and every bar; nothing of the run is changed.
 
-    `tape` is the `Tape` of the run, once it is over.
+    `tape` is the `OrderLog` of the run, once it is over.
     """
 
     def __init__(self):
@@ -176,7 +177,7 @@ class OrderTape(QuietAnalyzer):
         first = self.strategy is self.strategy.cerebro.runningstrats[0]
         if isinstance(gate, RiskBroker) and first:
             self._follower = _Follower(gate, self._names)
-            gate.desk.followers.append(self._follower)
+            gate.order_review.followers.append(self._follower)
 
     def next(self):
         """Keep the bars that have closed; one that is still replayed is kept as it is last."""
@@ -204,7 +205,7 @@ class OrderTape(QuietAnalyzer):
             bars[name] = frame[_BARS].set_axis(timestamps(frame["time"]))
             terms[name] = _terms(broker, feed)
         params = getattr(broker, "p", None)
-        self.tape = Tape(
+        self.tape = OrderLog(
             asked.assign(time=timestamps(asked["time"])),
             ended.assign(time=timestamps(ended["time"])),
             bars,
@@ -216,13 +217,13 @@ class OrderTape(QuietAnalyzer):
 
 
 def _terms(broker, feed):
-    """Return the `Terms` of a data; a scheme that wants to know more is asked at the last close."""
+    """Return the `TradingCosts` of a data feed, asked at its last close."""
     info = broker.getcommissioninfo(feed)
     multiplier = float(getattr(info.p, "mult", 1.0))
     price = feed.close[0] if len(feed) else math.nan
     full = getattr(info, "_stocklike", True)
     rate = info.getcommission(1.0, price) / (price * multiplier) if price > 0 else 0.0
-    return Terms(
+    return TradingCosts(
         multiplier,
         math.nan if full else float(info.get_margin(price) or 0.0) / float(info.get_leverage()),
         float(info.get_leverage()),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import backtrader as bt
 
-__all__ = ["SETTINGS", "PaperOrder", "PaperVenue", "Wish"]
+__all__ = ["SETTINGS", "PaperOrder", "PaperBroker", "RequestedOrder"]
 
 SETTINGS = (
     "slip_perc",
@@ -25,7 +25,7 @@ SETTINGS = (
 KINDS = {name.lower(): number for number, name in enumerate(bt.Order.ExecTypes)}
 
 
-class Wish(NamedTuple):
+class RequestedOrder(NamedTuple):
     """One order as it was asked for, or as it was when something was cut from it.
 
     Attributes
@@ -115,7 +115,7 @@ class PaperOrder:
         return self.exectype != bt.Order.Market and bar.number > self.wish.valid
 
 
-class PaperVenue(bt.brokers.BackBroker):
+class PaperBroker(bt.brokers.BackBroker):
     """A BackBroker without an account: it says what an order would fill at on a bar."""
 
     def fill(self, order, bar):
@@ -135,11 +135,13 @@ class PaperVenue(bt.brokers.BackBroker):
 
     def market(self, side, bar):
         """Return what an order at the market fills at; None where slippage leaves no price."""
-        return self.fill(PaperOrder(Wish(side, "market", bar.open, 0.0, 0.0, coc=False)), bar)
+        return self.fill(
+            PaperOrder(RequestedOrder(side, "market", bar.open, 0.0, 0.0, coc=False)), bar
+        )
 
     def stop(self, side, price, bar):
         """Return what a stop order fills at, None where it does not."""
-        return self.fill(PaperOrder(Wish(side, "stop", price, 0.0, 0.0)), bar)
+        return self.fill(PaperOrder(RequestedOrder(side, "stop", price, 0.0, 0.0)), bar)
 
 
 def _or_zero(value):

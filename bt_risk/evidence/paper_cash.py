@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from bt_risk.rules.sizing import round_down
 
-__all__ = ["Account", "Terms"]
+__all__ = ["PaperCash", "TradingCosts"]
 
 
-class Terms(NamedTuple):
+class TradingCosts(NamedTuple):
     """What one data costs: plain values of its Backtrader commission scheme.
 
     Attributes
@@ -38,7 +38,7 @@ class Terms(NamedTuple):
         return value / self.leverage if value > 0 else value
 
 
-class Account:
+class PaperCash:
     """What the protected account would have had in cash, had it held every paper as well.
 
     Parameters

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from bt_risk.rules.trailing_stop import ratchet
 
-__all__ = ["Bar", "Paper", "StopRule"]
+__all__ = ["Bar", "PaperTrade", "PaperStop"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class StopRule:
+class PaperStop:
     """The trailing stop of a policy on one data: see `bt_risk.ATRTrailingStop`."""
 
     atr_multiple: float
@@ -33,7 +33,7 @@ class StopRule:
 
 
 @dataclass
-class Paper:
+class PaperTrade:
     """Units that a rule took away, held on paper.
 
     Attributes
@@ -51,7 +51,7 @@ class Paper:
     after : bool
         Whether it is what an exit of ours has closed: it goes on without a stop.
     batch : float
-        That of its order: see `bt_risk.evidence.paper_broker.Wish`.
+        That of its order: see `bt_risk.evidence.paper_broker.RequestedOrder`.
     moved, costs : float
         Currency that prices have brought, and that trading has cost (negative: saved).
     """
@@ -103,7 +103,7 @@ class Paper:
         return venue.stop(-self.side, self.stop, bar)
 
     def trail(self, bar, rule, first):
-        """Tighten the stop at a close, as `bt_risk.components.trailing_stop` does; `first` is the bar of entry."""
+        """Tighten the stop at a close as `ATRTrailingStop` does; `first` is the bar of entry."""
         side = self.side
         if rule.trigger == "close" and not first and side * (bar.close - self.stop) <= 0.0:
             self.leaving = True

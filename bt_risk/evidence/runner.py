@@ -10,33 +10,33 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from bt_risk.errors import ParameterError, check_whole
-from bt_risk.evidence.order_log import OrderTape, Tape
+from bt_risk.evidence.order_log import OrderLog, OrderLogger
 from bt_risk.policy import protect
-from bt_risk.report.record import Record, ReportData, record_of
+from bt_risk.report.record import ReportData, RunRecord, record_of
 
-__all__ = ["Run", "play", "quiet", "results_of", "run_all"]
+__all__ = ["VariantRun", "play", "quiet", "results_of", "run_all"]
 
 
-class Run(NamedTuple):
+class VariantRun(NamedTuple):
     """What one run left behind: its record, and the tape of what was asked for."""
 
-    record: Record
-    tape: Tape
+    record: RunRecord
+    tape: OrderLog
 
 
 def play(build, policy):
-    """Run what `build` returns with a policy, or bare with None; return its `Run`."""
+    """Run what `build` returns with a policy, or bare with None; return its `VariantRun`."""
     cerebro = build()
     if policy is not None:
         protect(cerebro, policy)
     cerebro.addanalyzer(ReportData, _name="evidence_data")
-    cerebro.addanalyzer(OrderTape, _name="evidence_tape")
+    cerebro.addanalyzer(OrderLogger, _name="evidence_tape")
     with quiet():
         strategies = cerebro.run()
     if not strategies or isinstance(strategies[0], list):
         raise ParameterError("compare", "build", "a Cerebro with a strategy", cerebro)
     strategy = strategies[0]
-    return Run(record_of(strategy, "compare"), strategy.analyzers.evidence_tape.tape)
+    return VariantRun(record_of(strategy, "compare"), strategy.analyzers.evidence_tape.tape)
 
 
 def run_all(build, policies, workers=None, on_done=lambda: None):

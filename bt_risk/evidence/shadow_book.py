@@ -29,12 +29,12 @@ import pandas as pd
 from bt_risk.evidence.counterfactual import (
     OTHER,
     SIZES,
+    Counterfactual,
     Fill,
-    Walk,
 )
-from bt_risk.evidence.paper_broker import PaperVenue, Wish
-from bt_risk.evidence.paper_cash import Account
-from bt_risk.evidence.paper_trade import Bar, StopRule
+from bt_risk.evidence.paper_broker import PaperBroker, RequestedOrder
+from bt_risk.evidence.paper_cash import PaperCash
+from bt_risk.evidence.paper_trade import Bar, PaperStop
 from bt_risk.report.events import halts
 from bt_risk.rules.trailing_stop import atr
 
@@ -123,7 +123,7 @@ def _final(record):
 
 def _walked(bare, protected, tape, policy):
     """Walk all datas side by side, since one account pays for the papers of all."""
-    account, venue = Account(tape.cash), PaperVenue(**tape.settings)
+    account, venue = PaperCash(tape.cash), PaperBroker(**tape.settings)
     walks = {}
     for name in protected.names:
         walks[name] = walk = _loaded(name, bare, protected, tape, policy)
@@ -141,7 +141,7 @@ def _loaded(name, bare, protected, tape, policy):
     bars = _bars(tape.bars[name], bare, protected, name, policy)
     facts = (policy.instruments or {}).get(name, {})
     stops = protected.mode == "enforce" and policy.trailing_stop
-    rule = StopRule(
+    rule = PaperStop(
         facts.get("atr_multiple", policy.atr_multiple),
         "close" if policy.anchor == "close" else "extreme",
         policy.buffer,
@@ -152,13 +152,13 @@ def _loaded(name, bare, protected, tape, policy):
     # A breaker that ended the run has the rest of the data on its account.
     ended = len(tape.bars[name]) - 1 if protected.halted and closed else None
     terms = tape.terms[name]
-    walk = Walk(bars, terms, rule if stops else None, closed, ended)
+    walk = Counterfactual(bars, terms, rule if stops else None, closed, ended)
     times = pd.DatetimeIndex([bar.time for bar in bars])
     asked, over = (frame[frame["name"] == name] for frame in (tape.asked, tape.ended))
     walk.load(
         _by_bar(times, _fills(bare, name)),
         _by_bar(times, _fills(protected, name)),
-        _said(times, ((row[:2], Wish(*row[3:])) for row in _rows(asked)), -1),
+        _said(times, ((row[:2], RequestedOrder(*row[3:])) for row in _rows(asked)), -1),
         _rate([bare, protected], name, terms.rate),
         _said(times, ((row[:2], row[3]) for row in _rows(over))),
     )

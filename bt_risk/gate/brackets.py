@@ -5,8 +5,8 @@ import math
 from bt_risk.limits.base import Decision
 from bt_risk.orders import (
     VOID,
-    Asked,
-    Ticket,
+    OrderAsked,
+    OrderRequest,
     Verdict,
     losing_side,
     plain,
@@ -17,21 +17,21 @@ __all__ = ["Brackets"]
 
 
 class Brackets:
-    """Take the orders with a parent for one `Desk`."""
+    """Take the orders with a parent for one `OrderReview`."""
 
-    def __init__(self, desk):
-        self.desk = desk
+    def __init__(self, order_review):
+        self.order_review = order_review
         self._childless = {}
 
     def submit(self, ticket):
         """Send an order with a parent: an exit of that parent, whatever the limits say."""
         parent = ticket.args["parent"]
         ref = getattr(parent, "ref", None)
-        reason = self.desk.rejected.get(ref) or self._childless.get(ref)
+        reason = self.order_review.rejected.get(ref) or self._childless.get(ref)
         if reason:
             return self._reject_child(ticket, parent, f"bracket: {reason}")
-        entry = self.desk.book.working.get(ref)
-        if entry is None or not self.desk.gate.intervenes:
+        entry = self.order_review.book.working.get(ref)
+        if entry is None or not self.order_review.gate.intervenes:
             return self._send_child(ticket, ticket.size)
         if ticket.side == entry.side or ticket.instrument is not entry.instrument:
             return self._submit_dependent(ticket, parent)
@@ -45,60 +45,60 @@ class Brackets:
         """Send a child: what its parent opens it closes; what exceeds that opens and is judged."""
         closing = min(ticket.size, entry.opening)
         void = min(ticket.size - closing, entry.cut)
-        part = self.desk.book.part(ticket.instrument, ticket.owner)
-        distance = self.desk.stop_distance(ticket, part)
+        part = self.order_review.book.part(ticket.instrument, ticket.owner)
+        distance = self.order_review.stop_distance(ticket, part)
         opening = ticket.size - closing - void
-        decision = self.desk.review(ticket, opening, distance)
+        decision = self.order_review.review(ticket, opening, distance)
         size = ticket.size
         if void > EPS and not decision.reason:
             decision = Decision(decision.size, VOID.format(void))
         if decision.reason:
-            size = max(closing, self.desk.round(ticket, closing + decision.size))
+            size = max(closing, self.order_review.round(ticket, closing + decision.size))
         if size <= EPS:
             return self._reject_child(ticket, parent, decision.reason)
         return self._send_child(ticket, size, size - closing, decision, distance)
 
     def _send_child(self, ticket, size, opening=0.0, decision=None, distance=math.nan):
         size = plain(size, ticket.size)
-        self.desk.intend(ticket, Verdict(size, decision, size - opening, distance))
-        order = self.desk.place(ticket, size)
+        self.order_review.intend(ticket, Verdict(size, decision, size - opening, distance))
+        order = self.order_review.place(ticket, size)
         if order is not None:
             ref = getattr(ticket.args["parent"], "ref", None)
-            self.desk.track(ticket, order, size, opening, distance, ref)
+            self.order_review.track(ticket, order, size, opening, distance, ref)
             if size < ticket.size:
                 order.addinfo(bt_risk=decision.reason)
-                self.desk.journal(ticket, "trim", size, decision)
+                self.order_review.journal(ticket, "trim", size, decision)
         return order
 
     def _reject_child(self, ticket, parent, reason):
-        order = self.desk.reject(ticket, Decision(0.0, reason))
-        if ticket.args["transmit"] and parent.ref not in self.desk.rejected:
+        order = self.order_review.reject(ticket, Decision(0.0, reason))
+        if ticket.args["transmit"] and parent.ref not in self.order_review.rejected:
             self._release(parent)
         return order
 
     def _judge_family(self, ticket, entry):
         """Judge a bracket again, now that its own stop says how far it is."""
         distance = losing_side(entry.side, entry.price, ticket.price)
-        parent = Ticket(entry.side, entry.owner, entry.instrument, entry.opening, ticket.args)
+        parent = OrderRequest(entry.side, entry.owner, entry.instrument, entry.opening, ticket.args)
         opening, entry.opening = entry.opening, 0.0
-        decision = self.desk.review(parent, opening, distance, entry.price)
+        decision = self.order_review.review(parent, opening, distance, entry.price)
         entry.opening, entry.distance = opening, distance
         return decision if decision.size < opening - EPS else None
 
     def _submit_dependent(self, ticket, parent):
         """Send an order that waits for its parent but opens: it is judged like any other."""
-        part = self.desk.book.part(ticket.instrument, ticket.owner)
-        distance = self.desk.stop_distance(ticket, part)
-        decision = self.desk.review(ticket, ticket.size, distance)
+        part = self.order_review.book.part(ticket.instrument, ticket.owner)
+        distance = self.order_review.stop_distance(ticket, part)
+        decision = self.order_review.review(ticket, ticket.size, distance)
         if decision.size < ticket.size - EPS:
             return self._reject_family(ticket, parent, decision)
         verdict = Verdict(ticket.size, decision, 0.0, distance)
-        unkept = self.desk.intend(ticket, verdict)
+        unkept = self.order_review.intend(ticket, verdict)
         if unkept:
             return self._reject_family(ticket, parent, Decision(0.0, unkept))
-        order = self.desk.send(ticket, verdict)
+        order = self.order_review.send(ticket, verdict)
         if order is not None:
-            self.desk.book.working[order.ref].parent = parent.ref
+            self.order_review.book.working[order.ref].parent = parent.ref
         return order
 
     def _reject_family(self, ticket, parent, decision):
@@ -106,19 +106,21 @@ class Brackets:
 
         A parent that also closes a position is cut to that, and sent without children.
         """
-        entry = self.desk.book.working.get(parent.ref)
+        entry = self.order_review.book.working.get(parent.ref)
         family = self._waiting(parent)
         if entry is not None:
-            self.desk.tell(Asked(parent, entry.opening, 0.0, entry.distance, decision.rule))
+            self.order_review.tell(
+                OrderAsked(parent, entry.opening, 0.0, entry.distance, decision.rule)
+            )
         if entry is not None and entry.closing > EPS and parent in family:
             family.remove(parent)
             self._cut_to_exit(parent, entry, decision)
         elif not family:
-            self.desk.gate.inner.cancel(parent)
-            self.desk.rejected[parent.ref] = decision.reason
+            self.order_review.gate.inner.cancel(parent)
+            self.order_review.rejected[parent.ref] = decision.reason
         for order in family:
-            self.desk.refuse(order, decision.reason)
-            self.desk.gate.note(order, "reject", decision.reason, allowed=0.0)
+            self.order_review.refuse(order, decision.reason)
+            self.order_review.gate.note(order, "reject", decision.reason, allowed=0.0)
         return self._reject_child(ticket, parent, decision.reason)
 
     def _cut_to_exit(self, parent, entry, decision):
@@ -129,19 +131,19 @@ class Brackets:
         signed = size if parent.isbuy() else -size
         parent.size = parent.created.size = parent.executed.remsize = signed
         parent.addinfo(bt_risk=decision.reason)
-        self.desk.gate.inner._pchildren[parent.ref].append(parent)
-        self.desk.gate.note(parent, "trim", decision.reason, allowed=size)
+        self.order_review.gate.inner._pchildren[parent.ref].append(parent)
+        self.order_review.gate.note(parent, "trim", decision.reason, allowed=size)
 
     def _waiting(self, parent):
         """Take what BackBroker holds back of a family that is not transmitted yet."""
-        if not self.desk.gate.simulated or parent.status != parent.Created:
+        if not self.order_review.gate.simulated or parent.status != parent.Created:
             return []
-        return list(self.desk.gate.inner._pchildren.pop(parent.ref, ()))
+        return list(self.order_review.gate.inner._pchildren.pop(parent.ref, ()))
 
     def _release(self, parent):
         """Send what waits for a last child that does not come."""
         family = self._waiting(parent)
         for order in family:
-            self.desk.gate.inner._pchildren[parent.ref].append(order)
+            self.order_review.gate.inner._pchildren[parent.ref].append(order)
         for order in family:
-            self.desk.gate.inner.transmit(order)
+            self.order_review.gate.inner.transmit(order)

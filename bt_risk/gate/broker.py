@@ -7,19 +7,19 @@ from functools import partial
 import backtrader as bt
 
 from bt_risk.errors import ParameterError, check_positive, check_whole
-from bt_risk.gate.broker_proxy import Facade
-from bt_risk.gate.exit_orders import Exits
-from bt_risk.gate.fills import Ledger
+from bt_risk.gate.broker_proxy import BrokerProxy
+from bt_risk.gate.exit_orders import ExitOrders
+from bt_risk.gate.fills import FillTracker
 from bt_risk.gate.journal import Journal
-from bt_risk.gate.order_review import Desk
-from bt_risk.gate.registry import Rules
-from bt_risk.gate.trading_state import KillSwitch, States
+from bt_risk.gate.order_review import OrderReview
+from bt_risk.gate.registry import Registry
+from bt_risk.gate.trading_state import KillSwitch, TradingState
 from bt_risk.limits.guard_config import check_guards
 from bt_risk.live.alerts import Alerts
-from bt_risk.live.equity_monitor import LastKnown, equity_of
-from bt_risk.live.exit_handover import Handover
-from bt_risk.live.feed_monitor import Freshness
-from bt_risk.live.order_sender import Wire
+from bt_risk.live.equity_monitor import LastKnownValue, equity_of
+from bt_risk.live.exit_handover import ExitHandover
+from bt_risk.live.feed_monitor import FeedMonitor
+from bt_risk.live.order_sender import OrderSender
 from bt_risk.live.settings import Live
 from bt_risk.live.shutdown import Shutdown
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
@@ -33,7 +33,7 @@ __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
 _BackBroker = bt.brokers.BackBroker
 
 
-class RiskBroker(Rules, KillSwitch, Facade):
+class RiskBroker(Registry, KillSwitch, BrokerProxy):
     """A gate around any broker, by composition: a store supplies its own.
 
     What it does not define itself it takes from the broker inside, and what is set on it is set
@@ -65,9 +65,10 @@ class RiskBroker(Rules, KillSwitch, Facade):
 
     # What stands on the gate itself; every other name is the broker's inside.
     _public = (
-        "inner cerebro journal book desk ledger handover exits limits hooks own states execution "
+        "inner cerebro journal book order_review fill_tracker exit_handover exit_orders limits "
+        "hooks own trading_state execution "
         "instruments late observe simulated shutdown allocations max_stale_bars recovery "
-        "state_file live wire alerts freshness equity unit_value ticks"
+        "state_file live order_sender alerts feed_monitor equity unit_value ticks"
     )
     _private = "fund fixed bound queue by_data stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
@@ -117,8 +118,8 @@ class RiskBroker(Rules, KillSwitch, Facade):
             self.__dict__[name] = getattr(self.inner, name)
         if not self.simulated:
             for name in ("getcash", "getvalue"):
-                self.__dict__[name] = LastKnown(self, getattr(self.inner, name))
-            self._fund = LastKnown(self, partial(getattr, self.inner, "fundvalue"))
+                self.__dict__[name] = LastKnownValue(self, getattr(self.inner, name))
+            self._fund = LastKnownValue(self, partial(getattr, self.inner, "fundvalue"))
         self._fixed, self._bound = [], []
         self.late = self.observe = False
         self.execution = self.shutdown = self.max_stale_bars = None
@@ -168,7 +169,7 @@ class RiskBroker(Rules, KillSwitch, Facade):
         self._reset()
         instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
         self.book = Book(instruments, *self._stop_rule, self.max_stale_bars or STALE_BARS)
-        self._staff()
+        self._build()
         self.journal.trades = self.book.trades
         self._by_data = {id(i.data): i for i in instruments}
         for limit in self._fixed + self._bound:
@@ -187,17 +188,21 @@ class RiskBroker(Rules, KillSwitch, Facade):
         self._unhook()
         self.alerts = Alerts(self.live.notify)
         self.journal, self.book = Journal(quiet=self.observe, tell=self.alerts.tell), Book()
-        self._staff()
+        self._build()
         self.limits, self.hooks, self.allocations = [], [], {}
-        self.own, self._by_data, self.states = {}, {}, States(self)
-        self.exits = Exits(self)
+        self.own, self._by_data, self.trading_state = {}, {}, TradingState(self)
+        self.exit_orders = ExitOrders(self)
         self._queue, self._stopped = deque(), False
 
-    def _staff(self):
+    def _build(self):
         """Put new clerks to work on the book."""
         self.ticks = 0
-        self.desk, self.ledger, self.handover = Desk(self), Ledger(self), Handover(self)
-        self.wire, self.freshness = Wire(self), Freshness(self)
+        self.order_review, self.fill_tracker, self.exit_handover = (
+            OrderReview(self),
+            FillTracker(self),
+            ExitHandover(self),
+        )
+        self.order_sender, self.feed_monitor = OrderSender(self), FeedMonitor(self)
         self.equity, self.unit_value = equity_of(self)
 
     def _unhook(self):
@@ -219,10 +224,10 @@ class RiskBroker(Rules, KillSwitch, Facade):
             return
         self._listen()
         news = fresh = self.book.update()
-        if self.freshness.active:
-            news = self.freshness.look(fresh)
-        if self.ledger.unknown:
-            self.ledger.adopt(fresh)
+        if self.feed_monitor.active:
+            news = self.feed_monitor.look(fresh)
+        if self.fill_tracker.unknown:
+            self.fill_tracker.adopt(fresh)
         if self.recovery is not None:
             news = self.recovery.news(fresh, news)
         self._act(news)
@@ -235,25 +240,25 @@ class RiskBroker(Rules, KillSwitch, Facade):
         self.ticks += 1
         if not self.simulated or self.inner.notifs:
             self.absorb()
-        if self.wire.doubts:
-            self.wire.advance()
-        if self.handover.waiting:
-            self.handover.advance()
-        if self.states and not self.simulated:
+        if self.order_sender.doubts:
+            self.order_sender.advance()
+        if self.exit_handover.waiting:
+            self.exit_handover.advance()
+        if self.trading_state and not self.simulated:
             # A cancel that got lost is sent again in time.
-            self.exits.cancel_entries(self.states.why[1])
+            self.exit_orders.cancel_entries(self.trading_state.why[1])
 
     def _act(self, news):
         """Call the hooks for every part that has filled, and for the bars."""
-        while self.ledger.touched:
-            part = self.ledger.touched.pop(0)
-            if self.exits.guarded and not part.instrument.size:
-                self.exits.end_guarded(part)
+        while self.fill_tracker.touched:
+            part = self.fill_tracker.touched.pop(0)
+            if self.exit_orders.guarded and not part.instrument.size:
+                self.exit_orders.end_guarded(part)
             for hook in self.hooks:
                 hook.on_fill(part)
             self.absorb()  # a stop that was withdrawn is gone now, not on the next bar
-        for hook in self.hooks if self.freshness.missed else ():
-            hook.on_missed(self.freshness.missed)
+        for hook in self.hooks if self.feed_monitor.missed else ():
+            hook.on_missed(self.feed_monitor.missed)
         for hook in self.hooks:
             hook.on_bar(news)
 
@@ -263,15 +268,15 @@ class RiskBroker(Rules, KillSwitch, Facade):
             order = self.inner.get_notification()
             if order is None:
                 return
-            if self.wire.claim(order):
+            if self.order_sender.claim(order):
                 continue
-            filled = self.ledger.take(order)
+            filled = self.fill_tracker.take(order)
             if filled or order.ref not in self.own:
-                self._queue.append(self.handover.as_promised(order))
+                self._queue.append(self.exit_handover.as_promised(order))
 
     def get_notification(self):
         """Return the next order notification for Cerebro, or None."""
-        return self.desk.followed(self._queue.popleft()) if self._queue else None
+        return self.order_review.followed(self._queue.popleft()) if self._queue else None
 
     def announce(self, order):
         """Notify of an order that the broker inside knows nothing of."""
@@ -306,17 +311,17 @@ class RiskBroker(Rules, KillSwitch, Facade):
 
     def buy(self, owner, data, size, *args, **kwargs):
         """Judge a buy order and send what is allowed of it."""
-        return self.desk.submit(1, owner, data, size, args, kwargs)
+        return self.order_review.submit(1, owner, data, size, args, kwargs)
 
     def sell(self, owner, data, size, *args, **kwargs):
         """Judge a sell order and send what is allowed of it."""
-        return self.desk.submit(-1, owner, data, size, args, kwargs)
+        return self.order_review.submit(-1, owner, data, size, args, kwargs)
 
     def cancel(self, order, *args, **kwargs):
         """Cancel a working order; the protective orders of bt_risk stay."""
         ref = getattr(order, "ref", None)
-        self.desk.withdrawn(ref)
-        if ref in self.desk.rejected:
+        self.order_review.withdrawn(ref)
+        if ref in self.order_review.rejected:
             return False
         if ref in self.own:
             self.note(
@@ -324,7 +329,7 @@ class RiskBroker(Rules, KillSwitch, Facade):
             )
             return False
         if ref is not None:
-            order = self.handover.cancel(ref, order)
+            order = self.exit_handover.cancel(ref, order)
             if order is None:  # it was still waiting: the venue knows nothing of it
                 return True
         result = self.inner.cancel(order, *args, **kwargs)
@@ -334,7 +339,7 @@ class RiskBroker(Rules, KillSwitch, Facade):
     @property
     def judges(self):
         """Whether anything here has a say on orders."""
-        return bool(self.limits or self.hooks or self.states)
+        return bool(self.limits or self.hooks or self.trading_state)
 
     @property
     def intervenes(self):
@@ -366,7 +371,7 @@ class RiskBroker(Rules, KillSwitch, Facade):
 
     def send(self, ticket, size):
         """Hand a ticket on to the broker inside; return its order."""
-        order = self.wire.send(ticket, size)
+        order = self.order_sender.send(ticket, size)
         if self.recovery is not None:
             self.recovery.sent(order)
         return order

@@ -1,9 +1,9 @@
 """Everything that the gate does not define itself is the broker inside, to read and to write."""
 
-__all__ = ["Facade"]
+__all__ = ["BrokerProxy"]
 
 
-class Facade:
+class BrokerProxy:
     """What makes a `RiskBroker` look like the broker that it wraps.
 
     A subclass names in `_own` what stands on itself.

@@ -2,16 +2,16 @@
 
 import backtrader as bt
 
-from bt_risk.orders import DEFAULTS, Ticket, plain
-from bt_risk.portfolio.position import EPS, Working
+from bt_risk.orders import DEFAULTS, OrderRequest, plain
+from bt_risk.portfolio.position import EPS, WorkingOrder
 
-__all__ = ["Exits"]
+__all__ = ["ExitOrders"]
 
 # Orders of ours that have ended are known for so long: a late fill of one is told by them.
 _REMEMBERED = 1000
 
 
-class Exits:
+class ExitOrders:
     """Send, move and withdraw the protective and closing orders of one `RiskBroker`.
 
     `guarded` holds the refs of the user's orders that open no more than they were allowed to,
@@ -40,20 +40,20 @@ class Exits:
         recovery = self.gate.recovery
         if recovery is not None:
             recovery.intend(instrument, part.owner, side, size, kind, price, own=True)
-        ticket = Ticket(side, part.owner, instrument, plain(size), args)
-        order = self.gate.wire.send(ticket, ticket.size, own=True)
+        ticket = OrderRequest(side, part.owner, instrument, plain(size), args)
+        order = self.gate.order_sender.send(ticket, ticket.size, own=True)
         if recovery is not None:
             recovery.sent(order)
         if order is None:
             return None
         order.addinfo(bt_risk=reason)
         self._own(order)
-        working = Working(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
+        working = WorkingOrder(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
         working.stops |= stops
         working.own, working.handle, working.set_at = True, order, instrument.moment()
         self.gate.book.add(working)
         if not order.alive():  # some brokers return an order that has ended already
-            self.gate.ledger.take(order)
+            self.gate.fill_tracker.take(order)
         if recovery is not None:
             recovery.keep()
         return order
@@ -88,7 +88,10 @@ class Exits:
 
     def _replaced(self, working, size, price):
         """Whether the broker inside has replaced an order in one step, where it can."""
-        if not self.gate.wire.can("replace") or working.ref in self.gate.wire.doubts:
+        if (
+            not self.gate.order_sender.can("replace")
+            or working.ref in self.gate.order_sender.doubts
+        ):
             return False
         try:
             return bool(self.gate.inner.replace(working.handle, size=plain(size), price=price))
@@ -108,7 +111,9 @@ class Exits:
             self._withdrawn[ref] = 0.0
             if asked is None:
                 self.gate.inner.cancel(order)
-        elif ref not in self.gate.wire.doubts:  # else nobody knows yet what there is to cancel
+        elif (
+            ref not in self.gate.order_sender.doubts
+        ):  # else nobody knows yet what there is to cancel
             now = self.gate.live.clock()
             if asked is None or now - asked >= self.gate.live.retry_after:
                 self._withdrawn[ref] = now
@@ -137,7 +142,7 @@ class Exits:
         """
         new = working.ref not in self.ended
         if new:
-            self.gate.desk.tell_cut(working.handle, working.opening, reason)
+            self.gate.order_review.tell_cut(working.handle, working.opening, reason)
         if working.closing <= EPS:
             self.ended.add(working.ref)
             hooks = self.gate.execution

@@ -6,7 +6,7 @@ from itertools import islice
 
 from bt_risk.portfolio.position import EPS
 
-__all__ = ["Ledger"]
+__all__ = ["FillTracker"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class _Bit:
     openedcomm: float = 0.0
 
 
-class Ledger:
+class FillTracker:
     """Take the order notifications of one `RiskBroker`, each fill once.
 
     `flow` is the cash that all fills have brought, less commission; `touched` holds the parts of

@@ -12,21 +12,21 @@ from bt_risk.orders import (
     ARGUMENTS,
     DEFAULTS,
     VOID,
-    Asked,
-    Cut,
-    Proposal,
-    Ticket,
+    OrderAsked,
+    OrderCut,
+    OrderRequest,
+    SizeProposal,
     Verdict,
     losing_side,
     plain,
 )
-from bt_risk.portfolio.position import EPS, Working
+from bt_risk.portfolio.position import EPS, WorkingOrder
 from bt_risk.rules.sizing import round_down
 
-__all__ = ["Desk"]
+__all__ = ["OrderReview"]
 
 
-class Desk:
+class OrderReview:
     """Take orders for one `RiskBroker`: review, trim, send, or answer with a native Rejected.
 
     `rejected` keeps the reason of every order that never reached the broker inside, by ref;
@@ -49,7 +49,7 @@ class Desk:
         instrument = self.gate.find(data)
         if instrument is None:  # not a data of this Cerebro: nothing is known about it
             return self.gate.sender(side)(owner, data, size, **arguments)
-        ticket = Ticket(side, owner, instrument, size, arguments, stop_price)
+        ticket = OrderRequest(side, owner, instrument, size, arguments, stop_price)
         instrument.multiplier = self.gate.multiplier(data)
         self.book.equity = float(self.gate.equity())
         take = self._submit if arguments["parent"] is None else self.brackets.submit
@@ -58,11 +58,11 @@ class Desk:
 
     def _settle(self, ticket, order):
         """Take in what some brokers say at once: that an order has ended, or an error."""
-        if order is None and self.gate.wire.refused:
+        if order is None and self.gate.order_sender.refused:
             order = ticket.native_order(ticket.size)
-            self.refuse(order, self.gate.wire.why)
+            self.refuse(order, self.gate.order_sender.why)
         elif order is not None and not order.alive() and order.ref in self.book.working:
-            self.gate.ledger.take(order)
+            self.gate.fill_tracker.take(order)
         return order
 
     def _submit(self, ticket):
@@ -112,8 +112,8 @@ class Desk:
         allowed = min(opening, max(0.0, float(verdict.size) - closing))
         decision = verdict.decision
         rule = decision.rule or decision.reason.partition(":")[0]
-        step = (ticket.size.step or 0.0) if isinstance(ticket.size, Proposal) else math.nan
-        return Asked(None, opening, allowed, verdict.distance, rule, step)
+        step = (ticket.size.step or 0.0) if isinstance(ticket.size, SizeProposal) else math.nan
+        return OrderAsked(None, opening, allowed, verdict.distance, rule, step)
 
     def tell(self, asked):
         """Let those who follow orders on paper know what was asked and what is allowed."""
@@ -125,7 +125,7 @@ class Desk:
         working = self.book.working.get(order.ref)
         distance = math.nan if working is None else working.distance
         for follower in self.followers:
-            follower.cut(Cut(order, units, distance, reason.partition(":")[0], price))
+            follower.cut(OrderCut(order, units, distance, reason.partition(":")[0], price))
 
     def withdrawn(self, ref):
         """Let them know that a strategy wants an order no more, wherever that is by now."""
@@ -148,7 +148,7 @@ class Desk:
         part = self.book.part(ticket.instrument, ticket.owner)
         closing, opening, void = self.book.split(part, ticket.side, ticket.size)
         spare = self.book.spare(part, ticket.side, ticket.size)
-        leaving = self.gate.exits.leaving(part) if spare > EPS else ""
+        leaving = self.gate.exit_orders.leaving(part) if spare > EPS else ""
         if leaving:
             return Verdict(0.0, Decision(0.0, f"{leaving}; it is being closed already"))
         distance = self.stop_distance(ticket, part)
@@ -169,7 +169,7 @@ class Desk:
     def _problem(self, ticket):
         """Return why an order cannot be judged at all, or nothing."""
         size = ticket.size
-        if isinstance(size, Proposal) and size.reason:
+        if isinstance(size, SizeProposal) and size.reason:
             return size.reason
         if self.gate.judges and not (math.isfinite(size) and size > EPS):
             return f"size: must be a positive number; got {float(size)!r}"
@@ -200,7 +200,7 @@ class Desk:
     def _ask_limits(self, ticket, opening, distance, price):
         if opening <= EPS:
             return Decision(opening)
-        state, reason = self.gate.states.why
+        state, reason = self.gate.trading_state.why
         if state != ACTIVE:
             return Decision(0.0, reason or state)
         instrument, limits = ticket.instrument, self.gate.limits
@@ -208,13 +208,13 @@ class Desk:
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
         if limits and not (instrument.length and instrument.closed > 0):
             return Decision(0.0, f"unknown: {instrument.why_unknown()}")
-        silent = self.gate.freshness.silent(instrument) if limits else ""
+        silent = self.gate.feed_monitor.silent(instrument) if limits else ""
         if silent:
             return Decision(0.0, f"unknown: {silent}")
         if limits and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return Decision(0.0, f"unknown: {instrument.name} has had no bar since {since}")
-        budgeted = isinstance(ticket.size, Proposal) or any(
+        budgeted = isinstance(ticket.size, SizeProposal) or any(
             isinstance(limit, RiskPerTrade) for limit in limits
         )
         again = price is not None
@@ -238,7 +238,7 @@ class Desk:
     def round(self, ticket, size):
         """Round down to the step; a whole number stays whole, a fraction may stay one."""
         step = ticket.instrument.facts.get("step")
-        if isinstance(ticket.size, Proposal):
+        if isinstance(ticket.size, SizeProposal):
             step = ticket.size.step or step
         elif step is None and float(ticket.size).is_integer():
             step = 1.0
@@ -263,7 +263,7 @@ class Desk:
     def send(self, ticket, verdict):
         """Send what a verdict allows, and keep it in the book."""
         size = plain(verdict.size, ticket.size)
-        held = self.gate.handover.hold(ticket, size) if verdict.closing > EPS else None
+        held = self.gate.exit_handover.hold(ticket, size) if verdict.closing > EPS else None
         order = self.place(ticket, size) if held is None else held
         if order is None:
             return None
@@ -271,11 +271,11 @@ class Desk:
             self.gate.recovery.sent(held)
         opening = self._track_verdict(ticket, order, size, verdict)
         if verdict.guarded:
-            self.gate.exits.guarded.add(order.ref)
+            self.gate.exit_orders.guarded.add(order.ref)
         if verdict.overlaps:
-            self.gate.exits.guard(ticket.owner, ticket.instrument, ticket.side)
+            self.gate.exit_orders.guard(ticket.owner, ticket.instrument, ticket.side)
         execution = self.gate.execution
-        if execution is not None and isinstance(ticket.size, Proposal) and opening > EPS:
+        if execution is not None and isinstance(ticket.size, SizeProposal) and opening > EPS:
             execution.fitted[order.ref] = ticket.size.step
         if size < ticket.size - EPS:
             order.addinfo(bt_risk=verdict.decision.reason)
@@ -328,7 +328,7 @@ class Desk:
         """Hand an order to the broker inside; None, and a line, if it takes none."""
         order = self.gate.send(ticket, size)
         if order is None:
-            self.journal(ticket, "reject", 0.0, Decision(0.0, self.gate.wire.why))
+            self.journal(ticket, "reject", 0.0, Decision(0.0, self.gate.order_sender.why))
         return order
 
     def _remember_lost(self, ticket, lost, opening):
@@ -343,7 +343,7 @@ class Desk:
         if ticket.kind == "stop" and not ticket.args["price"]:
             price = order.created.price  # a trailing stop computes its own
         self.book.add(
-            Working(
+            WorkingOrder(
                 order.ref,
                 ticket.instrument,
                 ticket.owner,

@@ -1,14 +1,14 @@
 """What a gate asks before anything opens, and whom it calls on every fill and bar."""
 
-from bt_risk.gate.simulated_execution import Execution
+from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.limits.base import RiskPerTrade
 from bt_risk.limits.trade_guards import Guard
-from bt_risk.monitors.guards import Watch
+from bt_risk.monitors.guards import GuardMonitor
 
-__all__ = ["Rules"]
+__all__ = ["Registry"]
 
 
-class Rules:
+class Registry:
     """The limits and hooks of a `RiskBroker`, which inherits from this."""
 
     def bind(self, limits, instruments, stop_rule):
@@ -28,7 +28,7 @@ class Rules:
             if hasattr(limit, "watch"):
                 limit.watch(self.book)
             if isinstance(limit, Guard):
-                Watch.of(self).add(limit)
+                GuardMonitor.of(self).add(limit)
             self.hook_execution()
 
     def _enforce_own_risk_limits(self):
@@ -48,4 +48,4 @@ class Rules:
     def hook_execution(self):
         """Be there at the moment an order executes, where the broker inside lets us."""
         if self.execution is None and self.simulated and not self.observe:
-            self.execution = Execution(self, self.inner)
+            self.execution = SimulatedExecution(self, self.inner)

@@ -14,10 +14,10 @@ from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import plain
 from bt_risk.portfolio.position import EPS, shrink_exits
 
-__all__ = ["Execution"]
+__all__ = ["SimulatedExecution"]
 
 
-class Execution:
+class SimulatedExecution:
     """The hooks of one gate in one BackBroker.
 
     `fitted` holds the size steps of the orders that are cut to what cash affords when they fill.
@@ -39,7 +39,7 @@ class Execution:
         """Stand in for ``BackBroker._try_exec``."""
         if order.ref in self.gate.own:
             self._try_own(order)
-        elif order.ref in self.gate.exits.guarded or self.gate.states:
+        elif order.ref in self.gate.exit_orders.guarded or self.gate.trading_state:
             self._try_guarded(order)
         else:
             self._native_try(order)
@@ -189,17 +189,17 @@ class Execution:
         if working is None:
             self._native_try(order)
             return
-        if order.ref in self.gate.exits.ended:
+        if order.ref in self.gate.exit_orders.ended:
             self._cancel(order, "entries are refused by now", alone=True)
             return
         part = self.gate.book.part(working.instrument, working.owner)
         held = self.gate.book.held_against(part, working.side)
-        held_back = working.opening if self.gate.states else 0.0
+        held_back = working.opening if self.gate.trading_state else 0.0
         size = min(working.remaining, held + working.opening - held_back)
         if size > EPS:
             self._run(order, working, size, begun=False)
             if held_back > EPS and not order.alive():
-                self.gate.note(order, "trim", self.gate.states.why[1], allowed=size)
+                self.gate.note(order, "trim", self.gate.trading_state.why[1], allowed=size)
         elif held_back <= EPS:
             self._cancel(order, "another exit has closed the position")
 
@@ -243,5 +243,5 @@ class Execution:
         if 0 < size < wanted:
             order.executed.remsize = side * plain(size)
             reason = f"cash: affords {size:g} of {wanted:g} at {price:g}"
-            self.gate.desk.tell_cut(order, wanted - size, reason, price)
+            self.gate.order_review.tell_cut(order, wanted - size, reason, price)
             self.gate.note(order, "trim", reason, allowed=size)

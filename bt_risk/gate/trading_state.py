@@ -3,14 +3,14 @@
 from bt_risk.errors import ParameterError, check_choice, check_flag
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 
-__all__ = ["KillSwitch", "States"]
+__all__ = ["KillSwitch", "TradingState"]
 
 OPERATOR = "operator"
 _OF_THIS_RUN = ("shutdown", "unwritten")
 _ACTIONS = {ACTIVE: "resume", REDUCING: "reduce", HALTED: "halt"}
 
 
-class States:
+class TradingState:
     """What each source (an operator, a breaker) asks of one `RiskBroker`; the strictest counts.
 
     It is a hook of the gate while a halt is flattening, to see that through.
@@ -42,9 +42,9 @@ class States:
             return
         self.gate.hook_execution()
         if state == HALTED or not self.gate.simulated:
-            self.gate.exits.cancel_entries(reason)
+            self.gate.exit_orders.cancel_entries(reason)
         else:  # what rests can be held back; a market order would fill at some other time
-            self.gate.exits.cancel_entries(reason, "market")
+            self.gate.exit_orders.cancel_entries(reason, "market")
 
     def set(self, source, state, reason=""):
         """Ask for a state, and write a line about it."""
@@ -66,7 +66,7 @@ class States:
         self._flattening = reason
         if self not in self.gate.hooks:
             self.gate.add_hook(self)
-        self.gate.exits.close_all(reason)
+        self.gate.exit_orders.close_all(reason)
 
     def reduce_only(self, reason):
         """Let only pass what reduces; a halt stays a halt."""
@@ -77,7 +77,7 @@ class States:
     def resume(self):
         """Take back what the operator has asked for; what a breaker asks for is its own."""
         self._flattening = ""
-        self.gate.exits.closing.clear()
+        self.gate.exit_orders.closing.clear()
         asked = self.asked.pop(OPERATOR, None)
         state, reason = self.why
         if asked or state != ACTIVE:
@@ -111,7 +111,7 @@ class States:
             self.asked.pop(source)
             self._journal("resume", f"{source}: re-armed by the operator")
         self._flattening = ""
-        self.gate.exits.closing.clear()
+        self.gate.exit_orders.closing.clear()
 
     def _journal(self, action, reason):
         self.gate.journal.record(self.gate.latest, "", "RiskBroker", action, reason=reason)
@@ -131,11 +131,11 @@ class States:
         """Close what is still there, as often as it takes."""
         if not self._flattening:
             return
-        if self.gate.exits.all_flat():
+        if self.gate.exit_orders.all_flat():
             self._journal("flat", f"flat: {self._flattening}")
             self._flattening = ""
         else:
-            self.gate.exits.close_all(self._flattening)
+            self.gate.exit_orders.close_all(self._flattening)
 
 
 def _worded(reason):
@@ -151,11 +151,11 @@ class KillSwitch:
     @property
     def state(self):
         """ACTIVE, REDUCING (only what reduces passes) or HALTED (and nothing rests)."""
-        return self.states.why[0]
+        return self.trading_state.why[0]
 
     def set_state(self, source, state, reason=""):
         """Let `source` ask for a state, ACTIVE takes it back; the strictest of all counts."""
-        self.states.set(source, state, reason)
+        self.trading_state.set(source, state, reason)
 
     def halt(self, reason, flatten=False):
         """Refuse every entry and cancel those that rest, until `resume`; exits and stops work on.
@@ -167,7 +167,7 @@ class KillSwitch:
         flatten : bool
             Also close every position at the next open, and the orders behind it.
         """
-        self.states.halt(reason, flatten)
+        self.trading_state.halt(reason, flatten)
 
     def reduce_only(self, reason):
         """Refuse every entry until `resume`: what would open is refused, what reduces passes.
@@ -176,11 +176,11 @@ class KillSwitch:
         stop entries that rest are held back until `resume`; where that cannot be done, at a venue,
         they are cancelled, and so are market entries that have not filled.
         """
-        self.states.reduce_only(reason)
+        self.trading_state.reduce_only(reason)
 
     def resume(self):
         """Take back `halt` and `reduce_only`.
 
         A breaker that has tripped goes on refusing entries: its own ``rearm()`` is the way back.
         """
-        self.states.resume()
+        self.trading_state.resume()

@@ -1,1 +1,1 @@
-"""TODO: one line."""
+"""Judges that are asked before an order is sent: ``review(request, book) -> Decision``."""

@@ -2,9 +2,9 @@
 
 A limit is an object with one verb, ``review(request, book) -> Decision``. The request is the part
 of an order that opens (exits are never reviewed), the decision's size lies between 0 and the size
-requested, and decisions combine by ``min``. The book is `bt_risk.portfolio.book.Book`, or anything that
-answers the same questions. A limit that prepares for a run has ``watch(book)``, called before its
-first bar.
+requested, and decisions combine by ``min``. The book is `bt_risk.portfolio.book.Book`, or anything
+that answers the same questions. A limit that prepares for a run has ``watch(book)``, called
+before its first bar.
 """
 
 import math

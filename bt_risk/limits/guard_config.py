@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from bt_risk.errors import ParameterError, said_by
+from bt_risk.errors import ParameterError, raised_as
 from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
 from bt_risk.limits.trade_guards import (
     CooldownGuard,
@@ -48,7 +48,7 @@ def guard_from(component, table):
             raise ParameterError(
                 component, f"guards: {kind.__name__}", f"one of {', '.join(known)}", key
             )
-    with said_by(f"{component}: {kind.__name__}"):
+    with raised_as(f"{component}: {kind.__name__}"):
         return kind(**values)
 
 

@@ -1,6 +1,8 @@
-"""TODO."""
+"""Scale orders down while the account is in a drawdown."""
 
 from bt_risk.limits.base import Decision
+
+__all__ = ["Taper"]
 
 
 class Taper:
@@ -15,6 +17,3 @@ class Taper:
         reason = f"DrawdownBreaker: tapered to {book.risk_scale:.4f} of the size"
         size = request.size * book.risk_scale
         return Decision(size, reason, "DrawdownBreaker", book.risk_scale, 1.0)
-
-
-__all__ = ["Taper"]

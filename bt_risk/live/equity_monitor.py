@@ -7,7 +7,7 @@ for a moment, and a breaker that believes it would sell everything for nothing.
 
 import math
 
-__all__ = ["Equity", "LastKnown", "equity_of"]
+__all__ = ["EquityMonitor", "LastKnownValue", "equity_of"]
 
 # A value that stands still through so many price changes, worth at least this, is not equity.
 _FROZEN_CHANGES = 3
@@ -26,15 +26,15 @@ def equity_of(gate):
     `unit` is what drawdowns are measured on: BackBroker keeps it free of deposits.
     """
     if gate.live.equity is not None:
-        given = Given(gate)
+        given = UserEquity(gate)
         return given.value, given.value
     if gate.simulated:
         return gate.inner.getvalue, gate.inner.get_fundvalue
-    judged = Equity(gate)
+    judged = EquityMonitor(gate)
     return judged.value, judged.value
 
 
-class LastKnown:
+class LastKnownValue:
     """Stand in for ``getvalue`` or ``getcash`` of a live broker, which may fail for a moment.
 
     Cerebro asks for both on every bar; an error there would end the run, and the breaker with it.
@@ -57,7 +57,7 @@ class LastKnown:
         return answer
 
 
-class Given:
+class UserEquity:
     """The user's own ``equity=``, asked once a tick; what is no number is NaN: unknown."""
 
     def __init__(self, gate):
@@ -72,7 +72,7 @@ class Given:
         return self._value
 
 
-class Equity:
+class EquityMonitor:
     """Judge the value that the broker inside reports, once a tick.
 
     `value` is the broker's, or cash and positions marked at the last close where the broker's is
@@ -123,12 +123,12 @@ class Equity:
 
     def _unsettled(self):
         """Whether the book holds what an earlier run has left, not yet laid beside the broker's."""
-        unknown = self.gate.ledger.unknown
+        unknown = self.gate.fill_tracker.unknown
         return bool(unknown) and any(i.size for i in self.book.instruments if i.index in unknown)
 
     def _is_of_the_past(self):
         """Whether something is held at a price that it had once: many a broker marks it so, too."""
-        behind = self.gate.freshness.behind
+        behind = self.gate.feed_monitor.behind
         return any(behind(i) for i in self.book.instruments if i.size)
 
     def _is_equity(self, reported, cash, held):
@@ -175,7 +175,7 @@ class Equity:
             if not self._still:  # a value that does not move says nothing of what else there is
                 self._other = value - marked if math.isfinite(marked) else 0.0
         self._say(source, value, reported)
-        self._anchor, self._flow = value, self.gate.ledger.flow
+        self._anchor, self._flow = value, self.gate.fill_tracker.flow
         self._marked = self._value_held()
         return value
 
@@ -187,7 +187,7 @@ class Equity:
 
     def _explained(self):
         """Return what prices and fills have made of the account since the last sample."""
-        return self._value_held() - self._marked + self.gate.ledger.flow - self._flow
+        return self._value_held() - self._marked + self.gate.fill_tracker.flow - self._flow
 
     def _value_held(self):
         return sum([i.size * i.value for i in self.book.instruments if i.size])

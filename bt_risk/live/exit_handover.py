@@ -1,7 +1,7 @@
 """At a venue our stop and an exit of the user must not both fill: the exit waits for the stop.
 
-BackBroker lets both rest and decides at the moment of execution (`bt_risk.gate.simulated_execution`); nobody
-else does. There the stop is cancelled first, the exit is sent when the venue has confirmed that,
+BackBroker lets both rest and decides at the moment of execution (`SimulatedExecution`); nobody else
+does. There the stop is cancelled first, the exit is sent when the venue has confirmed that,
 for what is still held, and the stop is placed again if the exit fails.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bt_risk.portfolio.position import EPS
 
-__all__ = ["Handover"]
+__all__ = ["ExitHandover"]
 
 
 @dataclass
@@ -22,7 +22,7 @@ class _Held:
     stops: set
 
 
-class Handover:
+class ExitHandover:
     """Hold back market exits of one `RiskBroker` while a stop of ours is being cancelled."""
 
     def __init__(self, gate):
@@ -45,7 +45,7 @@ class Handover:
         order.submit(self.gate)
         self.gate.announce(order)
         for stop in stops:
-            self.gate.exits.withdraw(stop.handle)
+            self.gate.exit_orders.withdraw(stop.handle)
         self.waiting.append(_Held(ticket, order, {stop.ref for stop in stops}))
         return order
 
@@ -55,7 +55,7 @@ class Handover:
         for held in list(self.waiting):
             resting = held.stops & working.keys()
             for ref in resting:  # a cancel that got lost is sent again in time
-                self.gate.exits.withdraw(working[ref].handle)
+                self.gate.exit_orders.withdraw(working[ref].handle)
             if not resting:
                 self.waiting.remove(held)
                 self._send(held)

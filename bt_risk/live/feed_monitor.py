@@ -2,7 +2,7 @@
 
 import backtrader as bt
 
-__all__ = ["Freshness"]
+__all__ = ["FeedMonitor"]
 
 _Data = bt.feed.AbstractDataBase
 # A data may never say that it is live: it has caught up when no bar came for so many seconds.
@@ -10,7 +10,7 @@ _CAUGHT_UP_SECONDS = 5.0
 _SILENT = {_Data.DISCONNECTED, _Data.CONNBROKEN, _Data.DELAYED, _Data.NOTSUBSCRIBED}
 
 
-class Freshness:
+class FeedMonitor:
     """Watch the datas of one `RiskBroker` by what they say of themselves and by the clock.
 
     The clock counts only where a data is live; a file has its own time.

@@ -15,7 +15,7 @@ import backtrader as bt
 from bt_risk.live.settings import BUILT_IN, CAPABILITIES
 from bt_risk.portfolio.position import EPS
 
-__all__ = ["Wire"]
+__all__ = ["OrderSender"]
 
 _STOPS = (bt.Order.Stop, bt.Order.StopLimit)
 _TRAILS = (bt.Order.StopTrail, bt.Order.StopTrailLimit)
@@ -44,7 +44,7 @@ class _Doubt:
         return same and abs(self.order.created.size - order.created.size) <= EPS
 
 
-class Wire:
+class OrderSender:
     """Send the orders of one `RiskBroker`, its own and the users'.
 
     `why` says why the last order was not taken, and `refused` that it was not by returning None.
@@ -171,10 +171,10 @@ class Wire:
             stand_in.status, stand_in.executed = order.status, order.executed
             self.gate.own[order.ref] = stand_in
         else:
-            self.gate.handover.promise(order, stand_in)
+            self.gate.exit_handover.promise(order, stand_in)
         self._say(stand_in, "note", "it had arrived")
         if not order.alive():
-            self.gate.ledger.take(order)
+            self.gate.fill_tracker.take(order)
 
     def _gone(self, ref, sure):
         order = self.doubts.pop(ref).order
@@ -183,7 +183,7 @@ class Wire:
         order.reject(self.gate)
         self._say(order, "note", said)
         if ref not in self.gate.own:
-            self.gate.handover.tell(order)
+            self.gate.exit_handover.tell(order)
         self.gate.book.drop(ref)
 
     def _say(self, order, action, reason):

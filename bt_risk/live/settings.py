@@ -10,7 +10,7 @@ from bt_risk.errors import (
     check_fraction,
     check_positive,
     check_whole,
-    said_by,
+    raised_as,
 )
 
 __all__ = ["BUILT_IN", "CAPABILITIES", "Live"]
@@ -111,7 +111,7 @@ class Live:
         for name in settings:
             if name not in known:
                 raise TypeError(f"{component} has no parameter {name!r}")
-        with said_by(component):
+        with raised_as(component):
             return cls(**settings)
 
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rule 5: trip at a drawdown. Block, cancel, close, wait until flat, and only then stop."""
 
 import math
 from dataclasses import asdict, replace
@@ -17,6 +17,8 @@ from bt_risk.rules.drawdown import (
     taper,
 )
 
+__all__ = ["DrawdownMonitor", "LIVE_CONFIRMATIONS"]
+
 LIVE_CONFIRMATIONS = 2
 
 
@@ -24,7 +26,7 @@ LIVE_CONFIRMATIONS = 2
 _KEPT = ("trips", "drawdown", "max_drawdown", "reason")
 
 
-class Breaker:
+class DrawdownMonitor:
     """One drawdown breaker of one gate; a hook that judges equity at every close."""
 
     def __init__(self, gate, rule, action, flatten, taper_from, equity):
@@ -46,7 +48,7 @@ class Breaker:
 
     # -- across a restart ------------------------------------------------------------------------
 
-    kept_as = "breaker"
+    state_kind = "breaker"
 
     @property
     def unit(self):
@@ -70,16 +72,18 @@ class Breaker:
         if record["unit"] != self.unit:
             self._rebase(record["unit"])
         if self.state.status != ARMED:
-            self.gate.states.ask(self, self._gate_state, self.reason)
+            self.gate.trading_state.ask(self, self._gate_state, self.reason)
         if self.state.status == TRIPPED and self.flatten and not self.gate.simulated:
             for part in self.gate.book.parts.values():
-                self.gate.exits.closing[part] = part.number  # no stop again: it is on its way out
+                self.gate.exit_orders.closing[part] = (
+                    part.number
+                )  # no stop again: it is on its way out
 
     def _rebase(self, unit):
         """Begin with new marks, and refuse entries until somebody says that this is right."""
         self.state = replace(self.state, high_water_mark=math.nan, lifetime_mark=math.nan)
         reason = f"state: the high-water mark was kept as {unit}, and is {self.unit} now"
-        self.gate.states.set("state", REDUCING, reason)
+        self.gate.trading_state.set("state", REDUCING, reason)
 
     @property
     def _gate_state(self):
@@ -156,13 +160,13 @@ class Breaker:
             self._after_flat()
             return
         if self.flatten:
-            self.gate.exits.close_all(self.reason)
-        if not self.flatten or self.gate.exits.all_flat():
+            self.gate.exit_orders.close_all(self.reason)
+        if not self.flatten or self.gate.exit_orders.all_flat():
             self._after_flat()
 
     def _trip(self, value):
         self.reason = reason = f"DrawdownBreaker: {self._measured(value)}"
-        self.gate.states.ask(self, self._gate_state, reason)
+        self.gate.trading_state.ask(self, self._gate_state, reason)
         self.trips.append(
             {
                 "tripped_at": self.gate.latest,
@@ -174,7 +178,7 @@ class Breaker:
         )
         self._journal("halt", reason)
         if not self.gate.observe:
-            self.gate.exits.cancel_entries(reason)
+            self.gate.exit_orders.cancel_entries(reason)
 
     def _measured(self, value):
         rule = self.rule
@@ -184,7 +188,7 @@ class Breaker:
         return f"drawdown {self.drawdown:.4f} >= drawdown_limit {rule.drawdown_limit:.4f}"
 
     def _after_flat(self):
-        flat = self.gate.exits.all_flat()
+        flat = self.gate.exit_orders.all_flat()
         self.cleared = flat and not self.gate.observe
         self.trips[-1].update(
             flat_at=self.gate.latest if flat else math.nan,
@@ -198,7 +202,7 @@ class Breaker:
             self._journal("flat", f"flat at a drawdown of {self.drawdown:.4f}")
 
     def _release(self, reason):
-        self.gate.states.ask(self, ACTIVE)
+        self.gate.trading_state.ask(self, ACTIVE)
         self._journal("rearm", reason)
 
     def _journal(self, action, reason):
@@ -211,6 +215,3 @@ class Breaker:
             limit=self.rule.drawdown_limit,
             reason=reason,
         )
-
-
-__all__ = ["Breaker", "LIVE_CONFIRMATIONS"]

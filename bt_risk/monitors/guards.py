@@ -4,10 +4,10 @@ from bt_risk.limits.base import Request
 from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
 from bt_risk.portfolio.position import EPS
 
-__all__ = ["Watch"]
+__all__ = ["GuardMonitor"]
 
 
-class Watch:
+class GuardMonitor:
     """The hook of one `RiskBroker` that works for its guards; it is there only with a guard."""
 
     def __init__(self, gate):
@@ -63,6 +63,6 @@ class Watch:
         for guard in self._guards:
             decision, closing = guard.review(request, self.gate.book), working.closing
             if decision.size <= EPS:
-                if self.gate.exits.cancel_entry(working, decision.reason):
+                if self.gate.exit_orders.cancel_entry(working, decision.reason):
                     self.gate.note(working.handle, "trim", decision.reason, allowed=closing)
                 return

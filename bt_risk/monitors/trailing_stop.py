@@ -11,7 +11,7 @@ from bt_risk.errors import ParameterError
 from bt_risk.portfolio.position import EPS, place_of, position_key
 from bt_risk.rules.trailing_stop import ratchet
 
-__all__ = ["StopKeeper", "StopRule"]
+__all__ = ["TrailingStopMonitor", "StopRule"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class StopRule:
 
 
 @dataclass
-class _Stop:
+class _TradeStop:
     """The stop of one trade: where it should be, and the order that rests there."""
 
     part: object
@@ -45,7 +45,7 @@ class _Stop:
     late: bool = False
 
 
-class StopKeeper:
+class TrailingStopMonitor:
     """Keep one protective order behind every guarded part of a position.
 
     It is a hook of the gate and exists once for each, whatever number of observers asked for it.
@@ -56,7 +56,7 @@ class StopKeeper:
         self.rules = {}
         self.stops = {}
         self.observers = []
-        self._emulates = not gate.wire.can("stop")
+        self._emulates = not gate.order_sender.can("stop")
         self._told = set()
 
     def guard(self, owner, instrument, rule):
@@ -103,7 +103,7 @@ class StopKeeper:
             key = (part.instrument.index, part.owner)
             if part.size and record is not None and key in self.rules:
                 levels = record["price"], record["best"], -record["bars"]
-                stop = _Stop(part, self.rules[key], part.number, part.side, *levels)
+                stop = _TradeStop(part, self.rules[key], part.number, part.side, *levels)
                 self.stops[key] = stop
                 self._take_up(stop)
 
@@ -118,11 +118,11 @@ class StopKeeper:
         if sent:
             stop.order, stop.resting = sent[0].handle, sent[0].price
         for double in sent[1:]:
-            self.gate.exits.withdraw(double.handle)
+            self.gate.exit_orders.withdraw(double.handle)
 
     # -- hooks of the gate -----------------------------------------------------------------------
 
-    kept_as = "stop"
+    state_kind = "stop"
 
     def on_fill(self, part):
         """Follow the position: begin, resize or end its stop."""
@@ -179,8 +179,8 @@ class StopKeeper:
         # The distance was frozen when the order was reviewed: the risk taken is the risk planned.
         price = _first_stop(part)
         length = part.instrument.length
-        stop = _Stop(part, rule, part.number, part.side, price, part.entry, length)
-        stop.late = self.gate.freshness.behind(part.instrument)
+        stop = _TradeStop(part, rule, part.number, part.side, price, part.entry, length)
+        stop.late = self.gate.feed_monitor.behind(part.instrument)
         return stop
 
     def _end(self, stop):
@@ -191,9 +191,9 @@ class StopKeeper:
             stop.part.stopped = -float(order.executed.size)
             self._journal(stop, "stop", f"filled at {order.executed.price:g}")
             if not self.gate.simulated and not stop.part.size:
-                self.gate.exits.end_guarded(stop.part, everything=True)
+                self.gate.exit_orders.end_guarded(stop.part, everything=True)
         if order.ref in self.gate.book.working:
-            self.gate.exits.withdraw(order)
+            self.gate.exit_orders.withdraw(order)
 
     def _trail(self, stop):
         if stop.rule.trigger == "close" and (stop.due or self._closed_beyond(stop)):
@@ -225,7 +225,7 @@ class StopKeeper:
         if stop.order is None or stop.order.ref not in self.gate.book.working:
             size = abs(stop.part.size)
             reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
-            stop.order = self.gate.exits.send(stop.part, size, reason, stops=True)
+            stop.order = self.gate.exit_orders.send(stop.part, size, reason, stops=True)
         stop.due = False
 
     def _watch(self, stop, fresh):
@@ -276,14 +276,14 @@ class StopKeeper:
     def _leave(self, stop, reason):
         """Close at the market a position that no stop order can protect."""
         stop.resting = math.nan
-        order = self.gate.exits.close(stop.part, f"ATRTrailingStop: {reason}", stops=True)
+        order = self.gate.exit_orders.close(stop.part, f"ATRTrailingStop: {reason}", stops=True)
         stop.order = order or stop.order
 
     def _uncovered(self, stop):
         """Size to protect: all of it, less what leaves already where both could fill."""
         size = abs(stop.part.size)
         if not self.gate.simulated:
-            if self.gate.exits.covers(stop.part):
+            if self.gate.exit_orders.covers(stop.part):
                 return 0.0
             size -= self.gate.book.exiting(stop.part, -stop.side, "market")
         return size
@@ -292,12 +292,12 @@ class StopKeeper:
         if not stop.price > 0.0 or size <= EPS:
             stop.resting = math.nan
             return
-        past = self.gate.freshness.behind(stop.part.instrument)  # its price says nothing of now
+        past = self.gate.feed_monitor.behind(stop.part.instrument)  # its price says nothing of now
         if not self.gate.simulated and not past and self._beyond(stop):
             stop.hit = True  # a venue would refuse it: it leaves at the market
             return
         reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
-        stop.order = self.gate.exits.send(stop.part, size, reason, stop.price)
+        stop.order = self.gate.exit_orders.send(stop.part, size, reason, stop.price)
         self._set(stop)
 
     @staticmethod
@@ -309,16 +309,16 @@ class StopKeeper:
         working = self.gate.book.working[order.ref]
         if stop.price == stop.resting and abs(size - working.remaining) <= EPS:
             return
-        if self.gate.freshness.behind(stop.part.instrument):
+        if self.gate.feed_monitor.behind(stop.part.instrument):
             return  # once, when it is known where it belongs by now
         if not stop.price > 0.0 or size <= EPS:
-            self.gate.exits.withdraw(order)
-        elif self.gate.exits.amend(order, size, stop.price):
+            self.gate.exit_orders.withdraw(order)
+        elif self.gate.exit_orders.amend(order, size, stop.price):
             self._set(stop)
 
     def _set(self, stop):
         if stop.order is None:
-            self._refuse(stop, f"the broker took no stop order ({self.gate.wire.why})")
+            self._refuse(stop, f"the broker took no stop order ({self.gate.order_sender.why})")
             return
         stop.resting = stop.price
         working = self.gate.book.working.get(stop.order.ref)

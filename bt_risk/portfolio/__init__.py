@@ -1,1 +1,1 @@
-"""TODO: one line."""
+"""The book: instruments, positions, working orders, exposure and the equity curve."""

@@ -10,20 +10,20 @@ import math
 import numpy as np
 
 from bt_risk.portfolio.equity_curve import EquityCurve
-from bt_risk.portfolio.exposure import Stakes
+from bt_risk.portfolio.exposure import Exposure
 from bt_risk.portfolio.instrument import STALE_BARS
 from bt_risk.portfolio.position import (
     EPS,
-    Part,
-    Sent,
+    OwnerPosition,
+    SentOrder,
     closed_trade,
 )
-from bt_risk.portfolio.return_windows import Windows
+from bt_risk.portfolio.return_windows import ReturnWindows
 
 __all__ = ["Book"]
 
 
-class Book(Stakes):
+class Book(Exposure):
     """All of the state that decisions are made from.
 
     Attributes
@@ -63,7 +63,7 @@ class Book(Stakes):
         self.rounds = 0
         self.working = {}
         self.parts = {}
-        self.windows = Windows(self.instruments)
+        self.windows = ReturnWindows(self.instruments)
         self.max_stale_bars = max_stale_bars
         self.latched = set()
         self.set_stop_rule(atr_period, atr_multiple)
@@ -81,7 +81,7 @@ class Book(Stakes):
     def now(self, instrument, side):
         """Return the time and the bars of this moment, as an order sent now would have them."""
         lead = instrument.lead
-        return Sent(lead.index, side, lead.length, self.rounds, self.latest)
+        return SentOrder(lead.index, side, lead.length, self.rounds, self.latest)
 
     # -- what is watched -------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Book(Stakes):
         key = (instrument.index, owner)
         part = self.parts.get(key)
         if part is None:
-            part = self.parts[key] = Part(instrument, owner)
+            part = self.parts[key] = OwnerPosition(instrument, owner)
             instrument.parts.append(part)
         return part
 

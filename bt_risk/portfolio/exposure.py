@@ -4,10 +4,10 @@ import math
 
 from bt_risk.portfolio.position import EPS
 
-__all__ = ["Stakes"]
+__all__ = ["Exposure"]
 
 
-class Stakes:
+class Exposure:
     """The part of the `Book` that adds up; sums are in currency, NaN where one of them is unknown.
 
     A unit is ``"risk"`` (lost at the stops from the last close on), ``"trade"`` (lost there from

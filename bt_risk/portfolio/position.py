@@ -6,14 +6,24 @@ from typing import NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
 
-__all__ = ["EPS", "ClosedTrade", "Part", "Sent", "Working", "closed_trade", "shrink_exits"]
+__all__ = [
+    "EPS",
+    "ClosedTrade",
+    "OwnerPosition",
+    "SentOrder",
+    "WorkingOrder",
+    "closed_trade",
+    "place_of",
+    "position_key",
+    "shrink_exits",
+]
 
 # 3 x 0.1 - 0.3 leaves 5.6e-17 of a position; nobody trades a billionth of a unit.
 EPS = 1e-9
 
 
 @dataclass(slots=True, eq=False)
-class Part:
+class OwnerPosition:
     """One owner's share of a position; the sizes of all owners add up to the broker's position.
 
     A trade runs from flat to flat: `entry`, `stop_distance` and the fields below them belong to
@@ -44,7 +54,7 @@ class Part:
 
 
 @dataclass(slots=True, eq=False)
-class Working:
+class WorkingOrder:
     """An order that may still fill.
 
     Attributes
@@ -113,7 +123,7 @@ class ClosedTrade:
     """A trade from flat to flat: net profit in currency, and in multiples of what it risked.
 
     `stopped` says that a stop closed it; `index`, `bar` and `round` where and when that was, as in
-    `Sent`.
+    `SentOrder`.
     """
 
     instrument: str
@@ -130,7 +140,7 @@ class ClosedTrade:
     round: int = field(default=0, compare=False)
 
 
-class Sent(NamedTuple):
+class SentOrder(NamedTuple):
     """An order that went out: when, on which side, and of what.
 
     `index` is that of the first copy of its instrument, `bar` counts the bars of that one, `round`
@@ -213,13 +223,7 @@ def position_key(instrument, place):
     return f"{instrument.name}/{place}"
 
 
-__all__ += ["position_key"]
-
-
 def place_of(owner, strategies):
     """Return which of the running strategies this is; the first for one that is none of them."""
     # Truth and equality of a strategy are line operations: only ever ask for identity.
     return next((k for k, one in enumerate(strategies) if one is owner), 0)
-
-
-__all__ += ["place_of"]

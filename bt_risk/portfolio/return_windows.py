@@ -5,10 +5,10 @@ from itertools import pairwise
 
 from bt_risk.rules.time_frames import TimeFrames
 
-__all__ = ["Windows"]
+__all__ = ["ReturnWindows"]
 
 
-class Windows:
+class ReturnWindows:
     """Windows of the closes of all instruments, one for each window that a limit asks for.
 
     Copies of one instrument speak with the copy that was there first: it has the most closes.

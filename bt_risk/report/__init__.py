@@ -2,9 +2,9 @@
 
 from bt_risk.report.plot import plot
 from bt_risk.report.pyfolio import pyfolio_inputs
-from bt_risk.report.record import Record, ReportData
+from bt_risk.report.record import ReportData, RunRecord
 
-__all__ = ["Record", "ReportData", "plot", "pyfolio_inputs", "tear_sheet"]
+__all__ = ["RunRecord", "ReportData", "plot", "pyfolio_inputs", "tear_sheet"]
 
 
 def __getattr__(name):

@@ -11,13 +11,13 @@ from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.journal import FIELDS
-from bt_risk.monitors.drawdown import Breaker
-from bt_risk.monitors.trailing_stop import StopKeeper
+from bt_risk.monitors.drawdown import DrawdownMonitor
+from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.position import EPS
 from bt_risk.report.calendar import remaining_times, timestamps
 from bt_risk.rules.return_model import ReturnModel
 
-__all__ = ["Record", "ReportData", "record_of", "unique_names"]
+__all__ = ["RunRecord", "ReportData", "record_of", "unique_names"]
 
 BARS = ["time", "equity", "unit_value", "breaker_drawdown", "risk_scale"]
 EXPOSURE = ["long_risk", "short_risk", "long_notional", "short_notional"]
@@ -28,7 +28,7 @@ BREAKER = ["drawdown_limit", "lifetime_limit", "taper_from", "action"]
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """One run as its report sees it; times are naive UTC, ratios fractions, sizes units.
 
     Attributes
@@ -152,8 +152,8 @@ class ReportData(QuietAnalyzer):
         gate = self.strategy.broker
         gated = isinstance(gate, RiskBroker)
         if gated and self._keeper is None:
-            self._keeper = gate.hook_of(StopKeeper)
-            self._breaker = gate.hook_of(Breaker)
+            self._keeper = gate.hook_of(TrailingStopMonitor)
+            self._breaker = gate.hook_of(DrawdownMonitor)
         equity = float(gate.getvalue())
         time = max([feed.datetime[0] for feed in self._roots if len(feed)], default=math.nan)
         sums = self._positions(gate, gated, equity)
@@ -222,9 +222,9 @@ class ReportData(QuietAnalyzer):
         closes = {
             names[i]: pd.Series(values, timestamps(times)) for i, _, times, values in self._feeds
         }
-        breakers = [h for h in gate.hooks if isinstance(h, Breaker)] if gated else []
+        breakers = [h for h in gate.hooks if isinstance(h, DrawdownMonitor)] if gated else []
         limits = gate.limits if gated else []
-        return Record(
+        return RunRecord(
             strategy=type(strategy).__name__,
             mode=("observe" if gate.observe else "enforce") if gated else "bare",
             names=names,
@@ -247,7 +247,7 @@ class ReportData(QuietAnalyzer):
 
 
 def record_of(strategy, component="report"):
-    """Return the `Record` of a strategy, as ``cerebro.run()`` returns it, or of an optimised one.
+    """Return the `RunRecord` of a strategy as ``cerebro.run()`` returns it, optimised or not.
 
     Raises
     ------
@@ -256,7 +256,7 @@ def record_of(strategy, component="report"):
     DataError
         If it saw no bar.
     """
-    if isinstance(strategy, Record):
+    if isinstance(strategy, RunRecord):
         return strategy
     found = [a for a in getattr(strategy, "analyzers", ()) if isinstance(a, ReportData)]
     if not found or found[0].record is None:

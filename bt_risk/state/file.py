@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bt_risk.errors import ParameterError, StateError
 
-__all__ = ["Kept", "StateFile", "check_state", "is_running", "read_state", "request"]
+__all__ = ["SavedState", "StateFile", "check_state", "is_running", "read_state", "request"]
 
 VERSION = 1
 APPLICATION = 0x62747221  # marks an SQLite file as one of ours
@@ -30,7 +30,7 @@ CREATE TABLE requests (number INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT N
 
 
 @dataclass
-class Kept:
+class SavedState:
     """What a state file holds.
 
     Attributes
@@ -270,7 +270,7 @@ def _load(db, decisions=0):
     lines = db.execute(
         "SELECT value FROM decisions ORDER BY number DESC LIMIT ?", (decisions,)
     ).fetchall()
-    return Kept(
+    return SavedState(
         records,
         {key: json.loads(value) for key, value in trades},
         [json.loads(line) for (line,) in reversed(lines)],

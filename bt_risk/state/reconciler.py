@@ -6,8 +6,8 @@ The broker is right about what is held and working; what was kept says what that
 import math
 
 from bt_risk.orders import KINDS
-from bt_risk.portfolio.position import EPS, Working
-from bt_risk.state.recorder import Recorder
+from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.state.recorder import StateRecorder
 from bt_risk.state.records import CLIENT_ID, venue_id
 
 __all__ = ["Reconciler"]
@@ -16,7 +16,7 @@ __all__ = ["Reconciler"]
 _SAME = 1e-9
 
 
-class Reconciler(Recorder):
+class Reconciler(StateRecorder):
     """A recorder that knows again the orders and positions of one `RiskBroker`.
 
     `missing` holds the records of orders that the broker does not have any more, by data and id.
@@ -62,7 +62,7 @@ class Reconciler(Recorder):
         if record.get("parent"):
             working.parent = refs.get(record["parent"], -1)
         self.gate.book.add_back(working)
-        self.gate.ledger.passed(order, len(order.executed.exbits))
+        self.gate.fill_tracker.passed(order, len(order.executed.exbits))
         self.name(order, client_id)
         if record["own"]:
             self.gate.own[order.ref] = order
@@ -70,7 +70,7 @@ class Reconciler(Recorder):
 
     def _working(self, order, instrument, record):
         remaining = float(abs(order.executed.remsize))
-        return Working(
+        return WorkingOrder(
             order.ref,
             instrument,
             self._owner(record["owner"]),
@@ -141,8 +141,8 @@ class Reconciler(Recorder):
         self._settled.add(instrument.name)
         self._adopt_orders(instrument)
         self._cancel_orphans(instrument)
-        self.gate.ledger.touched += [
-            p for p in instrument.parts if p not in self.gate.ledger.touched
+        self.gate.fill_tracker.touched += [
+            p for p in instrument.parts if p not in self.gate.fill_tracker.touched
         ]
         return True
 
@@ -157,7 +157,7 @@ class Reconciler(Recorder):
         may_explain = [w for w in instrument.orders.values() if w.side == side]
         for working in may_explain:
             if working.own and working.kind == "stop":
-                self.gate.exits.withdraw(working.handle)
+                self.gate.exit_orders.withdraw(working.handle)
         return bool(may_explain) and instrument.length <= since
 
     def _close_away(self, instrument, size):
@@ -219,7 +219,7 @@ class Reconciler(Recorder):
             part = self.gate.book.part(instrument, owner)
             closing, opening, _ = self.gate.book.split(part, side, size)
             self.gate.book.add_back(
-                Working(
+                WorkingOrder(
                     order.ref,
                     instrument,
                     owner,
@@ -232,7 +232,7 @@ class Reconciler(Recorder):
                     handle=order,
                 )
             )
-            self.gate.ledger.passed(order, len(order.executed.exbits))
+            self.gate.fill_tracker.passed(order, len(order.executed.exbits))
             reason = f"state: an order for {side * size:+g} that nobody knows is working"
             self._note(instrument.name, "note", reason)
 
@@ -241,7 +241,7 @@ class Reconciler(Recorder):
         for w in list(instrument.orders.values()):
             part = self.gate.book.part(instrument, w.owner)
             if w.own and part.size * w.side >= 0:
-                self.gate.exits.withdraw(w.handle)
+                self.gate.exit_orders.withdraw(w.handle)
                 reason = f"state: cancelled, the stop at {w.price:g} has no position"
                 self._note(instrument.name, "note", reason)
 

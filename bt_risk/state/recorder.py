@@ -18,14 +18,14 @@ from bt_risk.state.records import (
     venue_id,
 )
 
-__all__ = ["Recorder"]
+__all__ = ["StateRecorder"]
 
 
 # Closes and orders that the guards may look back on, kept one by one.
 _LOOK_BACK = 500
 
 
-class Recorder:
+class StateRecorder:
     """Keep the state of one gate in a `StateFile`.
 
     A write holds everything that has changed since the last one, so that what is in the file
@@ -139,15 +139,15 @@ class Recorder:
             return self._not_written(error)
         self._written, self._answered = new, []
         self._lines, self._trades = len(journal.lines), len(book.trades)
-        if "unwritten" in self.gate.states.asked:
-            self.gate.states.set("unwritten", ACTIVE)
+        if "unwritten" in self.gate.trading_state.asked:
+            self.gate.trading_state.set("unwritten", ACTIVE)
         return ""
 
     def _not_written(self, error):
         """Refuse entries as long as nothing can be kept: what is sent now would be forgotten."""
         reason = f"state: {self.file.path} cannot be written ({error})"
-        if "unwritten" not in self.gate.states.asked:
-            self.gate.states.set("unwritten", REDUCING, reason)
+        if "unwritten" not in self.gate.trading_state.asked:
+            self.gate.trading_state.set("unwritten", REDUCING, reason)
         return reason
 
     def _trade_row(self, number):
@@ -163,12 +163,12 @@ class Recorder:
         yield from self._foreign()
         yield from self._book()
         yield from self._look_back()
-        for source, record in self.gate.states.persist().items():
+        for source, record in self.gate.trading_state.persist().items():
             yield ("gate", source), record
         numbers = {}
         for hook in self.gate.hooks:
-            if hasattr(hook, "kept_as"):
-                kind = hook.kept_as
+            if hasattr(hook, "state_kind"):
+                kind = hook.state_kind
                 number = numbers[kind] = numbers.get(kind, -1) + 1
                 yield from (((kind, f"{number}:{key}"), value) for key, value in hook.persist())
         for place, strategy in enumerate(self.gate.cerebro.runningstrats):

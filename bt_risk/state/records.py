@@ -7,9 +7,10 @@ strategy among those of the run, and the id that an order was sent with.
 from bisect import bisect_right
 from dataclasses import replace
 
-from bt_risk.portfolio.position import EPS, ClosedTrade, Sent
+from bt_risk.portfolio.position import EPS, ClosedTrade, SentOrder
 
 __all__ = [
+    "CLIENT_ID",
     "order_record",
     "part_record",
     "restore_part",
@@ -19,6 +20,7 @@ __all__ = [
     "shifted",
     "thinned",
     "trade_record",
+    "venue_id",
 ]
 
 _PART = (
@@ -91,13 +93,13 @@ def sent_record(sent, name):
 def sent_again(record, instrument, rounds, bars):
     """Return an order that went out; its bars are counted back from the last that was kept."""
     back = record["bar"] - bars, record["round"] - rounds
-    return Sent(instrument.lead.index, record["side"], *back, record["time"])
+    return SentOrder(instrument.lead.index, record["side"], *back, record["time"])
 
 
 def shifted(event, bars, rounds):
     """Return a trade or a sent order with its bars counted from another beginning."""
     later = {"bar": event.bar + bars, "round": event.round + rounds}
-    return event._replace(**later) if isinstance(event, Sent) else replace(event, **later)
+    return event._replace(**later) if isinstance(event, SentOrder) else replace(event, **later)
 
 
 def thinned(closes, depth):
@@ -146,6 +148,3 @@ def venue_id(order):
             return str(found)
     native = getattr(order, "ccxt_order", None)
     return str(native["id"]) if native else None
-
-
-__all__ += ["CLIENT_ID", "venue_id"]

@@ -1,7 +1,7 @@
 """How a run goes on where an earlier one ended, whatever ended it.
 
-What was kept says where each rule stood; `bt_risk.state.reconciler` lays it beside what the broker says of
-orders and positions.
+What was kept says where each rule stood; the `Reconciler` compares it with what the broker
+says of orders and positions.
 """
 
 from bt_risk.orders import REDUCING
@@ -54,7 +54,7 @@ class Recovery(Reconciler):
         self._find_orders()
         self._restore_hooks()
         self.begun = True
-        gate.states.restore(kept.of("gate"))
+        gate.trading_state.restore(kept.of("gate"))
         self._say_what_was_lost()
         gate.absorb()  # fills that the broker reports of the time in between
 
@@ -116,8 +116,8 @@ class Recovery(Reconciler):
     def _restore_hooks(self):
         numbers = {}
         for hook in self.gate.hooks:
-            if hasattr(hook, "kept_as"):
-                kind = hook.kept_as
+            if hasattr(hook, "state_kind"):
+                kind = hook.state_kind
                 number = numbers[kind] = numbers.get(kind, -1) + 1
                 prefix = f"{number}:"
                 records = self.file.kept.of(kind)
@@ -139,7 +139,7 @@ class Recovery(Reconciler):
             reason = (
                 f"state: {self.file.lost}{open_}: no entries until `bt-risk rearm {self.file.path}`"
             )
-            self.gate.states.set("state", REDUCING, reason)
+            self.gate.trading_state.set("state", REDUCING, reason)
 
     def _held(self, instrument):
         position = self.gate.known_position(instrument.data)
@@ -173,7 +173,7 @@ class Recovery(Reconciler):
         if verb != "rearm":
             self._note("", "note", f"state: a request for {verb!r} is not known here")
             return
-        self.gate.states.rearm()
+        self.gate.trading_state.rearm()
         for hook in self.gate.hooks:
             if hasattr(hook, "rearm"):
                 self._rearm(hook)

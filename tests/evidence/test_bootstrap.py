@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
-from feeds import Plan, bars, cerebro, flat, random_walk
+from helpers.scenarios import Plan, bars, cerebro, flat, random_walk
 
 import bt_risk
 from bt_risk.errors import ParameterError

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pandas as pd
 import pytest
-from feeds import Plan, cerebro, random_walk
+from helpers.scenarios import Plan, cerebro, random_walk
 
 import bt_risk
 from bt_risk.errors import DataError, ParameterError

@@ -5,14 +5,14 @@ import datetime
 import backtrader as bt
 import pandas as pd
 import pytest
-from feeds import bars, flat, random_walk
-from papers import book_of, building, only, order, walked
+from helpers.scenarios import bars, flat, random_walk
+from helpers.shadow_runs import book_of, building, only, order, walked
 
 import bt_risk
 from bt_risk.evidence.counterfactual import Fill
-from bt_risk.evidence.paper_broker import PaperOrder, PaperVenue, Wish
-from bt_risk.evidence.paper_cash import Account, Terms
-from bt_risk.evidence.paper_trade import Bar, StopRule
+from bt_risk.evidence.paper_broker import PaperBroker, PaperOrder, RequestedOrder
+from bt_risk.evidence.paper_cash import PaperCash, TradingCosts
+from bt_risk.evidence.paper_trade import Bar, PaperStop
 from bt_risk.evidence.runner import play
 from bt_risk.evidence.shadow_book import OTHER, SIZES
 
@@ -157,7 +157,8 @@ def test_two_orders_of_one_close_are_two_papers():
 
 def test_a_refused_limit_that_is_asked_for_again_is_one_order():
     asked = [
-        Wish(1, "limit", price, 10.0, 0.0, 4.0, "rule", batch=k) for k, price in enumerate((97, 96))
+        RequestedOrder(1, "limit", price, 10.0, 0.0, 4.0, "rule", batch=k)
+        for k, price in enumerate((97, 96))
     ]
     path = [(100, 101, 98, 100)] * 3 + [(100, 101, 95, 100)]
     walk = walked(path, wishes={0: asked[:1], 1: asked[1:]})
@@ -166,8 +167,8 @@ def test_a_refused_limit_that_is_asked_for_again_is_one_order():
 
 def test_of_a_group_only_one_is_filled_on_paper():
     pair = [
-        Wish(1, "limit", 98, 10.0, 0.0, 4.0, "rule", batch=0, group=0),
-        Wish(1, "stop", 102, 20.0, 0.0, 4.0, "rule", number=1, batch=0, group=0),
+        RequestedOrder(1, "limit", 98, 10.0, 0.0, 4.0, "rule", batch=0, group=0),
+        RequestedOrder(1, "stop", 102, 20.0, 0.0, 4.0, "rule", number=1, batch=0, group=0),
     ]
     walk = walked([(100, 101, 99, 100)] * 2 + [(100, 103, 97, 100)], wishes={0: pair})
     assert [(paper.peak, paper.entry) for paper in walk.papers] == [(10.0, 98)]
@@ -245,8 +246,10 @@ def test_what_cash_cuts_at_the_fill_is_a_paper_if_it_is_paid_for():
 
 def account(cash, wish, **terms):
     """Walk one wish that fills at 100 with so much cash; return what came in on paper."""
-    book = Account(pd.Series([cash], [0]))
-    walk = walked([(100, 101, 99, 100)] * 2, wishes={0: [wish]}, terms=Terms(**terms), account=book)
+    book = PaperCash(pd.Series([cash], [0]))
+    walk = walked(
+        [(100, 101, 99, 100)] * 2, wishes={0: [wish]}, terms=TradingCosts(**terms), account=book
+    )
     return [paper.peak for paper in walk.papers]
 
 
@@ -264,13 +267,13 @@ def account(cash, wish, **terms):
     ],
 )
 def test_cash_is_asked_as_backtrader_asks_it(cash, step, terms, expected):
-    wish = Wish(1, "market", 0, 10.0, 0.0, 4.0, "rule", step=step)
+    wish = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule", step=step)
     assert account(cash, wish, **terms) == expected
 
 
 @pytest.mark.parametrize(("shortcash", "expected"), [(True, [10.0]), (False, [])])
 def test_a_short_sale_brings_cash_unless_the_broker_says_otherwise(shortcash, expected):
-    assert account(0.0, Wish(-1, "market", 0, 10.0, 0.0), shortcash=shortcash) == expected
+    assert account(0.0, RequestedOrder(-1, "market", 0, 10.0, 0.0), shortcash=shortcash) == expected
 
 
 # -- what it costs ---------------------------------------------------------------------------------
@@ -278,13 +281,13 @@ def test_a_short_sale_brings_cash_unless_the_broker_says_otherwise(shortcash, ex
 
 def test_paper_that_the_bare_run_knows_nothing_of_slips_like_the_broker():
     """One percent: in at 101; the stop 4 below it, at 97, is left at 96.03; sold at 99 from 100."""
-    venue = PaperVenue(slip_perc=0.01, slip_open=True)
+    venue = PaperBroker(slip_perc=0.01, slip_open=True)
     path = [(100, 102, 99, 100)] * 2 + [(100, 102, 96, 100), (100, 102, 98, 100)]
-    wish = Wish(1, "market", 0, 10.0, 0.0, 4.0, "rule")
-    (stopped,) = walked(path, wishes={0: [wish]}, stop_rule=StopRule(9.0), venue=venue).papers
+    wish = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule")
+    (stopped,) = walked(path, wishes={0: [wish]}, stop_rule=PaperStop(9.0), venue=venue).papers
     assert (stopped.entry, stopped.end) == (101.0, "stop")
     assert stopped.exit == pytest.approx(97 * 0.99)
-    against = Wish(-1, "market", 0, 10.0, 10.0)
+    against = RequestedOrder(-1, "market", 0, 10.0, 10.0)
     (left,) = walked(path, wishes={0: [wish], 2: [against]}, venue=venue).papers
     assert (left.end, left.exit) == ("exit", 99.0)
 
@@ -335,14 +338,14 @@ def test_a_commission_that_no_run_has_paid_is_that_of_the_broker():
 
 def test_a_limit_waits_for_its_price_although_the_bare_run_buys_something_else():
     path = [(100, 101, 99, 100)] * 2 + [(100, 101, 95, 100)]
-    wish = Wish(1, "limit", 96.0, 10.0, 0.0, 4.0, "rule")
+    wish = RequestedOrder(1, "limit", 96.0, 10.0, 0.0, 4.0, "rule")
     (paper,) = walked(path, bare={1: [Fill(5, 100.0)]}, wishes={0: [wish]}).papers
     assert (paper.opened, paper.entry) == (2, 96.0)
 
 
 def test_a_close_order_fills_at_the_close_of_its_session():
     """Backtrader notes the last close of a session, and fills there once the session is over."""
-    venue, wish = PaperVenue(), Wish(1, "close", 0, 1.0, 0.0, session=2.5, placed=1.0)
+    venue, wish = PaperBroker(), RequestedOrder(1, "close", 0, 1.0, 0.0, session=2.5, placed=1.0)
     waiting = PaperOrder(wish)
     fills = [venue.fill(waiting, Bar(k, 1, 9, 1, 4 + k, 1.0, number=k)) for k in (2, 3)]
     assert fills == [None, 6]

@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from feeds import Plan, cerebro, random_walk
-from pages import ANGRY
+from helpers.pages import ANGRY
+from helpers.scenarios import Plan, cerebro, random_walk
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 

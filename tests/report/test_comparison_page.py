@@ -6,8 +6,8 @@ import math
 import re
 
 import pytest
-from feeds import Plan, cerebro, random_walk
-from pages import ANGRY
+from helpers.pages import ANGRY
+from helpers.scenarios import Plan, cerebro, random_walk
 
 import bt_risk
 

@@ -7,7 +7,7 @@ import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
-from feeds import Plan, bars, cerebro, flat, random_walk
+from helpers.scenarios import Plan, bars, cerebro, flat, random_walk
 
 import bt_risk
 from bt_risk.report import plot

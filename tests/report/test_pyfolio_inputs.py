@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyfolio
 import pytest
-from feeds import MODES, Plan, Tape, bars, cerebro, flat, random_walk
+from helpers.scenarios import MODES, Plan, Tape, bars, cerebro, flat, random_walk
 
 import bt_risk
 from bt_risk.report import pyfolio_inputs

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import talib
-from shared_data import shared_data
+from helpers.shared_data import shared_data
 
 from bt_risk.errors import ParameterError
 from bt_risk.feeds.files import read_prices

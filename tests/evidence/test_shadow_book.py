@@ -1,0 +1,279 @@
+"""The shadow book: worked out by hand, to the cent, and adding up whatever is run."""
+
+import datetime
+import math
+
+import backtrader as bt
+import pandas as pd
+import pytest
+from helpers.scenarios import bars, flat, random_walk
+from helpers.shadow_runs import book_of, building, only, order, walked
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bt_risk
+from bt_risk.evidence.counterfactual import Fill
+from bt_risk.evidence.paper_broker import RequestedOrder
+from bt_risk.evidence.paper_trade import PaperStop
+from bt_risk.evidence.runner import play
+from bt_risk.evidence.shadow_book import OTHER, SIZES
+from bt_risk.evidence.variants import without
+
+# A loser in bar 6, a winner in bar 10: buys at the open, sells at the open.
+TWO = bars(
+    *flat(5),
+    (100, 101, 99, 100),
+    (100, 100, 89, 90),
+    (90, 91, 89, 90),
+    *flat(1, 90),
+    (90, 91, 89, 90),
+    (90, 111, 90, 110),
+    (110, 111, 109, 110),
+    *flat(2, 110),
+)
+TWO_ORDERS = (
+    order(5, "buy", size=600),
+    order(7, "close"),
+    order(9, "buy", size=600),
+    order(11, "close"),
+)
+
+
+def test_a_loser_and_a_winner_that_a_rule_refused_are_to_the_cent():
+    """600 at 100 is 60 % of equity; half is allowed, so that the rest is refused on exposure.
+
+    Bare: 600 x (90 - 100) and 600 x (110 - 90), with 0.1 % a side.
+    """
+    refuse = only(exposure_limit=0.5, exposure_unit="notional", on_exposure="reject")
+    book = book_of(building(TWO, plan=TWO_ORDERS, commission=0.001), refuse)
+    loser, winner = book.papers.to_dict("records")
+    assert (loser["rule"], loser["entry"], loser["exit"]) == ("ExposureLimit", 100.0, 90.0)
+    assert loser["pnl"] == pytest.approx(-6000 - 60 - 54)
+    assert winner["pnl"] == pytest.approx(12000 - 54 - 66)
+    assert [loser["end"], winner["end"]] == ["exit", "exit"]
+    rules = book.by_rule()
+    row = rules.loc["ExposureLimit"]
+    assert row["saved"] == pytest.approx(6114)
+    assert row["missed"] == pytest.approx(11880)
+    assert row["effect"] == pytest.approx(-(11880 - 6114)) == pytest.approx(book.difference)
+    # Risk is the size times 2 x ATR(3): 4 before the fall; R of the loser is -6114 / 2400.
+    assert loser["r_multiple"] == pytest.approx(-6114 / 2400)
+    assert rules["effect"][[SIZES, OTHER]].tolist() == pytest.approx([0, 0])
+    assert book.residual == pytest.approx(0, abs=1e-9)
+
+
+def test_what_was_cut_from_an_order_leaves_with_the_rest_of_it():
+    cut = only(exposure_limit=0.5, exposure_unit="notional", on_exposure="trim")
+    book = book_of(building(TWO, plan=TWO_ORDERS[:2], commission=0.001), cut)
+    (paper,) = book.papers.to_dict("records")
+    assert paper["units"] == 100
+    assert paper["pnl"] == pytest.approx(-1000 - 10 - 9)
+    assert book.difference == pytest.approx(1019)
+
+
+def test_a_stop_is_followed_to_the_strategy_s_own_exit():
+    """Entry 100, stop 96: hit in bar 7, and the price comes back before the strategy leaves."""
+    path = bars(*flat(6), (100, 101, 90, 95), (95, 112, 94, 110), *flat(3, 110))
+    orders = (order(5, "buy", size=10), order(8, "close"))
+    book = book_of(building(path, plan=orders), only(trailing_stop=True))
+    (paper,) = book.papers.to_dict("records")
+    assert (paper["rule"], paper["entry"], paper["exit"]) == ("ATRTrailingStop", 96.0, 110.0)
+    assert paper["pnl"] == pytest.approx(140)
+    assert book.difference == pytest.approx(-140)
+    assert paper["r_multiple"] == pytest.approx(140 / 40)
+
+
+def test_a_refused_order_keeps_its_stop_and_the_stop_answers_for_what_comes_after():
+    """With the stop on, the refused order loses 4 a unit; from there on it is the stop's."""
+    path = bars(*flat(6), (100, 101, 90, 95), (95, 112, 94, 110), *flat(3, 110))
+    orders = (order(5, "buy", size=600), order(8, "close"))
+    refuse = only(
+        exposure_limit=0.5, exposure_unit="notional", on_exposure="reject", trailing_stop=True
+    )
+    book = book_of(building(path, plan=orders, commission=0.001), refuse)
+    first, second = book.papers.to_dict("records")
+    assert (first["rule"], first["end"], first["exit"]) == ("ExposureLimit", "stop", 96.0)
+    assert first["pnl"] == pytest.approx(-2400 - 60 - 57.6)
+    assert (second["rule"], second["entry"], second["exit"]) == ("ATRTrailingStop", 96.0, 110.0)
+    assert second["pnl"] == pytest.approx(600 * 14 + 57.6 - 66)
+    assert book.difference == pytest.approx(-(6000 - 60 - 66))
+
+
+def test_the_paper_stop_is_the_stop_of_a_run_that_was_allowed():
+    """On random walks: every refused order leaves on paper where its stop would really fill."""
+    reached = 0
+    for seed in range(6):
+        frame = random_walk(seed, 120, 0.03)
+        orders = (order(20, "buy", size=600), order(100, "close"))
+        build = building(frame, plan=orders)
+        refuse = only(
+            exposure_limit=0.01, exposure_unit="notional", on_exposure="reject", trailing_stop=True
+        )
+        allowed = play(build, only(trailing_stop=True)).record.fills
+        paper = book_of(build, refuse).papers.iloc[0]
+        exit_ = allowed.iloc[1]
+        assert (paper["entry"], paper["exit"]) == pytest.approx(
+            (allowed["price"].iloc[0], exit_["price"])
+        )
+        assert paper["closed"] == exit_["time"]
+        reached += paper["end"] == "stop"
+    assert reached >= 3
+
+
+def test_a_breaker_that_ends_the_run_answers_for_the_rest_of_the_data():
+    crash = bars(*flat(6), (100, 101, 80, 80), *flat(4, 80), (80, 121, 80, 120), *flat(3, 120))
+    orders = (order(5, "buy", size=900), order(8, "close"), order(10, "buy", size=100))
+    book = book_of(building(crash, plan=orders), only(drawdown_limit=0.1))
+    first, second = book.papers.to_dict("records")
+    # Closed at the open of bar 8 at 80; the strategy itself leaves at 80 in bar 9.
+    assert (first["rule"], first["entry"], first["exit"]) == ("DrawdownBreaker", 80.0, 80.0)
+    assert (second["rule"], second["end"]) == ("DrawdownBreaker", "data")
+    assert second["pnl"] == pytest.approx(100 * 40)
+    assert book.difference == pytest.approx(-4000)
+
+
+class Wanting(bt.Strategy):
+    """Ask on every bar until it holds something, and leave when told to."""
+
+    params = dict(plan=())
+
+    def next(self):
+        first, last = self.p.plan
+        if first <= len(self) < last and not self.position:
+            self.buy(size=60)
+        elif len(self) == last and self.position:
+            self.close()
+
+
+def test_a_wish_that_is_refused_on_every_bar_is_one_paper():
+    frame = bars(*flat(20), *flat(10, 120))
+    refuse = only(exposure_limit=0.05, exposure_unit="notional", on_exposure="reject")
+    book = book_of(building(frame, plan=(5, 25), strategy=Wanting), refuse)
+    (paper,) = book.papers.to_dict("records")
+    assert paper["pnl"] == pytest.approx(60 * 20)
+    assert book.difference == pytest.approx(-1200)
+
+
+def test_the_book_changes_nothing_of_the_run():
+    frame = random_walk(3, 300, 0.02)
+    plan = tuple(order(b, "buy" if b % 20 else "close", size=700) for b in range(20, 280, 10))
+    plan = tuple((b, m, a if m == "buy" else ()) for b, m, a in plan)
+    build, policy = building(frame, plan=plan), bt_risk.Policy(action="pause", cooldown_bars=20)
+    engine = build()
+    engine.addanalyzer(bt_risk.ReportData)
+    bt_risk.protect(engine, policy)
+    plain = engine.run()[0].analyzers.reportdata.record
+    followed = play(build, policy).record
+    pd.testing.assert_frame_equal(plain.fills, followed.fills)
+    pd.testing.assert_frame_equal(plain.bars, followed.bars)
+    pd.testing.assert_frame_equal(plain.decisions, followed.decisions)
+
+
+VERBS = st.sampled_from(["buy", "sell", "close", "order_target_percent"])
+PLANS = st.lists(st.tuples(st.integers(5, 110), VERBS, st.integers(1, 900)), max_size=25)
+POLICIES = [
+    bt_risk.Policy(),
+    bt_risk.Policy(action="pause", cooldown_bars=10, drawdown_limit=0.05),
+    bt_risk.Policy(trigger="close", anchor="extreme", buffer=0.5, exposure_limit=0.01),
+    without(bt_risk.Policy(risk_limit=0.002), "stop"),
+    bt_risk.Policy(guards=(bt_risk.DailyLossLimit(0.005), bt_risk.CooldownGuard(5))),
+]
+WAYS = [
+    {},
+    {"exectype": bt.Order.Limit, "price": 97.0, "valid": datetime.timedelta(days=20)},
+    {"exectype": bt.Order.StopTrail, "trailamount": 2.0},
+    {"exectype": bt.Order.Stop, "price": 103.0},
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(PLANS, st.integers(0, 50), st.sampled_from(POLICIES), st.sampled_from([0.0, 0.002]))
+def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission):
+    plan = []
+    for bar, verb, size in steps:
+        given_ = {"size": size, **WAYS[size % 4]} if verb in ("buy", "sell") else {}
+        given_ |= {"target": size / 1000} if verb == "order_target_percent" else {}
+        plan.append(order(bar, verb, data=size % 2, **given_))
+    frames = random_walk(seed, 120, 0.03), random_walk(seed + 100, 120, 0.02)
+    book = book_of(building(*frames, plan=tuple(plan), commission=commission), policy)
+    assert (book.papers["units"] >= 0).all()
+    assert book.papers["end"].isin(["stop", "exit", "in again", "data"]).all()
+    assert book.papers["pnl"].notna().all()
+
+
+# -- one data, without a run -----------------------------------------------------------------------
+
+
+def test_a_limit_that_was_refused_fills_where_its_price_is_reached():
+    rows = [(100, 101, 99, 100), (100, 101, 99, 100), (97, 98, 94, 95), (95, 105, 95, 104)]
+    walk = walked(rows, wishes={0: [RequestedOrder(1, "limit", 96.0, 10.0, 0.0, 4.0, "rule")]})
+    (paper,) = walk.papers
+    assert (paper.opened, paper.entry, paper.end, paper.pnl) == (2, 96.0, "data", 80.0)
+    # Nobody held it in the bare run: what is missed and what is residual cancel out.
+    assert walk.rest == {SIZES: 0.0, OTHER: 80.0}
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "price", "bar", "expected"),
+    [
+        (1, "market", 0, (97, 98, 94, 95), 97),
+        (1, "limit", 98, (97, 98, 94, 95), 97),
+        (1, "stop", 96, (95, 98, 94, 95), 96),
+        (-1, "limit", 96, (95, 98, 94, 95), 96),
+        (-1, "stop", 96, (95, 98, 94, 95), 95),
+        (-1, "limit", 99, (95, 98, 94, 95), None),
+    ],
+)
+def test_orders_on_paper_fill_like_those_of_the_broker(side, kind, price, bar, expected):
+    wish = RequestedOrder(side, kind, price, 10.0, 0.0, 4.0, "rule")
+    walk = walked([(95, 98, 94, 95), bar], wishes={0: [wish]})
+    assert [paper.entry for paper in walk.papers] == ([] if expected is None else [expected])
+
+
+def test_an_order_that_comes_in_after_all_takes_the_place_of_its_paper():
+    rows = [(100, 101, 99, 100)] * 2 + [(100, 110, 100, 110), (110, 111, 109, 110)]
+    wish = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule")
+    walk = walked(
+        rows,
+        bare={1: [Fill(10, 100.0)]},
+        real={3: [Fill(10, 110.0)]},
+        wishes={0: [wish], 2: [wish._replace(allowed=10.0, rule="")]},
+    )
+    (paper,) = walk.papers
+    assert (paper.end, paper.exit, paper.pnl) == ("in again", 110.0, 100.0)
+    assert walk.rest == {SIZES: 0.0, OTHER: 0.0}
+
+
+def test_more_units_on_the_same_side_are_sizes_and_another_side_is_residual():
+    rows = [(100, 101, 99, 100), (100, 110, 100, 110), (110, 111, 100, 105)]
+    more = walked(rows, bare={0: [Fill(10, 100.0)]}, real={0: [Fill(30, 100.0)]})
+    assert more.rest == {SIZES: 100.0, OTHER: 0.0}
+    other = walked(rows, bare={0: [Fill(10, 100.0)]}, real={0: [Fill(-10, 100.0)]})
+    assert other.rest == {SIZES: 0.0, OTHER: -100.0}
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_gap_goes_through_a_paper_stop(side):
+    def mirrored(*row):
+        return row if side > 0 else (200 - row[0], 200 - row[2], 200 - row[1], 200 - row[3])
+
+    rows = [mirrored(100, 101, 99, 100)] * 2 + [mirrored(90, 91, 89, 90)]
+    wish = RequestedOrder(side, "market", 0, 1.0, 0.0, 4.0, "rule")
+    walk = walked(rows, wishes={0: [wish]}, stop_rule=PaperStop(2.0))
+    (paper,) = walk.papers
+    assert (paper.end, paper.pnl) == ("stop", -10.0)
+
+
+def test_the_first_stop_is_at_the_distance_that_the_order_was_judged_with():
+    """2 below the fill, where twice the ATR would be 4 below."""
+    rows = [(100, 101, 99, 100)] * 2 + [(100, 101, 97, 100)]
+    wish = RequestedOrder(1, "market", 0, 1.0, 0.0, 2.0, "rule")
+    (paper,) = walked(rows, wishes={0: [wish]}, stop_rule=PaperStop(2.0)).papers
+    assert (paper.end, paper.exit) == ("stop", 98.0)
+
+
+def test_an_unknown_distance_means_no_stop_until_there_is_an_atr():
+    rows = [(100, 101, 99, 100)] * 2 + [(90, 91, 89, 90)]
+    wish = RequestedOrder(1, "market", 0, 1.0, 0.0, math.nan, "rule")
+    walk = walked(rows, wishes={0: [wish]}, stop_rule=PaperStop(2.0), atr=math.nan)
+    assert walk.papers[0].end == "data"

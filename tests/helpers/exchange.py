@@ -1,0 +1,269 @@
+"""A small exchange of our own on loopback: REST and WebSocket in the shape of Binance spot.
+
+    python tests/helpers/exchange.py                  a random walk, a bar each second, port 8000
+    python tests/helpers/exchange.py BARS.json        these bars when asked for; prints the port
+
+Bars come when ``/control/next`` asks for one; ``/control/fault`` lets a request go wrong,
+``/control/book`` shows everything: `book.Book` is the oracle of the tests.
+"""
+
+import asyncio
+import json
+import random
+import sys
+from pathlib import Path
+
+from aiohttp import web
+from exchange_book import MINUTE, STARTED, SYMBOL, Book
+
+
+class Exchange:
+    """The routes, and the faults on the way to them."""
+
+    def __init__(self, book):
+        self.book, self.sockets = book, set()
+        self.faults, self.requests, self.mutations = [], 0, 0
+
+    def application(self):
+        app = web.Application(middlewares=[self.faulty])
+        for method, path, handler in self.routes() + self.controls():
+            app.router.add_route(method, path, handler)
+        return app
+
+    def routes(self):
+        return [
+            ("GET", "/api/v3/ping", self.ping),
+            ("GET", "/api/v3/exchangeInfo", self.info),
+            ("GET", "/api/v3/account", self.account),
+            ("GET", "/api/v3/klines", self.klines),
+            ("GET", "/api/v3/openOrders", self.open_orders),
+            ("GET", "/api/v3/order", self.get_order),
+            ("GET", "/api/v3/myTrades", self.trades),
+            ("POST", "/api/v3/order", self.post_order),
+            ("DELETE", "/api/v3/order", self.delete_order),
+            ("GET", "/ws/{stream}", self.socket),
+        ]
+
+    def controls(self):
+        return [
+            ("POST", "/control/next", self.next),
+            ("POST", "/control/fault", self.fault),
+            ("POST", "/control/mend", self.mend),
+            ("POST", "/control/set", self.set),
+            ("GET", "/control/book", self.show),
+        ]
+
+    @staticmethod
+    def changes(request):
+        """Whether a request asks for something to happen."""
+        return request.method in ("POST", "DELETE")
+
+    @web.middleware
+    async def faulty(self, request, handler):
+        """Let the request go wrong that a fault names: the n-th that changes something, or any."""
+        if not request.path.startswith("/api"):
+            return await handler(request)
+        self.requests += 1
+        changes = self.changes(request)
+        self.mutations += changes
+        for fault in list(self.faults):
+            mine = changes if fault.get("changes", True) else True
+            if not mine or (fault.get("at") and self.mutations != fault["at"]):
+                continue
+            fault["times"] = fault.get("times", 1) - 1
+            if fault["times"] <= 0:
+                self.faults.remove(fault)
+            return await self.go_wrong(fault["kind"], request, handler)
+        return await handler(request)
+
+    async def go_wrong(self, kind, request, handler):
+        if kind == "503":
+            return web.json_response({"code": -1000, "msg": "Service unavailable"}, status=503)
+        if kind == "latency":
+            await asyncio.sleep(0.2)
+            return await handler(request)
+        if kind == "partial":
+            self.book.partial = 0.4
+            return await handler(request)
+        if kind == "sockets":
+            await self.drop_sockets()
+            return await handler(request)
+        if kind == "lost answer":
+            await request.post()
+            await handler(request)
+        request.transport.close()  # "lost request", or the answer that nobody gets
+        return web.Response()
+
+    # -- REST ------------------------------------------------------------------------------------
+
+    @staticmethod
+    async def asked(request):
+        return dict(request.query) | dict(await request.post())
+
+    async def ping(self, request):
+        return web.json_response({})
+
+    async def info(self, request):
+        price = {"minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.00000001"}
+        size = {"minQty": "0.00001", "maxQty": "1000000", "stepSize": "0.00001"}
+        filters = [{"filterType": "PRICE_FILTER"} | price, {"filterType": "LOT_SIZE"} | size]
+        market = {
+            "symbol": SYMBOL,
+            "status": "TRADING",
+            "baseAsset": "BTC",
+            "quoteAsset": "USDT",
+            "baseAssetPrecision": 8,
+            "quoteAssetPrecision": 8,
+            "orderTypes": ["LIMIT", "MARKET", "STOP_LOSS"],
+            "isSpotTradingAllowed": True,
+            "isMarginTradingAllowed": False,
+            "permissions": ["SPOT"],
+            "filters": filters,
+        }
+        return web.json_response({"timezone": "UTC", "rateLimits": [], "symbols": [market]})
+
+    async def account(self, request):
+        rows = [("USDT", self.book.cash), ("BTC", self.book.position)]
+        balances = [{"asset": a, "free": str(v), "locked": "0"} for a, v in rows]
+        return web.json_response({"accountType": "SPOT", "balances": balances})
+
+    async def klines(self, request):
+        since = int(request.query.get("startTime", STARTED))
+        first = max(0, -(-(since - STARTED) // MINUTE))
+        return web.json_response([self.book.kline(n) for n in range(first, self.book.shown)])
+
+    async def open_orders(self, request):
+        return web.json_response(self.book.open())
+
+    async def trades(self, request):
+        rows = [
+            {
+                "symbol": SYMBOL,
+                "id": number,
+                "orderId": 0,
+                "price": str(price),
+                "qty": str(size),
+                "quoteQty": str(size * price),
+                "commission": "0",
+                "commissionAsset": "USDT",
+                "time": STARTED + bar * MINUTE,
+                "isBuyer": side == "BUY",
+                "isMaker": False,
+                "isBestMatch": True,
+            }
+            for number, (_, side, size, price, bar) in enumerate(self.book.fills)
+        ]
+        return web.json_response(rows)
+
+    async def get_order(self, request):
+        order = self.book.find(await self.asked(request))
+        return self.answer(order, (-2013, "Order does not exist."))
+
+    async def post_order(self, request):
+        return self.answer(*self.book.place(await self.asked(request)))
+
+    async def delete_order(self, request):
+        return self.answer(*self.book.cancel(self.book.find(await self.asked(request))))
+
+    @staticmethod
+    def answer(order, error=None):
+        if order is None:
+            return web.json_response({"code": error[0], "msg": error[1]}, status=400)
+        return web.json_response(order)
+
+    # -- WebSocket -------------------------------------------------------------------------------
+
+    async def socket(self, request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        self.sockets.add(socket)
+        async for _ in socket:
+            pass
+        self.sockets.discard(socket)
+        return socket
+
+    async def drop_sockets(self):
+        for socket in list(self.sockets):
+            await socket.close()
+
+    # -- control ---------------------------------------------------------------------------------
+
+    async def next(self, request):
+        """Show the next bar; say whether there was one."""
+        if self.book.shown >= len(self.book.bars):
+            return web.json_response({"more": False})
+        await self.advance()
+        return web.json_response({"more": True})
+
+    async def advance(self):
+        self.book.next_bar()
+        row = self.book.kline(self.book.shown - 1)
+        k = dict(zip("tohlcv", row[:6], strict=True)) | {"x": True, "i": "1m"}
+        for socket in list(self.sockets):
+            if not socket.closed:
+                await socket.send_json({"e": "kline", "s": SYMBOL, "k": k})
+
+    async def fault(self, request):
+        self.faults.append(await request.json())
+        return web.json_response({})
+
+    async def mend(self, request):
+        self.faults.clear()
+        return web.json_response({})
+
+    async def set(self, request):
+        for name, value in (await request.json()).items():
+            setattr(self.book, name, value)
+        return web.json_response({})
+
+    async def show(self, request):
+        book = self.book
+        return web.json_response(
+            {
+                "cash": book.cash,
+                "position": book.position,
+                "open": book.open(),
+                "orders": list(book.orders.values()),
+                "fills": book.fills,
+                "guards": book.guards,
+                "trouble": book.trouble,
+                "mutations": self.mutations,
+                "requests": self.requests,
+            }
+        )
+
+
+async def serve(exchange, port=0):
+    runner = web.AppRunner(exchange.application(), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port)
+    await site.start()
+    print(site._server.sockets[0].getsockname()[1], flush=True)
+    return runner
+
+
+async def given_bars(path, kind=Exchange):
+    """Serve the bars of a file until the pipe to this process closes."""
+    asked = json.loads(Path(path).read_text(encoding="utf-8"))
+    runner = await serve(kind(Book(asked["bars"], asked["history"])))
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await runner.cleanup()
+
+
+async def demo():
+    """Serve a random walk, a bar each second; market orders fill at once."""
+    rng, price, bars = random.Random(1), 100.0, []
+    for _ in range(100_000):
+        opened, price = price, price * (1 + rng.gauss(0, 0.003))
+        high, low = max(opened, price) * 1.001, min(opened, price) * 0.999
+        bars.append([round(p, 2) for p in (opened, high, low, price)])
+    exchange = Exchange(Book(bars, 200))
+    exchange.book.market = "now"
+    await serve(exchange, 8000)
+    while True:
+        await asyncio.sleep(1)
+        await exchange.advance()
+
+
+if __name__ == "__main__":
+    asyncio.run(given_bars(sys.argv[1]) if len(sys.argv) > 1 else demo())

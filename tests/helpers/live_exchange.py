@@ -1,0 +1,117 @@
+"""Run the exchange of ``tests/live`` in a process of its own, and a strategy against it."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+
+import backtrader as bt
+import ccxt
+
+import bt_risk
+from helpers.scenarios import Script
+from helpers.shared_data import ROOT
+
+sys.path.insert(0, str(ROOT / "examples" / "live_ccxt"))
+import store as live_ccxt  # noqa: E402
+
+
+class Exchange:
+    """The process, and what a test asks of it."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def call(self, path, body=None):
+        """Post to, or get, a control endpoint."""
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.port}/control/{path}"
+        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=30) as answer:
+            return json.loads(answer.read())
+
+    @property
+    def book(self):
+        return self.call("book")
+
+    def client(self):
+        """Return a ccxt client that knows no other place than this."""
+        options = {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False}
+        options |= {"fetchMargins": False, "warnOnFetchOpenOrdersWithoutSymbol": False}
+        client = ccxt.binance(
+            {"apiKey": "key", "secret": "secret", "enableRateLimit": False, "options": options}
+        )
+        client.urls["api"] = dict.fromkeys(
+            client.urls["api"], f"http://127.0.0.1:{self.port}/api/v3"
+        )
+        client.timeout = 5000
+        client.session.trust_env = False
+        return client
+
+
+@contextlib.contextmanager
+def exchange(rows, history, folder, script="exchange.py", **settings):
+    """Start an exchange with these bars, the first `history` of which are past."""
+    path = folder / "bars.json"
+    path.write_text(json.dumps({"bars": [list(row) for row in rows], "history": history}))
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / script), str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        one = Exchange(int(process.stdout.readline()))
+        if settings:
+            one.call("set", settings)
+        yield one
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        try:
+            failed = process.wait(30)
+        finally:
+            process.kill()  # does nothing to one that has ended
+        if failed:
+            raise RuntimeError("the exchange has failed")
+
+
+class Lockstep(live_ccxt.Data):
+    """Ask the exchange for the next bar once everything has had `idle` rounds to settle."""
+
+    params = (("exchange", None), ("idle", 8))
+
+    def start(self):
+        super().start()
+        self._idle, self._asked = 0, None
+
+    def _load(self):
+        loaded = super()._load()
+        if loaded:
+            self._idle, self._asked = 0, None
+        elif self._asked is not None:  # on its way: by the line, or after it, if that has dropped
+            assert time.monotonic() - self._asked < 30, "the bar did not come"
+        elif self._laststatus == self.LIVE:
+            self._idle += 1
+            if self._idle > self.p.idle:
+                self._idle = 0
+                if not self.p.exchange.call("next", {})["more"]:
+                    return False
+                self._asked = time.monotonic()
+        return loaded
+
+
+def trade(exchange, actions, policy=None, idle=8, poll=0.0, analyzers=(), strategy=Script, **live):
+    """Run a script live against the exchange; return the strategy."""
+    engine = bt.Cerebro(stdstats=False)
+    store = live_ccxt.Store(exchange.client(), "BTC/USDT", f"ws://127.0.0.1:{exchange.port}/ws")
+    store.start()
+    data = Lockstep(store=store, exchange=exchange, qcheck=0.001, idle=idle)
+    engine.adddata(data, name="D0")
+    engine.setbroker(live_ccxt.Broker(store=store, data=data, poll=poll))
+    engine.addstrategy(strategy, actions=actions)
+    settings = {"retry_after": 0.02} | live
+    bt_risk.protect(engine, policy or bt_risk.Policy(), **settings)
+    for analyzer in analyzers:
+        engine.addanalyzer(analyzer)
+    try:
+        return engine.run(quicknotify=True)[0]
+    finally:
+        store.stop()

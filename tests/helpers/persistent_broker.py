@@ -1,0 +1,281 @@
+"""A venue whose book outlives the process that trades on it, in a file: what an exchange is.
+
+`LastingVenue` is the broker that a good store would bring: after a restart it knows positions and
+open orders again. Every request and every fill changes the file at once, before the call returns.
+`LastingFeed` brings the bars again that were there before the restart, and goes on.
+"""
+
+import datetime
+import json
+import os
+from collections import deque
+from pathlib import Path
+
+import backtrader as bt
+from backtrader.position import Position
+
+from helpers.fake_broker import Venue
+
+
+class LastingVenue(Venue):
+    """A `Venue` that keeps its book in `file`; it tells of what filled in the meantime if asked.
+
+    Bars are numbered by their date, 2020-01-01 is bar 1. The `log` of the book has what was sent,
+    cancelled and filled, and what stood behind the position when each new bar came.
+    """
+
+    params = (("file", None), ("reports", False))
+
+    def start(self):
+        self._news = deque()
+        self._accepted_at, self._cancelling = {}, set()
+        self.sizes, self.resting = [], []
+        self.book = read(self.p.file, self.p.cash)
+        self.cash = self.book["cash"]
+        self._working, self._positions, self._known = [], {}, False
+
+    def _load(self):
+        """Know again what is held and open: the store has its datas by now."""
+        self._known = True
+        for data in self.cerebro.datas:
+            held = self.book["positions"].get(data._name, [0, 0.0])
+            self._positions[data] = Position(*held)
+        names = [data._name for data in self.cerebro.datas]
+        for row in [row for row in self.book["orders"] if row["data"] in names]:
+            self._working.append(self._again(row))
+        for row in self.book["reports"] if self.p.reports else ():
+            order = self._again(row)
+            order.execute(
+                row["time"],
+                row["left"],
+                row["price_filled"],
+                row["left"],
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+            )
+            self._news.append(order.clone())
+        self.book["reports"] = []
+
+    def _again(self, row):
+        data = next(d for d in self.cerebro.datas if d._name == row["data"])
+        kind = bt.order.BuyOrder if row["side"] > 0 else bt.order.SellOrder
+        order = kind(
+            owner=None,
+            data=data,
+            size=abs(row["left"]),
+            price=row["price"],
+            exectype=row["exectype"],
+            simulated=True,
+        )
+        order.addinfo(venue_id=row["id"])
+        order.addcomminfo(self.getcommissioninfo(data))
+        order.created.price = row["price"]
+        order.submit(self)
+        order.accept(self)
+        return order
+
+    # -- account ---------------------------------------------------------------------------------
+
+    def getvalue(self, datas=None):
+        """At the venue's own prices, whatever bars the feed repeats."""
+        self._known or self._load()
+        marks = self.book["marks"]
+        return self.cash + sum(
+            p.size * marks[d._name] for d, p in self._positions.items() if p.size
+        )
+
+    def getposition(self, data, clone=True):
+        self._known or self._load()
+        return self._positions[data].clone()
+
+    def get_orders_open(self):
+        self._known or self._load()
+        return list(self._working)
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    def _make(self, kind, owner, data, size, price, exectype, valid, tradeid):
+        self._known or self._load()
+        self._orders = self.book["number"]
+        order = super()._make(kind, owner, data, size, price, exectype, valid, tradeid)
+        self.book["number"] = self._orders
+        self._log("sent", order, price)
+        return order
+
+    def cancel(self, order):
+        if order in self._working or any(o.ref == order.ref for o in self._working):
+            super().cancel(order)
+            self._log("cancel", order, order.created.price)
+
+    def _log(self, what, order, price):
+        row = {
+            "what": what,
+            "id": order.info["venue_id"],
+            "bar": self.book["clock"].get(order.data._name, 0),
+            "data": order.data._name,
+            "side": 1 if order.isbuy() else -1,
+            "size": abs(order.size),
+            "price": price,
+            "exectype": order.exectype,
+        }
+        self.book["log"].append(row)
+        self._save()
+
+    def _save(self):
+        self.book["cash"] = self.cash
+        self.book["positions"] = {d._name: [p.size, p.price] for d, p in self._positions.items()}
+        self.book["orders"] = [_row(o) for o in self._working if o.ref not in self._cancelling]
+        write(self.p.file, self.book)
+
+    # -- the venue's own time --------------------------------------------------------------------
+
+    def next(self):
+        self._known or self._load()
+        clock = self.book["clock"]
+        live = [d for d in self.cerebro.datas if len(d) and bar_of(d) > clock.get(d._name, 0)]
+        for order in list(self._working):
+            if order.status == order.Submitted:
+                self._answer(order)
+        for data in live:
+            self._log_guard(data)
+            for order in [o for o in self._working if o.data is data]:
+                if order.alive():
+                    self._try(order)
+            self.book["marks"][data._name] = data.close[0]
+            clock[data._name] = bar_of(data)
+            row = {"what": "equity", "bar": bar_of(data), "equity": self.getvalue()}
+            self.book["log"].append(row)
+        for order in list(self._working):
+            if order.ref in self._cancelling:
+                self._end(order, order.cancel)
+        stops = [o for o in self._working if o.exectype == bt.Order.Stop]
+        self.resting.append(sum(o.executed.remsize for o in stops))
+        if live:
+            self._save()
+
+    def _log_guard(self, data):
+        working = [o for o in self._working if o.data is data]
+        row = {"what": "guard", "bar": bar_of(data), "data": data._name}
+        row["held"] = self._positions[data].size
+        row["stops"] = [
+            [o.executed.remsize, o.created.price]
+            for o in working
+            if o.exectype == bt.Order.Stop and o.ref not in self._cancelling
+        ]
+        row["leaving"] = [o.executed.remsize for o in working if o.exectype == bt.Order.Market]
+        self.book["log"].append(row)
+
+    def _answer(self, order):
+        order.accept(self)
+        self._notify(order)
+
+    def _try(self, order):
+        price = self._price(order)
+        if price is None:
+            return
+        row = {"what": "filled", "id": order.info["venue_id"], "size": order.executed.remsize}
+        before = len(self.sizes)
+        super()._try(order)
+        if len(self.sizes) > before:
+            self.book["log"].append(
+                row
+                | {"price": price, "bar": bar_of(order.data), "exectype": order.exectype}
+                | {"data": order.data._name}
+            )
+
+
+def bar_of(data):
+    """Return the number of the bar that a data has now."""
+    return round(data.datetime[0] - bt.date2num(datetime.datetime(2020, 1, 1))) + 1
+
+
+def _row(order):
+    return {
+        "id": order.info["venue_id"],
+        "data": order.data._name,
+        "side": 1 if order.isbuy() else -1,
+        "left": order.executed.remsize,
+        "price": order.created.price if order.exectype != bt.Order.Market else None,
+        "exectype": order.exectype,
+    }
+
+
+def read(file, cash=100_000.0):
+    """Return the book of the venue."""
+    if Path(file).exists():
+        return json.loads(Path(file).read_text())
+    return {
+        "cash": cash,
+        "number": 0,
+        "positions": {},
+        "orders": [],
+        "reports": [],
+        "marks": {},
+        "clock": {},
+        "log": [],
+    }
+
+
+def write(file, book):
+    """Replace the book of the venue in one step."""
+    beside = Path(f"{file}.new")
+    beside.write_text(json.dumps(book))
+    os.replace(beside, file)
+
+
+def meanwhile(file, name, rows, first):
+    """Let the market go on while no run is there: bars `first`... of one data fill what rests."""
+    book = read(file)
+    for number, (open_, high, low, close) in enumerate(rows, start=first):
+        for row in list(book["orders"]):
+            sign = row["side"]
+            if row["exectype"] == bt.Order.Market:
+                price = open_
+            elif sign * ((high if sign > 0 else low) - row["price"]) >= 0:
+                price = max(open_, row["price"]) if sign > 0 else min(open_, row["price"])
+            else:
+                continue
+            size, paid = book["positions"].get(name, [0, 0.0])
+            total = size + row["left"]
+            book["cash"] -= row["left"] * price
+            book["positions"][name] = [total, price if not size else paid if total else 0.0]
+            book["orders"].remove(row)
+            book["reports"].append(row | {"price_filled": price, "time": 0.0})
+            filled = {"what": "filled", "id": row["id"], "size": row["left"], "price": price}
+            filled["data"] = name
+            book["log"].append(filled | {"bar": number, "exectype": row["exectype"]})
+        book["marks"][name], book["clock"][name] = close, number
+    write(file, book)
+
+
+class LastingFeed(bt.feeds.PandasData):
+    """Bars of a live feed, with `idle` empty rounds after each that is new.
+
+    What is before `history` comes at once, as a store fills in what it has missed; `skip` bars at
+    the beginning are too old to be filled in.
+    """
+
+    params = (("idle", 2), ("history", 0), ("skip", 0))
+
+    def islive(self):
+        return True
+
+    def start(self):
+        super().start()
+        self._wait = 0
+        self._idx += self.p.skip
+
+    def _load(self):
+        if self._wait:
+            self._wait -= 1
+            return None
+        if self._idx + 2 >= self.p.history:
+            self._wait = self.p.idle
+        return super()._load()

@@ -1,0 +1,46 @@
+"""Shadow books of small runs, and walks of one data without a run."""
+
+import pytest
+
+import bt_risk
+from bt_risk.evidence.counterfactual import Counterfactual
+from bt_risk.evidence.paper_trade import Bar
+from bt_risk.evidence.runner import play
+from bt_risk.evidence.shadow_book import shadow_book
+from bt_risk.evidence.variants import RULES, without
+from helpers.scenarios import Plan, cerebro
+
+OFF = without(bt_risk.Policy(atr_period=3), *RULES)
+
+
+def only(**fields):
+    return bt_risk.Policy(**{f: getattr(OFF, f) for f in OFF.__dataclass_fields__} | fields)
+
+
+def book_of(build, policy):
+    bare, protected = play(build, None), play(build, policy)
+    book = shadow_book(bare.record, protected.record, protected.tape, policy)
+    ends = [run.record.bars["equity"].iloc[-1] for run in (bare, protected)]
+    assert book.difference == pytest.approx(ends[1] - ends[0])
+    assert book.effects["effect"].sum() == pytest.approx(book.difference, abs=1e-6)
+    return book
+
+
+def building(*frames, plan, commission=0.0, strategy=Plan, **kwargs):
+    def build():
+        engine = cerebro(*frames, **kwargs)
+        engine.broker.setcommission(commission)
+        engine.addstrategy(strategy, plan=plan)
+        return engine
+
+    return build
+
+
+def order(bar, method, **arguments):
+    return bar, method, tuple(arguments.items())
+
+
+def walked(rows, bare=(), real=(), wishes=(), atr=2.0, **kwargs):
+    walk = Counterfactual([Bar(k, *row, atr) for k, row in enumerate(rows)], **kwargs)
+    walk.run(dict(bare), dict(real), dict(wishes))
+    return walk

@@ -1,0 +1,290 @@
+"""The book by hand, without Backtrader: positions, working orders, what is at stake."""
+
+import math
+
+import pytest
+from helpers.books import ME, NAN, OTHER, book_of, close, fill, work
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bt_risk.portfolio.position import shrink_exits
+
+# -- bars ----------------------------------------------------------------------------------------
+
+
+def test_update_returns_only_what_has_a_new_bar():
+    book = book_of(2)
+    close(book.instruments[1].data, 9.0, 101.0)
+    assert [i.name for i in book.update()] == ["D1"]
+    assert book.update() == []
+    assert (book.instruments[1].price, book.instruments[1].time) == (101.0, 9.0)
+
+
+def test_the_stop_distance_is_a_multiple_of_the_atr_and_unknown_before_it():
+    assert book_of(bars=3).instruments[0].stop_distance() == 4.0
+    assert math.isnan(book_of(bars=2).instruments[0].stop_distance())
+    assert book_of(bars=2).instruments[0].why_unknown() == "ATR(2) needs 3 bars, D0 has 2"
+
+
+def test_a_bar_of_nan_counts_but_says_nothing():
+    book = book_of()
+    instrument = book.instruments[0]
+    close(instrument.data, 9.0, NAN)
+    book.update()
+    assert (instrument.length, instrument.price, instrument.stop_distance()) == (5, 100.0, 4.0)
+    assert math.isnan(instrument.closed)
+
+
+# -- positions and trades ------------------------------------------------------------------------
+
+
+def test_a_trade_runs_from_flat_to_flat():
+    """10 at 100, 10 at 110 (mean 105), -5 at 120: +75; -15 at 100: -75. Commission 4 x 1."""
+    book = book_of()
+    part = fill(book, 10, 100.0, 1.0)
+    fill(book, 10, 110.0, 1.0)
+    assert (part.price, part.size, part.entry) == (105.0, 20, 100.0)
+    fill(book, -5, 120.0, 1.0)
+    assert book.trades == []
+    fill(book, -15, 100.0, 1.0)
+    (trade,) = book.trades
+    assert (trade.side, trade.size, trade.pnl) == (1, 20, -4.0)
+    assert trade.r_multiple == pytest.approx(-4.0 / (4.0 * 20))
+    assert part.size == book.instruments[0].size == 0
+
+
+def test_a_reversal_closes_one_trade_and_opens_the_next():
+    """Of 30 sold 10 close: a third of the commission of 3 belongs to the first trade."""
+    book = book_of()
+    part = fill(book, 10, 100.0)
+    number = part.number
+    fill(book, -30, 104.0, 3.0, distance=8.0)
+    assert book.trades[0].pnl == pytest.approx(40.0 - 1.0)
+    assert (part.size, part.entry, part.stop_distance) == (-20, 104.0, 8.0)
+    assert part.number == number + 1
+    fill(book, 20, 100.0)
+    assert book.trades[1].pnl == pytest.approx(80.0 - 2.0)
+    assert book.trades[1].r_multiple == pytest.approx(78.0 / (8.0 * 20))
+
+
+def test_the_multiplier_counts_in_pnl_and_risk():
+    book = book_of()
+    book.instruments[0].multiplier = 50.0
+    fill(book, -2, 100.0, distance=4.0)
+    fill(book, 2, 98.0)
+    assert book.trades[0].pnl == 200.0
+    assert book.trades[0].r_multiple == 0.5
+
+
+def test_a_rest_of_rounding_is_flat():
+    book = book_of()
+    part = fill(book, 0.3)
+    for _ in range(3):
+        fill(book, -0.1)
+    assert part.size == 0.0
+    assert len(book.trades) == 1
+
+
+def test_two_owners_have_parts_that_add_up():
+    book = book_of()
+    fill(book, 10)
+    fill(book, 5, owner=OTHER)
+    assert book.instruments[0].size == 15
+    fill(book, -10)
+    assert [p.size for p in book.instruments[0].parts] == [0, 5]
+    assert [trade.owner for trade in book.trades] == [ME]
+
+
+def test_owners_that_offset_each_other_hold_nothing():
+    """The broker is flat: both trades are over, or a stop would open a position."""
+    book = book_of()
+    fill(book, 10, 100.0)
+    fill(book, -10, 104.0, owner=OTHER)
+    assert [p.size for p in book.instruments[0].parts] == [0, 0]
+    assert sum(trade.pnl for trade in book.trades) == 40.0
+
+
+# -- what an order would do ----------------------------------------------------------------------
+
+
+def split(book, side, size, owner=ME):
+    return book.split(book.part(book.instruments[0], owner), side, size)
+
+
+@pytest.mark.parametrize(
+    ("held", "side", "size", "expected"),
+    [
+        (0, 1, 10, (0, 10, 0)),
+        (10, 1, 5, (0, 5, 0)),
+        (10, -1, 4, (4, 0, 0)),
+        (10, -1, 10, (10, 0, 0)),
+        (10, -1, 25, (10, 15, 0)),
+        (-10, 1, 25, (10, 15, 0)),
+        (-10, -1, 5, (0, 5, 0)),
+    ],
+)
+def test_an_order_is_split_in_what_closes_and_what_opens(held, side, size, expected):
+    book = book_of()
+    if held:
+        fill(book, held)
+    assert split(book, side, size) == expected
+
+
+def test_what_working_exits_will_close_is_not_closed_again():
+    book = book_of()
+    fill(book, 10)
+    work(book, 1, -1, 6, opening=0)
+    assert split(book, -1, 10) == (4, 6, 0)
+
+
+def test_alternatives_close_once():
+    book = book_of()
+    fill(book, 10)
+    work(book, 1, -1, 6, opening=0, group="oco")
+    work(book, 2, -1, 6, opening=0, group="oco", kind="stop")
+    assert split(book, -1, 10) == (4, 6, 0)
+
+
+def test_our_own_stop_and_waiting_children_are_no_exits_of_the_user():
+    book = book_of()
+    fill(book, 10)
+    work(book, 1, -1, 10, opening=0, kind="stop", own=True)
+    work(book, 2, 1, 5)
+    work(book, 3, -1, 5, opening=0, parent=2)
+    assert split(book, -1, 10) == (10, 0, 0)
+    book.drop(2)
+    assert split(book, -1, 10) == (5, 5, 0)
+
+
+def test_what_a_trim_cut_is_void_on_the_way_out():
+    """It asked for 1,000, got 500, sells 1,000: flat. What exceeds 1,000 opens."""
+    book = book_of()
+    part = fill(book, 500)
+    part.lost, part.lost_side = 500.0, 1
+    assert split(book, -1, 1000) == (500, 0, 500)
+    assert split(book, -1, 1200) == (500, 200, 500)
+    assert split(book, 1, 100) == (0, 100, 0)
+    fill(book, -500)
+    assert split(book, -1, 100) == (0, 100, 0)
+
+
+# -- what is at stake ----------------------------------------------------------------------------
+
+
+def test_risk_is_that_of_the_nearest_stops_and_the_atr_for_the_rest():
+    """5 at 1 point, 3 at 2 points, and the 2 left at 4: 5 + 6 + 8."""
+    book = book_of()
+    fill(book, 10)
+    work(book, 1, -1, 3, opening=0, kind="stop", price=98.0)
+    work(book, 2, -1, 5, opening=0, kind="stop", price=99.0, own=True)
+    assert book.position_risk(book.instruments[0]) == 19.0
+
+
+@pytest.mark.parametrize(("side", "price", "risk"), [(1, 98.0, 20.0), (-1, 102.0, 20.0)])
+def test_a_stop_on_the_right_side_bounds_the_risk(side, price, risk):
+    book = book_of()
+    fill(book, 10 * side)
+    work(book, 1, -side, 10, opening=0, kind="stop", price=price)
+    assert book.position_risk(book.instruments[0]) == risk
+
+
+def test_risk_is_unknown_without_stop_and_atr():
+    book = book_of(bars=2)
+    fill(book, 10, distance=4.0)
+    assert math.isnan(book.position_risk(book.instruments[0]))
+
+
+def test_held_and_working_orders_of_one_side_add_up():
+    """Held 10 at 4; a working entry of 5 at its own 3: 55. The exit and the short do not count."""
+    book = book_of()
+    instrument = book.instruments[0]
+    fill(book, 10)
+    work(book, 1, 1, 5, distance=3.0, price=90.0)
+    work(book, 2, -1, 10, opening=0)
+    work(book, 3, -1, 7, distance=2.0, price=120.0)
+    assert book.risk(instrument, 1) == 55.0
+    assert book.risk(instrument, -1) == 14.0
+    assert book.notional(instrument, 1) == 1000.0 + 450.0
+    assert book.notional(instrument, -1) == 840.0
+
+
+def test_alternative_entries_count_once_with_the_larger_stake():
+    book = book_of()
+    work(book, 1, 1, 5, group="oco", distance=3.0)
+    work(book, 2, 1, 5, group="oco", distance=4.0)
+    assert book.risk(book.instruments[0], 1) == 20.0
+
+
+def test_exposure_adds_the_instruments_of_a_side():
+    book = book_of(3)
+    fill(book, 10, index=0)
+    work(book, 1, 1, 5, index=1)
+    fill(book, -3, index=2)
+    assert book.exposure(1) == 60.0
+    assert book.exposure(-1) == 12.0
+    assert book.exposure(1, "notional") == 1500.0
+    assert [i.name for i in book.live()] == ["D0", "D1", "D2"]
+
+
+def test_a_partial_fill_takes_what_closes_first():
+    book = book_of()
+    working = work(book, 1, -1, 25, opening=15)
+    working.filled(4)
+    assert (working.remaining, working.opening, working.closing) == (21, 15, 6)
+    working.filled(11)
+    assert (working.remaining, working.opening) == (10, 10)
+
+
+def test_dropping_an_unknown_order_is_nothing():
+    book = book_of()
+    book.drop(99)
+    assert book.working == {}
+
+
+# -- exits after a stop --------------------------------------------------------------------------
+
+SHRINK = [
+    # orders (ref, group, kind, remaining), before, after, changed
+    ([(1, 1, "limit", 10.0)], 10, 0, {1: 0.0}),
+    ([(1, 1, "limit", 10.0)], 10, 4, {1: 4.0}),
+    ([(1, 1, "limit", 4.0)], 10, 4, {}),
+    ([(1, 1, "limit", 10.0), (2, 2, "limit", 10.0)], 10, 0, {1: 0.0}),
+    ([(1, 1, "limit", 15.0)], 10, 0, {1: 5.0}),
+    ([(1, 1, "limit", 6.0), (2, 2, "limit", 6.0)], 10, 0, {1: 0.0, 2: 2.0}),
+    ([(1, "g", "limit", 10.0), (2, "g", "stop", 10.0)], 10, 0, {1: 0.0, 2: 0.0}),
+    ([(1, "g", "limit", 10.0), (2, "g", "stop", 10.0)], 10, 3, {1: 3.0, 2: 3.0}),
+    ([(1, 1, "limit", 10.0), (2, 2, "stop", 10.0)], 10, 0, {1: 0.0, 2: 0.0}),
+    ([(1, 1, "market", 10.0), (2, 2, "limit", 10.0)], 10, 0, {1: 0.0}),
+    ([(1, "g", "market", 10.0), (2, "g", "stop", 10.0)], 10, 0, {1: 0.0, 2: 0.0}),
+    ([(1, "g", "limit", 10.0), (2, "g", "market", 10.0)], 10, 4, {1: 4.0, 2: 4.0}),
+    ([], 10, 0, {}),
+    ([(1, 1, "limit", 10.0)], 10, 10, {}),
+]
+
+
+@pytest.mark.parametrize(("orders", "before", "after", "changed"), SHRINK)
+def test_exits_shrink_to_what_is_left_and_what_opens_stays(orders, before, after, changed):
+    assert shrink_exits(orders, float(before), float(after)) == changed
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 4), st.sampled_from(["limit", "stop", "market"]), st.integers(1, 20)
+        ),
+        max_size=6,
+    ),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+def test_shrinking_never_grows_an_order_and_takes_no_more_than_was_closed(rows, a, b):
+    before, after = float(max(a, b)), float(min(a, b))
+    orders = [(ref, group, kind, float(size)) for ref, (group, kind, size) in enumerate(rows)]
+    changed = shrink_exits(orders, before, after)
+    sizes = {ref: size for ref, _, _, size in orders}
+    for ref, size in changed.items():
+        assert 0 <= size < sizes[ref]
+        assert sizes[ref] - size <= before - after + 1e-9
+    if before == after:
+        assert changed == {}

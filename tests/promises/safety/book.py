@@ -1,0 +1,226 @@
+"""What the model knows: orders, positions, prices and stops, as Backtrader tells them."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import backtrader as bt
+
+from promises.safety.prices import wilder
+from promises.safety.world import Breach
+
+EPS = 1e-7
+Order = bt.Order
+
+
+@dataclass
+class Asked:
+    """An order that a trader asked for, and what the model knew at that moment."""
+
+    who: int
+    index: int
+    side: int
+    size: float
+    kind: str
+    price: float
+    bar: int
+    at_open: bool = False
+    moment: tuple = ()
+    parent: object = None
+    untransmitted: bool = False
+    group: object = None
+    certain: float = 0.0
+    held: float = 0.0
+    free: float = 0.0
+    distance: float = math.nan
+    exact: bool = True
+    leaving: bool = False
+    forbidden: str = ""
+    closes_only: str = ""
+    length: int = 0
+    order: object = None
+    accepted: float = 0.0
+    filled: float = 0.0
+    opening: float = 0.0
+    lost: float = 0.0
+    before: tuple = ()
+    ended: bool = False
+
+    @property
+    def left(self):
+        """What may still fill."""
+        order = self.order
+        return abs(order.executed.remsize) if order is not None and order.alive() else 0.0
+
+    @property
+    def rest(self):
+        """What is not filled of what was accepted; a clamp may leave less of it on the order."""
+        return max(self.left, self.accepted - self.filled)
+
+    @property
+    def entering(self):
+        """What of it may still open."""
+        return min(self.opening, self.left)
+
+    @property
+    def reachable(self):
+        """Whether it can fill as things are: children wait for their parent."""
+        return self.parent is None or not self.parent.alive()
+
+
+@dataclass
+class Share:
+    """What one trader holds of one data."""
+
+    size: float = 0.0
+    number: int = 0
+    entry: float = math.nan
+    best: float = math.nan
+    exact: bool = True
+    lost: float = 0.0
+    lost_side: int = 0
+
+    @property
+    def side(self):
+        return (self.size > 0) - (self.size < 0)
+
+
+@dataclass
+class Stop:
+    """A protective stop as the model last saw it."""
+
+    order: object
+    number: int
+    price: float
+    size: float
+    set_at: int
+
+
+class Book:
+    """The book of one run; what is promised of it is checked by the classes that inherit it."""
+
+    def __init__(self, world, tables, tape):
+        self.world, self.tables, self.tape = world, tables, tape
+        self.policy, self.traders, self.gate, self.datas = world.policy, {}, None, []
+        self.bar, self.closed_bar, self.leaving_bar, self.unsure = 0, 0, False, False
+        # Between the arrival of a bar and its fills nothing of it is known but its open.
+        self.opening = False
+        self.breaches, self.log = [], []
+        self.asked, self.own, self.asking, self.cancelled = {}, {}, None, set()
+        self.shares, self.stops, self.native_rejects = {}, {}, set()
+        self.fills, self.delivered = Counter(), Counter()
+        self.atrs = [wilder(table, self.policy["atr_period"]) for table in tables]
+        self.mark, self.blocked, self.flat_at, self.cooling = math.nan, False, None, None
+        self.walks, self.names = [], {}
+        self.lengths, self.fresh, self.begun = [0] * len(tables), set(), None
+        engine = dict(world.engine)
+        at_open = engine.get("cheat_on_open", False) and engine.get("broker_coo", True)
+        # Whether a market order fills although its data has no bar later than the order.
+        self.at_once = world.coc or at_open
+        whole = not world.parts
+        self.guarded = whole or "stop" in world.parts
+        self.breaks = whole or "breaker" in world.parts
+        self.capped = whole or "cap" in world.parts
+        self.limit = {
+            "risk": self.policy["risk_limit"] if whole else None,
+            "notional": self.policy["notional_limit"] if whole else None,
+            "exposure": self.policy["exposure_limit"] if self.capped else None,
+            "correlation": self.policy["correlation_limit"] if self.capped else None,
+        }
+        for name in ("gross", "net", "position", "group", "volatility"):
+            self.limit[name] = self.policy[f"{name}_limit"] if self.capped else None
+        self.guards = self.policy["guards"] if self.capped else ()
+        self.limited = any(limit is not None for limit in self.limit.values()) or bool(self.guards)
+        self.no_guards()
+
+    @property
+    def refuses_unstarted(self):
+        """Whether a trader may touch a data without a bar: BackBroker would fail on it."""
+        return self.limited and dict(self.world.engine).get("preload", True)
+
+    def breach(self, promise, seen):
+        self.breaches.append(Breach(promise, self.now, seen))
+
+    def note(self, kind, *what):
+        self.log.append((self.now, kind, *[repr(one) for one in what]))
+
+    def name(self, ref):
+        """Number orders by appearance: references count on from run to run."""
+        return self.names.setdefault(ref, len(self.names))
+
+    # -- facts -----------------------------------------------------------------------------------
+
+    @property
+    def moment(self):
+        """The bar, and whether it has closed: what is asked for on one has not met its fills."""
+        return self.now, self.opening
+
+    @property
+    def now(self):
+        """Number of the bar that is there, closed or not."""
+        return self.bar + self.opening
+
+    def index(self, data):
+        return int(data._name[1:])
+
+    def share(self, index, who):
+        return self.shares.setdefault((index, who), Share())
+
+    def net(self, index):
+        # Never index it: a new key changes how BackBroker adds its value up.
+        position = self.tape.positions.get(self.datas[index])
+        return position.size if position else 0.0
+
+    def length(self, index):
+        """Bars that have closed; while orders fill, the bar they fill on is one of them."""
+        return self.lengths[index] if self.opening else len(self.datas[index])
+
+    def atr(self, index):
+        length = self.length(index)
+        return self.atrs[index][length - 1] if length else math.nan
+
+    def last_close(self, index):
+        """Close of the last bar, NaN included."""
+        length = self.length(index)
+        return self.tables[index][length - 1, 4] if length else math.nan
+
+    def price(self, index):
+        """Last close that is a number."""
+        closes = self.tables[index][: self.length(index), 4]
+        known = closes[closes == closes]
+        return known[-1] if len(known) else math.nan
+
+    def quote(self, index):
+        """Newest price: the last close, NaN included, or the open of a bar that has come."""
+        there = len(self.datas[index])
+        return self.tables[index][there - 1, 1] if self._arrived(index) else self.last_close(index)
+
+    def newest(self, index):
+        """Newest price that is a number."""
+        return self.quote(index) if self._arrived(index) else self.price(index)
+
+    def _arrived(self, index):
+        return self.opening and len(self.datas[index]) > self.lengths[index]
+
+    def mult(self, index):
+        return self.world.feeds[index].mult
+
+    def alive(self, index=None, side=None, who=None):
+        """Orders of the traders that may still fill."""
+        return [
+            a
+            for a in self.asked.values()
+            if a.left > EPS
+            and index in (None, a.index)
+            and side in (None, a.side)
+            and who in (None, a.who)
+        ]
+
+    def own_alive(self, index, kind):
+        """Orders of bt_risk on one data that may still fill."""
+        market = kind == "market"
+        return [
+            o
+            for o in self.own.values()
+            if o.alive() and self.index(o.data) == index and (o.exectype == Order.Market) == market
+        ]

@@ -1,0 +1,61 @@
+"""After a trip nothing opens, everything is closed, and only then the run stops (7)."""
+
+import math
+
+from promises.safety.book import EPS, Book
+
+
+class Breaker(Book):
+    """Follow the drawdown, the halt and the way back."""
+
+    def _check_breaker(self):
+        if not self.breaks:
+            return
+        value, limit = self.tape.fundvalue, self.policy["drawdown_limit"]
+        new, finite = 0 in self.fresh, math.isfinite(value)
+        if finite and not self.blocked:
+            self.mark = value if math.isnan(self.mark) else max(self.mark, value)
+            if 1 - value / self.mark >= limit - 1e-12:
+                self._trip()
+        elif self.cooling is not None and new:
+            self.cooling -= 1
+            if self.cooling <= 0 and finite:
+                self.blocked, self.cooling, self.flat_at, self.mark = False, None, None, value
+                self.breaks = not self.unsure
+        if self.blocked and self.flat_at is None and self.policy["flatten"]:
+            self._check_leaving()
+        if self.blocked and self.flat_at is None and (not self.policy["flatten"] or self._flat()):
+            self.flat_at = self.bar
+            self.cooling = self.policy["cooldown_bars"]
+
+    def _check_leaving(self):
+        for (index, who), share in self.shares.items():
+            leaving = any(o.owner.who == who for o in self.own_alive(index, "market"))
+            if share.size and not leaving:
+                self.breach("7 nothing closes a position after a trip", f"{share.size:g}")
+
+    def _trip(self):
+        self.blocked, self.flat_at = True, None
+        for asked in self.asked.values():
+            if asked.parent is None and asked.entering > EPS and asked.held <= EPS:
+                self.breach("7 entry rests after a trip", f"{asked.side * asked.entering:g}")
+            asked.opening = 0.0
+
+    def _flat(self):
+        held = any(share.size for share in self.shares.values())
+        # What is cancelled at the trip is known to be gone on this bar, or on the next.
+        self.unsure = self.unsure or self.leaving_bar
+        return not held and not any(order.alive() for order in self.own.values())
+
+    def _check_end(self):
+        ended = self.lengths == [len(table) for table in self.tables]
+        if not self.blocked or self.policy["action"] == "pause":
+            if not ended:
+                self.breach("7 the run stopped without a trip", f"at bar {self.bar}")
+            return
+        if self.flat_at is None or not self.policy["flatten"]:
+            return
+        if any(abs(self.net(index)) > EPS for index in range(len(self.datas))):
+            self.breach("7 not flat at the end", "positions are left")
+        if self.bar > self.flat_at + self.unsure:
+            self.breach("7 the run went on after the halt", f"{self.flat_at} -> {self.bar}")

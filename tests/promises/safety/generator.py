@@ -1,0 +1,251 @@
+"""Making worlds: everything about a run drawn from its seed."""
+
+import math
+import random
+from dataclasses import replace
+
+import bt_risk
+from promises.safety.world import CASH, COMPONENTS, Action, Feed, World
+
+
+def make_world(seed):
+    """Return the world of a seed."""
+    rng = random.Random(seed)
+    feeds = tuple(_make_feed(rng, index) for index in range(rng.choice([1, 1, 2, 2, 3])))
+    parts = ()
+    if rng.random() < 0.35:
+        parts = tuple(sorted(rng.sample(COMPONENTS, rng.randint(1, 4))))
+        if parts == ("sizer",):
+            parts = ("cap", "sizer")
+    world = World(
+        seed,
+        rng.randint(40, 80),
+        feeds,
+        rng.choice([1, 1, 1, 2]),
+        parts,
+        _make_limits(rng),
+        rng.choice([CASH, CASH, CASH, 8_000.0]),
+        rng.choice([0.0, 0.001]),
+        rng.choice([0.0, 0.0, 0.001]),
+        rng.choice([0.0, 0.0, 0.0, 3.0, 10.0]),
+        _make_engine(rng),
+    )
+    if random.Random(-1 - seed).random() < 0.3 and all(f[:3] == (0.0, 1.0, 0.0) for f in feeds):
+        # Backtrader itself fails with exactbars=1 where clocks differ.
+        world = replace(world, engine=(("exactbars", 1),))
+    world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
+    return _portfolio(_hold_off(world))
+
+
+def _make_feed(rng, index):
+    start = rng.choice([0.0, 0.0, 0.15, 0.3]) if index else 0.0
+    end = rng.choice([1.0, 1.0, 0.7])
+    future = rng.random() < 0.12
+    return Feed(
+        start,
+        end if index else 1.0,
+        rng.choice([0.0, 0.0, 0.15]),
+        0.0 if future else rng.choice([0.0, 0.0, 0.0, 0.05]),
+        rng.choice([0.005, 0.01, 0.02, 0.03]),
+        rng.choice([0.0, 0.0, 0.5, 0.97]),
+        rng.choice([500.0, 2000.0]) if future else 0.0,
+        10.0 if future else 1.0,
+    )
+
+
+def _make_limits(rng):
+    limits = {
+        "risk_limit": rng.choice([0.01, 0.01, 0.03]),
+        "exposure_limit": rng.choice([0.05, 0.02, None]),
+        "correlation_limit": rng.choice([0.7, 0.7, None]),
+        "drawdown_limit": rng.choice([0.10, 0.03, 0.01]),
+        "action": rng.choice(["stop", "pause"]),
+        "anchor": rng.choice(["close", "close", "extreme"]),
+    }
+    if rng.random() < 0.2:
+        limits |= {"exposure_unit": "notional", "exposure_limit": 0.6}
+    if limits["action"] == "pause":
+        limits["cooldown_bars"] = rng.choice([None, 3, 8])
+        limits["flatten"] = rng.random() < 0.7
+    return tuple(sorted(limits.items()))
+
+
+def _make_engine(rng):
+    options = {"runonce": rng.random() < 0.5}
+    if rng.random() < 0.25:
+        options["quicknotify"] = True
+    if rng.random() < 0.2:
+        options["preload"] = False
+    return tuple(sorted(options.items()))
+
+
+def _make_actions(rng, world):
+    busy = rng.choice([0.25, 0.5, 0.9])
+    scale = world.cash / CASH
+    for bar in range(1, world.bars + 1):
+        for who in range(world.traders):
+            while rng.random() < busy:
+                data = rng.randrange(len(world.feeds))
+                verb = rng.choices(list(MAKERS), [weight for weight, _ in MAKERS.values()])[0]
+                args = MAKERS[verb][1](rng, scale)
+                yield Action(bar, who, verb, data, args)
+                if rng.random() < 0.5:
+                    break
+
+
+def _size(rng, scale):
+    kind = rng.random()
+    if kind < 0.15:
+        return None
+    size = scale * math.exp(rng.uniform(math.log(5), math.log(3000)))
+    return max(1, round(size)) if kind < 0.75 else round(size, 3)
+
+
+def _off(rng, wide=0.06):
+    return round(rng.uniform(0.001, wide), 4)
+
+
+def _side(rng):
+    return rng.choice([1, 1, -1])
+
+
+def _exits(rng):
+    return _off(rng), _off(rng), rng.random() < 0.4, rng.choice([1.0, 1.0, 0.5])
+
+
+def _resting(rng, scale):
+    kind = rng.choice(["Limit", "Limit", "Stop", "StopLimit", "StopTrail"])
+    offset = round(rng.uniform(-0.05, 0.05), 4)
+    return _side(rng), _size(rng, scale), kind, offset, rng.choice([None, None, 1, 4])
+
+
+def _target(rng, scale):
+    kind = rng.choice(["size", "value", "percent"])
+    amount = {"size": 1000 * scale, "value": 100_000 * scale, "percent": 1.0}[kind]
+    target = rng.choice([0, 0.2, 0.5, 1.2, -0.5]) * amount
+    return kind, round(target) if kind == "size" else target
+
+
+def _cheat(world):
+    """Let some worlds trade at the open or at the close of a bar that others only look at."""
+    rng = random.Random(f"cheat {world.seed}")
+    actions = [_at_the_close(rng, action) for action in world.actions]
+    cheat = rng.choice(["", "", "close", "open"])
+    if cheat == "open":
+        options = {"cheat_on_open": True} | ({"broker_coo": False} if rng.random() < 0.2 else {})
+        world = replace(world, engine=tuple(sorted((dict(world.engine) | options).items())))
+        actions = [action._replace(at_open=rng.random() < 0.6) for action in actions]
+    return replace(world, coc=cheat == "close", actions=tuple(actions))
+
+
+def _hold_off(world):
+    """Give some worlds guards, and some an operator who reaches for the switch."""
+    rng = random.Random(f"guards {world.seed}")
+    if rng.random() < 0.3 and (not world.parts or "cap" in world.parts):
+        guards = tuple(rng.sample([make(rng) for make in GUARDS], rng.randint(1, 3)))
+        world = replace(world, limits=tuple(sorted([*world.limits, ("guards", guards)])))
+    if rng.random() < 0.2:
+        actions = list(world.actions)
+        for _ in range(rng.randint(1, 6)):
+            how = rng.choice(["halt", "reduce_only", "reduce_only", "resume", "resume"])
+            at = rng.choice(actions) if actions else Action(20, 0, "", 0)
+            switch = at._replace(verb="switch", args=(how,))
+            actions.insert(actions.index(at) + rng.randint(0, 1) if actions else 0, switch)
+        world = replace(world, actions=tuple(actions))
+    return world
+
+
+def _portfolio(world):
+    """Give some worlds limits on all that is held, and other ways to measure correlation."""
+    rng = random.Random(f"portfolio {world.seed}")
+    if rng.random() < 0.5:
+        return world
+    limits = dict(world.limits)
+    share = {"risk": 0.02, "notional": 0.5}[limits.get("exposure_unit", "risk")]
+    for name, part in {"gross": 1.0, "net": 1.0, "position": 0.25, "group": 1.0}.items():
+        if rng.random() < 0.3:
+            limits[f"{name}_limit"] = part * share * rng.choice([0.5, 1.0, 2.0])
+    if "group_limit" in limits:
+        limits["groups"] = {"some": ["D0", f"D{len(world.feeds) - 1}"]}
+    if rng.random() < 0.4:
+        limits["volatility_limit"] = rng.choice([0.05, 0.15, 0.3])
+    limits["correlation_estimator"] = rng.choice(["rolling", "rolling", "ewm"])
+    if limits["correlation_estimator"] == "ewm":
+        limits["halflife"] = rng.choice([3, 10])
+    limits["multi_bar"] = rng.choice([1, 1, 3])
+    limits["downside"] = rng.random() < 0.3
+    limits["hysteresis"] = rng.choice([0.0, 0.2])
+    return replace(world, limits=tuple(sorted(limits.items())))
+
+
+def _at_the_close(rng, action):
+    """Turn one order in seven into one that fills at the close of a bar."""
+    if rng.random() > 0.15:
+        return action
+    verb, args = action.verb, action.args
+    if verb in ("market", "close"):
+        args = (*args, "Close")
+    elif verb == "bracket":
+        args = (*args[:2], "Close", *args[3:])
+    elif verb == "scalp":
+        verb, args = "day", args[:2]
+    elif verb == "exits":
+        verb, args = "timed", args[::2]
+    return action._replace(verb=verb, args=args)
+
+
+GUARDS = (
+    lambda r: bt_risk.CooldownGuard(r.choice([1, 3, 8])),
+    lambda r: bt_risk.StopoutGuard(r.choice([1, 2]), 15, r.choice([3, 8]), scope=_scope(r)),
+    lambda r: bt_risk.LosingStreakGuard(r.choice([1, 2]), r.choice([3, 8]), scope=_scope(r)),
+    lambda r: bt_risk.DailyLossLimit(r.choice([0.001, 0.01]), r.choice([0, 5]), scope=_scope(r)),
+    lambda r: bt_risk.OrderRateLimit(r.choice([1, 2, 4]), cooldown_bars=r.choice([0, 3])),
+    lambda r: bt_risk.MinimumEdgeGuard(r.choice([0.0, -1.0]), 3, r.choice([3, 8])),
+)
+
+
+def _scope(rng):
+    return rng.choice(["data", "all"])
+
+
+# How often, and how the arguments are drawn.
+MAKERS = {
+    "market": (
+        20,
+        lambda r, s: (_side(r), _size(r, s), _exits(r) if r.random() < 0.25 else None),
+    ),
+    "resting": (16, _resting),
+    "planned": (3, lambda r, s: (_side(r), _size(r, s), _off(r))),
+    "close": (9, lambda r, s: (r.choice([1.0, 1.0, 0.5, 0.3]),)),
+    "exits": (9, lambda r, s: _exits(r)),
+    "ladder": (3, lambda r, s: (_off(r, 0.1), _off(r, 0.1), r.choice([1.0, 0.5]))),
+    "fork": (3, lambda r, s: (_size(r, s), _off(r, 0.03))),
+    "scalp": (4, lambda r, s: (_side(r), _size(r, s), _off(r))),
+    "reverse": (5, lambda r, s: (r.choice([2.0, 1.5]),)),
+    "target": (8, _target),
+    "bracket": (
+        8,
+        lambda r, s: (
+            _side(r),
+            _size(r, s),
+            r.choice(["Market", "Limit"]),
+            _off(r, 0.02),
+            _off(r),
+            _off(r),
+            r.choice(["both", "both", "stop", "limit"]),
+            r.choice([None, 2]),
+        ),
+    ),
+    "family": (
+        4,
+        lambda r, s: (
+            _side(r),
+            _size(r, s),
+            _off(r),
+            _off(r),
+            r.choice([1.0, 0.5, 1.5]),
+            r.choice([0, 0, 50]),
+        ),
+    ),
+    "cancel": (6, lambda r, s: (r.randrange(20),)),
+}

@@ -1,0 +1,113 @@
+"""Every example runs, prints the last line that it promises, and gives numbers that hold."""
+
+import ast
+import contextlib
+import io
+import runpy
+
+import pytest
+from helpers.shared_data import ROOT
+
+import bt_risk
+
+FILES = sorted((ROOT / "examples").glob("*.py"))
+MARK = "Expected last line: "
+
+
+def half_kelly(r):
+    assert r["first"] == pytest.approx(0.01, rel=0.01)  # before 30 trades: 1 %, whole shares
+    assert r["first"] <= 0.01
+    assert 0.01 < r["largest"] <= 0.02
+    assert r["trades"] > 30
+
+
+def atr_stop(r):
+    assert 0 < r["hits"] <= r["trades"]
+    assert r["without"] < r["worst"] < 0
+
+
+def correlation_cap(r):
+    assert r["refused"] > 0
+    assert r["capped"] < r["free"] == 4
+
+
+def drawdown_breaker(r):
+    assert 0.10 <= r["drawdown_at_trip"] < 0.11
+    assert r["flat_at"] > r["tripped_at"]
+    assert r["flattened"]
+    assert r["bars"] < len(bt_risk.load_data("nasdaq_1d").loc["2000":"2002"])
+    assert r["fall"] > 0.6
+
+
+def all_together(r):
+    assert r["safe"] < 0.12 < r["bare"]
+    assert r["counts"]["CorrelationLimit", "reject"] > 0
+    assert r["counts"]["ATRTrailingStop", "stop"] > 0
+
+
+def pure_functions(r):
+    assert r["size"] == 2000.0
+    # 3000 x 0.8 for the pair, then 2400 + 2000 + 1000 scaled to 5 % of 100,000.
+    expected = {"sp500": 2400 / 1.08, "nasdaq": 2000 / 1.08, "ibm": -1000 / 1.08}
+    assert r["allowed"] == pytest.approx(expected)
+    # 105,000 is the peak: 95,000 is down 9.5 %, 94,499 is down 10.001 %.
+    assert r["breaker"] == [True, True, False]
+    assert r["stop"].notna().sum() == len(r["stop"]) - 14
+    assert len(r["signals"]) > 0
+
+
+def risk_parity(r):
+    equal, parity, capped = r.values()
+    assert equal[1] > parity[1] > capped[1]  # volatility
+    assert equal[2] > parity[2] > capped[2]  # drawdown
+
+
+def btc_mean_reversion(r):
+    assert r["plain"]["trades"] > r["filtered"]["trades"] > 0
+    assert r["filtered"]["fall"] < 0.12
+    assert r["change"] < -0.7 < r["plain"]["equity"] / 100_000 - 1 < 0
+
+
+CHECKS = {
+    "01_half_kelly": half_kelly,
+    "02_atr_stop": atr_stop,
+    "03_correlation_cap": correlation_cap,
+    "04_drawdown_breaker": drawdown_breaker,
+    "05_all_together": all_together,
+    "06_pure_functions": pure_functions,
+    "07_risk_parity": risk_parity,
+    "btc_mean_reversion": btc_mean_reversion,
+}
+
+
+def test_every_example_is_checked():
+    assert [path.stem for path in FILES] == list(CHECKS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_example_prints_what_it_promises(path):
+    promised = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).partition(MARK)[2]
+    printed = io.StringIO()
+    # Backtrader looks the module of a strategy up by name: this one is there.
+    main = runpy.run_path(str(path), run_name=__name__)["main"]
+    with contextlib.redirect_stdout(printed):
+        result = main()
+    assert printed.getvalue().splitlines()[-1] == promised
+    CHECKS[path.stem](result)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_example_is_short_and_imports_only_what_is_installed(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 60
+    assert text.startswith('"""')
+    assert text.split("\n")[0].endswith("?")
+    assert "# %%" in text
+    imported = {
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    allowed = {"bt_risk", "pandas"} | ({"backtrader"} if "06" not in path.stem else set())
+    assert imported <= allowed

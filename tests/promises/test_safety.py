@@ -1,0 +1,489 @@
+"""What never breaks, by accident: random strategies, and a model that believes Backtrader only."""
+
+import pytest
+
+import bt_risk.components.drawdown_breaker
+import bt_risk.gate.exit_orders
+import bt_risk.gate.simulated_execution
+import bt_risk.gate.trading_state
+import bt_risk.monitors.guards
+import bt_risk.monitors.trailing_stop
+from bt_risk import MinimumEdgeGuard, StopoutGuard
+from bt_risk.limits.base import Decision, RiskPerTrade
+from bt_risk.limits.correlation import CorrelationLimit
+from bt_risk.limits.exposure import (
+    ExposureLimit,
+    GrossLimit,
+    GroupLimit,
+    NetLimit,
+    PositionLimit,
+)
+from bt_risk.limits.volatility import VolatilityLimit
+from bt_risk.portfolio.instrument import Instrument
+from promises import safety
+from promises.safety import Action, Feed, World, check, make_world, report, run
+
+CHUNKS, CHUNK = 16, 30
+# What a breaker ends early is not made up for: 480 worlds of 40 to 80 bars run 25,000 of them.
+BARS = 20_000
+
+# Worlds that broke a promise once, shrunk. The name says what went wrong.
+REGRESSIONS = {
+    "the model counts an entry that a guard has ended": World(
+        seed=10508,
+        bars=59,
+        feeds=(Feed(volatility=0.01), Feed(volatility=0.02, beta=0.5)),
+        traders=2,
+        limits=(
+            ("drawdown_limit", 0.03),
+            ("exposure_limit", 0.6),
+            ("exposure_unit", "notional"),
+            ("gross_limit", 0.5),
+            ("guards", (StopoutGuard(1, 15, 8, scope="data"), MinimumEdgeGuard(0.0, 3, 3))),
+            ("multi_bar", 3),
+            ("risk_limit", 0.03),
+        ),
+        commission=0.0,
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(11, 1, "resting", 0, (1, 9, "Limit", 0.0484, 4)),
+            Action(12, 0, "exits", 0, (0.0211, 0.0459, True, 1.0)),
+            Action(12, 1, "close", 0, (0.5,)),
+            Action(13, 0, "market", 0, (1, 2374, None)),
+            Action(20, 1, "resting", 0, (-1, 1540, "Limit", 0.0396, 4)),
+            Action(22, 0, "family", 1, (1, 199.635, 0.029, 0.0338, 0.5, 50)),
+        ),
+    ),
+    "a sizer is asked for a data without a bar": World(
+        seed=0,
+        bars=79,
+        feeds=(Feed(volatility=0.03, beta=0.97), Feed(start=0.3)),
+        engine=(("runonce", False),),
+        actions=(Action(13, 0, "market", 1, (-1, None, None)),),
+    ),
+    "an exit placed on a bar without a close ends margin": World(
+        seed=80,
+        bars=68,
+        feeds=(Feed(gaps=0.15, nans=0.05, beta=0.5), Feed(start=0.3, volatility=0.01)),
+        parts=("stop",),
+        engine=(("runonce", False),),
+        actions=(
+            Action(52, 0, "planned", 0, (1, None, 0.0444)),
+            Action(55, 0, "market", 0, (-1, None, (0.0358, 0.0419, False, 0.5))),
+        ),
+    ),
+    "a pair of exits is not shrunk together": World(
+        seed=42,
+        bars=74,
+        feeds=(Feed(volatility=0.01),),
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(Action(19, 0, "market", 0, (1, 396, (0.0385, 0.0325, True, 1.0))),),
+    ),
+    "an exit that may not open does when another fills first": World(
+        seed=43,
+        bars=71,
+        feeds=(Feed(nans=0.05),),
+        engine=(("runonce", False),),
+        actions=(
+            Action(61, 0, "bracket", 0, (-1, 63, "Market", 0.0015, 0.0333, 0.0105, "stop", None)),
+            Action(62, 0, "market", 0, (1, 13.245, None)),
+        ),
+    ),
+    "a market exit after a trip flips what a resting exit has closed": World(
+        seed=15,
+        bars=47,
+        feeds=(Feed(volatility=0.01),),
+        parts=("breaker",),
+        limits=(("action", "pause"), ("drawdown_limit", 0.03), ("flatten", False)),
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(20, 0, "resting", 0, (-1, 529.486, "Limit", 0.0355, None)),
+            Action(33, 0, "market", 0, (-1, 587, (0.053, 0.0272, True, 1.0))),
+            Action(36, 0, "close", 0, (1.0,)),
+            Action(39, 0, "family", 0, (1, 79, 0.026, 0.0556, 1.5, 0)),
+            Action(41, 0, "exits", 0, (0.0165, 0.0278, False, 0.5)),
+            Action(42, 0, "close", 0, (0.3,)),
+        ),
+    ),
+    "the second of two exits is lost to margin": World(
+        seed=291,
+        bars=79,
+        feeds=(Feed(volatility=0.03, beta=0.97), Feed(end=0.7, beta=0.5)),
+        parts=("stop",),
+        engine=(("runonce", False),),
+        actions=(
+            Action(50, 0, "market", 1, (1, 481.184, None)),
+            Action(54, 0, "scalp", 1, (1, 380, 0.0319)),
+            Action(65, 0, "resting", 0, (-1, 103, "Stop", 0.0053, None)),
+            Action(66, 0, "exits", 0, (0.0436, 0.0517, False, 1.0)),
+        ),
+    ),
+    "the orders of one strategy eat the exits of the other": World(
+        seed=54,
+        bars=76,
+        feeds=(Feed(volatility=0.03),),
+        traders=2,
+        engine=(("runonce", False),),
+        actions=(
+            Action(64, 1, "resting", 0, (1, 24.572, "Limit", -0.0434, None)),
+            Action(67, 0, "reverse", 0, (2.0,)),
+            Action(67, 1, "exits", 0, (0.0291, 0.0579, False, 1.0)),
+        ),
+    ),
+    "a resting stop takes the room that ours left to a market exit": World(
+        seed=140,
+        bars=64,
+        feeds=(Feed(gaps=0.15, volatility=0.01),),
+        traders=2,
+        cash=8000.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(9, 0, "bracket", 0, (-1, 206, "Market", 0.0135, 0.0369, 0.0343, "limit", None)),
+            Action(10, 0, "close", 0, (0.5,)),
+            Action(10, 1, "resting", 0, (1, None, "StopTrail", 0.0104, None)),
+            Action(11, 0, "market", 0, (-1, 15, None)),
+            Action(12, 0, "exits", 0, (0.0212, 0.0055, False, 1.0)),
+            Action(12, 0, "market", 0, (1, 11, None)),
+        ),
+    ),
+    "fills of one bar are booked out of their order": World(
+        seed=52,
+        bars=42,
+        feeds=(Feed(beta=0.97),),
+        traders=2,
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(21, 1, "planned", 0, (-1, 141, 0.0292)),
+            Action(22, 0, "planned", 0, (1, 251, 0.0592)),
+            Action(24, 0, "scalp", 0, (1, 35, 0.052)),
+        ),
+    ),
+    "a child opens beyond its parent and is not counted": World(
+        seed=328,
+        bars=51,
+        feeds=(Feed(volatility=0.03, beta=0.97), Feed(), Feed(0.15, 0.7, 0.0, 0.0, 0.005, 0.5)),
+        engine=(("runonce", False),),
+        actions=(
+            Action(37, 0, "family", 2, (-1, 6, 0.0221, 0.0576, 1.5, 0)),
+            Action(38, 0, "resting", 2, (1, 878, "Limit", -0.0444, None)),
+        ),
+    ),
+    "what a trimmed entry lost outlives its trade": World(
+        seed=4513,
+        bars=51,
+        feeds=(Feed(volatility=0.005, beta=0.97),),
+        engine=(("runonce", False),),
+        actions=(
+            Action(36, 0, "target", 0, ("value", -50000.0)),
+            Action(37, 0, "target", 0, ("percent", 0.2)),
+            Action(37, 0, "bracket", 0, (-1, None, "Market", 0.013, 0.0463, 0.0286, "limit", None)),
+            Action(39, 0, "market", 0, (1, None, None)),
+            Action(39, 0, "market", 0, (-1, 159, None)),
+        ),
+    ),
+    "a strategy trades where there is no price and no bar": World(
+        seed=7,
+        bars=40,
+        feeds=(Feed(), Feed(start=0.5), Feed(nans=0.4)),
+        parts=("cap",),
+        limits=(("exposure_limit", None),),
+        actions=tuple(
+            Action(bar, 0, "market", data, (1, 5, None))
+            for bar in range(1, 41)
+            for data in ((1, 2) if bar % 2 else (2, 1))
+        ),
+    ),
+    "an exit that fills in parts seems to cover less than it does": World(
+        seed=3033,
+        bars=79,
+        feeds=(Feed(volatility=0.03, beta=0.5), Feed(volatility=0.005, beta=0.97)),
+        traders=2,
+        limits=(("correlation_limit", None), ("exposure_limit", 0.02), ("risk_limit", 0.03)),
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(8, 1, "market", 0, (1, 134, None)),
+            Action(10, 1, "resting", 0, (-1, 26, "StopLimit", 0.0088, None)),
+            Action(15, 0, "close", 0, (0.3,)),
+            Action(15, 0, "scalp", 0, (1, 40.492, 0.0075)),
+            Action(16, 0, "market", 0, (1, 574, (0.0262, 0.0288, False, 1.0))),
+            Action(17, 0, "resting", 0, (-1, 9, "Limit", -0.0243, 4)),
+            Action(19, 0, "market", 1, (1, None, None)),
+            Action(19, 1, "market", 0, (1, None, None)),
+            Action(20, 0, "resting", 0, (1, 1271, "StopLimit", -0.0221, 1)),
+            Action(21, 1, "family", 0, (1, 235.594, 0.0212, 0.0446, 1.5, 0)),
+        ),
+    ),
+    # Nothing has a limit: BackBroker's Margin is left alone, an exit's too.
+    "an exit that cash does not cover is rescued where nothing has a limit": World(
+        seed=3141,
+        bars=43,
+        feeds=(Feed(volatility=0.005, beta=0.5), Feed()),
+        traders=2,
+        parts=("cap",),
+        limits=(("correlation_limit", None), ("exposure_limit", None)),
+        engine=(("runonce", False),),
+        actions=(
+            Action(16, 0, "planned", 1, (1, 349.704, 0.0202)),
+            Action(18, 0, "family", 0, (1, 994, 0.0393, 0.053, 0.5, 0)),
+            Action(18, 1, "exits", 1, (0.0262, 0.0418, False, 0.5)),
+        ),
+    ),
+    "an exit at the close opens what the stop has closed": World(
+        seed=439,
+        bars=48,
+        feeds=(Feed(beta=0.97),),
+        engine=(("runonce", False),),
+        actions=(
+            Action(3, 0, "planned", 0, (-1, 22, 0.0092)),
+            Action(4, 0, "ladder", 0, (0.0794, 0.0654, 1.0)),
+            Action(4, 0, "market", 0, (-1, 2, None, "Close")),
+            Action(4, 0, "close", 0, (0.5, "Close")),
+        ),
+    ),
+    "the close and the stop of a pair are not shrunk together": World(
+        seed=2365,
+        bars=75,
+        feeds=(Feed(volatility=0.03, beta=0.5), Feed(volatility=0.01, beta=0.5)),
+        parts=("stop",),
+        filler=10.0,
+        engine=(("cheat_on_open", True),),
+        actions=(
+            Action(47, 0, "resting", 1, (-1, 260, "StopTrail", 0.0197, None)),
+            Action(62, 0, "timed", 1, (0.0516, True), True),
+        ),
+    ),
+    "an order at the close fills at a close that is not there": World(
+        seed=585,
+        bars=71,
+        feeds=(Feed(nans=0.05, beta=0.5),),
+        traders=2,
+        limits=(("action", "pause"), ("anchor", "extreme"), ("flatten", False)),
+        engine=(("runonce", False),),
+        actions=(Action(50, 1, "market", 0, (-1, 426.949, None, "Close")),),
+    ),
+    "an entry that a trip cancels takes the exits of its family with it": World(
+        seed=5384,
+        bars=78,
+        feeds=(Feed(volatility=0.01),),
+        traders=2,
+        parts=("breaker", "stop"),
+        limits=(
+            ("action", "pause"),
+            ("cooldown_bars", 3),
+            ("drawdown_limit", 0.01),
+            ("flatten", False),
+        ),
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(21, 1, "resting", 0, (-1, 1768, "StopTrail", -0.0064, 4)),
+            Action(22, 0, "timed", 0, (0.0016, True)),
+            Action(22, 0, "target", 0, ("value", 50000.0)),
+            Action(23, 1, "close", 0, (0.5,)),
+            Action(23, 1, "market", 0, (-1, 170, None)),
+            Action(41, 1, "resting", 0, (1, 846, "Stop", 0.0233, None)),
+            Action(42, 0, "exits", 0, (0.0059, 0.041, True, 0.5)),
+            Action(42, 1, "reverse", 0, (1.5,)),
+            Action(43, 1, "target", 0, ("value", 50000.0)),
+            Action(44, 0, "close", 0, (1.0, "Close")),
+            Action(44, 0, "reverse", 0, (2.0,)),
+            Action(44, 0, "exits", 0, (0.0098, 0.0148, False, 1.0)),
+            Action(47, 0, "family", 0, (1, 746, 0.0378, 0.0216, 1.5, 50)),
+            Action(48, 0, "fork", 0, (6, 0.0232)),
+        ),
+    ),
+    # What the model had to learn of fills in parts, of which cheats and closes make more.
+    "what closes of a reversal fills first": World(
+        seed=563,
+        bars=71,
+        feeds=(Feed(volatility=0.01), Feed(start=0.15)),
+        traders=2,
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(18, 0, "target", 0, ("size", 1200)),
+            Action(20, 1, "market", 1, (1, 23, None)),
+            Action(21, 0, "reverse", 1, (2.0,)),
+            Action(21, 0, "market", 1, (1, None, None)),
+            Action(22, 0, "bracket", 1, (-1, None, "Limit", 0.0114, 0.0436, 0.0423, "both", 2)),
+        ),
+    ),
+    "a stop that has begun to fill covers what is left of it": World(
+        seed=4742,
+        bars=68,
+        feeds=(Feed(volatility=0.005),),
+        limits=(("anchor", "extreme"), ("exposure_limit", 0.02), ("risk_limit", 0.03)),
+        filler=3.0,
+        engine=(("cheat_on_open", True),),
+        actions=(
+            Action(38, 0, "target", 0, ("size", 200)),
+            Action(46, 0, "resting", 0, (1, 1061, "StopLimit", -0.0443, 1), True),
+        ),
+    ),
+    "an exit of another's position opens after a trip": World(
+        seed=74,
+        bars=78,
+        feeds=(Feed(),),
+        traders=2,
+        limits=(
+            ("action", "pause"),
+            ("drawdown_limit", 0.01),
+            ("exposure_limit", 0.02),
+            ("flatten", False),
+        ),
+        slippage=0.001,
+        engine=(("runonce", False),),
+        actions=(
+            Action(12, 0, "family", 0, (1, 195, 0.0085, 0.0415, 0.5, 0)),
+            Action(14, 0, "market", 0, (1, 30.911, (0.0581, 0.0599, False, 1.0))),
+            Action(14, 1, "family", 0, (-1, 1595, 0.0325, 0.057, 0.5, 0)),
+        ),
+    ),
+}
+
+
+def bars_of(seeds):
+    """Run the worlds of these seeds, fail on the first breach; return how many bars they ran."""
+    bars = 0
+    for seed in seeds:
+        world = make_world(seed)
+        model = run(world)
+        bars += model.bar
+        if model.breaches:
+            pytest.fail(report(world, model.breaches[0]), pytrace=False)
+    return bars
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_no_random_strategy_breaks_a_promise(chunk):
+    assert bars_of(range(chunk * CHUNK, (chunk + 1) * CHUNK)) >= BARS / CHUNKS
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_what_comes_later_changes_nothing_that_was_decided(chunk):
+    for seed in range(2000 + 30 * chunk, 2000 + 30 * (chunk + 1)):
+        world = make_world(seed)
+        breach = safety.foresight(world, run(world))
+        if breach:
+            pytest.fail(report(world, breach), pytrace=False)
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_what_went_wrong_once_does_not_again(name):
+    assert check(REGRESSIONS[name]) is None
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("worker", range(4))
+def test_a_million_bars_break_no_promise(worker):
+    seed, bars = 10_000 + worker, 0
+    while bars < 250_000:
+        bars += bars_of([seed])
+        seed += 4
+
+
+# -- the harness itself ----------------------------------------------------------------------------
+
+
+def _allow(self, request, book):
+    return Decision(request.size)
+
+
+FAULTS = {
+    "9 entry accepted after reduce_only": (
+        bt_risk.gate.trading_state.TradingState,
+        "why",
+        property(lambda self: ("ACTIVE", "")),
+    ),
+    "9 entry filled after reduce_only": (
+        bt_risk.gate.simulated_execution.SimulatedExecution,
+        "_try_guarded",
+        lambda self, order: self._native_try(order),
+    ),
+    "9 entry filled in a cool-down": (
+        bt_risk.monitors.guards.GuardMonitor,
+        "_judge",
+        lambda self, working: None,
+    ),
+    "1 risk_limit": (RiskPerTrade, "review", _allow),
+    "1 exposure_limit": (ExposureLimit, "review", _allow),
+    "1 gross_limit": (GrossLimit, "review", _allow),
+    "1 net_limit": (NetLimit, "review", _allow),
+    "1 position_limit": (PositionLimit, "review", _allow),
+    "1 group_limit": (GroupLimit, "review", _allow),
+    "1 volatility_limit": (VolatilityLimit, "review", _allow),
+    "4 the same bet accepted twice": (CorrelationLimit, "review", _allow),
+    "4 stop is not where the rule puts it": (
+        bt_risk.monitors.trailing_stop,
+        "ratchet",
+        lambda price, level, side: level - side,
+    ),
+    "3 exits outlive the position that a stop closed": (
+        bt_risk.gate.simulated_execution,
+        "shrink_exits",
+        lambda orders, before, after: {},
+    ),
+    "3 the stop took what a market exit takes": (
+        bt_risk.gate.simulated_execution.SimulatedExecution,
+        "_leaves_now",
+        lambda self, other: False,
+    ),
+    "7 entry rests after a trip": (
+        bt_risk.gate.exit_orders.ExitOrders,
+        "cancel_entry",
+        lambda self, working, reason: False,
+    ),
+}
+
+
+@pytest.mark.parametrize("promise", FAULTS)
+def test_a_fault_in_the_core_is_noticed(promise, monkeypatch):
+    monkeypatch.setattr(*FAULTS[promise])
+    found = (b.promise for seed in range(90) for b in run(make_world(seed)).breaches)
+    assert promise in found
+
+
+def test_a_gate_that_reads_the_close_at_the_open_is_noticed(monkeypatch):
+    monkeypatch.setattr(Instrument, "quote", lambda self: float(self.data.close[0]))
+    cheats = (seed for seed in range(60) if dict(make_world(seed).engine).get("cheat_on_open"))
+    found = (b.promise for seed in cheats for b in run(make_world(seed)).breaches)
+    assert "1 risk_limit" in found
+
+
+def test_a_world_is_shrunk_to_the_actions_that_matter():
+    world = make_world(3)
+    wanted = [world.actions[2], world.actions[-3]]
+
+    small = safety.shrink(world, "", lambda one: all(a in one.actions for a in wanted))
+
+    assert list(small.actions) == wanted
+    assert len(small.feeds) <= len(world.feeds)
+
+
+def test_a_report_names_the_seed_and_evaluates_to_the_world_that_breaks(monkeypatch):
+    monkeypatch.setattr(RiskPerTrade, "review", _allow)
+    seed, breach = next(
+        (seed, b)
+        for seed in range(60)
+        for b in run(make_world(seed)).breaches
+        if b.promise[0] == "1"
+    )
+
+    text = report(make_world(seed), breach)
+
+    assert f"seed {seed} breaks: {breach.promise}" in text
+    again = eval(text[text.index("check(") :], vars(safety))  # what a developer pastes
+    assert again.promise == breach.promise
+
+
+def test_the_same_seed_makes_the_same_run():
+    one, two = run(make_world(5)), run(make_world(5))
+
+    assert one.log == two.log
+    assert len(one.log) > 20

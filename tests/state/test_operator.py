@@ -1,0 +1,189 @@
+"""bt-risk status and bt-risk rearm, as an operator uses them: on a run that is there or gone."""
+
+import os
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import closing
+
+import pytest
+from helpers.scenarios import flat
+from state.test_restart import ROWS, Wants, in_child, killed_run, run, status_of
+
+import bt_risk
+from bt_risk.cli import app as cli
+from bt_risk.state.file import StateFile, is_running, read_state
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["bt-risk", *map(str, words)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return (exit_.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+def test_status_of_a_run_that_was_killed_with_a_position(tmp_path, command):
+    in_child(killed_run, tmp_path, 40, after=True)
+    status, out, err = command("status", tmp_path / "risk.db")
+    assert (status, err) == (0, "")
+    assert "no run has it open" in out
+    assert "gate ACTIVE" in out
+    assert "breaker ARMED: 0.00 % below the mark of 101," in out
+    row = next(line for line in out.splitlines() if line.strip().startswith("D0"))
+    assert [cell.strip() for cell in row.split("│")][:4] == ["D0", "+100", "100", "90"]
+    assert "allow" in out
+
+
+def test_status_of_a_halt_says_why_and_rearm_ends_it_with_the_next_run(tmp_path, command):
+    run(tmp_path)
+    path = tmp_path / "risk.db"
+    out = command("status", path)[1]
+    assert "gate HALTED: DrawdownBreaker: drawdown 0.0921 >= drawdown_limit 0.0600" in out
+    assert "2 closed trades" in out
+    assert "No position." in out
+    status, out, _ = command("rearm", path)
+    assert status == 0
+    assert "ends when the next run starts" in out
+    assert "`rearm` is asked for" in command("status", path)[1]
+    run(tmp_path, rows=[*ROWS, *flat(2, price=89.0)])
+    out = command("status", path)[1]
+    assert "gate ACTIVE" in out
+    assert "+1000" in out
+    assert command("rearm", path)[1].endswith("nothing is halted\n")
+
+
+class Waits(Wants):
+    """Holds the run at its last bars until the operator has acted."""
+
+    def next(self):
+        super().next()
+        if len(self) == len(ROWS):
+            (self.cerebro.folder / "ready").touch()
+        if len(self) > len(ROWS):
+            deadline = time.monotonic() + 20
+            while not read_state(self.cerebro.folder / "risk.db").requests:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+
+def test_a_running_process_picks_a_rearm_up(tmp_path, command, monkeypatch):
+    """It holds the lock all the while: the request needs none."""
+    monkeypatch.setattr("backtrader.Cerebro.folder", tmp_path, raising=False)
+    run(tmp_path)
+    rows = [*ROWS, *flat(8, price=89.0)]
+    pid = os.fork()
+    if not pid:
+        try:
+            run(tmp_path, rows=rows, strategy=Waits)
+        finally:
+            os._exit(0)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert is_running(tmp_path / "risk.db")
+    assert f"in use by process {pid}" in command("status", tmp_path / "risk.db")[1]
+    assert "ends within its next bar" in command("rearm", tmp_path / "risk.db")[1]
+    status_of(pid)
+    kept = read_state(tmp_path / "risk.db", 100)
+    assert not kept.requests
+    assert [line[3] for line in kept.decisions if line[2] == "DrawdownBreaker"].count("rearm") == 1
+
+
+def test_the_lock_ends_with_the_process_that_is_killed(tmp_path):
+    def hold():
+        StateFile(tmp_path / "risk.db")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(hold) == signal.SIGKILL
+    assert not is_running(tmp_path / "risk.db")
+    StateFile(tmp_path / "risk.db").close()
+
+
+def test_a_second_process_is_told_who_has_the_file(tmp_path):
+    held = StateFile(tmp_path / "risk.db")
+
+    def second():
+        with pytest.raises(bt_risk.StateError, match=f"in use by process {os.getppid()}"):
+            StateFile(tmp_path / "risk.db")
+
+    assert in_child(second) == 0
+    held.close()
+
+
+@pytest.mark.parametrize("word", ["status", "rearm"])
+def test_a_file_that_is_not_there_is_an_error_and_is_not_made(tmp_path, command, word):
+    status, _, err = command(word, tmp_path / "risk.db")
+    assert status == 2
+    assert "risk.db is not there" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["status", "rearm"])
+def test_a_damaged_file_is_an_error_that_says_how_to_go_on(tmp_path, command, word):
+    path = tmp_path / "risk.db"
+    path.write_bytes(b"no database" * 1000)
+    status, _, err = command(word, path)
+    assert status == 2
+    assert "cannot be read" in err
+    assert "start the run" in err
+
+
+def change(path, statement):
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(statement)
+        db.commit()
+
+
+def test_a_file_of_a_newer_version_is_an_error_everywhere(tmp_path, command):
+    run(tmp_path, rows=ROWS[:19])
+    change(tmp_path / "risk.db", "PRAGMA user_version = 2")
+    before = (tmp_path / "risk.db").read_bytes()
+    with pytest.raises(bt_risk.StateError, match="is of version 2, and this bt_risk knows 1"):
+        run(tmp_path, rows=ROWS[:19])
+    assert command("status", tmp_path / "risk.db")[0] == 2
+    assert (tmp_path / "risk.db").read_bytes()[100:] == before[100:]
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path):
+    path = tmp_path / "risk.db"
+    change(path, "CREATE TABLE mine (x)")
+    with pytest.raises(bt_risk.StateError, match="database of something else"):
+        StateFile(path)
+    change(path, "INSERT INTO mine VALUES (1)")
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(bt_risk.StateError, match="the folder of"):
+        StateFile(tmp_path / "no" / "risk.db")
+
+
+def test_the_file_is_whole_by_itself_after_the_run(tmp_path):
+    run(tmp_path, rows=ROWS[:23])
+    copy = tmp_path / "elsewhere"
+    copy.mkdir()
+    (copy / "risk.db").write_bytes((tmp_path / "risk.db").read_bytes())
+    assert read_state(copy / "risk.db").records == read_state(tmp_path / "risk.db").records
+    assert {path.name for path in tmp_path.glob("risk.db*")} == {"risk.db", "risk.db-lock"}
+
+
+def test_a_lifetime_limit_cannot_be_rearmed(tmp_path, command):
+    policy = bt_risk.Policy(
+        risk_limit=None,
+        notional_limit=None,
+        exposure_limit=None,
+        correlation_limit=None,
+        drawdown_limit=None,
+        lifetime_limit=0.06,
+        atr_multiple=5.0,
+    )
+    run(tmp_path, policy=policy)
+    status, _, err = command("rearm", tmp_path / "risk.db")
+    assert status == 2
+    assert "cannot be re-armed" in err
