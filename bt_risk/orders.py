@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import backtrader as bt
 
@@ -17,13 +16,12 @@ __all__ = [
     "KINDS",
     "REDUCING",
     "VOID",
-    "OrderAsked",
-    "OrderCut",
     "OrderRequest",
     "SizeProposal",
     "Verdict",
     "losing_side",
     "plain",
+    "refusal",
 ]
 
 # States of the gate: everything is judged; only what reduces passes; and nothing rests either.
@@ -55,19 +53,21 @@ KINDS = {
 class SizeProposal(float):
     """A size from a sizer of ours, on its way through ``Strategy.buy`` to the gate.
 
-    It is true even when it is zero, and survives ``abs()`` and negation, so that a refusal with
-    its `reason` arrives and ``buy()`` does not return None. `stop_distance` and `step` are what it
-    was sized with; the gate cuts the order to what cash affords when it fills.
+    It is true even when it is zero, and survives ``abs()`` and negation: a refusal with its
+    `reason`, by the sizer named `rule`, reaches the gate, and ``buy()`` does not return None. The
+    size was computed with `stop_distance` and `step`; the gate cuts the order to what cash affords
+    when it fills.
     """
 
-    def __new__(cls, size, stop_distance=math.nan, step=None, reason=""):
+    def __new__(cls, size, stop_distance=math.nan, step=None, reason="", rule=""):
         """Return the proposal of `size` units, or a refusal if there is a reason."""
         self = super().__new__(cls, size)
-        self.stop_distance, self.step, self.reason = stop_distance, step, reason
+        self.stop_distance, self.step = stop_distance, step
+        self.reason, self.rule = reason, rule
         return self
 
     def __getnewargs__(self):
-        return float(self), self.stop_distance, self.step, self.reason
+        return float(self), self.stop_distance, self.step, self.reason, self.rule
 
     def __bool__(self):
         return bool(self.reason) or float(self) != 0.0
@@ -121,7 +121,7 @@ def plain(size, requested=None):
     return int(size) if size.is_integer() else size
 
 
-VOID = "trim: {:g} of it were cut from the entry and never bought"
+VOID = "{:g} of it were cut from the entry and never bought"
 
 
 @dataclass(frozen=True)
@@ -137,28 +137,9 @@ class Verdict:
     overlaps: bool = False
 
 
-class OrderAsked(NamedTuple):
-    """What one order asked to open, and what was allowed of it; `rule` is who cut it, if any.
-
-    `step` is what cash would cut it to at the fill; NaN: cash refuses it whole.
-    """
-
-    order: object
-    opening: float
-    allowed: float
-    distance: float
-    rule: str
-    step: float = math.nan
-
-
-class OrderCut(NamedTuple):
-    """Units taken from an order that was allowed: while it rested, or at the price it filled at."""
-
-    order: object
-    units: float
-    distance: float
-    rule: str
-    price: float = math.nan
+def refusal(rule, text, size=0.0):
+    """Return the decision that leaves `size` of an order, because of what a rule says."""
+    return Decision(size, f"{rule}: {text}", rule)
 
 
 def losing_side(side, price, stop_price):

@@ -303,7 +303,7 @@ class HalfKellySizer(bt.Sizer):
 
 
 def _refusal(reason):
-    return SizeProposal(0.0, reason=f"HalfKellySizer: {reason}")
+    return SizeProposal(0.0, reason=f"HalfKellySizer: {reason}", rule="HalfKellySizer")
 
 
 def _history(p):

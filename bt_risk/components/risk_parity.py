@@ -104,4 +104,4 @@ class RiskParitySizer(bt.Sizer):
 
 
 def _refusal(reason):
-    return SizeProposal(0.0, reason=f"RiskParitySizer: {reason}")
+    return SizeProposal(0.0, reason=f"RiskParitySizer: {reason}", rule="RiskParitySizer")

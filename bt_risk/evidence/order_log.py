@@ -177,7 +177,7 @@ class OrderLogger(QuietAnalyzer):
         first = self.strategy is self.strategy.cerebro.runningstrats[0]
         if isinstance(gate, RiskBroker) and first:
             self._follower = _Follower(gate, self._names)
-            gate.order_review.followers.append(self._follower)
+            gate.events.followers.append(self._follower)
 
     def next(self):
         """Keep the bars that have closed; one that is still replayed is kept as it is last."""

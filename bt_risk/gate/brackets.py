@@ -2,14 +2,15 @@
 
 import math
 
+from bt_risk.gate.order_events import OrderAsked
 from bt_risk.limits.base import Decision
 from bt_risk.orders import (
     VOID,
-    OrderAsked,
     OrderRequest,
     Verdict,
     losing_side,
     plain,
+    refusal,
 )
 from bt_risk.portfolio.position import EPS
 
@@ -29,16 +30,16 @@ class Brackets:
         ref = getattr(parent, "ref", None)
         reason = self.order_review.rejected.get(ref) or self._childless.get(ref)
         if reason:
-            return self._reject_child(ticket, parent, f"bracket: {reason}")
+            return self._reject_child(ticket, parent, refusal("bracket", reason))
         entry = self.order_review.book.working.get(ref)
         if entry is None or not self.order_review.gate.intervenes:
             return self._send_child(ticket, ticket.size)
         if ticket.side == entry.side or ticket.instrument is not entry.instrument:
             return self._submit_dependent(ticket, parent)
         if ticket.kind == "stop" and parent.status == parent.Created and entry.opening > EPS:
-            refusal = self._judge_family(ticket, entry)
-            if refusal:
-                return self._reject_family(ticket, parent, refusal)
+            refused = self._judge_family(ticket, entry)
+            if refused:
+                return self._reject_family(ticket, parent, refused)
         return self._submit_exit_of(ticket, parent, entry)
 
     def _submit_exit_of(self, ticket, parent, entry):
@@ -51,11 +52,11 @@ class Brackets:
         decision = self.order_review.review(ticket, opening, distance)
         size = ticket.size
         if void > EPS and not decision.reason:
-            decision = Decision(decision.size, VOID.format(void))
+            decision = refusal("trim", VOID.format(void), decision.size)
         if decision.reason:
             size = max(closing, self.order_review.round(ticket, closing + decision.size))
         if size <= EPS:
-            return self._reject_child(ticket, parent, decision.reason)
+            return self._reject_child(ticket, parent, decision)
         return self._send_child(ticket, size, size - closing, decision, distance)
 
     def _send_child(self, ticket, size, opening=0.0, decision=None, distance=math.nan):
@@ -70,8 +71,8 @@ class Brackets:
                 self.order_review.journal(ticket, "trim", size, decision)
         return order
 
-    def _reject_child(self, ticket, parent, reason):
-        order = self.order_review.reject(ticket, Decision(0.0, reason))
+    def _reject_child(self, ticket, parent, decision):
+        order = self.order_review.reject(ticket, decision)
         if ticket.args["transmit"] and parent.ref not in self.order_review.rejected:
             self._release(parent)
         return order
@@ -95,7 +96,7 @@ class Brackets:
         verdict = Verdict(ticket.size, decision, 0.0, distance)
         unkept = self.order_review.intend(ticket, verdict)
         if unkept:
-            return self._reject_family(ticket, parent, Decision(0.0, unkept))
+            return self._reject_family(ticket, parent, Decision(0.0, unkept, "state"))
         order = self.order_review.send(ticket, verdict)
         if order is not None:
             self.order_review.book.working[order.ref].parent = parent.ref
@@ -109,9 +110,8 @@ class Brackets:
         entry = self.order_review.book.working.get(parent.ref)
         family = self._waiting(parent)
         if entry is not None:
-            self.order_review.tell(
-                OrderAsked(parent, entry.opening, 0.0, entry.distance, decision.rule)
-            )
+            asked = OrderAsked(parent, entry.opening, 0.0, entry.distance, decision.rule)
+            self.order_review.events.asked(asked)
         if entry is not None and entry.closing > EPS and parent in family:
             family.remove(parent)
             self._cut_to_exit(parent, entry, decision)
@@ -120,8 +120,10 @@ class Brackets:
             self.order_review.rejected[parent.ref] = decision.reason
         for order in family:
             self.order_review.refuse(order, decision.reason)
-            self.order_review.gate.note(order, "reject", decision.reason, allowed=0.0)
-        return self._reject_child(ticket, parent, decision.reason)
+            self.order_review.gate.journal.order(
+                order, decision.rule, "reject", decision.reason, 0.0
+            )
+        return self._reject_child(ticket, parent, decision)
 
     def _cut_to_exit(self, parent, entry, decision):
         self._childless[parent.ref] = decision.reason
@@ -132,7 +134,7 @@ class Brackets:
         parent.size = parent.created.size = parent.executed.remsize = signed
         parent.addinfo(bt_risk=decision.reason)
         self.order_review.gate.inner._pchildren[parent.ref].append(parent)
-        self.order_review.gate.note(parent, "trim", decision.reason, allowed=size)
+        self.order_review.gate.journal.order(parent, decision.rule, "trim", decision.reason, size)
 
     def _waiting(self, parent):
         """Take what BackBroker holds back of a family that is not transmitted yet."""

@@ -1,6 +1,5 @@
 """RiskBroker: every order of every strategy passes through it. It intercepts and forwards."""
 
-import math
 from collections import deque
 from functools import partial
 
@@ -11,6 +10,7 @@ from bt_risk.gate.broker_proxy import BrokerProxy
 from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.fills import FillTracker
 from bt_risk.gate.journal import Journal
+from bt_risk.gate.order_events import OrderEvents
 from bt_risk.gate.order_review import OrderReview
 from bt_risk.gate.registry import Registry
 from bt_risk.gate.trading_state import KillSwitch, TradingState
@@ -68,9 +68,9 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
         "inner cerebro journal book order_review fill_tracker exit_handover exit_orders limits "
         "hooks own trading_state execution "
         "instruments late observe simulated shutdown allocations max_stale_bars recovery "
-        "state_file live order_sender alerts feed_monitor equity unit_value ticks"
+        "events state_file live order_sender alerts feed_monitor equity unit_value ticks"
     )
-    _private = "fund fixed bound queue by_data stop_rule stopped"
+    _private = "fund fixed bound queue stop_rule stopped"
     _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
 
     def __init__(
@@ -170,8 +170,7 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
         instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
         self.book = Book(instruments, *self._stop_rule, self.max_stale_bars or STALE_BARS)
         self._build()
-        self.journal.trades = self.book.trades
-        self._by_data = {id(i.data): i for i in instruments}
+        self.journal.begin(self.book)
         for limit in self._fixed + self._bound:
             self.add_limit(limit)
         self._bound = []
@@ -187,16 +186,18 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
     def _reset(self):
         self._unhook()
         self.alerts = Alerts(self.live.notify)
-        self.journal, self.book = Journal(quiet=self.observe, tell=self.alerts.tell), Book()
+        self.journal, self.book = Journal(self.observe, self.alerts.tell), Book()
+        self.journal.begin(self.book)
         self._build()
         self.limits, self.hooks, self.allocations = [], [], {}
-        self.own, self._by_data, self.trading_state = {}, {}, TradingState(self)
+        self.own, self.trading_state = {}, TradingState(self)
         self.exit_orders = ExitOrders(self)
         self._queue, self._stopped = deque(), False
 
     def _build(self):
         """Put new clerks to work on the book."""
         self.ticks = 0
+        self.events = OrderEvents(self.book)
         self.order_review, self.fill_tracker, self.exit_handover = (
             OrderReview(self),
             FillTracker(self),
@@ -276,7 +277,11 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
 
     def get_notification(self):
         """Return the next order notification for Cerebro, or None."""
-        return self.order_review.followed(self._queue.popleft()) if self._queue else None
+        if not self._queue:
+            return None
+        order = self._queue.popleft()
+        self.events.heard(order)
+        return order
 
     def announce(self, order):
         """Notify of an order that the broker inside knows nothing of."""
@@ -320,13 +325,12 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
     def cancel(self, order, *args, **kwargs):
         """Cancel a working order; the protective orders of bt_risk stay."""
         ref = getattr(order, "ref", None)
-        self.order_review.withdrawn(ref)
+        self.events.withdrawn(ref)
         if ref in self.order_review.rejected:
             return False
         if ref in self.own:
-            self.note(
-                order, "note", "ATRTrailingStop: protective orders are not cancelled from outside"
-            )
+            reason = "ATRTrailingStop: protective orders are not cancelled from outside"
+            self.journal.order(order, "ATRTrailingStop", "note", reason)
             return False
         if ref is not None:
             order = self.exit_handover.cancel(ref, order)
@@ -355,7 +359,7 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
 
     def find(self, data):
         """Return the `Instrument` of a data feed, None for one that this Cerebro does not have."""
-        return self._by_data.get(id(data))
+        return self.book.find(data)
 
     def known_position(self, data):
         """Return the position that the broker inside has of a data feed, maybe None.
@@ -379,11 +383,3 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
     def sender(self, side):
         """Return the broker's own ``buy`` or ``sell``."""
         return self.inner.buy if side > 0 else self.inner.sell
-
-    def note(self, order, action, reason, allowed=math.nan):
-        """Write a line about an order that is at the broker."""
-        instrument = self.find(order.data)
-        rule, _, _ = reason.partition(":")
-        self.journal.record(
-            instrument.time, instrument.name, rule, action, abs(order.size), allowed, reason=reason
-        )

@@ -24,7 +24,7 @@ class ExitOrders:
         self.guarded, self.ended, self.closing = set(), set(), {}
         self._withdrawn, self._tried = {}, {}
 
-    def send(self, part, size, reason, stop_price=None, stops=False):
+    def send(self, part, size, rule, reason, stop_price=None, stops=False):
         """Send an order that closes `size` of a part: at the market, or resting at a stop.
 
         `stops` says that a market order takes the place of a stop.
@@ -50,7 +50,8 @@ class ExitOrders:
         self._own(order)
         working = WorkingOrder(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
         working.stops |= stops
-        working.own, working.handle, working.set_at = True, order, instrument.moment()
+        working.own, working.rule = True, rule
+        working.handle, working.set_at = order, instrument.moment()
         self.gate.book.add(working)
         if not order.alive():  # some brokers return an order that has ended already
             self.gate.fill_tracker.take(order)
@@ -96,7 +97,8 @@ class ExitOrders:
         try:
             return bool(self.gate.inner.replace(working.handle, size=plain(size), price=price))
         except Exception as error:  # cancel and replace instead: a cancel is safe to repeat
-            self.gate.note(working.handle, "note", f"broker: replace failed: {error}")
+            reason = f"broker: replace failed: {error}"
+            self.gate.journal.order(working.handle, "broker", "note", reason)
             return False
 
     def withdraw(self, order):
@@ -124,25 +126,25 @@ class ExitOrders:
         try:
             self.gate.inner.cancel(order if working is None else working.handle)
         except Exception as error:  # asked again in a while
-            self.gate.note(order, "note", f"broker: cancel failed: {error}")
+            self.gate.journal.order(order, "broker", "note", f"broker: cancel failed: {error}")
 
     # -- what may not open any more --------------------------------------------------------------
 
-    def cancel_entries(self, reason, kind=None):
+    def cancel_entries(self, rule, kind=None):
         """Cancel what the user's working orders (of one kind) would open."""
         for working in list(self.gate.book.working.values()):
             if not working.own and working.opening > EPS and kind in (None, working.kind):
-                self.cancel_entry(working, reason)
+                self.cancel_entry(working, rule)
         self.gate.absorb()  # what is cancelled makes room at once
 
-    def cancel_entry(self, working, reason):
+    def cancel_entry(self, working, rule):
         """Cancel what an order would open; what it would close stays, and so do other exits.
 
         Return whether that is new.
         """
         new = working.ref not in self.ended
         if new:
-            self.gate.order_review.tell_cut(working.handle, working.opening, reason)
+            self.gate.events.cut(working.handle, working.opening, rule)
         if working.closing <= EPS:
             self.ended.add(working.ref)
             hooks = self.gate.execution
@@ -156,12 +158,12 @@ class ExitOrders:
 
     # -- a way out -------------------------------------------------------------------------------
 
-    def close_all(self, reason):
+    def close_all(self, rule, reason):
         """Close every position that no order of ours is closing yet."""
         for part in list(self.gate.book.parts.values()):
-            self.close(part, reason)
+            self.close(part, rule, reason)
 
-    def close(self, part, reason, stops=False):
+    def close(self, part, rule, reason, stops=False):
         """Close a part at the market; our order covers the user's exits, and goes first.
 
         Return the order once it is sent.
@@ -169,7 +171,7 @@ class ExitOrders:
         and what leaves already is left to leave.
         """
         # Before the first bar of a data no order can be made for it.
-        if not part.size or not part.instrument.length or self.leaving(part):
+        if not part.size or not part.instrument.length or self.leaving(part) is not None:
             return None
         resting, simulated = self._resting(part), self.gate.simulated
         size = abs(part.size)
@@ -178,7 +180,7 @@ class ExitOrders:
             size -= self.gate.book.exiting(part, -part.side, "market")
         order = None
         if size > EPS and (simulated or not resting) and self._may_try(part):
-            order = self.send(part, size, reason, stops=stops)
+            order = self.send(part, size, rule, reason, stops=stops)
         for working in resting:
             if not (simulated and working.own):
                 self.withdraw(working.handle)
@@ -201,7 +203,7 @@ class ExitOrders:
 
     def covers(self, part):
         """Whether a part at a venue is being closed: a stop beside that would sell it twice."""
-        return self.closing.get(part) == part.number or bool(self.leaving(part))
+        return self.closing.get(part) == part.number or self.leaving(part) is not None
 
     def all_flat(self):
         """Whether nothing is held, and nothing of ours or that would open is working."""
@@ -224,13 +226,12 @@ class ExitOrders:
             ends = everything and not w.own
             if (ends or w.ref in self.guarded) and w.owner is part.owner and w.opening <= EPS:
                 self.withdraw(w.handle)
-                self.gate.note(
-                    w.handle, "trim", "execution: cancelled, its position is closed", 0.0
-                )
+                reason = "execution: cancelled, its position is closed"
+                self.gate.journal.order(w.handle, "execution", "trim", reason, 0.0)
 
     def leaving(self, part):
-        """Return why an exit of ours is closing this part at the market, or nothing."""
+        """Return our market exit that is closing this part, or None."""
         for w in part.instrument.orders.values():
             if w.own and w.kind == "market" and w.owner is part.owner:
-                return w.handle.info.get("bt_risk") or "bt_risk: an exit"
-        return ""
+                return w
+        return None

@@ -106,7 +106,8 @@ class FillTracker:
         if working is None and recovery is not None:
             working = recovery.remembered(order)
         if working is None and order.ref in self.gate.own:
-            self.gate.note(order, "doubt", "broker: it has filled after it was said to have ended")
+            reason = "broker: it has filled after it was said to have ended"
+            self.gate.journal.order(order, "broker", "doubt", reason)
         part = self.book.part(instrument, self._owner(order, working))
         if not part.size:
             part.tradeid = order.tradeid

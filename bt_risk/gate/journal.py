@@ -36,15 +36,41 @@ class Journal:
     ``unprotected`` says that a position has no stop, ``emulated`` that this process is its stop;
     ``equity``, ``stale`` and ``doubt`` that the account, a data or an order is not to be trusted;
     ``note`` says what a user may wonder about. What is loud is logged as a warning, and passed to
-    `tell` as one sentence.
+    `notify` as one sentence.
 
     A `quiet` journal logs nothing as a warning: in observe mode nothing has happened.
+
+    Parameters
+    ----------
+    quiet : bool
+    notify : callable, optional
+        Called with one sentence for every loud line.
     """
 
-    def __init__(self, quiet=False, tell=None):
-        self.quiet, self.tell = quiet, tell
+    def __init__(self, quiet=False, notify=None):
+        self.quiet, self.notify = quiet, notify
         self.lines = []
         self.trades = []
+        self._book = None
+
+    def begin(self, book):
+        """Take times and closed trades from the book of a run."""
+        self._book, self.trades = book, book.trades
+
+    def account(self, rule, action, reason, **numbers):
+        """Add a line about the whole account."""
+        self.record(self._book.latest, "", rule, action, reason=reason, **numbers)
+
+    def instrument(self, instrument, rule, action, reason, **numbers):
+        """Add a line about one instrument."""
+        self.record(instrument.time, instrument.name, rule, action, reason=reason, **numbers)
+
+    def order(self, order, rule, action, reason, allowed=math.nan):
+        """Add a line about an order that was sent before."""
+        instrument = self._book.find(order.data)
+        self.instrument(
+            instrument, rule, action, reason, requested=abs(order.size), allowed=allowed
+        )
 
     def record(
         self,
@@ -66,8 +92,8 @@ class Journal:
         level = logging.WARNING if loud else logging.DEBUG
         if _log.isEnabledFor(level):
             _log.log(level, "%s", _sentence(time, data, action, reason))
-        if loud and self.tell is not None:
-            self.tell(_sentence(time, data, action, reason))
+        if loud and self.notify is not None:
+            self.notify(_sentence(time, data, action, reason))
 
 
 def _sentence(time, data, action, reason):

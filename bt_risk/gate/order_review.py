@@ -1,4 +1,4 @@
-"""The desk of the gate: judges every buy and sell, sends what is allowed, rejects the rest."""
+"""Review every buy and sell: send what is allowed, reject the rest."""
 
 import math
 from contextlib import contextmanager
@@ -6,19 +6,19 @@ from contextlib import contextmanager
 from backtrader import num2date
 
 from bt_risk.gate.brackets import Brackets
+from bt_risk.gate.order_events import OrderAsked
 from bt_risk.limits.base import Decision, Request, RiskPerTrade
 from bt_risk.orders import (
     ACTIVE,
     ARGUMENTS,
     DEFAULTS,
     VOID,
-    OrderAsked,
-    OrderCut,
     OrderRequest,
     SizeProposal,
     Verdict,
     losing_side,
     plain,
+    refusal,
 )
 from bt_risk.portfolio.position import EPS, WorkingOrder
 from bt_risk.rules.sizing import round_down
@@ -29,14 +29,12 @@ __all__ = ["OrderReview"]
 class OrderReview:
     """Take orders for one `RiskBroker`: review, trim, send, or answer with a native Rejected.
 
-    `rejected` keeps the reason of every order that never reached the broker inside, by ref;
-    `followers` follow on paper what is refused or cut: they know of all that is ``asked``, what
-    is ``cut`` from an order later, what strategies ``heard`` of it, and what is ``withdrawn``.
+    `rejected` holds the reason of every order that never reached the wrapped broker, by ref.
     """
 
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
-        self.rejected, self.followers = {}, []
+        self.rejected, self.events = {}, gate.events
         self._noted = False
         self.brackets = Brackets(self)
 
@@ -69,10 +67,10 @@ class OrderReview:
         verdict = self._judge(ticket)
         if self.gate.observe:
             return self._pass(ticket, verdict)
-        asked = self._asked(ticket, verdict) if self.followers else None
+        asked = self._asked(ticket, verdict) if self.events else None
         order = self._answer(ticket, verdict)
         if asked is not None and order is not None:
-            self.tell(asked._replace(order=order))
+            self.events.asked(asked._replace(order=order))
         return order
 
     def _answer(self, ticket, verdict):
@@ -81,7 +79,7 @@ class OrderReview:
             return self.reject(ticket, verdict.decision)
         unkept = self.intend(ticket, verdict)
         if unkept and verdict.closing <= EPS:
-            return self.reject(ticket, Decision(0.0, unkept))
+            return self.reject(ticket, Decision(0.0, unkept, "state"))
         part = self.book.part(ticket.instrument, ticket.owner)
         part.lost -= verdict.void
         order = self.send(ticket, verdict)
@@ -111,52 +109,30 @@ class OrderReview:
         closing, opening, _ = self.book.split(part, ticket.side, float(ticket.size))
         allowed = min(opening, max(0.0, float(verdict.size) - closing))
         decision = verdict.decision
-        rule = decision.rule or decision.reason.partition(":")[0]
+        rule = decision.rule
         step = (ticket.size.step or 0.0) if isinstance(ticket.size, SizeProposal) else math.nan
         return OrderAsked(None, opening, allowed, verdict.distance, rule, step)
-
-    def tell(self, asked):
-        """Let those who follow orders on paper know what was asked and what is allowed."""
-        for follower in self.followers:
-            follower.asked(asked)
-
-    def tell_cut(self, order, units, reason, price=math.nan):
-        """Let them know what was taken from an order that was allowed before."""
-        working = self.book.working.get(order.ref)
-        distance = math.nan if working is None else working.distance
-        for follower in self.followers:
-            follower.cut(OrderCut(order, units, distance, reason.partition(":")[0], price))
-
-    def withdrawn(self, ref):
-        """Let them know that a strategy wants an order no more, wherever that is by now."""
-        for follower in self.followers:
-            follower.withdrawn(ref)
-
-    def followed(self, order):
-        """Let them know what strategies are about to hear of an order; return it."""
-        for follower in self.followers:
-            follower.heard(order)
-        return order
 
     # -- judging ---------------------------------------------------------------------------------
 
     def _judge(self, ticket):
         """Say what may be sent of an order, and why not all of it."""
         problem = self._problem(ticket)
-        if problem:
-            return Verdict(0.0, Decision(0.0, problem))
+        if problem is not None:
+            return Verdict(0.0, problem)
         part = self.book.part(ticket.instrument, ticket.owner)
         closing, opening, void = self.book.split(part, ticket.side, ticket.size)
         spare = self.book.spare(part, ticket.side, ticket.size)
-        leaving = self.gate.exit_orders.leaving(part) if spare > EPS else ""
-        if leaving:
-            return Verdict(0.0, Decision(0.0, f"{leaving}; it is being closed already"))
+        leaving = self.gate.exit_orders.leaving(part) if spare > EPS else None
+        if leaving is not None:
+            reason = f"{leaving.handle.info.bt_risk}; it is being closed already"
+            return Verdict(0.0, Decision(0.0, reason, leaving.rule))
         distance = self.stop_distance(ticket, part)
         decision = self.review(ticket, opening, distance)
         if not decision.reason and void <= EPS:
             return Verdict(ticket.size, decision, closing, distance)
         if not decision.reason:
-            decision = Decision(decision.size, VOID.format(void))
+            decision = refusal("trim", VOID.format(void), decision.size)
         size = self._sendable(ticket, closing, opening, decision)
         # Resting exits that may never fill do not stand in the way of another exit: it passes, as
         # an exit only, and then the first of them to fill must not be followed by the others.
@@ -167,13 +143,13 @@ class OrderReview:
         return Verdict(size, decision, size - opens, distance, void, True, overlaps)
 
     def _problem(self, ticket):
-        """Return why an order cannot be judged at all, or nothing."""
+        """Return why an order cannot be judged at all, None where it can."""
         size = ticket.size
         if isinstance(size, SizeProposal) and size.reason:
-            return size.reason
+            return Decision(0.0, size.reason, size.rule)
         if self.gate.judges and not (math.isfinite(size) and size > EPS):
-            return f"size: must be a positive number; got {float(size)!r}"
-        return ""
+            return refusal("size", f"must be a positive number; got {float(size)!r}")
+        return None
 
     def review(self, ticket, opening, distance, price=None):
         """Ask every limit about the part that opens; the smallest answer counts.
@@ -202,18 +178,18 @@ class OrderReview:
             return Decision(opening)
         state, reason = self.gate.trading_state.why
         if state != ACTIVE:
-            return Decision(0.0, reason or state)
+            return Decision(0.0, reason or state, self.gate.trading_state.rule)
         instrument, limits = ticket.instrument, self.gate.limits
         if instrument.repeats:  # what is decided on it was decided before the restart
-            return Decision(0.0, f"unknown: {instrument.why_unknown()}")
+            return refusal("unknown", instrument.why_unknown())
         if limits and not (instrument.length and instrument.closed > 0):
-            return Decision(0.0, f"unknown: {instrument.why_unknown()}")
+            return refusal("unknown", instrument.why_unknown())
         silent = self.gate.feed_monitor.silent(instrument) if limits else ""
         if silent:
-            return Decision(0.0, f"unknown: {silent}")
+            return refusal("unknown", silent)
         if limits and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
-            return Decision(0.0, f"unknown: {instrument.name} has had no bar since {since}")
+            return refusal("unknown", f"{instrument.name} has had no bar since {since}")
         budgeted = isinstance(ticket.size, SizeProposal) or any(
             isinstance(limit, RiskPerTrade) for limit in limits
         )
@@ -297,11 +273,13 @@ class OrderReview:
             self._noted = True
             name = ticket.instrument.name
             reason = (
-                f"ATRTrailingStop: an order for {ticket.size:g} opens a position in {name}, and "
+                f"an order for {ticket.size:g} opens a position in {name}, and "
                 "the stop has closed just as much before. If it was meant as an exit, ask "
                 "self.position first."
             )
-            self.journal(ticket, "note", ticket.size, Decision(ticket.size, reason))
+            self.journal(
+                ticket, "note", ticket.size, refusal("ATRTrailingStop", reason, ticket.size)
+            )
 
     def _pass(self, ticket, verdict):
         """Send an order as it is, and write down what would have become of it."""
@@ -328,7 +306,8 @@ class OrderReview:
         """Hand an order to the broker inside; None, and a line, if it takes none."""
         order = self.gate.send(ticket, size)
         if order is None:
-            self.journal(ticket, "reject", 0.0, Decision(0.0, self.gate.order_sender.why))
+            sender = self.gate.order_sender
+            self.journal(ticket, "reject", 0.0, Decision(0.0, sender.why, sender.rule))
         return order
 
     def _remember_lost(self, ticket, lost, opening):
@@ -389,11 +368,10 @@ class OrderReview:
 
     def journal(self, ticket, action, allowed, decision):
         """Write down what was decided on a ticket."""
-        rule = decision.rule or decision.reason.partition(":")[0]
         self.gate.journal.record(
             ticket.instrument.time,
             ticket.instrument.name,
-            rule,
+            decision.rule,
             action,
             float(abs(ticket.size)),
             float(allowed),

@@ -61,7 +61,8 @@ class SimulatedExecution:
         left = self._native_execute(order, cash=cash, position=position)
         if left >= 0.0 or not self._closes(order):
             return left
-        self.gate.note(order, "exit", "cash: an exit is accepted although cash does not cover it")
+        reason = "cash: an exit is accepted although cash does not cover it"
+        self.gate.journal.order(order, "cash", "exit", reason)
         if not math.isnan(left):
             return 0.0
         # It was placed on a bar without a close, where it cannot be filled even by cheating, and
@@ -181,7 +182,8 @@ class SimulatedExecution:
             return
         order.executed.remsize = plain(size) if order.isbuy() else -plain(size)
         working.filled(working.remaining - size)
-        self.gate.note(order, "trim", "ATRTrailingStop: the stop has closed the rest", size)
+        reason = "ATRTrailingStop: the stop has closed the rest"
+        self.gate.journal.order(order, "ATRTrailingStop", "trim", reason, size)
 
     def _try_guarded(self, order):
         self.gate.absorb()
@@ -199,7 +201,8 @@ class SimulatedExecution:
         if size > EPS:
             self._run(order, working, size, begun=False)
             if held_back > EPS and not order.alive():
-                self.gate.note(order, "trim", self.gate.trading_state.why[1], allowed=size)
+                states = self.gate.trading_state
+                self.gate.journal.order(order, states.rule, "trim", states.why[1], size)
         elif held_back <= EPS:
             self._cancel(order, "another exit has closed the position")
 
@@ -214,7 +217,8 @@ class SimulatedExecution:
         if not alone or order.parent is None:
             self.inner._bracketize(order, cancel=True)
         if reason:
-            self.gate.note(order, "trim", f"execution: cancelled, {reason}", allowed=0.0)
+            reason = f"execution: cancelled, {reason}"
+            self.gate.journal.order(order, "execution", "trim", reason, 0.0)
 
     def cancel_alone(self, order):
         """Cancel an entry that BackBroker has accepted, and its children, but no other order.
@@ -243,5 +247,5 @@ class SimulatedExecution:
         if 0 < size < wanted:
             order.executed.remsize = side * plain(size)
             reason = f"cash: affords {size:g} of {wanted:g} at {price:g}"
-            self.gate.order_review.tell_cut(order, wanted - size, reason, price)
-            self.gate.note(order, "trim", reason, allowed=size)
+            self.gate.events.cut(order, wanted - size, "cash", price)
+            self.gate.journal.order(order, "cash", "trim", reason, size)

@@ -1,6 +1,7 @@
 """States of the gate, and the kill switch: who has asked for less than everything, and why."""
 
 from bt_risk.errors import ParameterError, check_choice, check_flag
+from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 
 __all__ = ["KillSwitch", "TradingState"]
@@ -13,13 +14,13 @@ _ACTIONS = {ACTIVE: "resume", REDUCING: "reduce", HALTED: "halt"}
 class TradingState:
     """What each source (an operator, a breaker) asks of one `RiskBroker`; the strictest counts.
 
-    It is a hook of the gate while a halt is flattening, to see that through.
+    A halt that flattens adds a `Flatten` monitor to the gate.
     """
 
     def __init__(self, gate):
         self.gate = gate
         self.asked = {}
-        self._flattening = ""
+        self._closing = None
 
     def __bool__(self):
         return bool(self.asked)
@@ -27,9 +28,17 @@ class TradingState:
     @property
     def why(self):
         """State of the gate and the reason for it."""
-        states = self.asked.values()
-        halted = next((s for s in states if s[0] == HALTED), None)
-        return halted or next(iter(states), (ACTIVE, ""))
+        return self.asked.get(self._strictest(), (ACTIVE, ""))
+
+    @property
+    def rule(self):
+        """Name of the rule that has requested this state, for the journal."""
+        return rule_of(self._strictest())
+
+    def _strictest(self):
+        """Return the source that counts: the first that has requested a halt, else the first."""
+        halts = (source for source, (state, _) in self.asked.items() if state == HALTED)
+        return next(halts, next(iter(self.asked), None))
 
     def ask(self, source, state, reason=""):
         """Let a source ask for a state, and see that nothing opens against it."""
@@ -42,9 +51,9 @@ class TradingState:
             return
         self.gate.hook_execution()
         if state == HALTED or not self.gate.simulated:
-            self.gate.exit_orders.cancel_entries(reason)
+            self.gate.exit_orders.cancel_entries(rule_of(source))
         else:  # what rests can be held back; a market order would fill at some other time
-            self.gate.exit_orders.cancel_entries(reason, "market")
+            self.gate.exit_orders.cancel_entries(rule_of(source), "market")
 
     def set(self, source, state, reason=""):
         """Ask for a state, and write a line about it."""
@@ -63,10 +72,20 @@ class TradingState:
             self._flatten(reason)
 
     def _flatten(self, reason):
-        self._flattening = reason
-        if self not in self.gate.hooks:
-            self.gate.add_hook(self)
-        self.gate.exit_orders.close_all(reason)
+        if self._closing is None:
+            self._closing = Flatten(self.gate)
+            self.gate.add_hook(self._closing)
+        self._closing.begin(reason)
+
+    @property
+    def _flattening(self):
+        """Reason for which everything is being closed, empty where nothing is."""
+        return "" if self._closing is None else self._closing.reason
+
+    def _end_flattening(self):
+        if self._closing is not None:
+            self._closing.reason = ""
+        self.gate.exit_orders.closing.clear()
 
     def reduce_only(self, reason):
         """Let only pass what reduces; a halt stays a halt."""
@@ -76,8 +95,7 @@ class TradingState:
 
     def resume(self):
         """Take back what the operator has asked for; what a breaker asks for is its own."""
-        self._flattening = ""
-        self.gate.exit_orders.closing.clear()
+        self._end_flattening()
         asked = self.asked.pop(OPERATOR, None)
         state, reason = self.why
         if asked or state != ACTIVE:
@@ -110,32 +128,40 @@ class TradingState:
         for source in [s for s in self.asked if isinstance(s, str) and s not in _OF_THIS_RUN]:
             self.asked.pop(source)
             self._journal("resume", f"{source}: re-armed by the operator")
-        self._flattening = ""
-        self.gate.exit_orders.closing.clear()
+        self._end_flattening()
 
     def _journal(self, action, reason):
-        self.gate.journal.record(self.gate.latest, "", "RiskBroker", action, reason=reason)
+        self.gate.journal.account("RiskBroker", action, reason)
 
-    # -- hooks of the gate -----------------------------------------------------------------------
 
-    def on_fill(self, part):
-        """Nothing: the next bar sees what is left."""
+class Flatten(Monitor):
+    """Close every position as often as it takes, because an operator has requested it."""
 
-    def on_end(self):
-        """Nothing: the journal has kept what happened."""
+    def __init__(self, gate):
+        self.gate = gate
+        self.reason = ""
 
-    def on_missed(self, instruments):
-        """Nothing: nothing was closed then."""
+    def begin(self, reason):
+        """Close everything from now on."""
+        self.reason = reason
+        self.gate.exit_orders.close_all("RiskBroker", reason)
 
     def on_bar(self, fresh):
-        """Close what is still there, as often as it takes."""
-        if not self._flattening:
+        """Close what is still held."""
+        if not self.reason:
             return
         if self.gate.exit_orders.all_flat():
-            self._journal("flat", f"flat: {self._flattening}")
-            self._flattening = ""
+            self.gate.journal.account("RiskBroker", "flat", f"flat: {self.reason}")
+            self.reason = ""
         else:
-            self.gate.exit_orders.close_all(self._flattening)
+            self.gate.exit_orders.close_all("RiskBroker", self.reason)
+
+
+def rule_of(source):
+    """Return the name under which a source stands in the journal."""
+    if isinstance(source, Monitor):
+        return source.name
+    return "RiskBroker" if source in (OPERATOR, None) else str(source)
 
 
 def _worded(reason):

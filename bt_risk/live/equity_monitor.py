@@ -220,7 +220,7 @@ class EquityMonitor:
             f"{marked:.6g}, {expected:.6g} was expected. Pass equity=, a callable that knows it",
         }[source]
         action = "note" if source == "broker" else "equity"
-        self.gate.journal.record(self.gate.latest, "", "Equity", action, reason=f"Equity: {text}")
+        self.gate.journal.account("Equity", action, f"Equity: {text}")
 
 
 def _ask(source):

@@ -70,8 +70,10 @@ class ExitHandover:
         if size > EPS:
             order = self.gate.send(ticket, size)
         if order is None:
-            reason = "handover: the stop has closed the position first"
-            self._end(held.order, reason if size <= EPS else "handover: the broker took no order")
+            reason = "exit handover: the stop has closed the position first"
+            if size > EPS:
+                reason = "exit handover: the broker took no order"
+            self._end(held.order, reason)
             return
         working.filled(working.remaining - size)
         book.rekey(working, order)
@@ -94,7 +96,7 @@ class ExitHandover:
         order.cancel()
         self.gate.book.drop(order.ref)
         self.gate.announce(order)
-        self.gate.note(order, "trim", reason, allowed=0.0)
+        self.gate.journal.order(order, "exit handover", "trim", reason, 0.0)
 
     def as_promised(self, order):
         """Return a notification under the number of the order that the user has in hand."""
@@ -111,6 +113,6 @@ class ExitHandover:
         for held in self.waiting:
             if held.order.ref == ref:
                 self.waiting.remove(held)
-                self._end(held.order, "handover: cancelled by the strategy")
+                self._end(held.order, "exit handover: cancelled by the strategy")
                 return None
         return self._sent.get(ref, order)

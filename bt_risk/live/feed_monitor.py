@@ -77,9 +77,7 @@ class FeedMonitor:
     def _journal(self, instrument, why):
         lived = instrument.index in self._lived  # before that it is only catching up
         action = "stale" if why and lived else "note"
-        reason = f"freshness: {why}; its stops stay"
+        reason = f"feed: {why}; its stops stay"
         if not why:
-            reason = f"freshness: {instrument.name} is live{' again' if lived else ''}"
-        self.gate.journal.record(
-            instrument.time, instrument.name, "freshness", action, reason=reason
-        )
+            reason = f"feed: {instrument.name} is live{' again' if lived else ''}"
+        self.gate.journal.instrument(instrument, "feed", action, reason)

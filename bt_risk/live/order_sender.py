@@ -6,7 +6,6 @@ says what became of it: the broker when it is asked for the client id, a notific
 the clock.
 """
 
-import math
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -51,7 +50,7 @@ class OrderSender:
     """
 
     def __init__(self, gate):
-        self.gate, self.why, self.refused = gate, "", False
+        self.gate, self.rule, self.why, self.refused = gate, "", "", False
         self.doubts = {}
         declared = getattr(gate.inner, "capabilities", None)
         declared = declared if isinstance(declared, dict) else {}
@@ -66,7 +65,7 @@ class OrderSender:
 
     def send(self, ticket, size, own=False):
         """Hand an order on; return the broker's, one that stands in while in doubt, or None."""
-        self.why, self.refused = "broker: it returned no order", False
+        self.rule, self.why, self.refused = "broker", "broker: it returned no order", False
         sender = self.gate.sender(ticket.side)
         data, args = ticket.instrument.data, ticket.args
         if self._direct or not self.gate.intervenes:
@@ -74,6 +73,7 @@ class OrderSender:
         lacking = self._lacking(args)
         if lacking:
             remedy = "unless it is declared, see `bt_risk.Live`"
+            self.rule = "capabilities"
             self.why, self.refused = f"capabilities: the broker has no {lacking}, {remedy}", True
             return None
         client_id = None
@@ -187,7 +187,7 @@ class OrderSender:
         self.gate.book.drop(ref)
 
     def _say(self, order, action, reason):
-        self.gate.note(order, action, f"wire: {reason}", allowed=math.nan)
+        self.gate.journal.order(order, "order sender", action, f"order sender: {reason}")
 
 
 def _words(error):

@@ -88,14 +88,10 @@ class Shutdown:
             self._say(working.instrument, size, "an entry, its cancel not confirmed")
 
     def _say(self, instrument, size, what):
-        self.gate.journal.record(
-            self.gate.latest,
-            instrument.name,
-            "RiskBroker",
-            "open",
-            abs(size),
-            reason=f"{size:+g} {instrument.name}: {what}",
-        )
+        name = instrument.name
+        reason = f"{size:+g} {name}: {what}"
+        latest = self.gate.latest
+        self.gate.journal.record(latest, name, "RiskBroker", "open", abs(size), reason=reason)
 
 
 def _runs(cerebro, frame):

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from bt_risk.errors import (
     ParameterError,
 )
+from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.rules.drawdown import (
     ARMED,
@@ -26,7 +27,7 @@ LIVE_CONFIRMATIONS = 2
 _KEPT = ("trips", "drawdown", "max_drawdown", "reason")
 
 
-class DrawdownMonitor:
+class DrawdownMonitor(Monitor):
     """One drawdown breaker of one gate; a hook that judges equity at every close."""
 
     def __init__(self, gate, rule, action, flatten, taper_from, equity):
@@ -48,7 +49,7 @@ class DrawdownMonitor:
 
     # -- across a restart ------------------------------------------------------------------------
 
-    state_kind = "breaker"
+    name, state_kind = "DrawdownBreaker", "breaker"
 
     @property
     def unit(self):
@@ -100,12 +101,6 @@ class DrawdownMonitor:
         held = f"{part.size:g} of {part.instrument.name}"
         self._journal("halt", f"{held} came after everything was closed, and is closed too")
 
-    def on_end(self):
-        """Nothing: the analyzer has kept what happened."""
-
-    def on_missed(self, instruments):
-        """Nothing: what is held now is not what was held then."""
-
     def on_bar(self, fresh):
         """Judge the account, act on a trip, and see a halt through."""
         if self.finished and not fresh:
@@ -130,6 +125,11 @@ class DrawdownMonitor:
         if self.taper_from is not None:
             left = taper(fallen, self.taper_from, self.rule.drawdown_limit)
             self.gate.book.risk_scales[self] = left
+
+    @property
+    def final(self):
+        """Whether the lifetime limit was hit."""
+        return self.state.final
 
     def rearm(self):
         """Trade again: the high-water mark is rebased to the current value."""
@@ -160,7 +160,7 @@ class DrawdownMonitor:
             self._after_flat()
             return
         if self.flatten:
-            self.gate.exit_orders.close_all(self.reason)
+            self.gate.exit_orders.close_all(self.name, self.reason)
         if not self.flatten or self.gate.exit_orders.all_flat():
             self._after_flat()
 
@@ -178,7 +178,7 @@ class DrawdownMonitor:
         )
         self._journal("halt", reason)
         if not self.gate.observe:
-            self.gate.exit_orders.cancel_entries(reason)
+            self.gate.exit_orders.cancel_entries(self.name)
 
     def _measured(self, value):
         rule = self.rule
@@ -206,12 +206,5 @@ class DrawdownMonitor:
         self._journal("rearm", reason)
 
     def _journal(self, action, reason):
-        self.gate.journal.record(
-            self.gate.latest,
-            "",
-            "DrawdownBreaker",
-            action,
-            measured=self.drawdown,
-            limit=self.rule.drawdown_limit,
-            reason=reason,
-        )
+        limit = self.rule.drawdown_limit
+        self.gate.journal.account(self.name, action, reason, measured=self.drawdown, limit=limit)

@@ -2,12 +2,13 @@
 
 from bt_risk.limits.base import Request
 from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.monitors.base import Monitor
 from bt_risk.portfolio.position import EPS
 
 __all__ = ["GuardMonitor"]
 
 
-class GuardMonitor:
+class GuardMonitor(Monitor):
     """The hook of one `RiskBroker` that works for its guards; it is there only with a guard."""
 
     def __init__(self, gate):
@@ -34,15 +35,6 @@ class GuardMonitor:
 
     # -- hooks of the gate -----------------------------------------------------------------------
 
-    def on_fill(self, part):
-        """Nothing: closed trades are in the book."""
-
-    def on_end(self):
-        """Nothing: the journal has kept what happened."""
-
-    def on_missed(self, instruments):
-        """Nothing: nothing was decided then."""
-
     def on_bar(self, fresh):
         """Take in the close, and end what rests and would open against a guard."""
         gate, book = self.gate, self.gate.book
@@ -63,6 +55,8 @@ class GuardMonitor:
         for guard in self._guards:
             decision, closing = guard.review(request, self.gate.book), working.closing
             if decision.size <= EPS:
-                if self.gate.exit_orders.cancel_entry(working, decision.reason):
-                    self.gate.note(working.handle, "trim", decision.reason, allowed=closing)
+                if self.gate.exit_orders.cancel_entry(working, decision.rule):
+                    self.gate.journal.order(
+                        working.handle, decision.rule, "trim", decision.reason, closing
+                    )
                 return

@@ -8,6 +8,7 @@ from functools import partial
 import backtrader as bt
 
 from bt_risk.errors import ParameterError
+from bt_risk.monitors.base import Monitor
 from bt_risk.portfolio.position import EPS, place_of, position_key
 from bt_risk.rules.trailing_stop import ratchet
 
@@ -45,7 +46,7 @@ class _TradeStop:
     late: bool = False
 
 
-class TrailingStopMonitor:
+class TrailingStopMonitor(Monitor):
     """Keep one protective order behind every guarded part of a position.
 
     It is a hook of the gate and exists once for each, whatever number of observers asked for it.
@@ -122,7 +123,7 @@ class TrailingStopMonitor:
 
     # -- hooks of the gate -----------------------------------------------------------------------
 
-    state_kind = "stop"
+    name, state_kind = "ATRTrailingStop", "stop"
 
     def on_fill(self, part):
         """Follow the position: begin, resize or end its stop."""
@@ -225,7 +226,7 @@ class TrailingStopMonitor:
         if stop.order is None or stop.order.ref not in self.gate.book.working:
             size = abs(stop.part.size)
             reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
-            stop.order = self.gate.exit_orders.send(stop.part, size, reason, stops=True)
+            stop.order = self.gate.exit_orders.send(stop.part, size, self.name, reason, stops=True)
         stop.due = False
 
     def _watch(self, stop, fresh):
@@ -276,7 +277,9 @@ class TrailingStopMonitor:
     def _leave(self, stop, reason):
         """Close at the market a position that no stop order can protect."""
         stop.resting = math.nan
-        order = self.gate.exit_orders.close(stop.part, f"ATRTrailingStop: {reason}", stops=True)
+        order = self.gate.exit_orders.close(
+            stop.part, self.name, f"ATRTrailingStop: {reason}", stops=True
+        )
         stop.order = order or stop.order
 
     def _uncovered(self, stop):
@@ -297,7 +300,7 @@ class TrailingStopMonitor:
             stop.hit = True  # a venue would refuse it: it leaves at the market
             return
         reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
-        stop.order = self.gate.exit_orders.send(stop.part, size, reason, stop.price)
+        stop.order = self.gate.exit_orders.send(stop.part, size, self.name, reason, stop.price)
         self._set(stop)
 
     @staticmethod
@@ -326,15 +329,8 @@ class TrailingStopMonitor:
             working.set_at = stop.part.instrument.moment()
 
     def _journal(self, stop, action, reason):
-        instrument = stop.part.instrument
-        self.gate.journal.record(
-            instrument.time,
-            instrument.name,
-            "ATRTrailingStop",
-            action,
-            limit=stop.resting,
-            reason=reason,
-        )
+        journal = self.gate.journal
+        journal.instrument(stop.part.instrument, self.name, action, reason, limit=stop.resting)
 
 
 def _first_stop(part):

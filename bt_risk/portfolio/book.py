@@ -51,6 +51,7 @@ class Book(Exposure):
 
     def __init__(self, instruments=(), atr_period=14, atr_multiple=2.0, max_stale_bars=STALE_BARS):
         self.instruments = list(instruments)
+        self._by_data = {id(instrument.data): instrument for instrument in self.instruments}
         for one in self.instruments:
             one.copies = tuple(i for i in self.instruments if i.root is one.root)
         self._leads = np.array([one.copies[0].index for one in self.instruments], dtype=int)
@@ -77,6 +78,10 @@ class Book(Exposure):
     def latest(self):
         """Time of the newest bar of any data, as a date number; NaN before the first."""
         return max([i.time for i in self.instruments if i.length], default=math.nan)
+
+    def find(self, data):
+        """Return the `Instrument` of a data feed, None for one that this book does not have."""
+        return self._by_data.get(id(data))
 
     def now(self, instrument, side):
         """Return the time and the bars of this moment, as an order sent now would have them."""

@@ -77,6 +77,8 @@ class WorkingOrder:
         Size that could close when it was placed, if no resting exit filled before.
     cut, void : float
         What the gate took off it, and how much of that a trimmed entry never bought.
+    rule : str
+        Rule whose exit an order of ours is.
     stops : bool
         Whether a trade that it closes was stopped out: a stop order, or a market order of ours
         that takes the place of one.
@@ -97,6 +99,7 @@ class WorkingOrder:
     size: float = 0.0
     handle: object = None
     set_at: tuple = (-1, -math.inf)
+    rule: str = ""
     reduces: float = 0.0
     cut: float = 0.0
     void: float = 0.0

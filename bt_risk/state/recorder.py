@@ -167,8 +167,8 @@ class StateRecorder:
             yield ("gate", source), record
         numbers = {}
         for hook in self.gate.hooks:
-            if hasattr(hook, "state_kind"):
-                kind = hook.state_kind
+            kind = hook.state_kind
+            if kind:
                 number = numbers[kind] = numbers.get(kind, -1) + 1
                 yield from (((kind, f"{number}:{key}"), value) for key, value in hook.persist())
         for place, strategy in enumerate(self.gate.cerebro.runningstrats):

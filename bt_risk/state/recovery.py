@@ -116,8 +116,8 @@ class Recovery(Reconciler):
     def _restore_hooks(self):
         numbers = {}
         for hook in self.gate.hooks:
-            if hasattr(hook, "state_kind"):
-                kind = hook.state_kind
+            kind = hook.state_kind
+            if kind:
                 number = numbers[kind] = numbers.get(kind, -1) + 1
                 prefix = f"{number}:"
                 records = self.file.kept.of(kind)
@@ -175,14 +175,10 @@ class Recovery(Reconciler):
             return
         self.gate.trading_state.rearm()
         for hook in self.gate.hooks:
-            if hasattr(hook, "rearm"):
-                self._rearm(hook)
-
-    def _rearm(self, hook):
-        if hook.state.final:
-            self._note("", "note", "state: the lifetime limit of a breaker cannot be re-armed")
-        else:
-            hook.rearm()
+            if hook.final:
+                self._note("", "note", "state: the lifetime limit of a breaker cannot be re-armed")
+            else:
+                hook.rearm()
 
 
 def _misses_bars(instrument):
