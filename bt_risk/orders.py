@@ -7,6 +7,7 @@ import backtrader as bt
 
 from bt_risk.limits.base import Decision
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.preview import OrderPreview
 
 __all__ = [
     "ACTIVE",
@@ -81,7 +82,10 @@ class SizeProposal(float):
 
 @dataclass
 class OrderRequest:
-    """One call of buy or sell; `args` are its arguments by name."""
+    """One call of buy or sell; `args` are its arguments by name.
+
+    `preview` is what the order would do to the book at the moment of the call.
+    """
 
     side: int
     owner: object
@@ -89,6 +93,7 @@ class OrderRequest:
     size: float
     args: dict
     stop_price: float | None = None
+    preview: OrderPreview | None = None
 
     @property
     def kind(self):

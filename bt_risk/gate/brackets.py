@@ -46,8 +46,7 @@ class Brackets:
         """Send a child: what its parent opens it closes; what exceeds that opens and is judged."""
         closing = min(ticket.size, entry.opening)
         void = min(ticket.size - closing, entry.cut)
-        part = self.order_review.book.part(ticket.instrument, ticket.owner)
-        distance = self.order_review.stop_distance(ticket, part)
+        distance = self.order_review.stop_distance(ticket)
         opening = ticket.size - closing - void
         decision = self.order_review.review(ticket, opening, distance)
         size = ticket.size
@@ -88,8 +87,7 @@ class Brackets:
 
     def _submit_dependent(self, ticket, parent):
         """Send an order that waits for its parent but opens: it is judged like any other."""
-        part = self.order_review.book.part(ticket.instrument, ticket.owner)
-        distance = self.order_review.stop_distance(ticket, part)
+        distance = self.order_review.stop_distance(ticket)
         decision = self.order_review.review(ticket, ticket.size, distance)
         if decision.size < ticket.size - EPS:
             return self._reject_family(ticket, parent, decision)

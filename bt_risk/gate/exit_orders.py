@@ -4,6 +4,7 @@ import backtrader as bt
 
 from bt_risk.orders import DEFAULTS, OrderRequest, plain
 from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.preview import exiting
 
 __all__ = ["ExitOrders"]
 
@@ -177,7 +178,7 @@ class ExitOrders:
         size = abs(part.size)
         if not simulated:
             self.closing[part] = part.number
-            size -= self.gate.book.exiting(part, -part.side, "market")
+            size -= exiting(self.gate.book, part, -part.side, "market")
         order = None
         if size > EPS and (simulated or not resting) and self._may_try(part):
             order = self.send(part, size, rule, reason, stops=stops)

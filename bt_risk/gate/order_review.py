@@ -21,6 +21,7 @@ from bt_risk.orders import (
     refusal,
 )
 from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.preview import preview_order
 from bt_risk.rules.sizing import round_down
 
 __all__ = ["OrderReview"]
@@ -50,6 +51,7 @@ class OrderReview:
         ticket = OrderRequest(side, owner, instrument, size, arguments, stop_price)
         instrument.multiplier = self.gate.multiplier(data)
         self.book.equity = float(self.gate.equity())
+        ticket.preview = preview_order(self.book, instrument, owner, side, size)
         take = self._submit if arguments["parent"] is None else self.brackets.submit
         order = take(ticket)
         return order if self.gate.simulated else self._settle(ticket, order)
@@ -80,8 +82,7 @@ class OrderReview:
         unkept = self.intend(ticket, verdict)
         if unkept and verdict.closing <= EPS:
             return self.reject(ticket, Decision(0.0, unkept, "state"))
-        part = self.book.part(ticket.instrument, ticket.owner)
-        part.lost -= verdict.void
+        ticket.preview.part.lost -= verdict.void
         order = self.send(ticket, verdict)
         if self.gate.recovery is not None:
             self.gate.recovery.keep()
@@ -105,9 +106,8 @@ class OrderReview:
 
     def _asked(self, ticket, verdict):
         """Say what an order asks for, while the book does not know it yet."""
-        part = self.book.part(ticket.instrument, ticket.owner)
-        closing, opening, _ = self.book.split(part, ticket.side, float(ticket.size))
-        allowed = min(opening, max(0.0, float(verdict.size) - closing))
+        opening = float(ticket.preview.opening)
+        allowed = min(opening, max(0.0, float(verdict.size) - ticket.preview.closing))
         decision = verdict.decision
         rule = decision.rule
         step = (ticket.size.step or 0.0) if isinstance(ticket.size, SizeProposal) else math.nan
@@ -120,14 +120,14 @@ class OrderReview:
         problem = self._problem(ticket)
         if problem is not None:
             return Verdict(0.0, problem)
-        part = self.book.part(ticket.instrument, ticket.owner)
-        closing, opening, void = self.book.split(part, ticket.side, ticket.size)
-        spare = self.book.spare(part, ticket.side, ticket.size)
-        leaving = self.gate.exit_orders.leaving(part) if spare > EPS else None
+        preview = ticket.preview
+        closing, opening, void = preview.closing, preview.opening, preview.void
+        spare = preview.spare
+        leaving = self.gate.exit_orders.leaving(preview.part) if spare > EPS else None
         if leaving is not None:
             reason = f"{leaving.handle.info.bt_risk}; it is being closed already"
             return Verdict(0.0, Decision(0.0, reason, leaving.rule))
-        distance = self.stop_distance(ticket, part)
+        distance = self.stop_distance(ticket)
         decision = self.review(ticket, opening, distance)
         if not decision.reason and void <= EPS:
             return Verdict(ticket.size, decision, closing, distance)
@@ -224,13 +224,12 @@ class OrderReview:
         floor = ticket.instrument.facts.get("min_notional", 0.0)
         return opening * ticket.price * ticket.instrument.multiplier < floor
 
-    def stop_distance(self, ticket, part):
+    def stop_distance(self, ticket):
         """Return how far the stop behind this order will be: named, ours, or a multiple of ATR."""
         if ticket.stop_price is not None:
             return losing_side(ticket.side, ticket.price, ticket.stop_price)
-        covered = self.book.cover_distance(part, ticket.side)
-        if not math.isnan(covered):
-            return covered
+        if not math.isnan(ticket.preview.cover):
+            return ticket.preview.cover
         planned = getattr(ticket.size, "stop_distance", math.nan)
         return ticket.instrument.stop_distance() if math.isnan(planned) else planned
 
@@ -267,7 +266,7 @@ class OrderReview:
 
     def _note_repeated_exit(self, ticket):
         """Say once that an order opens just what a stop of ours has closed: it may be an exit."""
-        part = self.book.part(ticket.instrument, ticket.owner)
+        part = ticket.preview.part
         stopped, part.stopped = part.stopped, 0.0
         if abs(stopped - ticket.side * -ticket.size) <= EPS and not self._noted:
             self._noted = True
@@ -296,10 +295,8 @@ class OrderReview:
     def _track_verdict(self, ticket, order, size, verdict):
         """Keep the order in the book; return the part of it that opens."""
         opening = max(0.0, size - verdict.closing)
-        part = self.book.part(ticket.instrument, ticket.owner)
-        reduces = self.book.spare(part, ticket.side, size)
         self.track(ticket, order, size, opening, verdict.distance)
-        self.book.working[order.ref].reduces = reduces
+        self.book.working[order.ref].reduces = min(size, ticket.preview.spare)
         return opening
 
     def place(self, ticket, size):
@@ -312,7 +309,7 @@ class OrderReview:
 
     def _remember_lost(self, ticket, lost, opening):
         if opening > EPS:
-            part = self.book.part(ticket.instrument, ticket.owner)
+            part = ticket.preview.part
             kept = part.lost if part.lost_side == ticket.side else 0.0
             part.lost, part.lost_side = kept + lost, ticket.side
 

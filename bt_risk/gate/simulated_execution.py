@@ -195,7 +195,7 @@ class SimulatedExecution:
             self._cancel(order, "entries are refused by now", alone=True)
             return
         part = self.gate.book.part(working.instrument, working.owner)
-        held = self.gate.book.held_against(part, working.side)
+        held = part.held_against(working.side)
         held_back = working.opening if self.gate.trading_state else 0.0
         size = min(working.remaining, held + working.opening - held_back)
         if size > EPS:

@@ -63,8 +63,7 @@ class ExitHandover:
     def _send(self, held):
         ticket, book = held.ticket, self.gate.book
         working = book.working[held.order.ref]
-        part = book.part(ticket.instrument, ticket.owner)
-        left = book.held_against(part, ticket.side) + working.opening
+        left = ticket.preview.part.held_against(ticket.side) + working.opening
         size = min(working.remaining, left)
         order = None
         if size > EPS:

@@ -10,6 +10,7 @@ import backtrader as bt
 from bt_risk.errors import ParameterError
 from bt_risk.monitors.base import Monitor
 from bt_risk.portfolio.position import EPS, place_of, position_key
+from bt_risk.portfolio.preview import exiting
 from bt_risk.rules.trailing_stop import ratchet
 
 __all__ = ["TrailingStopMonitor", "StopRule"]
@@ -288,7 +289,7 @@ class TrailingStopMonitor(Monitor):
         if not self.gate.simulated:
             if self.gate.exit_orders.covers(stop.part):
                 return 0.0
-            size -= self.gate.book.exiting(stop.part, -stop.side, "market")
+            size -= exiting(self.gate.book, stop.part, -stop.side, "market")
         return size
 
     def _place(self, stop, size):

@@ -215,81 +215,9 @@ class Book(Exposure):
         if part.size * part.lost_side <= 0 and not entries:
             part.lost, part.lost_side = 0.0, 0
 
-    # -- what an order would do ------------------------------------------------------------------
-
-    def split(self, part, side, size):
-        """Divide an order in the part that closes, the part that opens, and the part that is void.
-
-        What working exits will already close is not closed again. Void is what a trimmed entry
-        never bought: the strategy that asked for 1,000 and got 500 sells 1,000 to be flat.
-
-        Returns
-        -------
-        closing, opening, void : float
-            Adding up to `size`.
-        """
-        closing = min(size, self._closable(part, side))
-        rest = size - closing
-        void = 0.0
-        if part.lost_side == -side and not self._left_whole(part, side):
-            void = min(rest, part.lost)
-        return closing, rest - void, void
-
-    def _left_whole(self, part, side):
-        """Whether the owner has sold just what is held: it knows that, and means more than it."""
-        exits = [
-            w.remaining
-            for w in part.instrument.orders.values()
-            if w.kind == "market" and w.side == side and w.owner is part.owner and not w.cut
-        ]
-        return 0.0 < -side * part.size <= sum(exits) + EPS
-
-    def spare(self, part, side, size):
-        """Return how much of an order could close if no resting exit filled before it."""
-        return min(size, self._closable(part, side, "market"))
-
-    def _closable(self, part, side, kind=None):
-        """Return what working exits leave: of the owner's part, or of the net if that is more.
-
-        One strategy's exits stand against what it holds itself; what all of them hold together
-        may be closed by any, as ``close()`` does, but only once.
-        """
-        exits = self._exits(part.instrument, side, kind)
-        mine = sum(exits.get(part.owner, {}).values())
-        everyone = sum([sum(groups.values()) for groups in exits.values()])
-        own = -side * part.size - mine
-        return max(0.0, own, -side * part.instrument.size - everyone)
-
-    def exiting(self, part, side, kind=None):
-        """Return what the owner's working exits on `side` will close, alternatives once."""
-        return sum(self._exits(part.instrument, side, kind).get(part.owner, {}).values())
-
-    def _exits(self, instrument, side, kind):
-        """Return what working exits will close, by owner and group of alternatives."""
-        exits = {}
-        for w in instrument.orders.values():
-            if w.side != side or w.own or not self.reachable(w):
-                continue
-            if kind is None or w.kind == kind:
-                groups = exits.setdefault(w.owner, {})
-                groups[w.group] = max(groups.get(w.group, 0.0), w.closing)
-        return exits
-
-    def held_against(self, part, side):
-        """Return the size held against `side`: the owner's, or all owners' if that is more."""
-        return max(0.0, -side * part.size, -side * part.instrument.size)
-
     def reachable(self, working):
         """Whether an order can fill on the next bar: children wait for their parent."""
         return working.parent is None or working.parent not in self.working
-
-    def cover_distance(self, part, side):
-        """Return the distance to bt_risk's own stop behind an owner's part, else NaN."""
-        instrument = part.instrument
-        for w in instrument.orders.values():
-            if w.own and w.kind == "stop" and w.side == -side and w.owner is part.owner:
-                return max(0.0, side * (instrument.price - w.price))
-        return math.nan
 
     def same_bets(self, instrument, side, model, downside=False):
         """Return how far every other live name is the same bet as an order.

@@ -41,7 +41,7 @@ class OwnerPosition:
     opened: float = math.nan
     number: int = 0
     tradeid: int = 0
-    # What the gate cut from the entries of this trade, and on which side: see `Book.split`.
+    # What the gate cut from the entries of this trade, and on which side: see `OrderPreview.void`.
     lost: float = 0.0
     lost_side: int = 0
     # Signed size of the last trade that a stop of ours closed, until the owner's next entry.
@@ -51,6 +51,10 @@ class OwnerPosition:
     def side(self):
         """+1 long, -1 short, 0 flat."""
         return (self.size > 0) - (self.size < 0)
+
+    def held_against(self, side):
+        """Return the units held against `side`: the owner's, or all owners' if that is more."""
+        return max(0.0, -side * self.size, -side * self.instrument.size)
 
 
 @dataclass(slots=True, eq=False)

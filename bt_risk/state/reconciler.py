@@ -7,6 +7,7 @@ import math
 
 from bt_risk.orders import KINDS
 from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.preview import preview_order
 from bt_risk.state.recorder import StateRecorder
 from bt_risk.state.records import CLIENT_ID, venue_id
 
@@ -216,8 +217,7 @@ class Reconciler(StateRecorder):
         for order in self._adopted.pop(instrument.index, ()):
             side = 1 if order.isbuy() else -1
             size = float(abs(order.executed.remsize))
-            part = self.gate.book.part(instrument, owner)
-            closing, opening, _ = self.gate.book.split(part, side, size)
+            preview = preview_order(self.gate.book, instrument, owner, side, size)
             self.gate.book.add_back(
                 WorkingOrder(
                     order.ref,
@@ -225,7 +225,7 @@ class Reconciler(StateRecorder):
                     owner,
                     side,
                     size,
-                    opening,
+                    preview.opening,
                     KINDS.get(order.exectype, "stop"),
                     order.created.price or instrument.price,
                     instrument.stop_distance(),

@@ -24,6 +24,7 @@ from bt_risk.limits.exposure import (
 )
 from bt_risk.limits.volatility import VolatilityLimit, largest_size
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.preview import preview_order
 
 NAN = math.nan
 
@@ -234,7 +235,8 @@ def test_exposure_after_the_gate_is_at_most_the_cap(kind, orders):
     """Orders rest or fill at once, later or never; what they open is cut to what is left."""
     book, limit, resting = book_of(4), kind(0.3, "notional"), {}
     for ref, (index, side, size, rests, fills) in enumerate(orders):
-        closing, opening, _ = book.split(book.part(book.instruments[index], "me"), side, size)
+        preview = preview_order(book, book.instruments[index], "me", side, size)
+        closing, opening = preview.closing, preview.opening
         if opening:
             opening = limit.review(ask(book, index, side, opening), book).size
         size = closing + opening
@@ -258,11 +260,10 @@ def test_net_exposure_after_an_entry_is_at_most_the_cap_or_nearer_to_zero(orders
     book, limit = book_of(4), NetLimit(0.3, "notional")
     for index, side, size, *_ in orders:
         before = net(book)
-        part = book.part(book.instruments[index], "me")
-        closing, opening, _ = book.split(part, side, size)
-        if not opening or closing:
+        preview = preview_order(book, book.instruments[index], "me", side, size)
+        if not preview.opening or preview.closing:
             continue
-        size = limit.review(ask(book, index, side, opening), book).size
+        size = limit.review(ask(book, index, side, preview.opening), book).size
         if size:
             fill(book, side * size, index=index)
         assert net(book) <= max(30_000 * (1 + 1e-6), before)

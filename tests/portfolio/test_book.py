@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_risk.portfolio.position import shrink_exits
+from bt_risk.portfolio.preview import preview_order
 
 # -- bars ----------------------------------------------------------------------------------------
 
@@ -108,7 +109,8 @@ def test_owners_that_offset_each_other_hold_nothing():
 
 
 def split(book, side, size, owner=ME):
-    return book.split(book.part(book.instruments[0], owner), side, size)
+    preview = preview_order(book, book.instruments[0], owner, side, size)
+    return preview.closing, preview.opening, preview.void
 
 
 @pytest.mark.parametrize(
