@@ -96,7 +96,7 @@ def test_btrun_finds_the_components_in_the_file_and_they_share_one_gate(tmp_path
         check=True,
     )
     hooks, stops = run.stdout.splitlines()
-    assert hooks == "hooks StopKeeper Breaker"
+    assert hooks == "hooks TrailingStopMonitor DrawdownMonitor"
     assert int(stops.split()[1]) > 0
 
 

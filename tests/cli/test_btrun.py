@@ -141,7 +141,7 @@ def test_observer_and_analyzer_share_one_gate_and_do_what_a_script_does(btrun, p
     saw = btrun("--observer", f"{path}:ATRTrailingStop", "--analyzer", f"{path}:DrawdownBreaker")
     assert saw["gate"] == "RiskBroker"
     assert saw["inside"] == "BackBroker"
-    assert sorted(saw["hooks"]) == ["Breaker", "StopKeeper"]
+    assert sorted(saw["hooks"]) == ["DrawdownMonitor", "TrailingStopMonitor"]
 
     def add(cerebro):
         cerebro.addobserver(bt_risk.ATRTrailingStop)
@@ -188,7 +188,7 @@ def test_a_hook_of_ones_own_adds_sizer_and_broker(btrun):
     saw = btrun("--hook", "risk.py:risk:drawdown_limit=0.2")
     assert saw["gate"] == "CorrelationCap"
     assert saw["inside"] == "BackBroker"
-    assert saw["hooks"] == ["Breaker"]
+    assert saw["hooks"] == ["DrawdownMonitor"]
 
 
 def test_the_page_shows_the_hook_that_is_tested_here():

@@ -37,7 +37,7 @@ LONG_ONLY = ["quickstart", "rotation", "intraday", "optimise", "own_stops"]
 
 
 def build(name, runonce=True, **kwargs):
-    cerebro = importlib.import_module(f"strangers.{name}").build()
+    cerebro = importlib.import_module(f"promises.strangers.{name}").build()
     cerebro.p.runonce = runonce
     cerebro.p.maxcpus = 1
     for key, value in kwargs.items():
@@ -268,14 +268,14 @@ def test_names_that_move_together_are_not_bought_twice():
 
 @pytest.mark.parametrize("name", STRANGERS)
 def test_it_runs_as_a_script_and_prints_its_result(name, capsys):
-    importlib.import_module(f"strangers.{name}").main()
+    importlib.import_module(f"promises.strangers.{name}").main()
     out = capsys.readouterr().out
     assert "annual return" in out if name == "optimise" else "Final Portfolio Value: " in out
 
 
 @pytest.mark.parametrize("name", STRANGERS)
 def test_it_takes_nothing_of_bt_risk_but_prices(name):
-    source = importlib.import_module(f"strangers.{name}").__spec__.loader.get_source(None)
+    source = importlib.import_module(f"promises.strangers.{name}").__spec__.loader.get_source(None)
     lines = [line for line in source.splitlines() if "bt_risk" in line]
     assert lines == ["from bt_risk import load_data"]
 
