@@ -144,7 +144,7 @@ class CorrelationCap(RiskBroker):
         history = _history(history, history_kind)
         for limit in limits:
             limit.history = history
-        self._fixed += limits
+        self.registry.permanent += limits
 
 
 def _history(frame, kind):

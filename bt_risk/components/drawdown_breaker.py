@@ -78,13 +78,14 @@ class DrawdownBreaker(QuietAnalyzer):
         settings = check_breaker("DrawdownBreaker", **self.p._getkwargs())
         self._gate = RiskBroker.of(self.strategy)
         breaker = DrawdownMonitor(self._gate, *settings)
-        same = [h for h in self._gate.hooks if getattr(h, "settings", None) == breaker.settings]
+        monitors = self._gate.registry.monitors
+        same = [m for m in monitors if getattr(m, "settings", None) == breaker.settings]
         if same:
             breaker = same[0]
         elif not math.isinf(min(breaker.rule.drawdown_limit, breaker.rule.lifetime_limit)):
-            self._gate.add_hook(breaker)
+            self._gate.registry.add_monitor(breaker)
             if breaker.taper_from is not None:
-                self._gate.add_limit(Taper())
+                self._gate.registry.add_limit(Taper())
         self._breaker = breaker
         self._analysis = None
 

@@ -109,12 +109,12 @@ class HalfKellySizer(bt.Sizer):
         """Find the gate, which keeps the trade log and the ATR that sizes come from."""
         self.strategy = strategy
         self.broker = RiskBroker.of(strategy)
-        self.broker.hook_execution()  # to cut an order to what cash affords when it fills
+        self.broker.venue.clamp_fills()  # to cut an order to what cash affords when it fills
         for instrument in self.broker.book.instruments:
             instrument.watch(self.p.atr_period)
 
     def _getsizing(self, comminfo, cash, data, isbuy):
-        position = self.broker.known_position(data)
+        position = self.broker.venue.position(data)
         held = position.size if position else 0.0
         if abs(held) > EPS and (held > 0) != isbuy:
             return abs(held)

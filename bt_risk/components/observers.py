@@ -28,7 +28,8 @@ class _RiskObserver(bt.Observer):
 
     def _find(self, kind):
         """Return the limit of this kind that the gate asks, None without one."""
-        return next((limit for limit in self._gate.limits if isinstance(limit, kind)), None)
+        limits = self._gate.registry.limits
+        return next((limit for limit in limits if isinstance(limit, kind)), None)
 
 
 class Drawdown(_RiskObserver):
@@ -48,7 +49,7 @@ class Drawdown(_RiskObserver):
     def next(self):
         """Draw this close."""
         if self._breaker is None:
-            self._breaker = self._gate.hook_of(DrawdownMonitor)
+            self._breaker = self._gate.registry.monitor(DrawdownMonitor)
         if self._breaker is not None:
             limit = self._breaker.rule.drawdown_limit
             self.lines.drawdown[0] = self._breaker.drawdown

@@ -38,9 +38,9 @@ class PortfolioRisk(bt.Analyzer):
 
     def __init__(self):
         self._gate = gate = RiskBroker.of(self.strategy)
-        models = [limit.model for limit in gate.limits if hasattr(limit, "model")]
+        models = [limit.model for limit in gate.registry.limits if hasattr(limit, "model")]
         self._model = models[0] if models else ReturnModel()
-        years = [getattr(limit, "periods_per_year", None) for limit in gate.limits]
+        years = [getattr(limit, "periods_per_year", None) for limit in gate.registry.limits]
         self._per_year = next(filter(None, years), None)
         gate.book.windows.watch(self._model)
         self._rows = []

@@ -66,7 +66,7 @@ class RiskParitySizer(bt.Sizer):
         """Find the gate, which keeps the closes that weights come from."""
         self.strategy = strategy
         self.broker = RiskBroker.of(strategy)
-        self.broker.hook_execution()  # to cut an order to what cash affords when it fills
+        self.broker.venue.clamp_fills()  # to cut an order to what cash affords when it fills
         Allocation.of(self.broker, self._settings)
 
     def _getsizing(self, comminfo, cash, data, isbuy):

@@ -60,10 +60,10 @@ class ATRTrailingStop(bt.Observer):
         rule = check_stop("ATRTrailingStop", **self.p._getkwargs())
         gate = RiskBroker.of(self._owner)
         self._line = self.lines.stop
-        self._keeper = gate.hook_of(TrailingStopMonitor)
+        self._keeper = gate.registry.monitor(TrailingStopMonitor)
         if self._keeper is None:
             self._keeper = TrailingStopMonitor(gate)
-            gate.add_hook(self._keeper)
+            gate.registry.add_monitor(self._keeper)
         gate.book.set_stop_rule(rule.atr_period, rule.atr_multiple)
         self._keeper.observers.append(self)
         self._instrument = gate.find(self.datas[0])

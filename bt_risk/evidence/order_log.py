@@ -129,7 +129,7 @@ class _Follower:
         return self._numbers.setdefault(order.ref, len(self._numbers))
 
     def _group(self, order):
-        leader = self.gate.inner._ocos.get(order.ref) if self.gate.simulated else None
+        leader = self.gate.venue.oco_leader(order)
         return self._numbers.setdefault(order.ref if leader is None else leader, len(self._numbers))
 
 

@@ -106,7 +106,7 @@ class Brackets:
         A parent that also closes a position is cut to that, and sent without children.
         """
         entry = self.order_review.book.working.get(parent.ref)
-        family = self._waiting(parent)
+        family = self.order_review.gate.venue.take_family(parent)
         if entry is not None:
             asked = OrderAsked(parent, entry.opening, 0.0, entry.distance, decision.rule)
             self.order_review.events.asked(asked)
@@ -134,15 +134,9 @@ class Brackets:
         self.order_review.gate.inner._pchildren[parent.ref].append(parent)
         self.order_review.gate.journal.order(parent, decision.rule, "trim", decision.reason, size)
 
-    def _waiting(self, parent):
-        """Take what BackBroker holds back of a family that is not transmitted yet."""
-        if not self.order_review.gate.simulated or parent.status != parent.Created:
-            return []
-        return list(self.order_review.gate.inner._pchildren.pop(parent.ref, ()))
-
     def _release(self, parent):
         """Send what waits for a last child that does not come."""
-        family = self._waiting(parent)
+        family = self.order_review.gate.venue.take_family(parent)
         for order in family:
             self.order_review.gate.inner._pchildren[parent.ref].append(order)
         for order in family:

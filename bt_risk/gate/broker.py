@@ -1,7 +1,11 @@
 """RiskBroker: every order of every strategy passes through it. It intercepts and forwards."""
 
+from __future__ import annotations
+
 from collections import deque
-from functools import partial
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import backtrader as bt
 
@@ -10,42 +14,49 @@ from bt_risk.gate.broker_proxy import BrokerProxy
 from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.fills import FillTracker
 from bt_risk.gate.journal import Journal
+from bt_risk.gate.live_venue import LiveVenue
 from bt_risk.gate.order_events import OrderEvents
 from bt_risk.gate.order_review import OrderReview
 from bt_risk.gate.registry import Registry
-from bt_risk.gate.trading_state import KillSwitch, TradingState
+from bt_risk.gate.simulated_venue import SimulatedVenue
+from bt_risk.gate.trading_state import TradingState
+from bt_risk.gate.venue import Venue
+from bt_risk.limits.base import Limit
 from bt_risk.limits.guard_config import check_guards
+from bt_risk.limits.trade_guards import Guard
 from bt_risk.live.alerts import Alerts
-from bt_risk.live.equity_monitor import LastKnownValue, equity_of
 from bt_risk.live.exit_handover import ExitHandover
 from bt_risk.live.feed_monitor import FeedMonitor
 from bt_risk.live.order_sender import OrderSender
 from bt_risk.live.settings import Live
 from bt_risk.live.shutdown import Shutdown
-from bt_risk.orders import ACTIVE, HALTED, REDUCING
+from bt_risk.orders import ACTIVE, HALTED, REDUCING, OrderRequest
 from bt_risk.portfolio.book import Book
-from bt_risk.portfolio.instrument import STALE_BARS, check_instruments, instruments_of
+from bt_risk.portfolio.instrument import (
+    STALE_BARS,
+    Instrument,
+    check_instruments,
+    instruments_of,
+)
 from bt_risk.state.file import check_state
 from bt_risk.state.recovery import Recovery
 
 __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
 
-_BackBroker = bt.brokers.BackBroker
 
-
-class RiskBroker(Registry, KillSwitch, BrokerProxy):
+class RiskBroker(BrokerProxy):
     """A gate around any broker, by composition: a store supplies its own.
 
-    What it does not define itself it takes from the broker inside, and what is set on it is set
-    there, so ``cerebro.broker.setcash(...)`` works before and after. Wrapping a RiskBroker joins
-    it: both are then the same gate.
+    Every name that only the wrapped broker has is read and set there, so
+    ``cerebro.broker.setcash(...)`` works before and after; a subclass keeps its own attributes.
+    Wrapping a RiskBroker joins it: both are then the same gate.
 
     Parameters
     ----------
     broker : broker, optional
         What to wrap; None is a new ``BackBroker``.
     instruments : dict, optional
-        Facts by data name: ``{"BTC": dict(step=1e-5, min_notional=10, atr_multiple=3,
+        Facts by name of the data feed: ``{"BTC": dict(step=1e-5, min_notional=10, atr_multiple=3,
         risk_limit=0.005, tick=0.05)}``. Without a step, sizes are whole units; with a tick, stops
         rest at whole ticks.
     atr_period, atr_multiple
@@ -53,7 +64,7 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
     guards : list, optional
         Rules that refuse entries for a while: ``[CooldownGuard(5), DailyLossLimit(0.03)]``.
     state : str or path, optional
-        File in which everything is kept that must survive the process: see `protect`.
+        File in which everything is saved that must survive the process: see `protect`.
     **live
         What a broker that is not a simulation needs: see `bt_risk.Live`.
 
@@ -63,29 +74,52 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
     says what remains open. A second signal acts as it would have without the gate.
     """
 
-    # What stands on the gate itself; every other name is the broker's inside.
-    _public = (
-        "inner cerebro journal book order_review fill_tracker exit_handover exit_orders limits "
-        "hooks own trading_state execution "
-        "instruments late observe simulated shutdown allocations max_stale_bars recovery "
-        "events state_file live order_sender alerts feed_monitor equity unit_value ticks"
-    )
-    _private = "fund fixed bound queue stop_rule stopped"
-    _own = frozenset([*_public.split(), *("_" + name for name in _private.split())])
+    # Annotated names are the gate's own, whatever the wrapped broker has: see `BrokerProxy`.
+    inner: Any
+    cerebro: Any
+    venue: Venue
+    registry: Registry
+    book: Book
+    journal: Journal
+    events: OrderEvents
+    order_review: OrderReview
+    fill_tracker: FillTracker
+    exit_orders: ExitOrders
+    exit_handover: ExitHandover
+    order_sender: OrderSender
+    feed_monitor: FeedMonitor
+    trading_state: TradingState
+    alerts: Alerts
+    shutdown: Shutdown | None
+    recovery: Recovery | None
+    equity: Callable[[], float]
+    unit_value: Callable[[], float]
+    instruments: dict[str, dict[str, Any]]
+    live: Live
+    state_file: Path | None
+    max_stale_bars: int | None
+    allocations: dict[Any, Any]
+    own: dict[int, Any]
+    observe: bool
+    late: bool
+    ticks: int
+    _stop_rule: tuple[int, float]
+    _notifications: deque[Any]
+    _stopped: bool
 
     def __init__(
         self,
-        broker=None,
+        broker: Any = None,
         *,
-        instruments=None,
-        atr_period=None,
-        atr_multiple=None,
-        guards=(),
-        state=None,
-        **live,
-    ):
+        instruments: dict[str, dict[str, Any]] | None = None,
+        atr_period: int | None = None,
+        atr_multiple: float | None = None,
+        guards: Iterable[Guard] = (),
+        state: str | Path | None = None,
+        **live: Any,
+    ) -> None:
         name = type(self).__name__
-        settings, state = Live.named(name, **live), check_state(name, state)
+        settings, state_file = Live.named(name, **live), check_state(name, state)
         facts = check_instruments(name, instruments)
         guards = check_guards(name, guards)
         if atr_period is not None:
@@ -101,39 +135,37 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
         self.instruments.update(facts)
         period, multiple = self._stop_rule
         self._stop_rule = atr_period or period, atr_multiple or multiple
-        self._fixed += guards
-        self.state_file = state or self.state_file
+        self.registry.permanent += guards
+        self.state_file = state_file or self.state_file
 
-    def _wrap(self, name, broker):
+    def _wrap(self, name: str, broker: Any) -> None:
         if broker is not None and (isinstance(broker, type) or not hasattr(broker, "buy")):
             remedy = "Pass the object itself, as in RiskBroker(cerebro.broker)."
             raise ParameterError(name, "broker", "a broker", broker, remedy)
-        self.inner = _BackBroker() if broker is None else broker
-        # Whether it is Backtrader's own simulation, which lets us in at the moment of execution.
-        self.simulated = isinstance(self.inner, _BackBroker)
+        self.inner = bt.brokers.BackBroker() if broker is None else broker
         self.cerebro = getattr(self.inner, "cerebro", None)
         self.instruments, self._stop_rule, self.live = {}, (14, 2.0), Live()
-        # Cerebro and strategies call these on every bar: no detour by __getattr__.
-        for name in ("getcash", "getvalue", "getposition", "getcommissioninfo"):
-            self.__dict__[name] = getattr(self.inner, name)
-        if not self.simulated:
-            for name in ("getcash", "getvalue"):
-                self.__dict__[name] = LastKnownValue(self, getattr(self.inner, name))
-            self._fund = LastKnownValue(self, partial(getattr, self.inner, "fundvalue"))
-        self._fixed, self._bound = [], []
         self.late = self.observe = False
-        self.execution = self.shutdown = self.max_stale_bars = None
-        self.recovery = self.state_file = None
-        self._reset()
+        self.shutdown = self.recovery = self.state_file = self.max_stale_bars = None
+        self.venue, self.registry = self._new_venue(), Registry(self)
+        # Cerebro and strategies call these on every bar: no detour by __getattr__.
+        for call in ("getposition", "getcommissioninfo"):
+            self.__dict__[call] = getattr(self.inner, call)
+        self.__dict__.update(self.venue.account_calls())
+        self._reset(Book())
+
+    def _new_venue(self) -> Venue:
+        simulated = isinstance(self.inner, bt.brokers.BackBroker)
+        return SimulatedVenue(self) if simulated else LiveVenue(self)
 
     # -- finding and installing ------------------------------------------------------------------
 
     @classmethod
-    def of(cls, strategy):
+    def of(cls, strategy: Any) -> RiskBroker:
         """Return the gate of the strategy's Cerebro, installed now if there is none.
 
         A late gate wraps the broker that is there and is handed to every running strategy and
-        sizer; it takes itself away at the end of the run.
+        sizer; it removes itself at the end of the run.
         """
         cerebro = strategy.cerebro
         gate = cerebro._broker
@@ -148,34 +180,42 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
                 running._sizer.broker = gate
         return gate
 
-    def install(self, cerebro):
+    def install(self, cerebro: Any) -> None:
         """Put the gate in front of the broker that this Cerebro has."""
         cerebro._broker = self
         self.cerebro = cerebro
 
-    def uninstall(self):
+    def uninstall(self) -> None:
         """Give the Cerebro its own broker back."""
         if self.cerebro._broker is self:
             self.cerebro._broker = self.inner
 
+    def bind(
+        self,
+        limits: Iterable[Limit],
+        instruments: dict[str, dict[str, Any]] | None,
+        stop_rule: tuple[int, float],
+    ) -> None:
+        """Let a policy add its limits and facts to the next run."""
+        self.registry.bind(limits)
+        self.instruments.update(instruments or {})
+        self._stop_rule = stop_rule
+
+    def call_stale_after(self, bars: int) -> None:
+        """Let a data feed be stale after so many bars of others without one; the fewest count."""
+        self.max_stale_bars = min(bars, self.max_stale_bars or bars)
+
     # -- a broker to Cerebro ---------------------------------------------------------------------
 
-    def start(self):
-        """Start the broker inside, and begin with a clean state."""
+    def start(self) -> None:
+        """Start the wrapped broker, and begin with a clean state."""
         self.inner.start()
         self._begin()
 
-    def _begin(self):
-        self._reset()
+    def _begin(self) -> None:
         instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
-        self.book = Book(instruments, *self._stop_rule, self.max_stale_bars or STALE_BARS)
-        self._build()
-        self.journal.begin(self.book)
-        for limit in self._fixed + self._bound:
-            self.add_limit(limit)
-        self._bound = []
-        if any("risk_limit" in facts for facts in self.instruments.values()):
-            self._enforce_own_risk_limits()
+        self._reset(Book(instruments, *self._stop_rule, self.max_stale_bars or STALE_BARS))
+        self.registry.begin(self.instruments)
         # The points of an optimisation are no account: they would overwrite each other.
         if self.state_file is not None and not self.cerebro._dooptimize:
             self.recovery = Recovery(self, self.state_file)
@@ -183,33 +223,26 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
             self.shutdown = Shutdown(self)
             self.shutdown.install()
 
-    def _reset(self):
-        self._unhook()
+    def _reset(self, book: Book) -> None:
+        """Begin anew with a book: every part of the gate belongs to one run."""
+        self._release()
+        self.book, self.own, self.allocations, self.ticks = book, {}, {}, 0
+        self._notifications, self._stopped = deque(), False
         self.alerts = Alerts(self.live.notify)
-        self.journal, self.book = Journal(self.observe, self.alerts.tell), Book()
-        self.journal.begin(self.book)
-        self._build()
-        self.limits, self.hooks, self.allocations = [], [], {}
-        self.own, self.trading_state = {}, TradingState(self)
-        self.exit_orders = ExitOrders(self)
-        self._queue, self._stopped = deque(), False
+        self.journal = Journal(self.observe, self.alerts.tell)
+        self.journal.begin(book)
+        self.venue = self._new_venue()
+        self.registry.clear()
+        self.events = OrderEvents(book)
+        self.order_review, self.exit_orders = OrderReview(self), ExitOrders(self)
+        self.fill_tracker, self.trading_state = FillTracker(self), TradingState(self)
+        self.order_sender, self.exit_handover = OrderSender(self), ExitHandover(self)
+        self.feed_monitor = FeedMonitor(self, skips_past=not self.venue.direct)
+        self.equity, self.unit_value = self.venue.equity_sources()
 
-    def _build(self):
-        """Put new clerks to work on the book."""
-        self.ticks = 0
-        self.events = OrderEvents(self.book)
-        self.order_review, self.fill_tracker, self.exit_handover = (
-            OrderReview(self),
-            FillTracker(self),
-            ExitHandover(self),
-        )
-        self.order_sender, self.feed_monitor = OrderSender(self), FeedMonitor(self)
-        self.equity, self.unit_value = equity_of(self)
-
-    def _unhook(self):
-        if self.execution is not None:
-            self.execution.remove()
-            self.execution = None
+    def _release(self) -> None:
+        """Leave the wrapped broker, the signals and the state file as they were found."""
+        self.venue.release()
         if self.shutdown is not None:
             self.shutdown.restore()
             self.shutdown = None
@@ -217,13 +250,14 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
             self.recovery.file.close()
             self.recovery = None
 
-    def next(self):
-        """Let the broker inside execute, take in its fills and the new bars, call the hooks."""
+    def next(self) -> None:
+        """Let the wrapped broker execute, then act on its fills and on the new bars."""
         if self.recovery is not None:
             self.recovery.begin_round()
         if self.shutdown is not None and self.shutdown.ends_run():
             return
-        self._listen()
+        self.ticks += 1
+        self.venue.execute()
         news = fresh = self.book.update()
         if self.feed_monitor.active:
             news = self.feed_monitor.look(fresh)
@@ -235,36 +269,24 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
         if self.recovery is not None:
             self.recovery.keep()
 
-    def _listen(self):
-        """Let the broker inside execute, and see to what it has not answered yet."""
-        self.inner.next()
-        self.ticks += 1
-        if not self.simulated or self.inner.notifs:
-            self.absorb()
-        if self.order_sender.doubts:
-            self.order_sender.advance()
-        if self.exit_handover.waiting:
-            self.exit_handover.advance()
-        if self.trading_state and not self.simulated:
-            # A cancel that got lost is sent again in time.
-            self.exit_orders.cancel_entries(self.trading_state.why[1])
-
-    def _act(self, news):
-        """Call the hooks for every part that has filled, and for the bars."""
+    def _act(self, fresh: list[Instrument]) -> None:
+        """Call the monitors for every fill, and for the new bars."""
+        monitors = self.registry.monitors
         while self.fill_tracker.touched:
             part = self.fill_tracker.touched.pop(0)
             if self.exit_orders.guarded and not part.instrument.size:
                 self.exit_orders.end_guarded(part)
-            for hook in self.hooks:
-                hook.on_fill(part)
-            self.absorb()  # a stop that was withdrawn is gone now, not on the next bar
-        for hook in self.hooks if self.feed_monitor.missed else ():
-            hook.on_missed(self.feed_monitor.missed)
-        for hook in self.hooks:
-            hook.on_bar(news)
+            for monitor in monitors:
+                monitor.on_fill(part)
+            # A stop that was withdrawn ends now, not on the next bar.
+            self.process_notifications()
+        for monitor in monitors if self.feed_monitor.missed else ():
+            monitor.on_missed(self.feed_monitor.missed)
+        for monitor in monitors:
+            monitor.on_bar(fresh)
 
-    def absorb(self):
-        """Take in what the broker inside has to say; the order of its notifications is kept."""
+    def process_notifications(self) -> None:
+        """Book what the wrapped broker notifies, and pass it on in the same sequence."""
         while True:
             order = self.inner.get_notification()
             if order is None:
@@ -273,36 +295,36 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
                 continue
             filled = self.fill_tracker.take(order)
             if filled or order.ref not in self.own:
-                self._queue.append(self.exit_handover.as_promised(order))
+                self._notifications.append(self.exit_handover.as_promised(order))
 
-    def get_notification(self):
+    def get_notification(self) -> Any:
         """Return the next order notification for Cerebro, or None."""
-        if not self._queue:
+        if not self._notifications:
             return None
-        order = self._queue.popleft()
+        order = self._notifications.popleft()
         self.events.heard(order)
         return order
 
-    def announce(self, order):
-        """Notify of an order that the broker inside knows nothing of."""
-        self._queue.append(order.clone())
+    def announce(self, order: Any) -> None:
+        """Notify of an order that the wrapped broker does not know."""
+        self._notifications.append(order.clone())
 
-    def stop(self):
-        """Stop the broker inside and leave everything as it was found."""
+    def stop(self) -> None:
+        """Stop the wrapped broker and leave everything as it was found."""
         self.inner.stop()
         if self.recovery is not None:
             self.recovery.keep()
-        self._unhook()
-        for hook in self.hooks:
-            hook.on_end()
+        self._release()
+        for monitor in self.registry.monitors:
+            monitor.on_end()
         self.alerts.close()
         if self._stopped:
             self.cerebro._event_stop = False
         if self.late:
             self.uninstall()
 
-    def stop_engine(self, between_bars=False):
-        """End the run; what Cerebro would keep of it for its next run is undone in `stop`.
+    def stop_engine(self, between_bars: bool = False) -> None:
+        """End the run; what Cerebro would keep of that for its next run is undone in `stop`.
 
         Between the bars of a live run strategies first get what is pending: no bar would bring it.
         """
@@ -314,15 +336,15 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
         self._stopped = True
         self.cerebro.runstop()
 
-    def buy(self, owner, data, size, *args, **kwargs):
-        """Judge a buy order and send what is allowed of it."""
+    def buy(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Any:
+        """Review a buy order and send what is allowed of it."""
         return self.order_review.submit(1, owner, data, size, args, kwargs)
 
-    def sell(self, owner, data, size, *args, **kwargs):
-        """Judge a sell order and send what is allowed of it."""
+    def sell(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Any:
+        """Review a sell order and send what is allowed of it."""
         return self.order_review.submit(-1, owner, data, size, args, kwargs)
 
-    def cancel(self, order, *args, **kwargs):
+    def cancel(self, order: Any, *args: Any, **kwargs: Any) -> Any:
         """Cancel a working order; the protective orders of bt_risk stay."""
         ref = getattr(order, "ref", None)
         self.events.withdrawn(ref)
@@ -334,52 +356,104 @@ class RiskBroker(Registry, KillSwitch, BrokerProxy):
             return False
         if ref is not None:
             order = self.exit_handover.cancel(ref, order)
-            if order is None:  # it was still waiting: the venue knows nothing of it
+            if order is None:  # it was still waiting: the broker has never seen it
                 return True
         result = self.inner.cancel(order, *args, **kwargs)
-        self.absorb()  # an exit that is cancelled makes room for the next one at once
+        self.process_notifications()  # an exit that is cancelled makes room for the next one
         return result
 
-    @property
-    def judges(self):
-        """Whether anything here has a say on orders."""
-        return bool(self.limits or self.hooks or self.trading_state)
+    # -- limits and the kill switch --------------------------------------------------------------
 
     @property
-    def intervenes(self):
+    def limits(self) -> list[Limit]:
+        """The limits that are asked in this run."""
+        return self.registry.limits
+
+    def add_limit(self, limit: Limit) -> None:
+        """Ask this limit too, before anything opens in this run."""
+        self.registry.add_limit(limit)
+
+    @property
+    def state(self) -> str:
+        """ACTIVE, REDUCING (only what reduces passes) or HALTED (and nothing rests)."""
+        return self.trading_state.why[0]
+
+    def set_state(self, source: Any, state: str, reason: str = "") -> None:
+        """Let `source` request a state, ACTIVE takes it back; the strictest of all counts."""
+        self.trading_state.set(source, state, reason)
+
+    def halt(self, reason: str, flatten: bool = False) -> None:
+        """Refuse every entry and cancel those that rest, until `resume`; exits and stops work on.
+
+        Parameters
+        ----------
+        reason : str
+            Stands in the journal and on every order that is refused.
+        flatten : bool
+            Also close every position at the next open, and the orders behind it.
+        """
+        self.trading_state.halt(reason, flatten)
+
+    def reduce_only(self, reason: str) -> None:
+        """Refuse every entry until `resume`: what would open is refused, what reduces passes.
+
+        It is judged on the position and all working orders: two exits do not close twice. Limit and
+        stop entries that rest are held back until `resume`; where that cannot be done, at a venue,
+        they are cancelled, and so are market entries that have not filled.
+        """
+        self.trading_state.reduce_only(reason)
+
+    def resume(self) -> None:
+        """Take back `halt` and `reduce_only`.
+
+        A breaker that has tripped goes on refusing entries: its own ``rearm()`` is the way back.
+        """
+        self.trading_state.resume()
+
+    @property
+    def judges(self) -> bool:
+        """Whether anything here has a say on orders."""
+        return bool(self.registry.limits or self.registry.monitors or self.trading_state)
+
+    @property
+    def intervenes(self) -> bool:
         """Whether anything here may refuse, clamp or move something."""
         return self.judges and not self.observe
 
     # -- facts -----------------------------------------------------------------------------------
 
     @property
-    def latest(self):
-        """Time of the newest bar of any data, as a Backtrader date number; NaN before it."""
+    def fundvalue(self) -> float:
+        """Value of one share of the account, which deposits do not move."""
+        return self.venue.fund_value()
+
+    @property
+    def positions(self) -> Any:
+        """Positions by data feed."""
+        if hasattr(self.inner, "positions"):
+            return self.inner.positions
+        return {i.data: self.inner.getposition(i.data) for i in self.book.instruments}
+
+    @property
+    def latest(self) -> float:
+        """Time of the newest bar of any data feed, as a date number; NaN before it."""
         return self.book.latest
 
-    def find(self, data):
+    def find(self, data: Any) -> Instrument | None:
         """Return the `Instrument` of a data feed, None for one that this Cerebro does not have."""
         return self.book.find(data)
 
-    def known_position(self, data):
-        """Return the position that the broker inside has of a data feed, maybe None.
-
-        Asking BackBroker itself makes an entry, which it values from then on: in another order
-        than without us, and at a price to come where the data has no bar yet.
-        """
-        return self.inner.positions.get(data) if self.simulated else self.inner.getposition(data)
-
-    def multiplier(self, data):
-        """Return the contract multiplier that the broker inside has for a data feed."""
+    def multiplier(self, data: Any) -> float:
+        """Return the contract multiplier that the wrapped broker has for a data feed."""
         return getattr(self.inner.getcommissioninfo(data).p, "mult", 1.0)
 
-    def send(self, ticket, size):
-        """Hand a ticket on to the broker inside; return its order."""
-        order = self.order_sender.send(ticket, size)
+    def send(self, request: OrderRequest, size: float) -> Any:
+        """Hand an order request on to the wrapped broker; return its order."""
+        order = self.order_sender.send(request, size)
         if self.recovery is not None:
             self.recovery.sent(order)
         return order
 
-    def sender(self, side):
+    def sender(self, side: int) -> Callable[..., Any]:
         """Return the broker's own ``buy`` or ``sell``."""
         return self.inner.buy if side > 0 else self.inner.sell

@@ -1,56 +1,63 @@
-"""Everything that the gate does not define itself is the broker inside, to read and to write."""
+"""BrokerProxy: what the gate does not define itself is read and set on the wrapped broker."""
+
+from __future__ import annotations
+
+from typing import Any
 
 __all__ = ["BrokerProxy"]
 
 
 class BrokerProxy:
-    """What makes a `RiskBroker` look like the broker that it wraps.
+    """Look like the wrapped broker, `inner`, to Cerebro, strategies and users.
 
-    A subclass names in `_own` what stands on itself.
+    A name belongs to the proxy if its class defines or annotates it, or if the wrapped broker does
+    not have it; so a subclass keeps its own attributes. Every other name is the wrapped broker's,
+    and so is one that the proxy only reads, as a property.
     """
 
-    _own = frozenset()
+    inner: Any
+    _declared: frozenset[str] = frozenset()
 
-    def get_cash(self):
-        """Return the cash, whichever of the two names the broker inside has."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        names = (vars(base).get("__annotations__", {}) for base in cls.__mro__)
+        cls._declared = frozenset(name for annotated in names for name in annotated)
+
+    def get_cash(self) -> float:
+        """Return the cash, whichever of the two names the wrapped broker has."""
         return self.getcash()
 
-    def get_value(self, *args, **kwargs):
-        """Return the account value, whichever of the two names the broker inside has."""
+    def get_value(self, *args: Any, **kwargs: Any) -> float:
+        """Return the account value, whichever of the two names the wrapped broker has."""
         return self.getvalue(*args, **kwargs)
 
     @property
-    def fundvalue(self):
-        """Value of one share of the account, which deposits do not move."""
-        return self.inner.fundvalue if self.simulated else self._fund()
-
-    @property
-    def fundshares(self):
+    def fundshares(self) -> float:
         """Shares of the account."""
         return self.inner.fundshares
 
     @property
-    def startingcash(self):
-        """Cash at the start, 0.0 where the broker inside does not keep it."""
+    def startingcash(self) -> float:
+        """Cash at the start, 0.0 where the wrapped broker does not have it."""
         return getattr(self.inner, "startingcash", 0.0)
 
-    @property
-    def positions(self):
-        """Positions by data."""
-        if hasattr(self.inner, "positions"):
-            return self.inner.positions
-        return {i.data: self.inner.getposition(i.data) for i in self.book.instruments}
-
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         inner = self.__dict__.get("inner")
-        if inner is None or name.startswith("__") or name in self._own:
+        if inner is None or name.startswith("__") or name in self._declared:
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
         return getattr(inner, name)
 
-    def __setattr__(self, name, value):
-        if name in self._own:
-            object.__setattr__(self, name, value)
-        else:
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dict__ and self._belongs_to_inner(name):
             setattr(self.inner, name, value)
+            return
+        object.__setattr__(self, name, value)
         if name == "cerebro":
             self.inner.cerebro = value
+
+    def _belongs_to_inner(self, name: str) -> bool:
+        inner = self.__dict__.get("inner")
+        if inner is None or name in self._declared or not hasattr(inner, name):
+            return False
+        defined = getattr(type(self), name, None)
+        return defined is None or isinstance(defined, property)

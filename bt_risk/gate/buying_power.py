@@ -35,7 +35,7 @@ def _reserved(gate):
 def _cost(gate, data, size, price):
     """Cash that opening `size` (signed) takes; negative where a short sale brings some."""
     info = gate.inner.getcommissioninfo(data)
-    shortcash = not gate.simulated or gate.inner.p.shortcash
+    shortcash = gate.venue.short_cash
     value = (info.getvaluesize if shortcash else info.getoperationcost)(size, price)
     if value > 0:
         value /= info.get_leverage()

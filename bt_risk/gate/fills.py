@@ -1,23 +1,10 @@
-"""The ledger of the gate: what the broker inside says of orders, written into the book."""
+"""FillTracker: book the fills that the wrapped broker reports, each once."""
 
 import math
-from dataclasses import dataclass
-from itertools import islice
 
 from bt_risk.portfolio.position import EPS
 
 __all__ = ["FillTracker"]
-
-
-@dataclass(frozen=True)
-class _Bit:
-    """One execution, with the names that Backtrader's own have."""
-
-    size: float
-    price: float
-    closedcomm: float
-    dt: float
-    openedcomm: float = 0.0
 
 
 class FillTracker:
@@ -31,68 +18,20 @@ class FillTracker:
     def __init__(self, gate):
         self.gate, self.book = gate, gate.book
         self.touched, self.flow = [], 0.0
-        self._seen, self._booked = {}, {}
         self.unknown = {instrument.index for instrument in self.book.instruments}
 
     def take(self, order):
         """Book what a notification says; return whether it says that something filled."""
         filled = order.status in (order.Partial, order.Completed)
-        instrument = self.gate.find(order.data)
+        instrument = self.book.find(order.data)
         if instrument is not None:
-            if self.gate.simulated:
-                # BackBroker marks what is new on every clone; all clones share one list, which
-                # is ahead of them.
-                bits = order.executed.getpending() if filled else ()
-            else:
-                bits = self._told(order, instrument)
-                self._follow(order)
+            bits = self.gate.venue.new_executions(order, instrument)
             for bit in bits:
                 self._fill(order, instrument, bit)
             filled = filled or bool(bits)
         if not order.alive():
             self.book.drop(order.ref)
         return filled
-
-    def _follow(self, order):
-        """Keep an order of ours as its clones say: a venue need not touch what it returned."""
-        mine = self.gate.own.get(order.ref)
-        if mine is not None and mine is not order and mine.alive():
-            mine.status, mine.executed = order.status, order.executed
-
-    def _told(self, order, instrument):
-        """Return what is new in what another broker says, however it says it.
-
-        It may send one object, or the same news, twice, late, with a cancel, or without a list of
-        executions; it may count one twice. Nothing fills for more than it was ordered for.
-        """
-        seen, booked = self._seen.get(order.ref), self._booked.get(order.ref)
-        if seen is None:
-            seen = 0 if self.gate.recovery is None else self.gate.recovery.skips(order)
-        if booked is None:
-            booked = sum([float(abs(bit.size)) for bit in islice(order.executed.exbits, seen)])
-        bits = list(islice(order.executed.exbits, seen, None))
-        self._seen[order.ref] = seen + len(bits)
-        ordered = abs(order.created.size)
-        done = min(abs(order.executed.size), ordered)
-        if order.status == order.Completed and not done:
-            done = ordered
-        new = []
-        for bit in bits:
-            size = min(float(abs(bit.size)), ordered - booked)
-            if size > EPS:
-                booked += size
-                commission = float(bit.closedcomm + bit.openedcomm)
-                new.append(_Bit(size, float(bit.price), commission, bit.dt))
-        if done - booked > EPS:
-            price = float(order.executed.price or order.created.price or instrument.price)
-            new.append(_Bit(done - booked, price, 0.0, instrument.time))
-            booked = done
-        self._booked[order.ref] = booked
-        return new
-
-    def passed(self, order, count):
-        """Leave out so many executions of an order: they are in the position already."""
-        self._seen[order.ref] = count
 
     def _owner(self, order, working):
         # Truth and equality of a strategy are line operations: only ever ask for identity.
@@ -122,7 +61,7 @@ class FillTracker:
         self.book.fill(part, size, price, commission, bit.dt, distance, stopped)
         self.flow -= size * price * instrument.multiplier + commission
         if recovery is not None:
-            recovery.executed(order, self._seen.get(order.ref, 0), closed)
+            recovery.executed(order, self.gate.venue.seen(order), closed)
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 
@@ -141,7 +80,7 @@ class FillTracker:
                     self.flow -= (instrument.size - before) * instrument.value
 
     def _adopt(self, instrument, owner):
-        position = self.gate.known_position(instrument.data)
+        position = self.gate.venue.position(instrument.data)
         if position is None:
             return
         unknown = float(position.size - instrument.size)

@@ -54,16 +54,7 @@ class OrderReview:
         ticket.preview = preview_order(self.book, instrument, owner, side, size)
         take = self._submit if arguments["parent"] is None else self.brackets.submit
         order = take(ticket)
-        return order if self.gate.simulated else self._settle(ticket, order)
-
-    def _settle(self, ticket, order):
-        """Take in what some brokers say at once: that an order has ended, or an error."""
-        if order is None and self.gate.order_sender.refused:
-            order = ticket.native_order(ticket.size)
-            self.refuse(order, self.gate.order_sender.why)
-        elif order is not None and not order.alive() and order.ref in self.book.working:
-            self.gate.fill_tracker.take(order)
-        return order
+        return self.gate.venue.settle(ticket, order)
 
     def _submit(self, ticket):
         verdict = self._judge(ticket)
@@ -179,7 +170,7 @@ class OrderReview:
         state, reason = self.gate.trading_state.why
         if state != ACTIVE:
             return Decision(0.0, reason or state, self.gate.trading_state.rule)
-        instrument, limits = ticket.instrument, self.gate.limits
+        instrument, limits = ticket.instrument, self.gate.registry.limits
         if instrument.repeats:  # what is decided on it was decided before the restart
             return refusal("unknown", instrument.why_unknown())
         if limits and not (instrument.length and instrument.closed > 0):
@@ -238,7 +229,7 @@ class OrderReview:
     def send(self, ticket, verdict):
         """Send what a verdict allows, and keep it in the book."""
         size = plain(verdict.size, ticket.size)
-        held = self.gate.exit_handover.hold(ticket, size) if verdict.closing > EPS else None
+        held = self.gate.venue.hold(ticket, size) if verdict.closing > EPS else None
         order = self.place(ticket, size) if held is None else held
         if order is None:
             return None
@@ -249,9 +240,8 @@ class OrderReview:
             self.gate.exit_orders.guarded.add(order.ref)
         if verdict.overlaps:
             self.gate.exit_orders.guard(ticket.owner, ticket.instrument, ticket.side)
-        execution = self.gate.execution
-        if execution is not None and isinstance(ticket.size, SizeProposal) and opening > EPS:
-            execution.fitted[order.ref] = ticket.size.step
+        if isinstance(ticket.size, SizeProposal) and opening > EPS:
+            self.gate.venue.fit_at_fill(order, ticket.size.step)
         if size < ticket.size - EPS:
             order.addinfo(bt_risk=verdict.decision.reason)
             working = self.book.working[order.ref]
@@ -348,8 +338,7 @@ class OrderReview:
     def reject(self, ticket, decision):
         """Answer with a native order whose status is Rejected and whose info says why."""
         order = ticket.native_order(ticket.size)
-        if self.gate.simulated:  # so that a later order may name this one as its OCO
-            self.gate.inner._ocoize(order, ticket.args["oco"])
+        self.gate.venue.link_rejected(order, ticket.args["oco"])
         self.refuse(order, decision.reason)
         self.journal(ticket, "reject", 0.0, decision)
         return order

@@ -1,51 +1,78 @@
-"""What a gate asks before anything opens, and whom it calls on every fill and bar."""
+"""Registry: the limits that are asked before an order opens anything, and the monitors."""
 
-from bt_risk.gate.simulated_execution import SimulatedExecution
-from bt_risk.limits.base import RiskPerTrade
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bt_risk.limits.base import Limit, RiskPerTrade
 from bt_risk.limits.trade_guards import Guard
+from bt_risk.monitors.base import Monitor
 from bt_risk.monitors.guards import GuardMonitor
+
+if TYPE_CHECKING:
+    from bt_risk.gate.broker import RiskBroker
 
 __all__ = ["Registry"]
 
+M = TypeVar("M", bound=Monitor)
+
 
 class Registry:
-    """The limits and hooks of a `RiskBroker`, which inherits from this."""
+    """The limits and monitors of one `RiskBroker`.
 
-    def bind(self, limits, instruments, stop_rule):
-        """Let a policy add its limits and facts to the next run."""
+    `limits` and `monitors` are those of the run; `permanent` are the limits of every run, and
+    `bind` names those of the next run alone.
+    """
+
+    def __init__(self, gate: RiskBroker) -> None:
+        self.gate = gate
+        self.permanent: list[Limit] = []
+        self._bound: list[Limit] = []
+        self.limits: list[Limit] = []
+        self.monitors: list[Monitor] = []
+
+    def bind(self, limits: Iterable[Limit]) -> None:
+        """Ask these limits too, in the next run."""
         self._bound = list(limits)
-        self.instruments.update(instruments or {})
-        self._stop_rule = stop_rule
 
-    def call_stale_after(self, bars):
-        """Let a data be stale after so many bars of others without one; the fewest count."""
-        self.max_stale_bars = min(bars, self.max_stale_bars or bars)
+    def clear(self) -> None:
+        """Forget the limits and monitors of the last run."""
+        self.limits, self.monitors = [], []
 
-    def add_limit(self, limit):
-        """Ask this limit too, before anything opens in this run."""
+    def begin(self, instruments: dict[str, dict[str, Any]]) -> None:
+        """Add the limits of this run; `instruments` are the facts by name."""
+        for limit in self.permanent + self._bound:
+            self.add_limit(limit)
+        self._bound = []
+        own_limits = any("risk_limit" in facts for facts in instruments.values())
+        if own_limits and not any(isinstance(limit, RiskPerTrade) for limit in self.limits):
+            self.limits.append(RiskPerTrade(None))
+            self.gate.venue.clamp_fills()
+
+    def add_limit(self, limit: Limit) -> None:
+        """Ask this limit before anything opens in this run."""
         if limit.active:
             self.limits.append(limit)
             if hasattr(limit, "watch"):
-                limit.watch(self.book)
+                limit.watch(self.gate.book)
             if isinstance(limit, Guard):
-                GuardMonitor.of(self).add(limit)
-            self.hook_execution()
+                self._guard_monitor().add(limit)
+            self.gate.venue.clamp_fills()
 
-    def _enforce_own_risk_limits(self):
-        if not any(isinstance(limit, RiskPerTrade) for limit in self.limits):
-            self.limits.append(RiskPerTrade(None))
-            self.hook_execution()
+    def _guard_monitor(self) -> GuardMonitor:
+        """Return the monitor that works for the guards, made on first use."""
+        monitor = self.monitor(GuardMonitor)
+        if monitor is None:
+            monitor = GuardMonitor(self.gate)
+            self.add_monitor(monitor)
+        return monitor
 
-    def add_hook(self, hook):
-        """Call its ``on_fill(part)``, ``on_bar``, ``on_missed(instruments)`` and ``on_end()``."""
-        self.hooks.append(hook)
-        self.hook_execution()
+    def add_monitor(self, monitor: Monitor) -> None:
+        """Call its hooks on every bar and fill of this run."""
+        self.monitors.append(monitor)
+        self.gate.venue.clamp_fills()
 
-    def hook_of(self, kind):
-        """Return the hook of this class, or None."""
-        return next((hook for hook in self.hooks if isinstance(hook, kind)), None)
-
-    def hook_execution(self):
-        """Be there at the moment an order executes, where the broker inside lets us."""
-        if self.execution is None and self.simulated and not self.observe:
-            self.execution = SimulatedExecution(self, self.inner)
+    def monitor(self, kind: type[M]) -> M | None:
+        """Return the monitor of this class, or None."""
+        return next((one for one in self.monitors if isinstance(one, kind)), None)

@@ -73,7 +73,7 @@ class SimulatedExecution:
     # -- exits of our own ------------------------------------------------------------------------
 
     def _try_own(self, order):
-        self.gate.absorb()
+        self.gate.process_notifications()
         working = self.gate.book.working.get(order.ref)
         if working is None:
             return
@@ -88,7 +88,7 @@ class SimulatedExecution:
         if size > EPS:
             held = abs(part.size)
             self._run(order, working, size, begun)
-            self.gate.absorb()
+            self.gate.process_notifications()
             left = abs(part.size) if part.size * working.side < 0 else 0.0
             if left < held - EPS:
                 self._shrink_exits(part, working.side, held, left)
@@ -186,7 +186,7 @@ class SimulatedExecution:
         self.gate.journal.order(order, "ATRTrailingStop", "trim", reason, size)
 
     def _try_guarded(self, order):
-        self.gate.absorb()
+        self.gate.process_notifications()
         working = self.gate.book.working.get(order.ref)
         if working is None:
             self._native_try(order)
@@ -242,7 +242,7 @@ class SimulatedExecution:
         wanted = abs(order.executed.remsize)
         side = 1 if order.isbuy() else -1
         step, cash = self.fitted[order.ref], self.inner.cash
-        instrument = self.gate.find(order.data)
+        instrument = self.gate.book.find(order.data)
         size = affordable(self.gate, instrument, side, wanted, step, price, cash)
         if 0 < size < wanted:
             order.executed.remsize = side * plain(size)

@@ -4,7 +4,7 @@ from bt_risk.errors import ParameterError, check_choice, check_flag
 from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 
-__all__ = ["KillSwitch", "TradingState"]
+__all__ = ["TradingState"]
 
 OPERATOR = "operator"
 _OF_THIS_RUN = ("shutdown", "unwritten")
@@ -49,11 +49,8 @@ class TradingState:
         self.asked[source] = (state, reason)
         if self.gate.observe:
             return
-        self.gate.hook_execution()
-        if state == HALTED or not self.gate.simulated:
-            self.gate.exit_orders.cancel_entries(rule_of(source))
-        else:  # what rests can be held back; a market order would fill at some other time
-            self.gate.exit_orders.cancel_entries(rule_of(source), "market")
+        self.gate.venue.clamp_fills()
+        self.gate.venue.refuse_entries(state, rule_of(source))
 
     def set(self, source, state, reason=""):
         """Ask for a state, and write a line about it."""
@@ -74,7 +71,7 @@ class TradingState:
     def _flatten(self, reason):
         if self._closing is None:
             self._closing = Flatten(self.gate)
-            self.gate.add_hook(self._closing)
+            self.gate.registry.add_monitor(self._closing)
         self._closing.begin(reason)
 
     @property
@@ -85,7 +82,7 @@ class TradingState:
     def _end_flattening(self):
         if self._closing is not None:
             self._closing.reason = ""
-        self.gate.exit_orders.closing.clear()
+        self.gate.venue.end_closing()
 
     def reduce_only(self, reason):
         """Let only pass what reduces; a halt stays a halt."""
@@ -169,44 +166,3 @@ def _worded(reason):
         remedy = "It stands in the journal and on every order that is refused."
         raise ParameterError("RiskBroker", "reason", "a few words that say why", reason, remedy)
     return reason
-
-
-class KillSwitch:
-    """What an operator can ask of a `RiskBroker`, from a strategy or from anywhere else."""
-
-    @property
-    def state(self):
-        """ACTIVE, REDUCING (only what reduces passes) or HALTED (and nothing rests)."""
-        return self.trading_state.why[0]
-
-    def set_state(self, source, state, reason=""):
-        """Let `source` ask for a state, ACTIVE takes it back; the strictest of all counts."""
-        self.trading_state.set(source, state, reason)
-
-    def halt(self, reason, flatten=False):
-        """Refuse every entry and cancel those that rest, until `resume`; exits and stops work on.
-
-        Parameters
-        ----------
-        reason : str
-            Stands in the journal and on every order that is refused.
-        flatten : bool
-            Also close every position at the next open, and the orders behind it.
-        """
-        self.trading_state.halt(reason, flatten)
-
-    def reduce_only(self, reason):
-        """Refuse every entry until `resume`: what would open is refused, what reduces passes.
-
-        It is judged on the position and all working orders: two exits do not close twice. Limit and
-        stop entries that rest are held back until `resume`; where that cannot be done, at a venue,
-        they are cancelled, and so are market entries that have not filled.
-        """
-        self.trading_state.reduce_only(reason)
-
-    def resume(self):
-        """Take back `halt` and `reduce_only`.
-
-        A breaker that has tripped goes on refusing entries: its own ``rearm()`` is the way back.
-        """
-        self.trading_state.resume()

@@ -7,7 +7,7 @@ for a moment, and a breaker that believes it would sell everything for nothing.
 
 import math
 
-__all__ = ["EquityMonitor", "LastKnownValue", "equity_of"]
+__all__ = ["EquityMonitor", "LastKnownValue", "UserEquity"]
 
 # A value that stands still through so many price changes, worth at least this, is not equity.
 _FROZEN_CHANGES = 3
@@ -18,20 +18,6 @@ _LEFT_OUT = 0.05
 # beyond it leaves positions out.
 _PRICE_MOVE = 0.5
 _CENTS = 0.01
-
-
-def equity_of(gate):
-    """Return ``(value, unit)``: callables for the account value and the value of one share of it.
-
-    `unit` is what drawdowns are measured on: BackBroker keeps it free of deposits.
-    """
-    if gate.live.equity is not None:
-        given = UserEquity(gate)
-        return given.value, given.value
-    if gate.simulated:
-        return gate.inner.getvalue, gate.inner.get_fundvalue
-    judged = EquityMonitor(gate)
-    return judged.value, judged.value
 
 
 class LastKnownValue:
@@ -142,7 +128,7 @@ class EquityMonitor:
 
     def _is_held(self):
         """Whether the broker holds anything: the news of a sale may not have been taken in yet."""
-        positions = [self.gate.known_position(i.data) for i in self.book.instruments if i.size]
+        positions = [self.gate.venue.position(i.data) for i in self.book.instruments if i.size]
         return any(position is not None and position.size for position in positions)
 
     def _stands(self, reported, marked):

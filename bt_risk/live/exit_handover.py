@@ -32,8 +32,6 @@ class ExitHandover:
 
     def hold(self, ticket, size):
         """Return an order for the user to hold on to, None where nothing stands in the way."""
-        if self.gate.simulated or ticket.kind != "market":
-            return None
         stops = [
             w
             for w in ticket.instrument.orders.values()
@@ -45,7 +43,7 @@ class ExitHandover:
         order.submit(self.gate)
         self.gate.announce(order)
         for stop in stops:
-            self.gate.exit_orders.withdraw(stop.handle)
+            self.gate.venue.withdraw(stop.handle)
         self.waiting.append(_Held(ticket, order, {stop.ref for stop in stops}))
         return order
 
@@ -55,7 +53,7 @@ class ExitHandover:
         for held in list(self.waiting):
             resting = held.stops & working.keys()
             for ref in resting:  # a cancel that got lost is sent again in time
-                self.gate.exit_orders.withdraw(working[ref].handle)
+                self.gate.venue.withdraw(working[ref].handle)
             if not resting:
                 self.waiting.remove(held)
                 self._send(held)

@@ -13,14 +13,16 @@ _SILENT = {_Data.DISCONNECTED, _Data.CONNBROKEN, _Data.DELAYED, _Data.NOTSUBSCRI
 class FeedMonitor:
     """Watch the datas of one `RiskBroker` by what they say of themselves and by the clock.
 
-    The clock counts only where a data is live; a file has its own time.
+    The clock counts only where a data feed is live; a file has its own time. `skips_past` says that
+    bars that arrive late are not acted upon: behind a live broker they say nothing of now.
     """
 
-    def __init__(self, gate):
+    def __init__(self, gate, skips_past):
         self.gate, self.clock = gate, gate.live.clock
         self.limit = gate.live.stale_after
         datas = [instrument.root for instrument in gate.book.instruments]
-        self.active = not gate.simulated or any(data.islive() for data in datas)
+        self.skips_past = skips_past
+        self.active = skips_past or any(data.islive() for data in datas)
         self._came, self._lived = {}, set()
         self._said, self._behind, self.missed = {}, set(), []
 
@@ -40,7 +42,7 @@ class FeedMonitor:
             if bool(why) != bool(self._said.get(instrument.index)):
                 self._said[instrument.index] = why
                 self._journal(instrument, why)
-        return fresh if self.gate.simulated else self._news(fresh, now)
+        return self._news(fresh, now) if self.skips_past else fresh
 
     def behind(self, instrument):
         """Whether a data is still telling of the past."""

@@ -57,7 +57,7 @@ class OrderSender:
         known = {name: value for name, value in declared.items() if name in CAPABILITIES}
         built_in = BUILT_IN.get(type(gate.inner).__module__, {})
         self._can = CAPABILITIES | built_in | known | gate.live.capabilities
-        self._direct = gate.simulated
+        self._direct = gate.venue.direct
 
     def can(self, capability):
         """Whether the broker inside can do something, by the names of `bt_risk.live`."""

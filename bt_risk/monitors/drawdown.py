@@ -18,10 +18,7 @@ from bt_risk.rules.drawdown import (
     taper,
 )
 
-__all__ = ["DrawdownMonitor", "LIVE_CONFIRMATIONS"]
-
-LIVE_CONFIRMATIONS = 2
-
+__all__ = ["DrawdownMonitor"]
 
 # What a breaker keeps across a restart, beside its state.
 _KEPT = ("trips", "drawdown", "max_drawdown", "reason")
@@ -31,8 +28,9 @@ class DrawdownMonitor(Monitor):
     """One drawdown breaker of one gate; a hook that judges equity at every close."""
 
     def __init__(self, gate, rule, action, flatten, taper_from, equity):
-        if not gate.simulated:  # one sample of a venue's is no reason to sell everything
-            rule = replace(rule, confirmations=max(rule.confirmations, LIVE_CONFIRMATIONS))
+        # One sample of a live broker is no reason to sell everything.
+        confirmations = max(rule.confirmations, gate.venue.min_confirmations)
+        rule = replace(rule, confirmations=confirmations)
         self.gate, self.rule = gate, rule
         self.action, self.flatten = action, flatten
         self.taper_from, self.equity = taper_from, equity
@@ -74,11 +72,9 @@ class DrawdownMonitor(Monitor):
             self._rebase(record["unit"])
         if self.state.status != ARMED:
             self.gate.trading_state.ask(self, self._gate_state, self.reason)
-        if self.state.status == TRIPPED and self.flatten and not self.gate.simulated:
+        if self.state.status == TRIPPED and self.flatten:
             for part in self.gate.book.parts.values():
-                self.gate.exit_orders.closing[part] = (
-                    part.number
-                )  # no stop again: it is on its way out
+                self.gate.venue.mark_closing(part)
 
     def _rebase(self, unit):
         """Begin with new marks, and refuse entries until somebody says that this is right."""

@@ -15,15 +15,6 @@ class GuardMonitor(Monitor):
         self.gate = gate
         self._guards = []
 
-    @classmethod
-    def of(cls, gate):
-        """Return the one of this gate, made on first use."""
-        watch = gate.hook_of(cls)
-        if watch is None:
-            watch = cls(gate)
-            gate.add_hook(watch)
-        return watch
-
     def add(self, guard):
         """Work for this guard from now on."""
         book = self.gate.book
@@ -44,7 +35,7 @@ class GuardMonitor(Monitor):
             for working in list(book.working.values()):
                 if not working.own and working.opening > EPS:
                     self._judge(working)
-            gate.absorb()  # what is cancelled makes room at once
+            gate.process_notifications()  # what is cancelled makes room at once
 
     def _judge(self, working):
         """Ask the guards about an entry that was allowed when it was placed."""

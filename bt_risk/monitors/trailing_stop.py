@@ -10,7 +10,6 @@ import backtrader as bt
 from bt_risk.errors import ParameterError
 from bt_risk.monitors.base import Monitor
 from bt_risk.portfolio.position import EPS, place_of, position_key
-from bt_risk.portfolio.preview import exiting
 from bt_risk.rules.trailing_stop import ratchet
 
 __all__ = ["TrailingStopMonitor", "StopRule"]
@@ -120,7 +119,7 @@ class TrailingStopMonitor(Monitor):
         if sent:
             stop.order, stop.resting = sent[0].handle, sent[0].price
         for double in sent[1:]:
-            self.gate.exit_orders.withdraw(double.handle)
+            self.gate.venue.withdraw(double.handle)
 
     # -- hooks of the gate -----------------------------------------------------------------------
 
@@ -192,10 +191,9 @@ class TrailingStopMonitor(Monitor):
         if order.executed.size:
             stop.part.stopped = -float(order.executed.size)
             self._journal(stop, "stop", f"filled at {order.executed.price:g}")
-            if not self.gate.simulated and not stop.part.size:
-                self.gate.exit_orders.end_guarded(stop.part, everything=True)
+            self.gate.venue.stop_filled(stop.part)
         if order.ref in self.gate.book.working:
-            self.gate.exit_orders.withdraw(order)
+            self.gate.venue.withdraw(order)
 
     def _trail(self, stop):
         if stop.rule.trigger == "close" and (stop.due or self._closed_beyond(stop)):
@@ -256,10 +254,10 @@ class TrailingStopMonitor(Monitor):
             if order.status in (bt.Order.Margin, bt.Order.Rejected):
                 self._refuse(stop, f"the stop ended {order.getstatusname()}")
             order = stop.order = None
-        if stop.refused > self.gate.live.stop_retries and not self.gate.simulated:
+        if stop.refused > self.gate.venue.stop_retries:
             self._leave(stop, "the broker refuses its stop")
             return
-        size = self._uncovered(stop)
+        size = self.gate.venue.uncovered(stop.part)
         if order is None:
             self._place(stop, size)
         elif order.status != bt.Order.Partial:
@@ -270,9 +268,9 @@ class TrailingStopMonitor(Monitor):
         stop.refused += 1
         if stop.refused == 1:
             self._journal(stop, "unprotected", reason)
-        elif stop.refused == self.gate.live.stop_retries + 1:
+        elif stop.refused == self.gate.venue.stop_retries + 1:
             self._journal(stop, "unprotected", f"{reason}, {stop.refused} times")
-            if self.gate.live.on_stop_rejected == "halt" and not self.gate.simulated:
+            if self.gate.live.on_stop_rejected == "halt":
                 self.gate.halt(f"ATRTrailingStop: {stop.part.instrument.name} has no stop")
 
     def _leave(self, stop, reason):
@@ -283,21 +281,12 @@ class TrailingStopMonitor(Monitor):
         )
         stop.order = order or stop.order
 
-    def _uncovered(self, stop):
-        """Size to protect: all of it, less what leaves already where both could fill."""
-        size = abs(stop.part.size)
-        if not self.gate.simulated:
-            if self.gate.exit_orders.covers(stop.part):
-                return 0.0
-            size -= exiting(self.gate.book, stop.part, -stop.side, "market")
-        return size
-
     def _place(self, stop, size):
         if not stop.price > 0.0 or size <= EPS:
             stop.resting = math.nan
             return
         past = self.gate.feed_monitor.behind(stop.part.instrument)  # its price says nothing of now
-        if not self.gate.simulated and not past and self._beyond(stop):
+        if self.gate.venue.judges_market and not past and self._beyond(stop):
             stop.hit = True  # a venue would refuse it: it leaves at the market
             return
         reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
@@ -316,7 +305,7 @@ class TrailingStopMonitor(Monitor):
         if self.gate.feed_monitor.behind(stop.part.instrument):
             return  # once, when it is known where it belongs by now
         if not stop.price > 0.0 or size <= EPS:
-            self.gate.exit_orders.withdraw(order)
+            self.gate.venue.withdraw(order)
         elif self.gate.exit_orders.amend(order, size, stop.price):
             self._set(stop)
 

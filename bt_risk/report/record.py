@@ -152,8 +152,8 @@ class ReportData(QuietAnalyzer):
         gate = self.strategy.broker
         gated = isinstance(gate, RiskBroker)
         if gated and self._keeper is None:
-            self._keeper = gate.hook_of(TrailingStopMonitor)
-            self._breaker = gate.hook_of(DrawdownMonitor)
+            self._keeper = gate.registry.monitor(TrailingStopMonitor)
+            self._breaker = gate.registry.monitor(DrawdownMonitor)
         equity = float(gate.getvalue())
         time = max([feed.datetime[0] for feed in self._roots if len(feed)], default=math.nan)
         sums = self._positions(gate, gated, equity)
@@ -222,8 +222,10 @@ class ReportData(QuietAnalyzer):
         closes = {
             names[i]: pd.Series(values, timestamps(times)) for i, _, times, values in self._feeds
         }
-        breakers = [h for h in gate.hooks if isinstance(h, DrawdownMonitor)] if gated else []
-        limits = gate.limits if gated else []
+        breakers = (
+            [m for m in gate.registry.monitors if isinstance(m, DrawdownMonitor)] if gated else []
+        )
+        limits = gate.registry.limits if gated else []
         return RunRecord(
             strategy=type(strategy).__name__,
             mode=("observe" if gate.observe else "enforce") if gated else "bare",
@@ -277,7 +279,7 @@ def _unit_value(broker):
 def _size(broker, feed):
     """Return the position's size; asking BackBroker by ``getposition`` would make an entry."""
     if isinstance(broker, RiskBroker):
-        position = broker.known_position(feed)
+        position = broker.venue.position(feed)
     elif isinstance(broker, bt.brokers.BackBroker):
         position = broker.positions.get(feed)
     else:

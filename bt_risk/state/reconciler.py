@@ -63,7 +63,7 @@ class Reconciler(StateRecorder):
         if record.get("parent"):
             working.parent = refs.get(record["parent"], -1)
         self.gate.book.add_back(working)
-        self.gate.fill_tracker.passed(order, len(order.executed.exbits))
+        self.gate.venue.skip_executions(order, len(order.executed.exbits))
         self.name(order, client_id)
         if record["own"]:
             self.gate.own[order.ref] = order
@@ -127,7 +127,7 @@ class Reconciler(StateRecorder):
 
         A difference that a working order explains is left to its notification, until the next bar.
         """
-        position = self.gate.known_position(instrument.data)
+        position = self.gate.venue.position(instrument.data)
         size = 0.0 if position is None else float(position.size)
         difference = size - instrument.size
         if abs(difference) > EPS and self._may_come(instrument, difference):
@@ -158,7 +158,7 @@ class Reconciler(StateRecorder):
         may_explain = [w for w in instrument.orders.values() if w.side == side]
         for working in may_explain:
             if working.own and working.kind == "stop":
-                self.gate.exit_orders.withdraw(working.handle)
+                self.gate.venue.withdraw(working.handle)
         return bool(may_explain) and instrument.length <= since
 
     def _close_away(self, instrument, size):
@@ -232,7 +232,7 @@ class Reconciler(StateRecorder):
                     handle=order,
                 )
             )
-            self.gate.fill_tracker.passed(order, len(order.executed.exbits))
+            self.gate.venue.skip_executions(order, len(order.executed.exbits))
             reason = f"state: an order for {side * size:+g} that nobody knows is working"
             self._note(instrument.name, "note", reason)
 
@@ -241,7 +241,7 @@ class Reconciler(StateRecorder):
         for w in list(instrument.orders.values()):
             part = self.gate.book.part(instrument, w.owner)
             if w.own and part.size * w.side >= 0:
-                self.gate.exit_orders.withdraw(w.handle)
+                self.gate.venue.withdraw(w.handle)
                 reason = f"state: cancelled, the stop at {w.price:g} has no position"
                 self._note(instrument.name, "note", reason)
 

@@ -166,7 +166,7 @@ class StateRecorder:
         for source, record in self.gate.trading_state.persist().items():
             yield ("gate", source), record
         numbers = {}
-        for hook in self.gate.hooks:
+        for hook in self.gate.registry.monitors:
             kind = hook.state_kind
             if kind:
                 number = numbers[kind] = numbers.get(kind, -1) + 1
@@ -186,7 +186,7 @@ class StateRecorder:
     def _book(self):
         book, strategies = self.gate.book, self.gate.cerebro.runningstrats
         names = [instrument.name for instrument in book.instruments]
-        places = {id(limit): place for place, limit in enumerate(self.gate.limits)}
+        places = {id(limit): place for place, limit in enumerate(self.gate.registry.limits)}
         latched = sorted([places[one], *sorted(pair), side] for one, pair, side in book.latched)
         yield ("run", "bars"), {"rounds": book.rounds, "datas": names, "latched": latched}
         for instrument in book.instruments:

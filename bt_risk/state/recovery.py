@@ -56,7 +56,7 @@ class Recovery(Reconciler):
         self.begun = True
         gate.trading_state.restore(kept.of("gate"))
         self._say_what_was_lost()
-        gate.absorb()  # fills that the broker reports of the time in between
+        gate.process_notifications()  # fills that the broker reports of the time in between
 
     def _restore_trades(self):
         book, kept = self.gate.book, self.file.kept
@@ -94,9 +94,9 @@ class Recovery(Reconciler):
         if self._kept_run["datas"] == [i.name for i in book.instruments]:
             book.curve.restore([kept.of("mark")[key] for key in sorted(kept.of("mark"))])
             for place, one, other, side in self._kept_run["latched"]:
-                if place < len(self.gate.limits):
+                if place < len(self.gate.registry.limits):
                     pair = frozenset((one, other))
-                    book.latched.add((id(self.gate.limits[place]), pair, side))
+                    book.latched.add((id(self.gate.registry.limits[place]), pair, side))
 
     def _restore_windows(self):
         """Fill the windows of closes, once the first bar says that no bar is missing since."""
@@ -115,7 +115,7 @@ class Recovery(Reconciler):
 
     def _restore_hooks(self):
         numbers = {}
-        for hook in self.gate.hooks:
+        for hook in self.gate.registry.monitors:
             kind = hook.state_kind
             if kind:
                 number = numbers[kind] = numbers.get(kind, -1) + 1
@@ -142,7 +142,7 @@ class Recovery(Reconciler):
             self.gate.trading_state.set("state", REDUCING, reason)
 
     def _held(self, instrument):
-        position = self.gate.known_position(instrument.data)
+        position = self.gate.venue.position(instrument.data)
         return position is not None and abs(position.size) > EPS
 
     # -- bars ------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Recovery(Reconciler):
             self._note("", "note", f"state: a request for {verb!r} is not known here")
             return
         self.gate.trading_state.rearm()
-        for hook in self.gate.hooks:
+        for hook in self.gate.registry.monitors:
             if hook.final:
                 self._note("", "note", "state: the lifetime limit of a breaker cannot be re-armed")
             else:

@@ -72,7 +72,7 @@ def test_btrun_finds_the_components_in_the_file_and_they_share_one_gate(tmp_path
         "    def next(self):\n"
         "        self.buy(size=100) if self.x > 0 else None\n"
         "    def stop(self):\n"
-        "        print('hooks', *(type(hook).__name__ for hook in self.broker.hooks))\n"
+        "        print('hooks', *(type(hook).__name__ for hook in self.broker.registry.monitors))\n"
         "        print('stops', sum(line[3] == 'stop' for line in self.broker.journal.lines))\n"
     )
     file = command("path")[1].strip()

@@ -36,7 +36,7 @@ def run(venue, rows, actions, *, stop=True, breaker=None, feed=None, limits=(), 
     engine = bt.Cerebro(stdstats=False)
     engine.adddata(Ticking(dataname=bars(*rows), **(feed or {})), name="D0")
     gate = bt_risk.RiskBroker(venue, **live)
-    gate._fixed += list(limits)
+    gate.registry.permanent += list(limits)
     engine.setbroker(gate)
     engine.addstrategy(Script, actions=actions)
     if stop:

@@ -545,7 +545,7 @@ def test_a_guard_that_is_off_is_not_there():
     engine = guarded(*OFF)
     strategy = play(engine, {})
     assert strategy.broker.limits == []
-    assert strategy.broker.hooks == []
+    assert strategy.broker.registry.monitors == []
     assert Policy(guards=OFF).describe() == Policy().describe()
 
 

@@ -1,0 +1,198 @@
+"""LiveVenue: a broker that is no simulation, and may refuse, lose or delay every request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bt_risk.gate.venue import EquitySources, Venue
+from bt_risk.live.equity_monitor import EquityMonitor, LastKnownValue
+from bt_risk.live.executions import ReportedExecutions
+from bt_risk.orders import OrderRequest, plain
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
+from bt_risk.portfolio.preview import exiting
+
+if TYPE_CHECKING:
+    from bt_risk.gate.broker import RiskBroker
+
+__all__ = ["LiveVenue"]
+
+
+class LiveVenue(Venue):
+    """A broker that answers later, loses requests, and cannot clamp an order when it fills.
+
+    `closing` holds the positions that are being closed, each with the number of its trade.
+    """
+
+    direct = False
+    clamps = False
+    judges_market = True
+    min_confirmations = 2
+    short_cash = True
+
+    def __init__(self, gate: RiskBroker) -> None:
+        super().__init__(gate)
+        self.closing: dict[OwnerPosition, int] = {}
+        self._fund = LastKnownValue(gate, partial(getattr, self.inner, "fundvalue"))
+        self._executions = ReportedExecutions(gate)
+        self._cancelled_at: dict[int, float] = {}
+        self._tried: dict[OwnerPosition, tuple[int, float]] = {}
+
+    @property
+    def stop_retries(self) -> float:  # type: ignore[override]  # a setting here, no constant
+        """How often a stop that was refused is placed again before its position is closed."""
+        return self.gate.live.stop_retries
+
+    # -- the account -----------------------------------------------------------------------------
+
+    def own_equity_sources(self) -> EquitySources:
+        """Return both callables: the broker's value is compared with what prices explain."""
+        judged = EquityMonitor(self.gate)
+        return judged.value, judged.value
+
+    def account_calls(self) -> dict[str, Callable[..., float]]:
+        """Return the calls for cash and value that Cerebro makes on every bar."""
+        names = ("getcash", "getvalue")
+        return {name: LastKnownValue(self.gate, getattr(self.inner, name)) for name in names}
+
+    def fund_value(self) -> float:
+        """Return the value of one share of the account, or the last one that was known."""
+        return self._fund()
+
+    # -- a round of Cerebro's loop ---------------------------------------------------------------
+
+    def execute(self) -> None:
+        """Let the broker work, process what it notifies, and repeat what it has not answered."""
+        gate = self.gate
+        self.inner.next()
+        gate.process_notifications()
+        if gate.order_sender.doubts:
+            gate.order_sender.advance()
+        if gate.exit_handover.waiting:
+            gate.exit_handover.advance()
+        if gate.trading_state:
+            # A cancel that got lost is sent again in time.
+            gate.exit_orders.cancel_entries(gate.trading_state.rule)
+
+    def new_executions(self, order: Any, instrument: Instrument) -> list[Any]:
+        """Return the executions of a notification that were not reported before."""
+        return self._executions.new(order, instrument)
+
+    def seen(self, order: Any) -> int:
+        """Return how many executions of an order have been booked."""
+        return self._executions.seen(order)
+
+    def skip_executions(self, order: Any, count: int) -> None:
+        """Leave out executions that are in the position already."""
+        self._executions.skip(order, count)
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    def amend(self, working: WorkingOrder, size: float, price: float) -> bool:
+        """Replace a resting stop of ours in one request; return whether that is done.
+
+        Where it cannot be done, the stop is cancelled, and the caller places a new one once the
+        cancel is confirmed.
+        """
+        if self._replaced(working, size, price):
+            return True
+        self.withdraw(working.handle)
+        return False
+
+    def _replaced(self, working: WorkingOrder, size: float, price: float) -> bool:
+        sender = self.gate.order_sender
+        if not sender.can("replace") or working.ref in sender.doubts:
+            return False
+        try:
+            return bool(self.inner.replace(working.handle, size=plain(size), price=price))
+        except Exception as error:  # cancel and replace instead: a cancel is safe to repeat
+            reason = f"broker: replace failed: {error}"
+            self.gate.journal.order(working.handle, "broker", "note", reason)
+            return False
+
+    def withdraw(self, order: Any) -> None:
+        """Cancel an order, and again when nobody has answered for a while: that is safe."""
+        ref, asked = order.ref, self._cancelled_at.get(order.ref)
+        if asked is None and self.gate.recovery is not None:
+            self.gate.recovery.keep()
+        if ref in self.gate.order_sender.doubts:
+            return  # it is not known yet what there is to cancel
+        now = self.gate.live.clock()
+        if asked is None or now - asked >= self.gate.live.retry_after:
+            self._cancelled_at[ref] = now
+            self._cancel(order)
+
+    def _cancel(self, order: Any) -> None:
+        working = self.gate.book.working.get(order.ref)
+        try:
+            self.inner.cancel(order if working is None else working.handle)
+        except Exception as error:  # it is sent again after a while
+            reason = f"broker: cancel failed: {error}"
+            self.gate.journal.order(order, "broker", "note", reason)
+
+    def forget(self, ref: int) -> None:
+        """Forget an order that ended long ago."""
+        self._cancelled_at.pop(ref, None)
+
+    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
+        """Close an owner's position at the market, once nothing rests that could fill beside it.
+
+        Return the order once it is sent. Market exits that work already are left to fill.
+        """
+        self.mark_closing(part)
+        exits = self.gate.exit_orders
+        resting = exits.resting(part)
+        size = abs(part.size) - exiting(self.gate.book, part, -part.side, "market")
+        order = None
+        if size > EPS and not resting and self._may_try(part):
+            order = exits.send(part, size, rule, reason, stops=stops)
+        for working in resting:
+            self.withdraw(working.handle)
+        return order
+
+    def _may_try(self, part: OwnerPosition) -> bool:
+        """Whether to send an exit: after a refusal the broker is left alone for a while."""
+        now, tried = self.gate.live.clock(), self._tried.get(part)
+        same = tried is not None and tried[0] == part.number
+        if tried is not None and same and now - tried[1] < self.gate.live.retry_after:
+            return False
+        self._tried[part] = part.number, now
+        return True
+
+    def uncovered(self, part: OwnerPosition) -> float:
+        """Return the size that a stop must protect: what no exit is closing already."""
+        closing = self.closing.get(part) == part.number
+        if closing or self.gate.exit_orders.leaving(part) is not None:
+            return 0.0  # a stop beside that exit would sell the position twice
+        return abs(part.size) - exiting(self.gate.book, part, -part.side, "market")
+
+    def mark_closing(self, part: OwnerPosition) -> None:
+        """Remember that a position is being closed, so that no stop is placed behind it again."""
+        self.closing[part] = part.number
+
+    def end_closing(self) -> None:
+        """Forget which positions are being closed: entries are judged again."""
+        self.closing.clear()
+
+    def stop_filled(self, part: OwnerPosition) -> None:
+        """Cancel the exits that rest beside a stop of ours that has closed a position."""
+        if not part.size:
+            self.gate.exit_orders.end_guarded(part, everything=True)
+
+    def hold(self, request: OrderRequest, size: float) -> Any:
+        """Hold a market exit back until our stop is cancelled; return a stand-in, or None."""
+        if request.kind != "market":
+            return None
+        return self.gate.exit_handover.hold(request, size)
+
+    def settle(self, request: OrderRequest, order: Any) -> Any:
+        """Process what some brokers answer at once: an order that has ended, or an error."""
+        gate = self.gate
+        if order is None and gate.order_sender.refused:
+            order = request.native_order(request.size)
+            gate.order_review.refuse(order, gate.order_sender.why)
+        elif order is not None and not order.alive() and order.ref in gate.book.working:
+            gate.fill_tracker.take(order)
+        return order

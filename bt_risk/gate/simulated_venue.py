@@ -1,0 +1,156 @@
+"""SimulatedVenue: Backtrader's BackBroker, which lets the gate act at the moment of execution."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bt_risk.gate.simulated_execution import SimulatedExecution
+from bt_risk.gate.venue import EquitySources, Venue
+from bt_risk.orders import HALTED, plain
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
+
+if TYPE_CHECKING:
+    from bt_risk.gate.broker import RiskBroker
+
+__all__ = ["SimulatedVenue"]
+
+
+class SimulatedVenue(Venue):
+    """BackBroker: it answers at once, and its hooks clamp orders at the moment of execution."""
+
+    direct = True
+    judges_market = False
+    min_confirmations = 1
+    stop_retries = math.inf
+
+    def __init__(self, gate: RiskBroker) -> None:
+        super().__init__(gate)
+        self.execution: SimulatedExecution | None = None
+        self._cancelled: set[int] = set()
+
+    # -- the account -----------------------------------------------------------------------------
+
+    def own_equity_sources(self) -> EquitySources:
+        """Return both callables: BackBroker keeps its fund value free of deposits."""
+        return self.inner.getvalue, self.inner.get_fundvalue
+
+    @property
+    def short_cash(self) -> bool:  # type: ignore[override]  # a setting of BackBroker
+        """Whether a short sale takes cash instead of bringing some."""
+        return self.inner.p.shortcash
+
+    def position(self, data: Any) -> Any:
+        """Return the position in a data feed, maybe None.
+
+        Asking BackBroker itself makes an entry, which it values from then on: in another order
+        than without us, and at a price to come where the data feed has no bar yet.
+        """
+        return self.inner.positions.get(data)
+
+    # -- a round of Cerebro's loop ---------------------------------------------------------------
+
+    def execute(self) -> None:
+        """Let the broker execute, and process what it notifies."""
+        self.inner.next()
+        if self.inner.notifs:
+            self.gate.process_notifications()
+
+    def new_executions(self, order: Any, instrument: Instrument) -> list[Any]:
+        """Return the executions of a notification that were not reported before."""
+        # BackBroker marks what is new on every clone; all clones share one list, which is ahead
+        # of them.
+        filled = order.status in (order.Partial, order.Completed)
+        return order.executed.getpending() if filled else []
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    def clamp_fills(self) -> None:
+        """Clamp orders at the moment they execute, from now on."""
+        if self.execution is None and not self.gate.observe:
+            self.execution = SimulatedExecution(self.gate, self.inner)
+
+    def release(self) -> None:
+        """Leave the broker as it was found."""
+        if self.execution is not None:
+            self.execution.remove()
+            self.execution = None
+
+    @property
+    def clamps(self) -> bool:  # type: ignore[override]  # only while something has a limit
+        """Whether what an order may not open is clamped when it would fill."""
+        return self.execution is not None
+
+    def own_arguments(self) -> dict[str, Any]:
+        """Return the arguments of an order of ours, beside those of every order.
+
+        It shows the gap that it came through, needs no cash check, and can be cancelled at once.
+        """
+        return {"coc": False, "_checksubmit": False}
+
+    def amend(self, working: WorkingOrder, size: float, price: float) -> bool:
+        """Change a resting stop of ours in place; return whether that is done."""
+        order = working.handle
+        signed = plain(size) if order.isbuy() else -plain(size)
+        order.size = order.created.size = order.executed.remsize = signed
+        order.created.price = price
+        return True
+
+    def withdraw(self, order: Any) -> None:
+        """Cancel an order, once."""
+        if order.ref not in self._cancelled:
+            if self.gate.recovery is not None:
+                self.gate.recovery.keep()
+            self._cancelled.add(order.ref)
+            self.inner.cancel(order)
+
+    def forget(self, ref: int) -> None:
+        """Forget an order that ended long ago."""
+        self._cancelled.discard(ref)
+
+    def cancel_entry(self, order: Any) -> None:
+        """Cancel an entry, but none of its alternatives: some may be exits."""
+        if self.execution is None:
+            self.withdraw(order)
+        else:
+            self.execution.cancel_alone(order)
+
+    def refuse_entries(self, state: str, rule: str) -> None:
+        """Cancel entries that must not fill in a new state of the gate.
+
+        What rests can be held back; a market order would fill at some other time.
+        """
+        self.gate.exit_orders.cancel_entries(rule, None if state == HALTED else "market")
+
+    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
+        """Close an owner's position at the market; our order covers the user's exits.
+
+        Return the order. The exits that it replaces are clamped when it executes.
+        """
+        order = None
+        if abs(part.size) > EPS:
+            order = self.gate.exit_orders.send(part, abs(part.size), rule, reason, stops=stops)
+        for working in self.gate.exit_orders.resting(part):
+            if not working.own:
+                self.withdraw(working.handle)
+        return order
+
+    def fit_at_fill(self, order: Any, step: float | None) -> None:
+        """Cut an entry to what cash affords at the price at which it fills."""
+        if self.execution is not None:
+            self.execution.fitted[order.ref] = step
+
+    def link_rejected(self, order: Any, oco: Any) -> None:
+        """Let a later order name a rejected one as its OCO."""
+        self.inner._ocoize(order, oco)
+
+    def oco_leader(self, order: Any) -> int | None:
+        """Return the ref of the first order of an OCO group, None for an order alone."""
+        return self.inner._ocos.get(order.ref)
+
+    def take_family(self, parent: Any) -> list[Any]:
+        """Take the orders of a bracket that BackBroker holds back until its last child comes."""
+        if parent.status != parent.Created:
+            return []
+        return list(self.inner._pchildren.pop(parent.ref, ()))

@@ -1,0 +1,165 @@
+"""Venue: the verbs that the simulated and the live broker share; nothing else asks which it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bt_risk.live.equity_monitor import UserEquity
+from bt_risk.orders import OrderRequest
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+
+if TYPE_CHECKING:
+    from bt_risk.gate.broker import RiskBroker
+
+__all__ = ["Venue"]
+
+EquitySources = tuple[Callable[[], float], Callable[[], float]]
+
+
+class Venue:
+    """The broker that one `RiskBroker` wraps, `inner`, by what the gate needs of it.
+
+    Attributes
+    ----------
+    direct : bool
+        Whether the broker answers at once and takes every kind of order.
+    clamps : bool
+        Whether what an order may not open is clamped when it would fill.
+    judges_market : bool
+        Whether a stop beyond the market would be refused, so that the position is closed at once.
+    min_confirmations : int
+        Values beyond a drawdown limit that a breaker needs at least before it trips.
+    short_cash : bool
+        Whether a short sale takes cash instead of bringing some.
+    stop_retries : float
+        How often a stop that was refused is placed again before its position is closed.
+    """
+
+    direct: bool
+    clamps: bool
+    judges_market: bool
+    min_confirmations: int
+    short_cash: bool
+    stop_retries: float
+
+    def __init__(self, gate: RiskBroker) -> None:
+        self.gate, self.inner = gate, gate.inner
+
+    # -- the account -----------------------------------------------------------------------------
+
+    def equity_sources(self) -> EquitySources:
+        """Return callables for the account value, and for the value that drawdowns are taken of."""
+        if self.gate.live.equity is not None:
+            given = UserEquity(self.gate)
+            return given.value, given.value
+        return self.own_equity_sources()
+
+    def own_equity_sources(self) -> EquitySources:
+        """Return both callables where the user gives none."""
+        raise TypeError(f"{type(self).__name__} has no equity")
+
+    def account_calls(self) -> dict[str, Callable[..., float]]:
+        """Return the calls for cash and value that Cerebro makes on every bar."""
+        return {"getcash": self.inner.getcash, "getvalue": self.inner.getvalue}
+
+    def fund_value(self) -> float:
+        """Return the value of one share of the account."""
+        return float(self.inner.fundvalue)
+
+    def position(self, data: Any) -> Any:
+        """Return the position in a data feed, maybe None."""
+        return self.inner.getposition(data)
+
+    # -- a round of Cerebro's loop ---------------------------------------------------------------
+
+    def execute(self) -> None:
+        """Let the broker work, and process what it notifies."""
+        self.inner.next()
+        self.gate.process_notifications()
+
+    def new_executions(self, order: Any, instrument: Instrument) -> list[Any]:
+        """Return the executions of a notification that were not returned before."""
+        raise TypeError(f"{type(self).__name__} reports no executions")
+
+    def seen(self, order: Any) -> int:
+        """Return how many executions of an order have been returned."""
+        return 0
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    def clamp_fills(self) -> None:
+        """Clamp orders at the moment they execute, from now on, where the broker allows that."""
+
+    def release(self) -> None:
+        """Leave the broker as it was found."""
+
+    def own_arguments(self) -> dict[str, Any]:
+        """Return the arguments of an order of ours, beside those of every order."""
+        return {}
+
+    def amend(self, working: WorkingOrder, size: float, price: float) -> bool:
+        """Give a resting stop of ours another size and price; return whether that is done.
+
+        Where it cannot be done in one step, the stop is cancelled, and the caller places a new one
+        once the cancel is confirmed.
+        """
+        raise TypeError(f"{type(self).__name__} cannot amend an order")
+
+    def withdraw(self, order: Any) -> None:
+        """Cancel an order; calling it again is safe."""
+        raise TypeError(f"{type(self).__name__} cannot cancel an order")
+
+    def forget(self, ref: int) -> None:
+        """Forget an order that ended long ago."""
+
+    def cancel_entry(self, order: Any) -> None:
+        """Cancel an entry, but none of its alternatives: some may be exits."""
+        self.withdraw(order)
+
+    def refuse_entries(self, state: str, rule: str) -> None:
+        """Cancel entries that must not fill in a new state of the gate."""
+        self.gate.exit_orders.cancel_entries(rule)
+
+    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
+        """Close an owner's position at the market; return the order once it is sent, or None.
+
+        `stops` says that it takes the place of a stop.
+        """
+        raise TypeError(f"{type(self).__name__} cannot close a position")
+
+    def uncovered(self, part: OwnerPosition) -> float:
+        """Return the size that a stop must protect."""
+        return abs(part.size)
+
+    def mark_closing(self, part: OwnerPosition) -> None:
+        """Remember that a position is being closed, so that no stop is placed behind it again."""
+
+    def end_closing(self) -> None:
+        """Forget which positions are being closed: entries are judged again."""
+
+    def stop_filled(self, part: OwnerPosition) -> None:
+        """Act after a stop of ours has filled."""
+
+    def hold(self, request: OrderRequest, size: float) -> Any:
+        """Hold a market exit back until our stop is cancelled; return a stand-in, or None."""
+        return None
+
+    def settle(self, request: OrderRequest, order: Any) -> Any:
+        """Process what the broker answers at once; return the order for the strategy."""
+        return order
+
+    def fit_at_fill(self, order: Any, step: float | None) -> None:
+        """Cut an entry to what cash affords when it fills, where the broker allows that."""
+
+    def link_rejected(self, order: Any, oco: Any) -> None:
+        """Let a later order name a rejected one as its OCO."""
+
+    def oco_leader(self, order: Any) -> int | None:
+        """Return the ref of the first order of an OCO group, None for an order alone."""
+        return None
+
+    def take_family(self, parent: Any) -> list[Any]:
+        """Take the orders of a bracket that the broker holds back until its last child comes."""
+        return []

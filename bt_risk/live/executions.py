@@ -1,0 +1,85 @@
+"""ReportedExecutions: what is new in the notifications of a live broker, each execution once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from bt_risk.portfolio.position import EPS
+
+__all__ = ["Execution", "ReportedExecutions"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution, with the names that Backtrader's own have; `size` is unsigned."""
+
+    size: float
+    price: float
+    closedcomm: float
+    dt: float
+    openedcomm: float = 0.0
+
+
+class ReportedExecutions:
+    """Read the executions of one `RiskBroker` from what a live broker notifies.
+
+    A broker may send one object, or the same notification, twice, late, with a cancel, or without
+    a list of executions; it may count one twice. Nothing fills for more than was ordered.
+    """
+
+    def __init__(self, gate: Any) -> None:
+        self.gate = gate
+        self._seen: dict[int, int] = {}
+        self._booked: dict[int, float] = {}
+
+    def seen(self, order: Any) -> int:
+        """Return how many executions of an order have been read."""
+        return self._seen.get(order.ref, 0)
+
+    def skip(self, order: Any, count: int) -> None:
+        """Leave out executions that are in the position already."""
+        self._seen[order.ref] = count
+
+    def new(self, order: Any, instrument: Any) -> list[Execution]:
+        """Return the executions that were not read before, and let our order follow its clone."""
+        self._follow(order)
+        seen, booked = self._seen.get(order.ref), self._booked.get(order.ref)
+        if seen is None:
+            seen = 0 if self.gate.recovery is None else self.gate.recovery.skips(order)
+        if booked is None:
+            booked = sum([float(abs(bit.size)) for bit in islice(order.executed.exbits, seen)])
+        bits = list(islice(order.executed.exbits, seen, None))
+        self._seen[order.ref] = seen + len(bits)
+        new, booked = self._within(order, instrument, bits, booked)
+        self._booked[order.ref] = booked
+        return new
+
+    def _follow(self, order: Any) -> None:
+        """Keep our order as its clones are: a broker need not change what it returned."""
+        mine = self.gate.own.get(order.ref)
+        if mine is not None and mine is not order and mine.alive():
+            mine.status, mine.executed = order.status, order.executed
+
+    @staticmethod
+    def _within(
+        order: Any, instrument: Any, bits: list[Any], booked: float
+    ) -> tuple[list[Execution], float]:
+        """Return the new executions within the size ordered, and what is booked with them."""
+        ordered = abs(order.created.size)
+        done = min(abs(order.executed.size), ordered)
+        if order.status == order.Completed and not done:
+            done = ordered
+        new = []
+        for bit in bits:
+            size = min(float(abs(bit.size)), ordered - booked)
+            if size > EPS:
+                booked += size
+                commission = float(bit.closedcomm + bit.openedcomm)
+                new.append(Execution(size, float(bit.price), commission, bit.dt))
+        if done - booked > EPS:
+            price = float(order.executed.price or order.created.price or instrument.price)
+            new.append(Execution(done - booked, price, 0.0, instrument.time))
+            booked = done
+        return new, booked
