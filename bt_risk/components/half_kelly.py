@@ -111,7 +111,7 @@ class HalfKellySizer(bt.Sizer):
         self.broker = RiskBroker.of(strategy)
         self.broker.venue.clamp_fills()  # to cut an order to what cash affords when it fills
         for instrument in self.broker.book.instruments:
-            instrument.watch(self.p.atr_period)
+            instrument.track_atr(self.p.atr_period)
 
     def _getsizing(self, comminfo, cash, data, isbuy):
         position = self.broker.venue.position(data)
@@ -159,7 +159,7 @@ class HalfKellySizer(bt.Sizer):
     def _notional_room(self, instrument, side, equity, multiplier):
         if self.p.notional_limit is None or math.isinf(self.p.notional_limit):
             return math.inf
-        used = self.broker.book.notional(instrument, side)
+        used = self.broker.book.exposure.of(instrument, side, "notional")
         room = self.p.notional_limit * equity - used
         return max(0.0, room / (instrument.price * multiplier))
 

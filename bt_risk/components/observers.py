@@ -94,7 +94,7 @@ class Exposure(_RiskObserver):
                 value = abs(instrument.size) * instrument.value
                 risk = self.p.unit == "risk"
                 side = 1 if instrument.size > 0 else -1
-                sums[side] += book.position_risk(instrument) if risk else value
+                sums[side] += book.exposure.position_risk(instrument) if risk else value
         self.lines.long[0], self.lines.short[0] = sums[1] / equity, -sums[-1] / equity
         limit = self._find(ExposureLimit)
         if limit is not None and limit.unit == self.p.unit:
@@ -115,7 +115,7 @@ class Correlation(_RiskObserver):
         """Draw this close."""
         limit, book = self._find(CorrelationLimit), self._gate.book
         if limit is not None and book.windows:
-            values = book.positions()
+            values = book.exposure.positions()
             pairs = held_pairs(book, limit.model, values)
             self.lines.correlation[0] = highest_correlation(pairs, values)
             self.lines.limit[0] = limit.limit

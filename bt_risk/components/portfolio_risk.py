@@ -42,7 +42,7 @@ class PortfolioRisk(bt.Analyzer):
         self._model = models[0] if models else ReturnModel()
         years = [getattr(limit, "periods_per_year", None) for limit in gate.registry.limits]
         self._per_year = next(filter(None, years), None)
-        gate.book.windows.watch(self._model)
+        gate.book.windows.add(self._model)
         self._rows = []
 
     def next(self):
@@ -52,11 +52,11 @@ class PortfolioRisk(bt.Analyzer):
         held = [i for i in book.instruments if i.size]
         sums = [
             sum([measure(i) for i in held if i.size * side > 0]) / equity
-            for measure in (book.position_risk, _notional)
+            for measure in (book.exposure.position_risk, _notional)
             for side in (1, -1)
         ]
         time = bt.num2date(gate.latest) if gate.latest == gate.latest else None
-        values = book.positions()
+        values = book.exposure.positions()
         pairs = held_pairs(book, self._model, values)
         moves = self._moves(book, values, equity)
         highest = highest_correlation(pairs, values)
@@ -66,7 +66,7 @@ class PortfolioRisk(bt.Analyzer):
         """Return the volatility, the effective number of bets, and each name's share of risk."""
         if not values:
             return 0.0, math.nan, {}
-        covariance, _ = book.covariance(values, self._model)
+        covariance, _ = book.correlations.covariance(values, self._model)
         if covariance is None:
             return math.nan, math.nan, {}
         weights = np.fromiter(values.values(), float) / equity
@@ -98,7 +98,7 @@ class PortfolioRisk(bt.Analyzer):
 
 
 def held_pairs(book, model, values):
-    """Return ``(instrument, other, correlation)`` of every pair of ``book.positions()``."""
+    """Return ``(instrument, other, correlation)`` of every pair of positions."""
     held, pairs, rows = list(values), [], [instrument.index for instrument in values]
     for k, one in enumerate(held[:-1]):
         others = rows[:k] + rows[k + 1 :]  # all, for they decide what the mean is

@@ -94,7 +94,7 @@ class RiskParitySizer(bt.Sizer):
         instrument.multiplier = multiplier
         step = self.p.step or instrument.facts.get("step", 1.0)
         target = weight * gate.book.risk_scale * gate.equity()
-        missing = target - gate.book.notional(instrument, side)
+        missing = target - gate.book.exposure.of(instrument, side, "notional")
         if missing <= self.p.rebalance_buffer * target:
             return _refusal(f"{instrument.name} is at its weight of {weight:.4f} already")
         size = affordable(gate, instrument, side, round_down(missing / unit, step), step)

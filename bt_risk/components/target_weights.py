@@ -188,7 +188,7 @@ class Allocation:
         self.refresh, self.window, self.min_periods = refresh, window, min_periods
         self._estimate = None
         self._model = ReturnModel(window, min_periods)
-        gate.book.windows.watch(self._model)
+        gate.book.windows.add(self._model)
 
     @classmethod
     def of(cls, gate, settings, datas=None):

@@ -149,7 +149,7 @@ class RiskPerTrade(Limit):
         limit = request.instrument.facts.get("risk_limit", self.limit) * book.risk_scale
         if math.isinf(limit):
             return Decision(request.size)
-        used = book.risk(request.instrument, request.side)
+        used = book.exposure.of(request.instrument, request.side, "trade")
         return self.cap(request, book.equity, used, request.unit_risk, limit, "risk_limit")
 
 
@@ -167,7 +167,7 @@ class NotionalLimit(Limit):
 
     def review(self, request, book):
         """Return the `Decision` for `request`."""
-        used = book.notional(request.instrument, request.side)
+        used = book.exposure.of(request.instrument, request.side, "notional")
         return self.cap(
             request, book.equity, used, request.unit_notional, self.limit, "notional_limit"
         )

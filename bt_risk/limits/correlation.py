@@ -90,11 +90,11 @@ class CorrelationLimit(Limit):
     def watch(self, book):
         """Have the window kept that correlations are computed from."""
         if len({id(instrument.root) for instrument in book.instruments}) > 1:
-            book.windows.watch(self.model, self.history)  # one instrument correlates with nothing
+            book.windows.add(self.model, self.history)  # one instrument correlates with nothing
 
     def review(self, request, book):
         """Return the `Decision` for `request`."""
-        others, sides, signed, counts = book.same_bets(
+        others, sides, signed, counts = book.correlations.same_bets(
             request.instrument, request.side, self.model, self.downside
         )
         if not len(others):

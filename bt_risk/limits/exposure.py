@@ -62,7 +62,7 @@ class ExposureLimit(_Exposure):
         super().__init__(exposure_limit, exposure_unit, on_exposure)
 
     def _used(self, request, book):
-        return book.exposure(request.side, self.unit)
+        return book.exposure.of_side(request.side, self.unit)
 
 
 class GrossLimit(_Exposure):
@@ -82,8 +82,8 @@ class GrossLimit(_Exposure):
         super().__init__(gross_limit, exposure_unit, on_exposure)
 
     def _used(self, request, book):
-        own = book.stake(request.instrument, request.side, self.unit)
-        return own + book.gross(request.instrument, self.unit)
+        own = book.exposure.of(request.instrument, request.side, self.unit)
+        return own + book.exposure.gross(request.instrument, self.unit)
 
 
 class NetLimit(_Exposure):
@@ -105,7 +105,7 @@ class NetLimit(_Exposure):
         super().__init__(net_limit, exposure_unit, on_exposure)
 
     def _used(self, request, book):
-        return book.net(request.instrument, request.side, self.unit)
+        return book.exposure.net(request.instrument, request.side, self.unit)
 
 
 class PositionLimit(_Exposure):
@@ -125,7 +125,7 @@ class PositionLimit(_Exposure):
         super().__init__(position_limit, exposure_unit, on_exposure)
 
     def _used(self, request, book):
-        return book.stake(request.instrument, request.side, self.unit)
+        return book.exposure.of(request.instrument, request.side, self.unit)
 
 
 class GroupLimit(_Exposure):
@@ -167,8 +167,8 @@ class GroupLimit(_Exposure):
         for group, members in self.groups.items():
             if copies.isdisjoint(members):
                 continue
-            used = book.stake(request.instrument, request.side, self.unit)
-            used += book.gross(request.instrument, self.unit, members)
+            used = book.exposure.of(request.instrument, request.side, self.unit)
+            used += book.exposure.gross(request.instrument, self.unit, members)
             decision = self._judge(request, book, used, f"group_limit of {group!r}")
             if decision.size < answer.size:
                 answer = decision

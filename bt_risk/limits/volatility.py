@@ -105,15 +105,15 @@ class VolatilityLimit(Limit):
 
     def watch(self, book):
         """Have the window kept that the covariance is computed from."""
-        book.windows.watch(self.model, self.history)
+        book.windows.add(self.model, self.history)
 
     def review(self, request, book):
         """Return the `Decision` for `request`."""
         if not (book.equity > 0 and math.isfinite(book.equity)):
             return self.refuse(0.0, f"equity {book.equity:.6g} is not positive")
-        sure, resting = book.holdings(request.instrument, request.side)
+        sure, resting = book.exposure.holdings(request.instrument, request.side)
         names = list(dict.fromkeys([*sure, *[name for name, _ in resting]]))
-        covariance, why = book.covariance(names, self.model)
+        covariance, why = book.correlations.covariance(names, self.model)
         if covariance is None:
             if self.model.unknown == "allow":
                 return Decision(request.size)

@@ -120,7 +120,7 @@ class DrawdownMonitor(Monitor):
             self.max_drawdown = fallen
         if self.taper_from is not None:
             left = taper(fallen, self.taper_from, self.rule.drawdown_limit)
-            self.gate.book.risk_scales[self] = left
+            self.gate.book.set_risk_scale(self, left)
 
     @property
     def final(self):

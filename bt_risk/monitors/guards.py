@@ -19,7 +19,7 @@ class GuardMonitor(Monitor):
         """Work for this guard from now on."""
         book = self.gate.book
         if isinstance(guard, DailyLossLimit):
-            book.curve.watch(guard.keys(book.instruments))
+            book.curve.track(guard.keys(book.instruments))
         if isinstance(guard, OrderRateLimit):
             book.count_orders()
         self._guards.append(guard)

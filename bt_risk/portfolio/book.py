@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from bt_risk.portfolio.correlation import Correlations
 from bt_risk.portfolio.equity_curve import EquityCurve
 from bt_risk.portfolio.exposure import Exposure
 from bt_risk.portfolio.instrument import STALE_BARS
@@ -23,7 +24,7 @@ from bt_risk.portfolio.return_windows import ReturnWindows
 __all__ = ["Book"]
 
 
-class Book(Exposure):
+class Book:
     """All of the state that decisions are made from.
 
     Attributes
@@ -54,11 +55,10 @@ class Book(Exposure):
         self._by_data = {id(instrument.data): instrument for instrument in self.instruments}
         for one in self.instruments:
             one.copies = tuple(i for i in self.instruments if i.root is one.root)
-        self._leads = np.array([one.copies[0].index for one in self.instruments], dtype=int)
-        self._copied = len(set(self._leads.tolist())) < len(self.instruments)
-        self._sides = np.zeros(len(self.instruments), dtype=int)
+        self.sides = np.zeros(len(self.instruments), dtype=int)
         self.equity = math.nan
-        self.risk_scales = {}
+        self.risk_scale = 1.0
+        self._risk_scales = {}
         self.trades, self.sent = [], None
         self.curve = EquityCurve()
         self.rounds = 0
@@ -67,12 +67,9 @@ class Book(Exposure):
         self.windows = ReturnWindows(self.instruments)
         self.max_stale_bars = max_stale_bars
         self.latched = set()
+        self.exposure = Exposure(self)
+        self.correlations = Correlations(self)
         self.set_stop_rule(atr_period, atr_multiple)
-
-    @property
-    def risk_scale(self):
-        """What the tapering breakers leave of every risk budget, 1 without one."""
-        return min(self.risk_scales.values(), default=1.0)
 
     @property
     def latest(self):
@@ -93,8 +90,13 @@ class Book(Exposure):
     def set_stop_rule(self, atr_period, atr_multiple):
         """Say how far away the stop of a position is that has no stop order (yet)."""
         for instrument in self.instruments:
-            instrument.watch(atr_period)
+            instrument.track_atr(atr_period)
             instrument.stop_rule = (atr_period, atr_multiple)
+
+    def set_risk_scale(self, source, scale):
+        """Let a tapering breaker scale every risk budget; the smallest of all scales counts."""
+        self._risk_scales[source] = scale
+        self.risk_scale = min(self._risk_scales.values())
 
     def count_orders(self):
         """Keep note of the orders that go out from now on."""
@@ -121,11 +123,6 @@ class Book(Exposure):
             part = self.parts[key] = OwnerPosition(instrument, owner)
             instrument.parts.append(part)
         return part
-
-    def live(self):
-        """Return the instruments that are held or may be opened by a working order."""
-        opening = {w.instrument.index for w in self.working.values() if w.opening > EPS}
-        return [i for i in self.instruments if i.size or i.index in opening]
 
     def add(self, working):
         """Take note of an order that may fill from now on."""
@@ -204,7 +201,7 @@ class Book(Exposure):
             for part in instrument.parts:
                 if part.size:
                     self._close(part, -part.size, price, 0.0, time)
-        self._sides[instrument.index] = (instrument.size > 0) - (instrument.size < 0)
+        self.sides[instrument.index] = (instrument.size > 0) - (instrument.size < 0)
 
     def _forget_lost(self, part):
         entries = [
@@ -219,76 +216,12 @@ class Book(Exposure):
         """Whether an order can fill on the next bar: children wait for their parent."""
         return working.parent is None or working.parent not in self.working
 
-    def same_bets(self, instrument, side, model, downside=False):
-        """Return how far every other live name is the same bet as an order.
-
-        Copies of one instrument (resampled or replayed) are that instrument.
-
-        Parameters
-        ----------
-        instrument, side
-            Of the order.
-        model : ReturnModel
-        downside : bool
-            Whether the correlation of the falls counts where it is worse.
-
-        Returns
-        -------
-        others : ndarray of int
-            Their indexes; a name with both sides at work is there twice.
-        sides : ndarray of int
-            Of the others.
-        signed : ndarray
-            ``side_i x side_j x rho``, NaN where it is unknown or the other has no bars any more.
-        counts : ndarray of int
-            Common returns.
-        """
-        others, sides = self._bets(instrument.copies[0])
-        if not len(others):
-            return others, sides, np.empty(0), others
-        both = (side, sides) if downside else None
-        rho, counts = self.windows[model].correlations(
-            instrument.copies[0].index, others, model.estimator, both
-        )
-        signed = side * sides * rho
-        stale = self._stale(others)
-        if stale:
-            signed[np.isin(others, stale)] = math.nan
-        return others, sides, signed, counts
-
-    def _bets(self, own):
-        """Return index and side of what is held or may be opened by a working order, but `own`."""
-        held = self._sides.nonzero()[0]
-        leads, sides = self._leads[held], self._sides[held]
-        opening = [w for w in self.working.values() if w.opening > EPS]
-        if opening or self._copied:
-            bets = dict.fromkeys(zip(leads.tolist(), sides.tolist(), strict=True))
-            bets |= {(w.instrument.copies[0].index, w.side): None for w in opening}
-            leads, sides = np.array(list(bets), dtype=int).reshape(-1, 2).T
-        others = leads != own.index
-        return leads[others], sides[others]
-
-    def _stale(self, indexes):
-        """Return those among these instruments that have no bars any more."""
-        late, instruments = self.rounds - self.max_stale_bars, self.instruments
-        old = [k for k in indexes.tolist() if instruments[k].round < late]
-        return [k for k in old if self.is_stale(instruments[k])]
-
     def is_stale(self, instrument):
-        """Say whether other feeds have gone on long after the last bar of this one."""
-        return instrument.is_stale(self.rounds, self.latest, self.max_stale_bars)
+        """Return whether other feeds have gone on long after the last bar of an instrument.
 
-    def covariance(self, instruments, model):
-        """Return the `Covariance` of some instruments, or None and why it is not known."""
-        instruments = list(instruments)
-        rows = np.array([instrument.copies[0].index for instrument in instruments])
-        for k in self._stale(rows):
-            late = self.rounds - self.instruments[k].round
-            return None, f"{self.instruments[k].name} has had no bar for {late} of the others"
-        covariance, count = self.windows[model].covariance(rows, model.estimator)
-        if covariance is None:
-            return None, f"{count} of {model.min_periods} returns common to all that is held"
-        still = np.flatnonzero(covariance.variances <= 0)
-        if len(still):
-            return None, f"{instruments[still[0]].name} did not move"
-        return covariance, ""
+        Long is more than `max_stale_bars` of their bars, and more time than twice the longest gap
+        between its own bars: weekends and holidays do not count.
+        """
+        if self.rounds - instrument.round <= self.max_stale_bars:
+            return False
+        return self.latest - instrument.time > 2.0 * instrument.longest_gap

@@ -26,7 +26,7 @@ class EquityCurve:
         self.series = {}
         self._realised, self._seen = Counter(), 0
 
-    def watch(self, keys):
+    def track(self, keys):
         """Keep the series of these keys from now on."""
         for key in keys:
             self.series.setdefault(key, [])

@@ -1,68 +1,86 @@
-"""What is at stake: risk and notional of what is held and of what working orders may open."""
+"""Exposure: the risk and the notional of what is held and of what working orders may open."""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Literal
 
 from bt_risk.portfolio.position import EPS
 
-__all__ = ["Exposure"]
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from bt_risk.portfolio.book import Book
+    from bt_risk.portfolio.instrument import Instrument
+
+__all__ = ["Exposure", "Unit"]
+
+Unit = Literal["risk", "trade", "notional"]
 
 
 class Exposure:
-    """The part of the `Book` that adds up; sums are in currency, NaN where one of them is unknown.
+    """Add up the positions and working orders of one `Book`.
 
-    A unit is ``"risk"`` (lost at the stops from the last close on), ``"trade"`` (lost there from
-    the entry on where that is more) or ``"notional"`` (held).
+    All sums are in currency, zero or more unless they are called signed, and NaN where one of
+    their terms is unknown. A unit is ``"risk"`` (the loss at the stops, from the last close on),
+    ``"trade"`` (the same, but from the average entry on where that is more) or ``"notional"``
+    (the value held). A side is +1 (long) or -1 (short). The resampled and replayed copies of an
+    instrument count as that instrument.
     """
 
-    def risk(self, instrument, side):
-        """Return what the trades and working orders of `side` lose at their stops, in currency.
+    def __init__(self, book: Book) -> None:
+        self._book = book
 
-        A trade that is under water loses from its entry on: otherwise averaging down towards a
-        stop would seem to risk ever less. Copies of one instrument (resampled or replayed) are
-        that instrument.
+    def live(self) -> list[Instrument]:
+        """Return the instruments that are held or may be opened by a working order."""
+        book = self._book
+        opening = {w.instrument.index for w in book.working.values() if w.opening > EPS}
+        return [i for i in book.instruments if i.size or i.index in opening]
+
+    def of(self, instrument: Instrument, side: int, unit: Unit) -> float:
+        """Return the exposure of one instrument on one side.
+
+        In unit ``"trade"`` a trade that is under water loses from its entry on: otherwise
+        averaging down towards a stop would seem to risk ever less.
         """
-        return self.stake(instrument, side, "trade")
+        return sum([self._one(copy, side, unit) for copy in instrument.copies])
 
-    def notional(self, instrument, side):
-        """Return what is held and about to be held on `side`, in currency, copies included."""
-        return self.stake(instrument, side, "notional")
+    def of_side(self, side: int, unit: Unit = "risk") -> float:
+        """Return the exposure of all instruments on one side."""
+        return sum([self._one(instrument, side, unit) for instrument in self.live()])
 
-    def stake(self, instrument, side, unit):
-        """Return what is at stake on one side of one instrument, copies included."""
-        return sum([self._stake(copy, side, unit) for copy in instrument.copies])
+    def gross(
+        self, instrument: Instrument, unit: Unit, names: Collection[str] | None = None
+    ) -> float:
+        """Return the exposure of all other instruments: of each the side with more of it.
 
-    def exposure(self, side, unit="risk"):
-        """Return risk or notional of all instruments on one side, in currency."""
-        return sum([self._stake(instrument, side, unit) for instrument in self.live()])
-
-    def gross(self, instrument, unit, names=None):
-        """Return what is at stake in all other instruments: of each the side that is worse.
-
-        What is held is one side; orders on both sides of it may rest, and one of them fills first.
-        `names` leaves out what has no copy of such a name.
+        Orders on both sides of an instrument may rest, and one of them fills first. With `names`
+        only instruments count that have one of these names, or a copy that has.
         """
         total = 0.0
         for other in {live.copies[0].index: live for live in self.live()}.values():
             if other.root is instrument.root:
                 continue
             if names is None or any(copy.name in names for copy in other.copies):
-                total += _larger(self.stake(other, 1, unit), self.stake(other, -1, unit))
+                total += _larger(self.of(other, 1, unit), self.of(other, -1, unit))
         return total
 
-    def net(self, instrument, side, unit):
-        """Return what is held, and about to be on `side`, less what is held against it.
+    def net(self, instrument: Instrument, side: int, unit: Unit) -> float:
+        """Return the exposure of all instruments on `side` less what is held against it, signed.
 
         A position of this instrument against `side` is left out: an order that opens on `side`
-        has closed it. Entries against `side` that rest may never fill.
+        has closed it. Resting entries against `side` are left out, too: they may never fill.
         """
         total = 0.0
         for other in self.live():
-            total += self._stake(other, side, unit)
+            total += self._one(other, side, unit)
             if other is not instrument:
                 total -= self._held(other, -side, unit)
         return total
 
-    def holdings(self, instrument, side):
+    def holdings(
+        self, instrument: Instrument, side: int
+    ) -> tuple[dict[Instrument, float], list[tuple[Instrument, float]]]:
         """Return the signed values of what is held and of what may be, each by first copy.
 
         A position of this instrument against `side` is left out, as in `net`.
@@ -74,7 +92,8 @@ class Exposure:
         resting : list of (Instrument, float)
             Entries that wait for a price and may never fill.
         """
-        sure, resting = {instrument.copies[0]: 0.0}, []
+        sure: dict[Instrument, float] = {instrument.copies[0]: 0.0}
+        resting: list[tuple[Instrument, float]] = []
         for one in self.live():
             lead, value = one.copies[0], one.size * one.value
             if one is instrument and one.size * side < 0:
@@ -89,19 +108,19 @@ class Exposure:
                 sure[lead] = sure.get(lead, 0.0) + value
         return sure, resting
 
-    def positions(self):
+    def positions(self) -> dict[Instrument, float]:
         """Return the signed value of what is held, by first copy."""
-        values = {}
-        for one in self.instruments:
+        values: dict[Instrument, float] = {}
+        for one in self._book.instruments:
             if one.size:
                 values[one.copies[0]] = values.get(one.copies[0], 0.0) + one.size * one.value
         return values
 
-    def position_risk(self, instrument, from_entry=False):
+    def position_risk(self, instrument: Instrument, from_entry: bool = False) -> float:
         """Return what a position loses at its stops: nearest first, the rest at the ATR distance.
 
-        It is lost from the last close on, or `from_entry` on where that is more. NaN where the
-        ATR distance is needed and not known yet.
+        The loss counts from the last close on, or `from_entry` on where that is more. It is NaN
+        where the ATR distance is needed and not known yet. Copies do not count.
         """
         side = 1 if instrument.size > 0 else -1
         price = self._worse_price(instrument, side) if from_entry else instrument.price
@@ -109,7 +128,7 @@ class Exposure:
         stops = [
             (max(0.0, side * (price - w.price)), w.remaining)
             for w in instrument.orders.values()
-            if w.kind == "stop" and w.side == -side and self.reachable(w)
+            if w.kind == "stop" and w.side == -side and self._book.reachable(w)
         ]
         for distance, size in sorted(stops):
             covered = min(left, size)
@@ -120,17 +139,17 @@ class Exposure:
             lost += left * (instrument.stop_distance() + under_water)
         return lost * instrument.multiplier
 
-    def _stake(self, instrument, side, unit):
+    def _one(self, instrument: Instrument, side: int, unit: Unit) -> float:
         return self._held(instrument, side, unit) + self._entering(instrument, side, unit)
 
-    def _held(self, instrument, side, unit):
+    def _held(self, instrument: Instrument, side: int, unit: Unit) -> float:
         if instrument.size * side <= 0:
             return 0.0
         if unit == "notional":
             return abs(instrument.size) * instrument.value
         return self.position_risk(instrument, from_entry=unit == "trade")
 
-    def _worse_price(self, instrument, side):
+    def _worse_price(self, instrument: Instrument, side: int) -> float:
         """Return the average entry of the parts on a side, or the price if that is further on."""
         parts = [part for part in instrument.parts if part.size * side > 0]
         held = sum([part.size for part in parts])
@@ -139,17 +158,20 @@ class Exposure:
         entry = sum([part.price * part.size for part in parts]) / held
         return max(entry, instrument.price) if side > 0 else min(entry, instrument.price)
 
-    def _entering(self, instrument, side, unit, resting=True):
-        groups = {}
+    def _entering(
+        self, instrument: Instrument, side: int, unit: Unit, resting: bool = True
+    ) -> float:
+        """Return what working orders may open; with `resting` False only those at the market."""
+        groups: dict[object, float] = {}
         for w in instrument.orders.values():
             if w.side == side and w.opening > EPS and (resting or w.kind == "market"):
                 per_unit = w.price if unit == "notional" else w.distance
-                stake = w.opening * per_unit * instrument.multiplier
-                if math.isnan(stake):
-                    return stake  # max() would hide that it is unknown
-                groups[w.group] = max(groups.get(w.group, 0.0), stake)
+                entering = w.opening * per_unit * instrument.multiplier
+                if math.isnan(entering):
+                    return entering  # max() would hide that it is unknown
+                groups[w.group] = max(groups.get(w.group, 0.0), entering)
         return sum(groups.values())
 
 
-def _larger(one, other):
+def _larger(one: float, other: float) -> float:
     return one + other if math.isnan(one) or math.isnan(other) else max(one, other)

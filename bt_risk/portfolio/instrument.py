@@ -102,9 +102,9 @@ class Instrument:
         High and low of the last bar with a valid close.
     round, longest_gap : int, float
         When the last bar came, in rounds of the book, and the longest time between two bars.
-    known_until : float
-        Time up to which bars only repeat what an earlier run has taken in; minus infinity where
-        they are new.
+    known_until, repeats : float, bool
+        Time of the last bar that the restored state knows (minus infinity without one), and
+        whether no later bar has come yet.
     size : float
         Net position of all owners, negative for short.
     root : object
@@ -126,7 +126,7 @@ class Instrument:
         self.datetime = data.datetime
         self.length = self.round = 0
         self.longest_gap = 0.0
-        self.known_until = -math.inf
+        self.known_until, self.repeats = -math.inf, False
         self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
         self.multiplier = 1.0
@@ -153,7 +153,7 @@ class Instrument:
         day = self.data.num2date(time).date()
         return self.data.date2num(datetime.combine(day, datetime.min.time()))
 
-    def watch(self, atr_period):
+    def track_atr(self, atr_period):
         """Compute the ATR of this period from the next bar on."""
         if atr_period not in self._atrs:
             self._atrs[atr_period] = _ATR(atr_period)
@@ -171,7 +171,7 @@ class Instrument:
         if length <= ago:
             return
         time = self.datetime.array[self.datetime._idx - ago]
-        if self.known_until > -math.inf:
+        if self.repeats:
             if time <= self.known_until:
                 return
             self._go_on(time)
@@ -189,11 +189,6 @@ class Instrument:
 
     # -- across a restart ------------------------------------------------------------------------
 
-    @property
-    def repeats(self):
-        """Whether there has been no bar yet that an earlier run has not seen."""
-        return self.known_until > -math.inf
-
     def persist(self):
         """Return what the next run needs to go on with this feed, as plain values."""
         numbers = {name: getattr(self, name) for name in _KEPT}
@@ -207,7 +202,7 @@ class Instrument:
             if str(atr_period) in kept["atrs"]:
                 atr.restore(kept["atrs"][str(atr_period)])
         if self.time == self.time:
-            self.known_until = self.time
+            self.known_until, self.repeats = self.time, True
 
     def _go_on(self, time):
         """Begin with the first new bar; after a gap that no back-filled bar fills, anew."""
@@ -215,7 +210,7 @@ class Instrument:
             for atr_period in self._atrs:
                 self._atrs[atr_period] = _ATR(atr_period)
             self._updates = tuple(atr.update for atr in self._atrs.values())
-        self.known_until = -math.inf
+        self.known_until, self.repeats = -math.inf, False
 
     @property
     def complete(self):
@@ -274,16 +269,6 @@ class Instrument:
             return price
         ticks = round(price / tick, 6)  # 0.3 is three ticks of 0.1, and 0.3 / 0.1 is not three
         return round((math.ceil(ticks) if side > 0 else math.floor(ticks)) * tick, 10)
-
-    def is_stale(self, number, latest, max_stale_bars=STALE_BARS):
-        """Say whether other feeds have gone on long after the last bar of this one.
-
-        Long is more than `max_stale_bars` of their bars (`number` counts them), and at their time
-        `latest` more than twice the longest gap between its own bars: weekends are none.
-        """
-        if number - self.round <= max_stale_bars:
-            return False
-        return latest - self.time > 2.0 * self.longest_gap
 
     def why_unknown(self):
         """Say why an order on this instrument cannot be judged."""

@@ -27,7 +27,7 @@ class ReturnWindows:
     def __getitem__(self, model):
         return self._frames[model.key]
 
-    def watch(self, model, history=None):
+    def add(self, model, history=None):
         """Keep the closes that a `ReturnModel` needs.
 
         `history` is ``(frame, kind)``, indexed by date numbers; what lies before the first bar of

@@ -178,7 +178,7 @@ class ReportData(QuietAnalyzer):
             risk = stop = math.nan
             if gated:
                 instrument = gate.find(feed)
-                risk = gate.book.position_risk(instrument) / equity
+                risk = gate.book.exposure.position_risk(instrument) / equity
                 stop = self._resting(instrument)
             info = gate.getcommissioninfo(feed)
             value = size * float(feed.close[0]) * float(getattr(info.p, "mult", 1.0))

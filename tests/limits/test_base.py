@@ -27,16 +27,13 @@ class Ledger:
     def __init__(self, equity=100_000.0, used=0.0, scale=1.0, bets=()):
         self.equity, self.used, self.risk_scale, self.bets = equity, used, scale, bets
         self.asked = []
+        self.exposure = self.correlations = self
 
-    def risk(self, instrument, side):
-        self.asked.append(("risk", side))
+    def of(self, instrument, side, unit):
+        self.asked.append((unit, side))
         return self.used
 
-    def notional(self, instrument, side):
-        self.asked.append(("notional", side))
-        return self.used
-
-    def exposure(self, side, unit):
+    def of_side(self, side, unit):
         self.asked.append((unit, side))
         return self.used
 
@@ -138,7 +135,7 @@ def test_each_limit_asks_the_book_about_its_own_unit_and_side(side):
     limits = (RiskPerTrade(), NotionalLimit(), ExposureLimit(), ExposureLimit(0.05, "notional"))
     for limit in limits:
         limit.review(request(side=side), book)
-    assert book.asked == [(unit, side) for unit in ("risk", "notional", "risk", "notional")]
+    assert book.asked == [(unit, side) for unit in ("trade", "notional", "risk", "notional")]
 
 
 # -- correlation ---------------------------------------------------------------------------------

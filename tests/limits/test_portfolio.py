@@ -99,9 +99,9 @@ def test_gross_adds_absolute_values_and_net_does_not():
     book = book_of(3)
     fill(book, 100, index=0)
     fill(book, -100, index=1)
-    assert book.gross(book.instruments[2], "notional") == 20_000
-    assert book.net(book.instruments[2], 1, "notional") == 0
-    assert book.net(book.instruments[2], -1, "notional") == 0
+    assert book.exposure.gross(book.instruments[2], "notional") == 20_000
+    assert book.exposure.net(book.instruments[2], 1, "notional") == 0
+    assert book.exposure.net(book.instruments[2], -1, "notional") == 0
 
 
 @pytest.mark.parametrize("kind", [ExposureLimit, GrossLimit, NetLimit, PositionLimit])
@@ -135,8 +135,8 @@ def test_copies_are_one_instrument_in_every_sum():
     for index in (0, 1):
         limit = PositionLimit(0.2, "notional")
         assert limit.review(ask(book, index, 1, 500), book).size == pytest.approx(50)
-    assert book.gross(book.instruments[2], "notional") == 15_000
-    assert book.gross(twins[1], "notional") == 0
+    assert book.exposure.gross(book.instruments[2], "notional") == 15_000
+    assert book.exposure.gross(twins[1], "notional") == 0
 
 
 # -- groups --------------------------------------------------------------------------------------
@@ -220,7 +220,9 @@ def net(book):
 
 
 MEASURES = {
-    ExposureLimit: lambda book: max(book.exposure(1, "notional"), book.exposure(-1, "notional")),
+    ExposureLimit: lambda book: max(
+        book.exposure.of_side(1, "notional"), book.exposure.of_side(-1, "notional")
+    ),
     GrossLimit: gross,
     PositionLimit: lambda book: max(abs(i.size) * 100 for i in book.instruments),
 }
@@ -278,6 +280,7 @@ class Pairs:
     def __init__(self):
         self.latched, self.instruments, self.signed, self.side = set(), book_of(2).instruments, 0, 1
         self.rounds = 0
+        self.correlations = self
 
     def same_bets(self, instrument, side, model, downside):
         one = np.ones(1, dtype=int)
@@ -525,7 +528,9 @@ def test_volatility_after_the_gate_is_at_most_the_limit_or_what_it_was(
     judged = rule.review(ask(book, 0, side, asked), book).size
     held = [place for place in range(1, 4) if sizes[place - 1]]
     # What is drawn towards their mean depends on which names there are: those at stake.
-    covariance, _ = book.covariance([book.instruments[k] for k in (0, *held)], rule.model)
+    covariance, _ = book.correlations.covariance(
+        [book.instruments[k] for k in (0, *held)], rule.model
+    )
     matrix = covariance.matrix() * YEAR
 
     def after(size):

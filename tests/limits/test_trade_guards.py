@@ -127,7 +127,7 @@ def test_a_guard_refuses_if_a_trade_of_its_cool_down_had_tripped_it(
 )
 def test_a_day_is_over_once_a_close_of_it_has_lost_the_limit(values, bars):
     curve = EquityCurve()
-    curve.watch([ACCOUNT])
+    curve.track([ACCOUNT])
     for time, value in enumerate(values):
         curve.mark(SimpleNamespace(trades=[], parts={}), float(time), value, value)
     last = len(values) - 1

@@ -229,7 +229,7 @@ def test_the_nearest_stop_covers_where_there_is_more_than_one(order):
     fill(book, 10)
     for ref, price in enumerate([98.0, 95.0][::order]):
         work(book, ref, -1, 10, opening=0, kind="stop", price=price)
-    assert book.position_risk(book.instruments[0]) == 20.0
+    assert book.exposure.position_risk(book.instruments[0]) == 20.0
 
 
 def test_a_rest_of_rounding_is_flat_although_another_strategy_holds_some():

@@ -179,7 +179,7 @@ def test_risk_is_that_of_the_nearest_stops_and_the_atr_for_the_rest():
     fill(book, 10)
     work(book, 1, -1, 3, opening=0, kind="stop", price=98.0)
     work(book, 2, -1, 5, opening=0, kind="stop", price=99.0, own=True)
-    assert book.position_risk(book.instruments[0]) == 19.0
+    assert book.exposure.position_risk(book.instruments[0]) == 19.0
 
 
 @pytest.mark.parametrize(("side", "price", "risk"), [(1, 98.0, 20.0), (-1, 102.0, 20.0)])
@@ -187,13 +187,13 @@ def test_a_stop_on_the_right_side_bounds_the_risk(side, price, risk):
     book = book_of()
     fill(book, 10 * side)
     work(book, 1, -side, 10, opening=0, kind="stop", price=price)
-    assert book.position_risk(book.instruments[0]) == risk
+    assert book.exposure.position_risk(book.instruments[0]) == risk
 
 
 def test_risk_is_unknown_without_stop_and_atr():
     book = book_of(bars=2)
     fill(book, 10, distance=4.0)
-    assert math.isnan(book.position_risk(book.instruments[0]))
+    assert math.isnan(book.exposure.position_risk(book.instruments[0]))
 
 
 def test_held_and_working_orders_of_one_side_add_up():
@@ -204,17 +204,17 @@ def test_held_and_working_orders_of_one_side_add_up():
     work(book, 1, 1, 5, distance=3.0, price=90.0)
     work(book, 2, -1, 10, opening=0)
     work(book, 3, -1, 7, distance=2.0, price=120.0)
-    assert book.risk(instrument, 1) == 55.0
-    assert book.risk(instrument, -1) == 14.0
-    assert book.notional(instrument, 1) == 1000.0 + 450.0
-    assert book.notional(instrument, -1) == 840.0
+    assert book.exposure.of(instrument, 1, "trade") == 55.0
+    assert book.exposure.of(instrument, -1, "trade") == 14.0
+    assert book.exposure.of(instrument, 1, "notional") == 1000.0 + 450.0
+    assert book.exposure.of(instrument, -1, "notional") == 840.0
 
 
 def test_alternative_entries_count_once_with_the_larger_stake():
     book = book_of()
     work(book, 1, 1, 5, group="oco", distance=3.0)
     work(book, 2, 1, 5, group="oco", distance=4.0)
-    assert book.risk(book.instruments[0], 1) == 20.0
+    assert book.exposure.of(book.instruments[0], 1, "trade") == 20.0
 
 
 def test_exposure_adds_the_instruments_of_a_side():
@@ -222,10 +222,10 @@ def test_exposure_adds_the_instruments_of_a_side():
     fill(book, 10, index=0)
     work(book, 1, 1, 5, index=1)
     fill(book, -3, index=2)
-    assert book.exposure(1) == 60.0
-    assert book.exposure(-1) == 12.0
-    assert book.exposure(1, "notional") == 1500.0
-    assert [i.name for i in book.live()] == ["D0", "D1", "D2"]
+    assert book.exposure.of_side(1) == 60.0
+    assert book.exposure.of_side(-1) == 12.0
+    assert book.exposure.of_side(1, "notional") == 1500.0
+    assert [i.name for i in book.exposure.live()] == ["D0", "D1", "D2"]
 
 
 def test_a_partial_fill_takes_what_closes_first():

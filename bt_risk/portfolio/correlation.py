@@ -1,0 +1,111 @@
+"""Correlation and covariance of the returns of what is held and of what may be opened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bt_risk.portfolio.position import EPS
+
+if TYPE_CHECKING:
+    from bt_risk.portfolio.book import Book
+    from bt_risk.portfolio.instrument import Instrument
+    from bt_risk.rules.covariance import Covariance
+    from bt_risk.rules.return_model import ReturnModel
+
+__all__ = ["Correlations"]
+
+Integers = np.ndarray[tuple[int], np.dtype[np.int_]]
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+class Correlations:
+    """Compare the instruments of one `Book` by the returns in its windows.
+
+    The resampled and replayed copies of an instrument count as that instrument: the first copy
+    stands for all.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._leads = np.array([one.copies[0].index for one in book.instruments], dtype=int)
+        self._copied = len(set(self._leads.tolist())) < len(book.instruments)
+
+    def same_bets(
+        self, instrument: Instrument, side: int, model: ReturnModel, downside: bool = False
+    ) -> tuple[Integers, Integers, Floats, Integers]:
+        """Return how far every other live instrument is the same bet as an order.
+
+        Parameters
+        ----------
+        instrument, side
+            Of the order.
+        model : ReturnModel
+        downside : bool
+            Whether the correlation of the falls counts where it is worse.
+
+        Returns
+        -------
+        others : ndarray of int, shape (n,)
+            Indexes of the other instruments; one with exposure on both sides is there twice.
+        sides : ndarray of int, shape (n,)
+            Their sides, +1 or -1.
+        signed : ndarray of float, shape (n,)
+            ``side_i x side_j x rho``, in [-1, 1]; NaN where it is unknown, or where the other
+            instrument is stale.
+        counts : ndarray of int, shape (n,)
+            Returns that both have in common.
+        """
+        others, sides = self._bets(instrument.copies[0])
+        if not len(others):
+            return others, sides, np.empty(0), others
+        both = (side, sides) if downside else None
+        rho, counts = self._book.windows[model].correlations(
+            instrument.copies[0].index, others, model.estimator, both
+        )
+        signed = side * sides * rho
+        stale = self._stale(others)
+        if stale:
+            signed[np.isin(others, stale)] = math.nan
+        return others, sides, signed, counts
+
+    def covariance(
+        self, instruments: Iterable[Instrument], model: ReturnModel
+    ) -> tuple[Covariance | None, str]:
+        """Return the `Covariance` of some instruments, or None and the reason it is unknown."""
+        instruments = list(instruments)
+        rows = np.array([instrument.copies[0].index for instrument in instruments])
+        book = self._book
+        for k in self._stale(rows):
+            late = book.rounds - book.instruments[k].round
+            return None, f"{book.instruments[k].name} has had no bar for {late} of the others"
+        covariance, count = book.windows[model].covariance(rows, model.estimator)
+        if covariance is None:
+            return None, f"{count} of {model.min_periods} returns common to all that is held"
+        still = np.flatnonzero(covariance.variances <= 0)
+        if len(still):
+            return None, f"{instruments[still[0]].name} did not move"
+        return covariance, ""
+
+    def _bets(self, own: Instrument) -> tuple[Integers, Integers]:
+        """Return index and side of what is held or may be opened by a working order, but `own`."""
+        book = self._book
+        held = book.sides.nonzero()[0]
+        leads, sides = self._leads[held], book.sides[held]
+        opening = [w for w in book.working.values() if w.opening > EPS]
+        if opening or self._copied:
+            bets = dict.fromkeys(zip(leads.tolist(), sides.tolist(), strict=True))
+            bets |= {(w.instrument.copies[0].index, w.side): None for w in opening}
+            leads, sides = np.array(list(bets), dtype=int).reshape(-1, 2).T
+        others = leads != own.index
+        return leads[others], sides[others]
+
+    def _stale(self, indexes: Integers) -> list[int]:
+        """Return those of these indexes whose instruments are stale."""
+        book = self._book
+        late = book.rounds - book.max_stale_bars
+        old = [k for k in indexes.tolist() if book.instruments[k].round < late]
+        return [k for k in old if book.is_stale(book.instruments[k])]
