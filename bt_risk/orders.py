@@ -1,7 +1,10 @@
-"""What comes in at the gate: one call of buy or sell, and what a sizer of ours proposes."""
+"""The vocabulary of one order on its way: size proposal, request, verdict, trading states."""
+
+from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import backtrader as bt
 
@@ -25,7 +28,8 @@ __all__ = [
     "refusal",
 ]
 
-# States of the gate: everything is judged; only what reduces passes; and nothing rests either.
+# Trading states of the gate. ACTIVE: every order is judged. REDUCING: only orders pass that close
+# something. HALTED: the same, and resting entries are cancelled.
 ACTIVE, REDUCING, HALTED = "ACTIVE", "REDUCING", "HALTED"
 
 # What Backtrader's brokers take after owner, data and size, in this order or by name.
@@ -41,14 +45,17 @@ ARGUMENTS = (
     "parent",
     "transmit",
 )
-DEFAULTS = dict.fromkeys(ARGUMENTS) | {"tradeid": 0, "transmit": True}
+DEFAULTS: dict[str, Any] = dict.fromkeys(ARGUMENTS) | {"tradeid": 0, "transmit": True}
 
-KINDS = {
+# Kinds of orders by Backtrader's execution type; every other type waits for a stop price: "stop".
+KINDS: dict[int | None, str] = {
     None: "market",
     bt.Order.Market: "market",
     bt.Order.Close: "market",
     bt.Order.Limit: "limit",
 }
+
+VOID = "{:g} of it were cut from the entry and never bought"
 
 
 class SizeProposal(float):
@@ -60,54 +67,79 @@ class SizeProposal(float):
     when it fills.
     """
 
-    def __new__(cls, size, stop_distance=math.nan, step=None, reason="", rule=""):
+    stop_distance: float
+    step: float | None
+    reason: str
+    rule: str
+
+    def __new__(
+        cls,
+        size: float,
+        stop_distance: float = math.nan,
+        step: float | None = None,
+        reason: str = "",
+        rule: str = "",
+    ) -> SizeProposal:
         """Return the proposal of `size` units, or a refusal if there is a reason."""
         self = super().__new__(cls, size)
         self.stop_distance, self.step = stop_distance, step
         self.reason, self.rule = reason, rule
         return self
 
-    def __getnewargs__(self):
+    def __getnewargs__(self) -> tuple[float, float, float | None, str, str]:  # type: ignore[override]  # float's stub declares only its own value
         return float(self), self.stop_distance, self.step, self.reason, self.rule
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.reason) or float(self) != 0.0
 
-    def __abs__(self):
+    def __abs__(self) -> SizeProposal:
         return SizeProposal(abs(float(self)), *self.__getnewargs__()[1:])
 
-    def __neg__(self):
+    def __neg__(self) -> SizeProposal:
         return SizeProposal(-float(self), *self.__getnewargs__()[1:])
 
 
 @dataclass
 class OrderRequest:
-    """One call of buy or sell; `args` are its arguments by name.
+    """One call of buy or sell.
 
-    `preview` is what the order would do to the book at the moment of the call.
+    Attributes
+    ----------
+    side : int
+        +1 buys, -1 sells.
+    owner : object
+        The strategy that sends it.
+    size : float
+        Requested units, positive; a `SizeProposal` where a sizer of ours chose it.
+    args : dict
+        The other arguments of the broker by name, all of `ARGUMENTS` and the user's own.
+    stop_price : float, optional
+        Price of the stop that the strategy names for this order.
+    preview : OrderPreview, optional
+        What the order would do to the book at the moment of the call.
+    kind : str
+        ``"market"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop price.
+    price : float
+        Where the order would fill: its own price, or the newest that is known at the call.
     """
 
     side: int
     owner: object
     instrument: Instrument
     size: float
-    args: dict
+    args: dict[str, Any]
     stop_price: float | None = None
     preview: OrderPreview | None = None
+    kind: str = field(init=False)
+    price: float = field(init=False)
 
-    @property
-    def kind(self):
-        """``"market"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop price."""
-        return KINDS.get(self.args["exectype"], "stop")
-
-    @property
-    def price(self):
-        """Where the order would fill: its own price, or the newest that is known."""
+    def __post_init__(self) -> None:
+        self.kind = KINDS.get(self.args["exectype"], "stop")
         price = self.args["price"] or self.args["plimit"]
-        return price if price and self.kind != "market" else self.instrument.quote()
+        self.price = price if price and self.kind != "market" else self.instrument.quote()
 
-    def native_order(self, size):
-        """Return Backtrader's own order object for this ticket, known to no broker."""
+    def native_order(self, size: float) -> Any:
+        """Return Backtrader's own order object for this request, known to no broker."""
         args = dict(self.args)
         args["pricelimit"] = args.pop("plimit")
         kind = bt.order.BuyOrder if self.side > 0 else bt.order.SellOrder
@@ -118,20 +150,25 @@ class OrderRequest:
         return order
 
 
-def plain(size, requested=None):
-    """Return a size as brokers expect it: untouched where nothing was cut, else int if whole."""
-    if size == requested and not isinstance(requested, SizeProposal):
-        return requested
-    size = float(size)
-    return int(size) if size.is_integer() else size
-
-
-VOID = "{:g} of it were cut from the entry and never bought"
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """What may be sent of an order, and the parts that it was judged in."""
+    """What may be sent of an order, and the parts that it was judged in.
+
+    Attributes
+    ----------
+    size : float
+        Units that may be sent, 0 where the order is refused.
+    decision : Decision
+        The answer of the limit that allows the least, with its reason.
+    closing, void : float
+        Units of the preview that close, and units that were never bought.
+    distance : float
+        Price distance to the stop that the order was judged with.
+    guarded : bool
+        Whether the order may open no more than was allowed, whatever else fills before it.
+    overlaps : bool
+        Whether it closes what resting exits would close, too.
+    """
 
     size: float
     decision: Decision
@@ -142,12 +179,20 @@ class Verdict:
     overlaps: bool = False
 
 
-def refusal(rule, text, size=0.0):
-    """Return the decision that leaves `size` of an order, because of what a rule says."""
+def plain(size: float, requested: float | None = None) -> float:
+    """Return a size as brokers expect it: untouched where nothing was cut, else int if whole."""
+    if requested is not None and size == requested and not isinstance(requested, SizeProposal):
+        return requested
+    size = float(size)
+    return int(size) if size.is_integer() else size
+
+
+def refusal(rule: str, text: str, size: float = 0.0) -> Decision:
+    """Return the decision that leaves `size` units of an order, with the rule and the reason."""
     return Decision(size, f"{rule}: {text}", rule)
 
 
-def losing_side(side, price, stop_price):
+def losing_side(side: int, price: float, stop_price: float) -> float:
     """Return the distance to a stop, NaN for one that does not bound a loss."""
     distance = side * (price - stop_price)
     return distance if distance > 0 else math.nan

@@ -48,10 +48,10 @@ class OrderReview:
         instrument = self.gate.find(data)
         if instrument is None:  # not a data of this Cerebro: nothing is known about it
             return self.gate.sender(side)(owner, data, size, **arguments)
-        ticket = OrderRequest(side, owner, instrument, size, arguments, stop_price)
         instrument.multiplier = self.gate.multiplier(data)
         self.book.equity = float(self.gate.equity())
-        ticket.preview = preview_order(self.book, instrument, owner, side, size)
+        preview = preview_order(self.book, instrument, owner, side, size)
+        ticket = OrderRequest(side, owner, instrument, size, arguments, stop_price, preview)
         take = self._submit if arguments["parent"] is None else self.brackets.submit
         order = take(ticket)
         return self.gate.venue.settle(ticket, order)
@@ -138,7 +138,7 @@ class OrderReview:
         size = ticket.size
         if isinstance(size, SizeProposal) and size.reason:
             return Decision(0.0, size.reason, size.rule)
-        if self.gate.judges and not (math.isfinite(size) and size > EPS):
+        if not (math.isfinite(size) and size > EPS) and self.gate.judges:
             return refusal("size", f"must be a positive number; got {float(size)!r}")
         return None
 
