@@ -6,8 +6,10 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.recording import ends, play
 from helpers.scenarios import (
     MODES,
+    NextScript,
     bars,
     cerebro,
     flat,
@@ -452,3 +454,12 @@ def test_wrapping_a_risk_broker_joins_it():
     engine.setbroker(cap)
     tape = tape_of(taped(engine, [order(5, "buy", size=900)]))
     assert [f[2] for f in tape["fills"]] == [625]
+
+
+def test_a_name_is_no_second_bet_on_its_resampled_copy():
+    engine = cerebro(random_walk(3, 120), random_walk(4, 120))
+    engine.resampledata(engine.datas[0], timeframe=bt.TimeFrame.Weeks, name="weekly")
+    engine.setbroker(bt_risk.CorrelationCap(engine.broker))
+    buys = {100: lambda s: s.buy(s.datas[2], size=1), 105: lambda s: s.buy(s.datas[0], size=1)}
+    strategy = play(engine, buys, NextScript)
+    assert [end[0] for end in ends(strategy)] == ["Completed", "Completed"]

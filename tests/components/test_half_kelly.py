@@ -10,6 +10,7 @@ from datetime import date, datetime
 
 import backtrader as bt
 import pytest
+from helpers.recording import play
 from helpers.scenarios import MODES, Plan, bars, cerebro, flat, optimised, tape_of, taped
 
 import bt_risk
@@ -621,3 +622,14 @@ def test_a_history_that_is_no_list_of_numbers_raises(history):
 def test_a_misspelt_parameter_raises():
     with pytest.raises((ParameterError, TypeError), match="kelly_fraction"):
         taped(sized(bars(*CALM), kelly_fraction=0.5))
+
+
+def test_trades_of_unknown_risk_do_not_end_the_warm_up():
+    """Two trades before there is an ATR have no R-multiple: the sample is empty still."""
+    engine = cerebro(bars(*flat(30)))
+    engine.addsizer(bt_risk.HalfKellySizer, min_trades=2, lookback=2, recalculate="trade")
+    entries = dict.fromkeys((2, 6), lambda s: s.buy(size=1))
+    exits = dict.fromkeys((4, 8), lambda s: s.close())
+    strategy = play(engine, entries | exits | {20: lambda s: s.buy()})
+    assert len(strategy.trades) == 2
+    assert strategy.getsizer().state == "WARMUP"

@@ -1,4 +1,4 @@
-"""Run the exchange of ``tests/live`` in a process of its own, and a strategy against it."""
+"""Run the exchange of `helpers.exchange` in a process of its own, and a strategy against it."""
 
 import contextlib
 import json
@@ -11,11 +11,18 @@ import backtrader as bt
 import ccxt
 
 import bt_risk
-from helpers.scenarios import Script
+from helpers.scenarios import Script, flat
 from helpers.shared_data import ROOT
 
 sys.path.insert(0, str(ROOT / "examples" / "live_ccxt"))
 import store as live_ccxt  # noqa: E402
+
+# The step in which the exchange trades.
+FINE = {"D0": dict(step=1e-5)}
+# Up, so that the stop is replaced; then a fall that trips the breaker.
+RISE = [(100 + k, 102 + k, 99 + k, 101 + k) for k in range(5)]
+FALL = [(105 - 2 * k, 106 - 2 * k, 102 - 2 * k, 103 - 2 * k) for k in range(4)]
+ROWS = [*flat(20), *RISE, *flat(2, 105.0), *FALL, *flat(6, 97.0)]
 
 
 class Exchange:

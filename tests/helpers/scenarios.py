@@ -80,6 +80,16 @@ class Script(bt.Strategy):
         self.held.append(tuple(self.getposition(d).size for d in self.datas))
 
 
+class NextScript(Script):
+    """A `Script` that does nothing before every data feed has a bar.
+
+    BackBroker fails when it is asked for the position of a data feed that has none.
+    """
+
+    def prenext(self):
+        pass
+
+
 class Plan(bt.Strategy):
     """Do what `plan` says: ``((bar, method, arguments), ...)``; plain values, so that it pickles.
 

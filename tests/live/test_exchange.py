@@ -9,14 +9,13 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.live_exchange import exchange, trade
+from helpers.live_exchange import FINE, ROWS, exchange, trade
 from helpers.scenarios import Script, bars, flat, random_walk
 
 import bt_risk
 
 STARTED = pd.Timestamp("2024-01-01")
 LOOSE = dict(risk_limit=None, exposure_limit=None, action="pause")
-FINE = {"D0": dict(step=1e-5)}
 
 
 def sound(book, position=None):
@@ -91,10 +90,6 @@ def test_the_backtest_and_the_live_path_decide_the_same(seed, tmp_path):
 
 # -- the fault matrix ----------------------------------------------------------------------------
 
-# Up, so that the stop is replaced; an exit of a part; a fall that trips the breaker.
-RISE = [(100 + k, 102 + k, 99 + k, 101 + k) for k in range(5)]
-FALL = [(105 - 2 * k, 106 - 2 * k, 102 - 2 * k, 103 - 2 * k) for k in range(4)]
-ROWS = [*flat(20), *RISE, *flat(2, 105.0), *FALL, *flat(6, 97.0)]
 ACTIONS = {21: lambda s: s.buy(size=900), 25: lambda s: s.sell(size=200) if s.position else None}
 POLICY = bt_risk.Policy(**LOOSE, drawdown_limit=0.02, atr_multiple=3.0, instruments=FINE)
 REQUESTS = 17

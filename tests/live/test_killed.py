@@ -9,10 +9,9 @@ import signal
 
 import backtrader as bt
 import pytest
-from helpers.live_exchange import exchange, trade
+from helpers.live_exchange import FINE, ROWS, exchange, trade
+from helpers.restarts import in_child, levels, round_trips
 from helpers.scenarios import flat
-from live.test_exchange import FINE, ROWS
-from state.test_restart import in_child, levels, round_trips
 
 import bt_risk
 from bt_risk.state.file import StateFile, read_state

@@ -290,3 +290,25 @@ def test_shrinking_never_grows_an_order_and_takes_no_more_than_was_closed(rows, 
         assert sizes[ref] - size <= before - after + 1e-9
     if before == after:
         assert changed == {}
+
+
+# -- several stops, and what rounding leaves -----------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["nearest first", "farthest first"])
+def test_the_nearest_stop_covers_where_there_is_more_than_one(order):
+    book = book_of()
+    fill(book, 10)
+    for ref, price in enumerate([98.0, 95.0][::order]):
+        work(book, ref, -1, 10, opening=0, kind="stop", price=price)
+    assert book.exposure.position_risk(book.instruments[0]) == 20.0
+
+
+def test_a_rest_of_rounding_is_flat_although_another_strategy_holds_some():
+    book = book_of()
+    fill(book, 5, owner="another")
+    for _ in range(3):
+        fill(book, 0.1)
+    part = fill(book, -0.3)
+    assert part.size == 0.0
+    assert len(book.trades) == 1

@@ -296,3 +296,11 @@ def test_the_step_function_trips_where_the_vector_form_first_reaches_the_limit(v
     statuses, _ = walk(values, BreakerRule(limit))
     first = statuses.index(TRIPPED) if TRIPPED in statuses else None
     assert first == (int(reached[0]) if len(reached) else None)
+
+
+def test_the_mark_rises_again_after_a_rebase():
+    """Below the highest mark ever, which is that of the lifetime limit."""
+    state = rearm(BreakerState(status=TRIPPED, high_water_mark=100.0, lifetime_mark=100.0), 80.0)
+    state = step(state, 90.0, BreakerRule())
+    assert (state.high_water_mark, state.lifetime_mark) == (90.0, 100.0)
+    assert step(state, 80.0, BreakerRule()).status == TRIPPED

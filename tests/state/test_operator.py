@@ -8,8 +8,8 @@ import time
 from contextlib import closing
 
 import pytest
+from helpers.restarts import ROWS, Wants, in_child, killed_run, run, status_of
 from helpers.scenarios import flat
-from state.test_restart import ROWS, Wants, in_child, killed_run, run, status_of
 
 import bt_risk
 from bt_risk.cli import app as cli
