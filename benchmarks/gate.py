@@ -71,8 +71,7 @@ class Market:
         self.rng = np.random.default_rng(0)
         self.closes = np.full(names, 100.0)
         self.limit, self.day = limit, 730_000
-        if hasattr(limit, "watch"):
-            limit.watch(self.book)
+        limit.prepare(self.book)
         for _ in range(WINDOW + 1):
             self.bar()
         self.book.equity = 1e6

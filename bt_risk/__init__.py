@@ -22,13 +22,23 @@ from bt_risk.feeds.bundled import list_data, load_data
 from bt_risk.feeds.files import read_prices
 from bt_risk.feeds.frame import FrameData
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.limits.base import Decision, Limit, NotionalLimit, Request, RiskPerTrade
 from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.limits.correlation import CorrelationLimit
+from bt_risk.limits.exposure import (
+    ExposureLimit,
+    GrossLimit,
+    GroupLimit,
+    NetLimit,
+    PositionLimit,
+)
 from bt_risk.limits.trade_guards import (
     CooldownGuard,
     LosingStreakGuard,
     MinimumEdgeGuard,
     StopoutGuard,
 )
+from bt_risk.limits.volatility import VolatilityLimit
 from bt_risk.live.alerts import webhook
 from bt_risk.live.settings import Live
 from bt_risk.policy import Policy, protect
@@ -53,25 +63,37 @@ __all__ = [
     "BtRiskError",
     "CooldownGuard",
     "CorrelationCap",
+    "CorrelationLimit",
     "DailyLossLimit",
     "DataError",
+    "Decision",
     "DrawdownBreaker",
+    "ExposureLimit",
     "FrameData",
+    "GrossLimit",
+    "GroupLimit",
     "HalfKellySizer",
+    "Limit",
     "Live",
     "LosingStreakGuard",
     "MinimumEdgeGuard",
+    "NetLimit",
+    "NotionalLimit",
     "OrderRateLimit",
     "ParameterError",
     "Policy",
     "PortfolioRisk",
+    "PositionLimit",
     "ReportData",
+    "Request",
     "RiskBroker",
     "RiskJournal",
     "RiskManager",
     "RiskParitySizer",
+    "RiskPerTrade",
     "StateError",
     "StopoutGuard",
+    "VolatilityLimit",
     "atr",
     "atr_stop",
     "compare",

@@ -23,7 +23,7 @@ from bt_risk.errors import (
     raised_as,
 )
 from bt_risk.gate.broker import RiskBroker
-from bt_risk.limits.base import NotionalLimit, RiskPerTrade
+from bt_risk.limits.base import NotionalLimit, RiskPerTrade, check_limits
 from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
 from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.live.settings import Live
@@ -278,7 +278,7 @@ def _percent(fraction):
     return "no limit" if fraction is None else f"{100 * fraction:g} %"
 
 
-def protect(cerebro, policy=None, mode="enforce", *, journal=None, state=None, **live):
+def protect(cerebro, policy=None, mode="enforce", *, limits=(), journal=None, state=None, **live):
     """Put all five rules of a policy in front of everything that this Cerebro does.
 
     The strategy stays as it is. The gate binds to the Cerebro: whatever broker is there when the
@@ -293,6 +293,9 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None, state=None, *
     mode : {"enforce", "observe"}
         Observe changes nothing of the run: the journal holds what would have been decided on the
         same orders at that moment. There is no sizer, stop, rescue or halt then.
+    limits : list, optional
+        Limits that every order is judged by beside those of the policy, such as your own: see
+        `Limit`.
     journal : str or path, optional
         CSV file that the decisions are written to at the end of each run.
     state : str or path, optional
@@ -319,8 +322,9 @@ def protect(cerebro, policy=None, mode="enforce", *, journal=None, state=None, *
     if observe and state is not None:
         remedy = "A run that decides nothing has nothing to keep."
         raise ParameterError("protect", "state", "None in observe mode", str(state), remedy)
+    limits = check_limits("protect", limits)
     settings = Live.named("protect", **live) if live else None
-    cerebro.addstore(_Guard(cerebro, policy, observe, state, settings))
+    cerebro.addstore(_Guard(cerebro, policy, limits, observe, state, settings))
     if policy.trailing_stop and not observe:
         cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
     cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
@@ -334,9 +338,9 @@ class _Guard:
     place where a gate can be set up that nothing gets around, whatever broker is set by then.
     """
 
-    def __init__(self, cerebro, policy, observe, state, live):
-        self.cerebro, self.policy, self.observe, self.state = cerebro, policy, observe, state
-        self.live = live
+    def __init__(self, cerebro, policy, limits, observe, state, live):
+        self.cerebro, self.policy, self.limits = cerebro, policy, limits
+        self.observe, self.state, self.live = observe, state, live
         self._installed = None
 
     def start(self):
@@ -356,7 +360,7 @@ class _Guard:
         broker.state_file = self.state or broker.state_file
         rule = (self.policy.atr_period, self.policy.atr_multiple)
         broker.call_stale_after(self.policy.max_stale_bars)
-        broker.bind(self.policy.limits(), self.policy.instruments, rule)
+        broker.bind([*self.policy.limits(), *self.limits], self.policy.instruments, rule)
 
     def stop(self):
         """Give the Cerebro its own broker back."""

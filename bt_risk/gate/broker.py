@@ -21,7 +21,7 @@ from bt_risk.gate.registry import Registry
 from bt_risk.gate.simulated_venue import SimulatedVenue
 from bt_risk.gate.trading_state import TradingState
 from bt_risk.gate.venue import Venue
-from bt_risk.limits.base import Limit
+from bt_risk.limits.base import Limit, check_limits
 from bt_risk.limits.guard_config import check_guards
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.live.alerts import Alerts
@@ -63,6 +63,9 @@ class RiskBroker(BrokerProxy):
         Stop distance of a position that has no stop order (yet): 2 x ATR(14) if left out.
     guards : list, optional
         Rules that refuse entries for a while: ``[CooldownGuard(5), DailyLossLimit(0.03)]``.
+    limits : list, optional
+        Limits that every order is judged by: those of bt_risk, ``[NotionalLimit(2.0)]``, or your
+        own (see `Limit`).
     state : str or path, optional
         File in which everything is saved that must survive the process: see `protect`.
     **live
@@ -115,13 +118,14 @@ class RiskBroker(BrokerProxy):
         atr_period: int | None = None,
         atr_multiple: float | None = None,
         guards: Iterable[Guard] = (),
+        limits: Iterable[Limit] = (),
         state: str | Path | None = None,
         **live: Any,
     ) -> None:
         name = type(self).__name__
         settings, state_file = Live.named(name, **live), check_state(name, state)
         facts = check_instruments(name, instruments)
-        guards = check_guards(name, guards)
+        added = [*check_limits(name, limits), *check_guards(name, guards)]
         if atr_period is not None:
             check_whole(name, "atr_period", atr_period)
         if atr_multiple is not None:
@@ -135,7 +139,7 @@ class RiskBroker(BrokerProxy):
         self.instruments.update(facts)
         period, multiple = self._stop_rule
         self._stop_rule = atr_period or period, atr_multiple or multiple
-        self.registry.permanent += guards
+        self.registry.permanent += added
         self.state_file = state_file or self.state_file
 
     def _wrap(self, name: str, broker: Any) -> None:

@@ -191,7 +191,8 @@ class OrderReview:
         for limit in limits:
             answer = limit.review(request, self.book)
             if answer.size < decision.size:
-                decision = answer
+                explained = answer.reason and answer.rule
+                decision = answer if explained else limit.explain(answer)
         return decision
 
     def _sendable(self, ticket, closing, opening, decision):

@@ -54,8 +54,7 @@ class Registry:
         """Ask this limit before anything opens in this run."""
         if limit.active:
             self.limits.append(limit)
-            if hasattr(limit, "watch"):
-                limit.watch(self.gate.book)
+            limit.prepare(self.gate.book)
             if isinstance(limit, Guard):
                 self._guard_monitor().add(limit)
             self.gate.venue.clamp_fills()

@@ -1,16 +1,15 @@
 """What the gate asks before it lets an order open anything.
 
-A limit is an object with one verb, ``review(request, book) -> Decision``. The request is the part
-of an order that opens (exits are never reviewed), the decision's size lies between 0 and the size
-requested, and decisions combine by ``min``. The book is `bt_risk.portfolio.book.Book`, or anything
-that answers the same questions. A limit that prepares for a run has ``watch(book)``, called
-before its first bar.
+A limit is an object with one method, ``review(request, book) -> Decision``. The request is the
+part of an order that opens (exits are never reviewed), the decision's size lies between 0 and the
+size requested, and the smallest decision counts. The book is `bt_risk.portfolio.book.Book`, or
+anything that answers the same questions.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bt_risk.errors import check_limit
+from bt_risk.errors import ParameterError, check_limit
 
 __all__ = [
     "REJECT",
@@ -21,6 +20,7 @@ __all__ = [
     "NotionalLimit",
     "Request",
     "RiskPerTrade",
+    "check_limits",
 ]
 
 # Sums of floats that equal a limit exactly may exceed it by rounding: that is not a breach.
@@ -72,9 +72,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one limit answers: how much of the request may go, and why not all of it.
+    """The answer of one limit: how many units of the request may be sent, and why not all.
 
-    `reason` is empty when all of it may go; it names the rule, the measured value and the limit.
+    Parameters
+    ----------
+    size : float
+        Units, from 0 to the size requested.
+    reason : str
+        Empty when all of it may be sent; else ``"{Rule}: {measured} > {limit}"``. The journal and
+        the rejected order quote it.
+    rule : str
+        Name of the limit that has decided.
+    measured, limit : float
+        The two numbers that were compared, for the journal; NaN where there are none.
     """
 
     size: float
@@ -83,24 +93,63 @@ class Decision:
     measured: float = math.nan
     limit: float = math.nan
 
+    def __post_init__(self):
+        if not self.size >= 0.0:  # NaN included: it would compare as "not smaller", and pass
+            raise ParameterError("Decision", "size", "zero or more", self.size)
+
 
 class Limit:
-    """A ceiling with a name; infinite means that it is not there.
+    """A rule that is asked before an order opens anything; the base class of all limits.
 
-    `history` is what is known from before the run, for those that look at returns.
+    To write a limit of your own, inherit from this class and define `review`; pass an instance to
+    ``RiskBroker(limits=[...])`` or ``protect(cerebro, limits=[...])``. Exits never reach it. The
+    other members are optional.
+
+    Attributes
+    ----------
+    limit : float
+        The number that `refuse` writes to the journal; infinity switches the limit off, NaN is for
+        a limit that has no such number.
+    history : tuple or None
+        ``(DataFrame, kind)`` of what is known from before the run, for limits that use returns.
+
+    Examples
+    --------
+    >>> class AtMost(Limit):
+    ...     def __init__(self, names):
+    ...         self.limit = names
+    ...
+    ...     def review(self, request, book):
+    ...         others = [one for one in book.live() if one is not request.instrument]
+    ...         if len(others) < self.limit:
+    ...             return Decision(request.size)
+    ...         return self.refuse(0.0, f"{len(others)} names held >= {self.limit}", len(others))
     """
 
     history = None
+    limit = math.nan
 
     @property
     def name(self):
-        """What it is called in decisions and errors."""
+        """Name of the limit in decisions and errors."""
         return type(self).__name__
 
     @property
     def active(self):
-        """Whether this limit can ever refuse anything."""
+        """Whether this limit can ever refuse anything; one that cannot is not asked."""
         return not math.isinf(self.limit)
+
+    def prepare(self, book):
+        """Get ready for a run, before its first bar; a limit may start windows of closes here."""
+
+    def review(self, request, book):
+        """Return the `Decision` for `request`."""
+        raise NotImplementedError(f"{self.name} has no review(request, book)")
+
+    def explain(self, decision):
+        """Return a decision of this limit that cuts an order with a reason and a rule."""
+        reason = decision.reason or f"{self.name}: at most {decision.size:g} units"
+        return replace(decision, reason=reason, rule=decision.rule or self.name)
 
     def refuse(self, size, reason, measured=math.nan):
         """Return the decision that leaves `size`, because of what the reason says."""
@@ -171,3 +220,15 @@ class NotionalLimit(Limit):
         return self.cap(
             request, book.equity, used, request.unit_notional, self.limit, "notional_limit"
         )
+
+
+def check_limits(component, limits):
+    """Return the limits as a tuple, or raise ParameterError for an object that is none."""
+    constraint = "a list of limits, such as [bt_risk.NotionalLimit(1.0)]"
+    remedy = "A limit of your own inherits from bt_risk.Limit and has review(request, book)."
+    if not isinstance(limits, (list, tuple)):
+        raise ParameterError(component, "limits", constraint, limits, remedy)
+    for one in limits:
+        if not isinstance(one, Limit) or type(one).review is Limit.review:
+            raise ParameterError(component, "limits", constraint, one, remedy)
+    return tuple(limits)

@@ -87,7 +87,7 @@ class CorrelationLimit(Limit):
             raise ParameterError(name, "downside", "True or False", downside)
         self.downside = downside
 
-    def watch(self, book):
+    def prepare(self, book):
         """Have the window kept that correlations are computed from."""
         if len({id(instrument.root) for instrument in book.instruments}) > 1:
             book.windows.add(self.model, self.history)  # one instrument correlates with nothing

@@ -151,7 +151,7 @@ class GroupLimit(_Exposure):
             constraint = 'given with group_limit, as {"majors": ["BTC", "ETH"]}'
             raise ParameterError(self.name, "groups", constraint, groups)
 
-    def watch(self, book):
+    def prepare(self, book):
         """Raise a ParameterError for a name that no data has."""
         names = [instrument.name for instrument in book.instruments]
         for group, members in self.groups.items():

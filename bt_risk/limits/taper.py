@@ -1,14 +1,12 @@
 """Scale orders down while the account is in a drawdown."""
 
-from bt_risk.limits.base import Decision
+from bt_risk.limits.base import Decision, Limit
 
 __all__ = ["Taper"]
 
 
-class Taper:
+class Taper(Limit):
     """Scale orders that no risk budget governs by what a tapering breaker leaves."""
-
-    active = True
 
     def review(self, request, book):
         """Return the `Decision` for `request`."""

@@ -22,7 +22,7 @@ from bt_risk.errors import (
     check_whole,
     is_number,
 )
-from bt_risk.limits.base import Decision
+from bt_risk.limits.base import Decision, Limit
 
 __all__ = [
     "CooldownGuard",
@@ -38,7 +38,7 @@ _SLACK = 1e-12
 
 
 @dataclass(frozen=True)
-class Guard:
+class Guard(Limit):
     """What all guards have in common: whose past counts, and how to say no."""
 
     scope: str = field(default="data", kw_only=True)
@@ -47,16 +47,6 @@ class Guard:
     def __post_init__(self):
         check_choice(self.name, "scope", self.scope, SCOPES)
         check_flag(self.name, "side_aware", self.side_aware)
-
-    @property
-    def name(self):
-        """Name of the rule."""
-        return type(self).__name__
-
-    @property
-    def active(self):
-        """Whether this guard can ever refuse anything."""
-        return True
 
     def _set(self, **values):
         for name, value in values.items():

@@ -103,7 +103,7 @@ class VolatilityLimit(Limit):
         if periods_per_year is not None:
             check_positive(name, "periods_per_year", periods_per_year)
 
-    def watch(self, book):
+    def prepare(self, book):
         """Have the window kept that the covariance is computed from."""
         book.windows.add(self.model, self.history)
 

@@ -5,13 +5,11 @@ from helpers import scenarios as feeds
 from helpers.recording import ends, fills, limit_orders, play
 from helpers.scenarios import bars, cerebro, flat
 
-from bt_risk.limits.base import Decision, NotionalLimit, RiskPerTrade
+from bt_risk.limits.base import Decision, Limit, NotionalLimit, RiskPerTrade
 
 
-class NoShorts:
+class NoShorts(Limit):
     """A limit that lets nothing open on the short side."""
-
-    active = True
 
     def review(self, request, book):
         if request.side > 0:

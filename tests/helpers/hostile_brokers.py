@@ -35,8 +35,7 @@ def run(venue, rows, actions, *, stop=True, breaker=None, feed=None, limits=(), 
     """Run a script at a venue behind a gate; return the strategy and the gate's journal lines."""
     engine = bt.Cerebro(stdstats=False)
     engine.adddata(Ticking(dataname=bars(*rows), **(feed or {})), name="D0")
-    gate = bt_risk.RiskBroker(venue, **live)
-    gate.registry.permanent += list(limits)
+    gate = bt_risk.RiskBroker(venue, limits=limits, **live)
     engine.setbroker(gate)
     engine.addstrategy(Script, actions=actions)
     if stop:

@@ -335,7 +335,7 @@ YEAR = 365.25
 def market_of(returns, held=(), equity=100_000.0, limit=None, working=()):
     """Return a book whose names have had these log returns, a day each, and end at 100."""
     book = book_of(len(returns), bars=0)
-    limit.watch(book)
+    limit.prepare(book)
     path = np.column_stack([np.zeros(len(returns)), np.cumsum(returns, axis=1)])
     closes = 100 * np.exp(path - path[:, -1:])
     for day, row in enumerate(closes.T):

@@ -617,8 +617,10 @@ def test_a_data_without_a_bar_for_too_long_gets_no_new_risk():
 def test_a_file_has_its_own_time():
     engine = bt.Cerebro(stdstats=False)
     engine.adddata(bt.feeds.PandasData(dataname=bars(*CALM)), name="D0")
-    gate = bt_risk.RiskBroker(engine.broker, stale_after=1, clock=Clock(step=1000.0))
-    gate.registry.permanent.append(NotionalLimit(1.0))
+    clock = Clock(step=1000.0)
+    gate = bt_risk.RiskBroker(
+        engine.broker, limits=[NotionalLimit(1.0)], stale_after=1, clock=clock
+    )
     engine.setbroker(gate)
     engine.addstrategy(Script, actions=BUY)
     assert engine.run()[0].held[-1] == (100,)
