@@ -1,9 +1,9 @@
 """Orders with a parent: exits of that parent, judged with it and rejected with it."""
 
 import math
+from functools import partial
 
 from bt_risk.gate.order_events import OrderAsked
-from bt_risk.limits.base import Decision
 from bt_risk.orders import (
     VOID,
     OrderRequest,
@@ -60,15 +60,19 @@ class Brackets:
 
     def _send_child(self, ticket, size, opening=0.0, decision=None, distance=math.nan):
         size = plain(size, ticket.size)
-        self.order_review.intend(ticket, Verdict(size, decision, size - opening, distance))
-        order = self.order_review.place(ticket, size)
-        if order is not None:
-            ref = getattr(ticket.args["parent"], "ref", None)
-            self.order_review.track(ticket, order, size, opening, distance, ref)
-            if size < ticket.size:
-                order.addinfo(bt_risk=decision.reason)
-                self.order_review.journal(ticket, "trim", size, decision)
+        sender = self.order_review.sender
+        record = partial(self._record_sent, ticket, size, decision)
+        order = sender.send(ticket, size, record, opening=opening, distance=distance, child=True)
+        if order is None and sender.unsaved:
+            return self._reject_child(ticket, ticket.args["parent"], sender.refusal)
         return order
+
+    def _record_sent(self, ticket, size, decision, order):
+        if order is None:
+            self.order_review.record_refusal(ticket)
+        elif size < ticket.size:
+            order.addinfo(bt_risk=decision.reason)
+            self.order_review.journal(ticket, "trim", size, decision)
 
     def _reject_child(self, ticket, parent, decision):
         order = self.order_review.reject(ticket, decision)
@@ -92,12 +96,9 @@ class Brackets:
         if decision.size < ticket.size - EPS:
             return self._reject_family(ticket, parent, decision)
         verdict = Verdict(ticket.size, decision, 0.0, distance)
-        unkept = self.order_review.intend(ticket, verdict)
-        if unkept:
-            return self._reject_family(ticket, parent, Decision(0.0, unkept, "state"))
         order = self.order_review.send(ticket, verdict)
-        if order is not None:
-            self.order_review.book.working[order.ref].parent = parent.ref
+        if order is None and self.order_review.sender.unsaved:
+            return self._reject_family(ticket, parent, self.order_review.sender.refusal)
         return order
 
     def _reject_family(self, ticket, parent, decision):

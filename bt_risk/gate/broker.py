@@ -30,7 +30,7 @@ from bt_risk.live.feed_monitor import FeedMonitor
 from bt_risk.live.order_sender import OrderSender
 from bt_risk.live.settings import Live
 from bt_risk.live.shutdown import Shutdown
-from bt_risk.orders import ACTIVE, HALTED, REDUCING, OrderRequest
+from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import (
     STALE_BARS,
@@ -39,6 +39,7 @@ from bt_risk.portfolio.instrument import (
     instruments_of,
 )
 from bt_risk.state.file import check_state
+from bt_risk.state.no_state import NoState
 from bt_risk.state.recovery import Recovery
 
 __all__ = ["ACTIVE", "HALTED", "REDUCING", "RiskBroker"]
@@ -94,7 +95,7 @@ class RiskBroker(BrokerProxy):
     trading_state: TradingState
     alerts: Alerts
     shutdown: Shutdown | None
-    recovery: Recovery | None
+    recovery: Recovery | NoState
     equity: Callable[[], float]
     unit_value: Callable[[], float]
     instruments: dict[str, dict[str, Any]]
@@ -150,7 +151,8 @@ class RiskBroker(BrokerProxy):
         self.cerebro = getattr(self.inner, "cerebro", None)
         self.instruments, self._stop_rule, self.live = {}, (14, 2.0), Live()
         self.late = self.observe = False
-        self.shutdown = self.recovery = self.state_file = self.max_stale_bars = None
+        self.shutdown = self.state_file = self.max_stale_bars = None
+        self.recovery = NoState()
         self.venue, self.registry = self._new_venue(), Registry(self)
         # Cerebro and strategies call these on every bar: no detour by __getattr__.
         for call in ("getposition", "getcommissioninfo"):
@@ -238,9 +240,9 @@ class RiskBroker(BrokerProxy):
         self.venue = self._new_venue()
         self.registry.clear()
         self.events = OrderEvents(book)
+        self.order_sender, self.exit_handover = OrderSender(self), ExitHandover(self)
         self.order_review, self.exit_orders = OrderReview(self), ExitOrders(self)
         self.fill_tracker, self.trading_state = FillTracker(self), TradingState(self)
-        self.order_sender, self.exit_handover = OrderSender(self), ExitHandover(self)
         self.feed_monitor = FeedMonitor(self, skips_past=not self.venue.direct)
         self.equity, self.unit_value = self.venue.equity_sources()
 
@@ -250,13 +252,12 @@ class RiskBroker(BrokerProxy):
         if self.shutdown is not None:
             self.shutdown.restore()
             self.shutdown = None
-        if self.recovery is not None:
-            self.recovery.file.close()
-            self.recovery = None
+        self.recovery.close()
+        self.recovery = NoState()
 
     def next(self) -> None:
         """Let the wrapped broker execute, then act on its fills and on the new bars."""
-        if self.recovery is not None:
+        if self.recovery:
             self.recovery.begin_round()
         if self.shutdown is not None and self.shutdown.ends_run():
             return
@@ -267,11 +268,11 @@ class RiskBroker(BrokerProxy):
             news = self.feed_monitor.look(fresh)
         if self.fill_tracker.unknown:
             self.fill_tracker.adopt(fresh)
-        if self.recovery is not None:
+        if self.recovery:
             news = self.recovery.news(fresh, news)
         self._act(news)
-        if self.recovery is not None:
-            self.recovery.keep()
+        if self.recovery:
+            self.recovery.save()
 
     def _act(self, fresh: list[Instrument]) -> None:
         """Call the monitors for every fill, and for the new bars."""
@@ -316,8 +317,7 @@ class RiskBroker(BrokerProxy):
     def stop(self) -> None:
         """Stop the wrapped broker and leave everything as it was found."""
         self.inner.stop()
-        if self.recovery is not None:
-            self.recovery.keep()
+        self.recovery.save()
         self._release()
         for monitor in self.registry.monitors:
             monitor.on_end()
@@ -450,13 +450,6 @@ class RiskBroker(BrokerProxy):
     def multiplier(self, data: Any) -> float:
         """Return the contract multiplier that the wrapped broker has for a data feed."""
         return getattr(self.inner.getcommissioninfo(data).p, "mult", 1.0)
-
-    def send(self, request: OrderRequest, size: float) -> Any:
-        """Hand an order request on to the wrapped broker; return its order."""
-        order = self.order_sender.send(request, size)
-        if self.recovery is not None:
-            self.recovery.sent(order)
-        return order
 
     def sender(self, side: int) -> Callable[..., Any]:
         """Return the broker's own ``buy`` or ``sell``."""

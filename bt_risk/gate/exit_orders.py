@@ -1,9 +1,11 @@
 """The orders that bt_risk sends itself, which only ever close, and the guard over the user's."""
 
+from functools import partial
+
 import backtrader as bt
 
 from bt_risk.orders import DEFAULTS, OrderRequest, plain
-from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.position import EPS
 
 __all__ = ["ExitOrders"]
 
@@ -31,29 +33,19 @@ class ExitOrders:
         args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": part.tradeid}
         args |= self.gate.venue.own_arguments()
         side, instrument = -part.side, part.instrument
-        kind = "market" if stop_price is None else "stop"
-        price = instrument.price if stop_price is None else stop_price
-        recovery = self.gate.recovery
-        if recovery is not None:
-            recovery.intend(instrument, part.owner, side, size, kind, price, own=True)
-        ticket = OrderRequest(side, part.owner, instrument, plain(size), args)
-        order = self.gate.order_sender.send(ticket, ticket.size, own=True)
-        if recovery is not None:
-            recovery.sent(order)
+        request = OrderRequest(side, part.owner, instrument, plain(size), args)
+        request.price = instrument.price if stop_price is None else stop_price
+        record = partial(self._record_sent, rule, reason)
+        return self.gate.order_sender.send(request, request.size, record, own=True, stops=stops)
+
+    def _record_sent(self, rule, reason, order):
         if order is None:
-            return None
+            return
         order.addinfo(bt_risk=reason)
         self._own(order)
-        working = WorkingOrder(order.ref, instrument, part.owner, side, size, 0.0, kind, price)
-        working.stops |= stops
-        working.own, working.rule = True, rule
-        working.handle, working.set_at = order, instrument.moment()
-        self.gate.book.add(working)
+        self.gate.book.working[order.ref].rule = rule
         if not order.alive():  # some brokers return an order that has ended already
             self.gate.fill_tracker.take(order)
-        if recovery is not None:
-            recovery.keep()
-        return order
 
     def _own(self, order):
         """Know an order as ours; a run of years forgets the oldest of those that have ended."""

@@ -42,7 +42,7 @@ class FillTracker:
     def _fill(self, order, instrument, bit):
         instrument.multiplier = self.gate.multiplier(order.data)
         working, recovery = self.book.working.get(order.ref), self.gate.recovery
-        if working is None and recovery is not None:
+        if working is None:
             working = recovery.remembered(order)
         if working is None and order.ref in self.gate.own:
             reason = "broker: it has filled after it was said to have ended"
@@ -60,8 +60,7 @@ class FillTracker:
         commission, price = float(bit.closedcomm + bit.openedcomm), float(bit.price)
         self.book.fill(part, size, price, commission, bit.dt, distance, stopped)
         self.flow -= size * price * instrument.multiplier + commission
-        if recovery is not None:
-            recovery.executed(order, self.gate.venue.seen(order), closed)
+        recovery.executed(order, self.gate.venue.seen(order), closed)
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 
@@ -69,10 +68,10 @@ class FillTracker:
         """Take over positions that were there before the first bar of this run."""
         strategies = self.gate.cerebro.runningstrats
         recovery = self.gate.recovery
-        for instrument in fresh if recovery is None else recovery.unsettled(fresh):
+        for instrument in recovery.unsettled(fresh):
             if strategies and instrument.index in self.unknown:
                 before = instrument.size
-                if recovery is not None and not recovery.settle(instrument):
+                if not recovery.settle(instrument):
                     continue  # a notification is on its way
                 self.unknown.remove(instrument.index)
                 self._adopt(instrument, strategies[0])

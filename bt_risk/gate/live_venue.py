@@ -115,8 +115,8 @@ class LiveVenue(Venue):
     def withdraw(self, order: Any) -> None:
         """Cancel an order, and again when nobody has answered for a while: that is safe."""
         ref, asked = order.ref, self._cancelled_at.get(order.ref)
-        if asked is None and self.gate.recovery is not None:
-            self.gate.recovery.keep()
+        if asked is None:
+            self.gate.recovery.save()
         if ref in self.gate.order_sender.doubts:
             return  # it is not known yet what there is to cancel
         now = self.gate.live.clock()

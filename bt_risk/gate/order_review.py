@@ -2,6 +2,7 @@
 
 import math
 from contextlib import contextmanager
+from functools import partial
 
 from backtrader import num2date
 
@@ -20,7 +21,7 @@ from bt_risk.orders import (
     plain,
     refusal,
 )
-from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.position import EPS
 from bt_risk.portfolio.preview import preview_order
 from bt_risk.rules.sizing import round_down
 
@@ -34,7 +35,7 @@ class OrderReview:
     """
 
     def __init__(self, gate):
-        self.gate, self.book = gate, gate.book
+        self.gate, self.book, self.sender = gate, gate.book, gate.order_sender
         self.rejected, self.events = {}, gate.events
         self._noted = False
         self.brackets = Brackets(self)
@@ -70,30 +71,10 @@ class OrderReview:
         """Reject an order, or send what a verdict allows of it."""
         if verdict.size <= EPS and verdict.decision.reason:
             return self.reject(ticket, verdict.decision)
-        unkept = self.intend(ticket, verdict)
-        if unkept and verdict.closing <= EPS:
-            return self.reject(ticket, Decision(0.0, unkept, "state"))
-        ticket.preview.part.lost -= verdict.void
         order = self.send(ticket, verdict)
-        if self.gate.recovery is not None:
-            self.gate.recovery.keep()
+        if order is None and self.sender.unsaved:
+            return self.reject(ticket, self.sender.refusal)
         return order
-
-    def intend(self, ticket, verdict):
-        """Write down what is about to be sent; return why that failed, or nothing."""
-        if self.gate.recovery is None:
-            return ""
-        opening = max(0.0, float(verdict.size) - verdict.closing)
-        return self.gate.recovery.intend(
-            ticket.instrument,
-            ticket.owner,
-            ticket.side,
-            verdict.size,
-            ticket.kind,
-            ticket.price,
-            distance=verdict.distance,
-            opening=opening,
-        )
 
     def _asked(self, ticket, verdict):
         """Say what an order asks for, while the book does not know it yet."""
@@ -228,15 +209,29 @@ class OrderReview:
     # -- sending and rejecting -------------------------------------------------------------------
 
     def send(self, ticket, verdict):
-        """Send what a verdict allows, and keep it in the book."""
+        """Send what a verdict allows; return None if that was not sent."""
         size = plain(verdict.size, ticket.size)
-        held = self.gate.venue.hold(ticket, size) if verdict.closing > EPS else None
-        order = self.place(ticket, size) if held is None else held
+        return self._transmit(ticket, size, verdict, self._record_sent)
+
+    def _transmit(self, ticket, size, verdict, record):
+        return self.sender.send(
+            ticket,
+            size,
+            partial(record, ticket, size, verdict),
+            opening=max(0.0, size - verdict.closing),
+            distance=verdict.distance,
+        )
+
+    def _record_sent(self, ticket, size, verdict, order):
+        """Note what was sent of an order and why, before the state is saved."""
+        ticket.preview.part.lost -= verdict.void
         if order is None:
-            return None
-        if held is not None and self.gate.recovery is not None:
-            self.gate.recovery.sent(held)
-        opening = self._track_verdict(ticket, order, size, verdict)
+            self.record_refusal(ticket)
+            return
+        working = self._working(ticket, size, order)
+        opening = working.opening
+        if ticket.args["parent"] is not None:
+            working.parent = ticket.args["parent"].ref
         if verdict.guarded:
             self.gate.exit_orders.guarded.add(order.ref)
         if verdict.overlaps:
@@ -245,7 +240,6 @@ class OrderReview:
             self.gate.venue.fit_at_fill(order, ticket.size.step)
         if size < ticket.size - EPS:
             order.addinfo(bt_risk=verdict.decision.reason)
-            working = self.book.working[order.ref]
             working.cut, working.void = ticket.size - size, verdict.void
             self._remember_lost(ticket, ticket.size - size - verdict.void, opening)
             self.journal(ticket, "trim", size, verdict.decision)
@@ -253,7 +247,11 @@ class OrderReview:
             self.journal(ticket, "exit" if opening <= EPS else "allow", size, Decision(size))
         if opening > EPS:
             self._note_repeated_exit(ticket)
-        return order
+
+    def _working(self, ticket, size, order):
+        working = self.book.working[order.ref]
+        working.reduces = min(size, ticket.preview.spare)
+        return working
 
     def _note_repeated_exit(self, ticket):
         """Say once that an order opens just what a stop of ours has closed: it may be an exit."""
@@ -273,68 +271,27 @@ class OrderReview:
 
     def _pass(self, ticket, verdict):
         """Send an order as it is, and write down what would have become of it."""
-        order = self.place(ticket, ticket.size)
+        return self._transmit(ticket, ticket.size, verdict, self._record_passed)
+
+    def _record_passed(self, ticket, size, verdict, order):
         if order is None:
-            return None
-        opening = self._track_verdict(ticket, order, ticket.size, verdict)
+            self.record_refusal(ticket)
+            return
+        opening = self._working(ticket, size, order).opening
         action = "exit" if opening <= EPS else "allow"
-        if verdict.size < ticket.size - EPS:
+        if verdict.size < size - EPS:
             action = "reject" if verdict.size <= EPS else "trim"
-        self.journal(ticket, action, min(verdict.size, ticket.size), verdict.decision)
-        return order
+        self.journal(ticket, action, min(verdict.size, size), verdict.decision)
 
-    def _track_verdict(self, ticket, order, size, verdict):
-        """Keep the order in the book; return the part of it that opens."""
-        opening = max(0.0, size - verdict.closing)
-        self.track(ticket, order, size, opening, verdict.distance)
-        self.book.working[order.ref].reduces = min(size, ticket.preview.spare)
-        return opening
-
-    def place(self, ticket, size):
-        """Hand an order to the broker inside; None, and a line, if it takes none."""
-        order = self.gate.send(ticket, size)
-        if order is None:
-            sender = self.gate.order_sender
-            self.journal(ticket, "reject", 0.0, Decision(0.0, sender.why, sender.rule))
-        return order
+    def record_refusal(self, ticket):
+        """Write a line about an order that the wrapped broker has not taken."""
+        self.journal(ticket, "reject", 0.0, self.sender.refusal)
 
     def _remember_lost(self, ticket, lost, opening):
         if opening > EPS:
             part = ticket.preview.part
             kept = part.lost if part.lost_side == ticket.side else 0.0
             part.lost, part.lost_side = kept + lost, ticket.side
-
-    def track(self, ticket, order, size, opening, distance, parent=None):
-        """Keep an order in the book that may fill from now on."""
-        price = ticket.price
-        if ticket.kind == "stop" and not ticket.args["price"]:
-            price = order.created.price  # a trailing stop computes its own
-        self.book.add(
-            WorkingOrder(
-                order.ref,
-                ticket.instrument,
-                ticket.owner,
-                ticket.side,
-                float(size),
-                float(opening),
-                ticket.kind,
-                price,
-                distance,
-                self._group(ticket, parent),
-                parent,
-                handle=order,
-            )
-        )
-
-    def _group(self, ticket, parent):
-        """Return what orders that replace each other have in common, None for an order alone."""
-        if parent is not None:
-            return "children of", parent
-        oco = ticket.args["oco"]
-        if oco is None:
-            return None
-        known = self.book.working.get(oco.ref)
-        return known.group if known else oco.ref
 
     def reject(self, ticket, decision):
         """Answer with a native order whose status is Rejected and whose info says why."""

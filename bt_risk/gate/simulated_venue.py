@@ -100,8 +100,7 @@ class SimulatedVenue(Venue):
     def withdraw(self, order: Any) -> None:
         """Cancel an order, once."""
         if order.ref not in self._cancelled:
-            if self.gate.recovery is not None:
-                self.gate.recovery.keep()
+            self.gate.recovery.save()
             self._cancelled.add(order.ref)
             self.inner.cancel(order)
 

@@ -65,7 +65,7 @@ class ExitHandover:
         size = min(working.remaining, left)
         order = None
         if size > EPS:
-            order = self.gate.send(ticket, size)
+            order = self.gate.order_sender.transmit(ticket, size)
         if order is None:
             reason = "exit handover: the stop has closed the position first"
             if size > EPS:

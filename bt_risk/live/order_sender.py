@@ -6,13 +6,15 @@ says what became of it: the broker when it is asked for the client id, a notific
 the clock.
 """
 
+import math
 from dataclasses import dataclass
 from uuid import uuid4
 
 import backtrader as bt
 
+from bt_risk.limits.base import Decision
 from bt_risk.live.settings import BUILT_IN, CAPABILITIES
-from bt_risk.portfolio.position import EPS
+from bt_risk.portfolio.position import EPS, WorkingOrder
 
 __all__ = ["OrderSender"]
 
@@ -46,11 +48,19 @@ class _Doubt:
 class OrderSender:
     """Send the orders of one `RiskBroker`, its own and the users'.
 
-    `why` says why the last order was not taken, and `refused` that it was not by returning None.
+    Attributes
+    ----------
+    rule, why : str
+        What kept the last order from being sent or taken, and the reason.
+    refused : bool
+        Whether that is more than a broker that returned None.
+    unsaved : bool
+        Whether it was not sent because its intent could not be written.
     """
 
     def __init__(self, gate):
-        self.gate, self.rule, self.why, self.refused = gate, "", "", False
+        self.gate, self.rule, self.why = gate, "", ""
+        self.refused = self.unsaved = False
         self.doubts = {}
         declared = getattr(gate.inner, "capabilities", None)
         declared = declared if isinstance(declared, dict) else {}
@@ -59,12 +69,111 @@ class OrderSender:
         self._can = CAPABILITIES | built_in | known | gate.live.capabilities
         self._direct = gate.venue.direct
 
+    @property
+    def refusal(self):
+        """The decision on the last order that was not sent or not taken."""
+        return Decision(0.0, self.why, self.rule)
+
     def can(self, capability):
         """Whether the broker inside can do something, by the names of `bt_risk.live`."""
         return self._direct or self._can[capability]
 
-    def send(self, ticket, size, own=False):
-        """Hand an order on; return the broker's, one that stands in while in doubt, or None."""
+    def send(
+        self,
+        ticket,
+        size,
+        record,
+        *,
+        own=False,
+        opening=0.0,
+        distance=math.nan,
+        child=False,
+        stops=False,
+    ):
+        """Send an order in the one sequence that a crash at any point cannot turn into a loss.
+
+        The intent is on the disk before the order is sent; the order is in the book, and what the
+        caller notes about it is done, before the state is saved again.
+
+        Parameters
+        ----------
+        ticket : OrderRequest
+        size : float
+            How much of the request is sent.
+        record : callable
+            Called with the order, or with None if the broker took none, before the save.
+        own : bool
+            Whether bt_risk sends it for itself: an exit that is sent even if nothing can be saved.
+        opening, distance : float
+            The part of `size` that opens, and the stop distance that it was judged with.
+        child : bool
+            Whether it is an exit of its parent: only one child of a parent fills.
+        stops : bool
+            Whether a market order takes the place of a stop.
+
+        Returns
+        -------
+        order or None
+            The broker's order, or one that stands in for it while the stop is withdrawn or the
+            order is in doubt. None: see `why`; with `unsaved` nothing was sent or recorded.
+        """
+        state = self.gate.recovery
+        failed = state.intend(ticket, size, own=own, opening=opening, distance=distance)
+        self.unsaved = bool(failed) and size - opening <= EPS and self.gate.intervenes
+        if self.unsaved:
+            self.rule, self.why, self.refused = "state", failed, True
+            state.sent(None)
+            return None
+        order = None
+        if not own and ticket.args["parent"] is None and size - opening > EPS:
+            order = self.gate.venue.hold(ticket, size)
+        if order is None:
+            order = self.transmit(ticket, size, own)
+        state.sent(order)
+        if order is not None:
+            working = self._working_order(ticket, order, size, opening, distance)
+            working.stops |= stops
+            if own:
+                working.own, working.set_at = True, ticket.instrument.moment()
+            elif child and hasattr(ticket.args["parent"], "ref"):
+                working.parent = ticket.args["parent"].ref
+                working.group = "children of", working.parent
+            self.gate.book.add(working)
+        record(order)
+        state.save()
+        return order
+
+    def _working_order(self, ticket, order, size, opening, distance):
+        price = ticket.price
+        if ticket.kind == "stop" and not ticket.args["price"]:
+            price = order.created.price  # a trailing stop computes its own
+        return WorkingOrder(
+            order.ref,
+            ticket.instrument,
+            ticket.owner,
+            ticket.side,
+            float(size),
+            float(opening),
+            ticket.kind,
+            price,
+            distance,
+            self._oco_group(ticket),
+            handle=order,
+        )
+
+    def _oco_group(self, ticket):
+        """Return what an order shares with those it replaces, None for an order alone."""
+        oco = ticket.args["oco"]
+        if oco is None:
+            return None
+        known = self.gate.book.working.get(oco.ref)
+        return known.group if known else oco.ref
+
+    def transmit(self, ticket, size, own=False):
+        """Pass an order to the wrapped broker; its intent has been written.
+
+        Return the broker's order, one that stands in for it while in doubt, or None.
+        """
         self.rule, self.why, self.refused = "broker", "broker: it returned no order", False
         sender = self.gate.sender(ticket.side)
         data, args = ticket.instrument.data, ticket.args
@@ -78,8 +187,7 @@ class OrderSender:
             return None
         client_id = None
         if self.can("client_ids"):
-            recovery = self.gate.recovery
-            intended = recovery.intended if recovery is not None else None
+            intended = self.gate.recovery.intended
             client_id = args.get("client_id") or intended or f"btr-{uuid4().hex[:24]}"
             args = args | {"client_id": client_id}
         if own and self.can("reduce_only"):
@@ -88,7 +196,7 @@ class OrderSender:
             order = sender(ticket.owner, data, size, **args)
         except Exception as error:  # a store raises whatever its client raises
             order = self._failed(ticket, size, client_id, error)
-        if order is not None and client_id is not None and self.gate.recovery is not None:
+        if order is not None and client_id is not None:
             self.gate.recovery.name(order, client_id)
         return order
 
@@ -163,8 +271,7 @@ class OrderSender:
         working = self.gate.book.working.get(ref)
         if working is not None:
             self.gate.book.rekey(working, order)
-        if self.gate.recovery is not None:
-            self.gate.recovery.name(order, self.gate.recovery.client_id(ref))
+        self.gate.recovery.rename(ref, order)
         if self.gate.own.pop(ref, None) is not None:
             order.addinfo(bt_risk=stand_in.info.bt_risk)
             stand_in.ref = order.ref

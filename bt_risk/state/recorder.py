@@ -45,27 +45,25 @@ class StateRecorder:
 
     # -- orders ----------------------------------------------------------------------------------
 
-    def intend(
-        self, instrument, owner, side, size, kind, price, own=False, distance=math.nan, opening=0.0
-    ):
+    def intend(self, request, size, own=False, opening=0.0, distance=math.nan):
         """Write down an order that is about to be sent; return why that failed, or nothing."""
         self._number += 1
         record = {
-            "data": instrument.name,
-            "owner": place_of(owner, self.gate.cerebro.runningstrats),
-            "side": side,
+            "data": request.instrument.name,
+            "owner": place_of(request.owner, self.gate.cerebro.runningstrats),
+            "side": request.side,
             "remaining": float(size),
             "opening": float(opening),
-            "kind": kind,
-            "price": price,
+            "kind": request.kind,
+            "price": request.price,
             "distance": distance,
             "own": own,
-            "stops": kind == "stop",
+            "stops": request.kind == "stop",
             "size": float(size),
             "venue_id": None,
         }
         self._intent = f"{self.file.name}-{self._number}", record
-        return self.keep()
+        return self.save()
 
     @property
     def intended(self):
@@ -82,6 +80,10 @@ class StateRecorder:
         """Keep an order under the id that it was sent with."""
         self._ids[order.ref] = client_id
         order.addinfo(**{CLIENT_ID: client_id})
+
+    def rename(self, ref, order):
+        """Keep an order under the id of the one that has stood in for it."""
+        self.name(order, self.client_id(ref))
 
     def client_id(self, ref):
         """Return the id of an order; children and adopted orders get theirs here."""
@@ -112,14 +114,18 @@ class StateRecorder:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def keep(self):
+    def close(self):
+        """Leave one whole file behind, and let others have it."""
+        self.file.close()
+
+    def save(self):
         """Write what has changed; return why it could not be written, or nothing."""
         if not self.begun:
             return ""
         with self._one_by_one:  # an operator may halt from another thread
-            return self._keep()
+            return self._save()
 
-    def _keep(self):
+    def _save(self):
         new = {key: _text(value) for key, value in self._snapshot()}
         changed = {key: text for key, text in new.items() if self._written.get(key) != text}
         gone = self._written.keys() - new.keys()

@@ -464,6 +464,31 @@ def test_a_run_whose_state_cannot_be_written_refuses_entries_and_keeps_its_stops
     assert strategy.broker.state != "REDUCING"
 
 
+def test_a_working_order_has_one_record_under_the_id_of_its_intent(tmp_path):
+    strategy = run(tmp_path, rows=ROWS[:24])
+    working = strategy.broker.book.working.values()
+    records = read_state(tmp_path / "risk.db").of("order")
+    assert [working.own for working in working] == [True]
+    assert set(records) == {w.handle.info.client_id for w in working}
+
+
+def test_an_entry_whose_intent_cannot_be_written_is_rejected_and_not_sent(tmp_path, monkeypatch):
+    original = StateFile.write
+
+    def without_orders(self, changed, *args, **kwargs):
+        if any(kind == "order" for kind, _ in changed):
+            raise sqlite3.OperationalError("database or disk is full")
+        original(self, changed, *args, **kwargs)
+
+    monkeypatch.setattr(StateFile, "write", without_orders)
+    strategy = run(tmp_path, rows=ROWS[:23])
+    assert [row for row in read(tmp_path / "venue.json")["log"] if row["what"] == "sent"] == []
+    refused = [line for line in strategy.broker.journal.lines if line[3] == "reject"]
+    reason = f"state: {tmp_path / 'risk.db'} cannot be written (database or disk is full)"
+    assert refused[0][-1] == reason
+    assert strategy.broker.state == "ACTIVE"  # everything else has been written since
+
+
 # -- one process ---------------------------------------------------------------------------------
 
 
