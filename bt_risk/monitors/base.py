@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import OwnerPosition
+
 __all__ = ["Monitor"]
 
 
@@ -16,13 +19,13 @@ class Monitor:
     name = ""
     state_kind = ""
 
-    def on_fill(self, part: Any) -> None:
+    def on_fill(self, part: OwnerPosition) -> None:
         """Act on a fill of an owner's position."""
 
-    def on_bar(self, fresh: list[Any]) -> None:
+    def on_bar(self, fresh: list[Instrument]) -> None:
         """Act on the instruments that have a new bar; the list may be empty in live mode."""
 
-    def on_missed(self, instruments: list[Any]) -> None:
+    def on_missed(self, instruments: list[Instrument]) -> None:
         """Act on instruments whose bars arrived late: they closed before this run could act."""
 
     def on_end(self) -> None:
@@ -37,7 +40,7 @@ class Monitor:
 
     @property
     def final(self) -> bool:
-        """Whether it has tripped for good, so that no operator can re-arm it."""
+        """Return whether it has tripped for good, so that no operator can re-arm it."""
         return False
 
     def rearm(self) -> None:

@@ -1,16 +1,23 @@
-"""Rule 5: trip at a drawdown. Block, cancel, close, wait until flat, and only then stop."""
+"""DrawdownMonitor: block, cancel, close, wait until flat, and only then stop (rule 5)."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from typing import Any
 
 from bt_risk.errors import (
     ParameterError,
 )
 from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.rules.drawdown import (
     ARMED,
     TRIPPED,
+    BreakerRule,
     BreakerState,
     fall,
     rearm,
@@ -20,14 +27,22 @@ from bt_risk.rules.drawdown import (
 
 __all__ = ["DrawdownMonitor"]
 
-# What a breaker keeps across a restart, beside its state.
-_KEPT = ("trips", "drawdown", "max_drawdown", "reason")
+# What is saved of a breaker, beside its state.
+_SAVED = ("trips", "drawdown", "max_drawdown", "reason")
 
 
 class DrawdownMonitor(Monitor):
-    """One drawdown breaker of one gate; a hook that judges equity at every close."""
+    """Judge the equity of one gate at every close, and act on a drawdown beyond the limit."""
 
-    def __init__(self, gate, rule, action, flatten, taper_from, equity):
+    def __init__(
+        self,
+        gate: Any,
+        rule: BreakerRule,
+        action: str,
+        flatten: bool,
+        taper_from: float | None,
+        equity: Callable[[], float] | None,
+    ) -> None:
         # One sample of a live broker is no reason to sell everything.
         confirmations = max(rule.confirmations, gate.venue.min_confirmations)
         rule = replace(rule, confirmations=confirmations)
@@ -35,14 +50,14 @@ class DrawdownMonitor(Monitor):
         self.action, self.flatten = action, flatten
         self.taper_from, self.equity = taper_from, equity
         self.state = BreakerState()
-        self.trips = []
+        self.trips: list[dict[str, Any]] = []
         self.drawdown = self.max_drawdown = 0.0
         self.finished = self.cleared = False
         self.reason = ""
 
     @property
-    def settings(self):
-        """What makes two breakers the same one."""
+    def settings(self) -> tuple[Any, ...]:
+        """Return what makes two breakers the same one."""
         return self.rule, self.action, self.flatten, self.taper_from, self.equity
 
     # -- across a restart ------------------------------------------------------------------------
@@ -50,22 +65,22 @@ class DrawdownMonitor(Monitor):
     name, state_kind = "DrawdownBreaker", "breaker"
 
     @property
-    def unit(self):
-        """What the marks are measured in."""
+    def unit(self) -> str:
+        """Return what the marks are measured in."""
         return "unit value" if self.equity is None else "equity()"
 
-    def persist(self):
-        """Yield ``(key, plain values)`` of what is to survive."""
-        record = {name: getattr(self, name) for name in _KEPT}
+    def persist(self) -> Iterable[tuple[str, dict[str, Any]]]:
+        """Yield ``(key, plain values)`` of the breaker."""
+        record = {name: getattr(self, name) for name in _SAVED}
         also = {"unit": self.unit, "state": asdict(self.state), "gate": self._gate_state}
         yield "", record | also
 
-    def restore(self, kept):
-        """Be in the state that an earlier run has ended in: a halt is one until it is re-armed."""
-        record = kept.get("")
+    def restore(self, saved: dict[str, dict[str, Any]]) -> None:
+        """Go on in the saved state: a halt lasts until it is re-armed."""
+        record = saved.get("")
         if record is None:
             return
-        for name in _KEPT:
+        for name in _SAVED:
             setattr(self, name, record[name])
         self.state = BreakerState(**record["state"])
         if record["unit"] != self.unit:
@@ -76,20 +91,20 @@ class DrawdownMonitor(Monitor):
             for part in self.gate.book.parts.values():
                 self.gate.venue.mark_closing(part)
 
-    def _rebase(self, unit):
-        """Begin with new marks, and refuse entries until somebody says that this is right."""
+    def _rebase(self, unit: str) -> None:
+        """Begin with new marks, and refuse entries until an operator re-arms."""
         self.state = replace(self.state, high_water_mark=math.nan, lifetime_mark=math.nan)
-        reason = f"state: the high-water mark was kept as {unit}, and is {self.unit} now"
+        reason = f"state: the high-water mark was saved as {unit}, and is {self.unit} now"
         self.gate.trading_state.set("state", REDUCING, reason)
 
     @property
-    def _gate_state(self):
+    def _gate_state(self) -> str:
         return HALTED if self.action == "stop" else REDUCING
 
     # -- hooks of the gate -----------------------------------------------------------------------
 
-    def on_fill(self, part):
-        """Close what fills once all was flat; other fills are judged by what they do to equity."""
+    def on_fill(self, part: OwnerPosition) -> None:
+        """Close what fills after everything was flat; other fills are judged through equity."""
         if not (self.cleared and part.size and self.flatten) or self.state.status == ARMED:
             return
         self.cleared = self.finished = False
@@ -97,8 +112,8 @@ class DrawdownMonitor(Monitor):
         held = f"{part.size:g} of {part.instrument.name}"
         self._journal("halt", f"{held} came after everything was closed, and is closed too")
 
-    def on_bar(self, fresh):
-        """Judge the account, act on a trip, and see a halt through."""
+    def on_bar(self, fresh: list[Instrument]) -> None:
+        """Judge the account, act on a trip, and continue a halt until everything is flat."""
         if self.finished and not fresh:
             self.gate.stop_engine(between_bars=True)
             return
@@ -111,8 +126,8 @@ class DrawdownMonitor(Monitor):
         elif before.status != ARMED and state.status == ARMED:
             self._release("cool-down over")
 
-    def _measure(self, value):
-        """Keep the drawdown and taper the risk budgets; what is not a number says nothing."""
+    def _measure(self, value: float) -> None:
+        """Set the drawdown and taper the risk budgets; a NaN changes nothing."""
         if not math.isfinite(value):
             return
         self.drawdown = fallen = fall(value, self.state.high_water_mark)
@@ -123,11 +138,11 @@ class DrawdownMonitor(Monitor):
             self.gate.book.set_risk_scale(self, left)
 
     @property
-    def final(self):
-        """Whether the lifetime limit was hit."""
+    def final(self) -> bool:
+        """Return whether the lifetime limit was hit."""
         return self.state.final
 
-    def rearm(self):
+    def rearm(self) -> None:
         """Trade again: the high-water mark is rebased to the current value."""
         if self.state.final:
             raise ParameterError(
@@ -142,17 +157,17 @@ class DrawdownMonitor(Monitor):
             self._measure(self._value())
             self._release("re-armed by hand")
 
-    def _value(self):
+    def _value(self) -> float:
         if self.equity is not None:
             return float(self.equity())
         return self.gate.unit_value()
 
     # -- a halt ----------------------------------------------------------------------------------
 
-    def _halt(self, before, value):
+    def _halt(self, before: BreakerState, value: float) -> None:
         if before.status != TRIPPED:
             self._trip(value)
-        if self.gate.observe:  # what would be closed now is held on; the rest is the same
+        if self.gate.observe:  # nothing is closed; the rest is the same
             self._after_flat()
             return
         if self.flatten:
@@ -160,7 +175,7 @@ class DrawdownMonitor(Monitor):
         if not self.flatten or self.gate.exit_orders.all_flat():
             self._after_flat()
 
-    def _trip(self, value):
+    def _trip(self, value: float) -> None:
         self.reason = reason = f"DrawdownBreaker: {self._measured(value)}"
         self.gate.trading_state.ask(self, self._gate_state, reason)
         self.trips.append(
@@ -176,14 +191,14 @@ class DrawdownMonitor(Monitor):
         if not self.gate.observe:
             self.gate.exit_orders.cancel_entries(self.name)
 
-    def _measured(self, value):
+    def _measured(self, value: float) -> str:
         rule = self.rule
         if self.state.final:
             fallen = fall(value, self.state.lifetime_mark)
             return f"drawdown {fallen:.4f} >= lifetime_limit {rule.lifetime_limit:.4f}"
         return f"drawdown {self.drawdown:.4f} >= drawdown_limit {rule.drawdown_limit:.4f}"
 
-    def _after_flat(self):
+    def _after_flat(self) -> None:
         flat = self.gate.exit_orders.all_flat()
         self.cleared = flat and not self.gate.observe
         self.trips[-1].update(
@@ -197,10 +212,10 @@ class DrawdownMonitor(Monitor):
         if flat:
             self._journal("flat", f"flat at a drawdown of {self.drawdown:.4f}")
 
-    def _release(self, reason):
+    def _release(self, reason: str) -> None:
         self.gate.trading_state.ask(self, ACTIVE)
         self._journal("rearm", reason)
 
-    def _journal(self, action, reason):
+    def _journal(self, action: str, reason: str) -> None:
         limit = self.rule.drawdown_limit
         self.gate.journal.account(self.name, action, reason, measured=self.drawdown, limit=limit)

@@ -1,21 +1,27 @@
-"""What guards need at every close: the equity curve kept, and resting entries cancelled."""
+"""GuardMonitor: keep the equity curve for the guards, and cancel entries that they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
 
 from bt_risk.limits.base import Request
 from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.base import Monitor
-from bt_risk.portfolio.position import EPS
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import EPS, WorkingOrder
 
 __all__ = ["GuardMonitor"]
 
 
 class GuardMonitor(Monitor):
-    """The hook of one `RiskBroker` that works for its guards; it is there only with a guard."""
+    """Work for the guards of one gate; it is added with the first of them."""
 
-    def __init__(self, gate):
+    def __init__(self, gate: Any) -> None:
         self.gate = gate
-        self._guards = []
+        self._guards: list[Guard] = []
 
-    def add(self, guard):
+    def add(self, guard: Guard) -> None:
         """Work for this guard from now on."""
         book = self.gate.book
         if isinstance(guard, DailyLossLimit):
@@ -24,10 +30,8 @@ class GuardMonitor(Monitor):
             book.count_orders()
         self._guards.append(guard)
 
-    # -- hooks of the gate -----------------------------------------------------------------------
-
-    def on_bar(self, fresh):
-        """Take in the close, and end what rests and would open against a guard."""
+    def on_bar(self, fresh: list[Instrument]) -> None:
+        """Add the close to the equity curve, and cancel resting entries that a guard refuses."""
         gate, book = self.gate, self.gate.book
         if fresh and book.curve.series:
             book.curve.mark(book, book.latest, gate.unit_value(), gate.equity())
@@ -37,7 +41,7 @@ class GuardMonitor(Monitor):
                     self._judge(working)
             gate.process_notifications()  # what is cancelled makes room at once
 
-    def _judge(self, working):
+    def _judge(self, working: WorkingOrder) -> None:
         """Ask the guards about an entry that was allowed when it was placed."""
         size, distance = working.opening, working.distance
         request = Request(
