@@ -1,15 +1,28 @@
-"""What cash affords: value or margin, and commission, net of what working orders will take."""
+"""Compute what cash affords: value or margin, and commission, net of working orders."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import EPS
 from bt_risk.rules.sizing import round_down
 
 __all__ = ["affordable"]
 
 
-def affordable(gate, instrument, side, size, step, price=None, cash=None):
+def affordable(
+    gate: Any,
+    instrument: Instrument,
+    side: int,
+    size: float,
+    step: float | None,
+    price: float | None = None,
+    cash: float | None = None,
+) -> float:
     """Return how much of `size` cash affords at `price`, rounded down to the step.
 
-    `cash` is what the broker has, net of what working orders will take, unless it is given.
+    Without `cash` it is the broker's, net of what working orders will take.
     """
     price = instrument.price if price is None else price
     if cash is None:
@@ -23,7 +36,8 @@ def affordable(gate, instrument, side, size, step, price=None, cash=None):
     return 0.0
 
 
-def _reserved(gate):
+def _reserved(gate: Any) -> float:
+    """Return the cash that working orders will take."""
     costs = [
         _cost(gate, w.instrument.data, w.side * w.opening, w.price)
         for w in gate.book.working.values()
@@ -32,8 +46,8 @@ def _reserved(gate):
     return sum([max(0.0, cost) for cost in costs])
 
 
-def _cost(gate, data, size, price):
-    """Cash that opening `size` (signed) takes; negative where a short sale brings some."""
+def _cost(gate: Any, data: Any, size: float, price: float) -> float:
+    """Return the cash that opening `size` (signed) takes, negative where a short sale brings it."""
     info = gate.inner.getcommissioninfo(data)
     shortcash = gate.venue.short_cash
     value = (info.getvaluesize if shortcash else info.getoperationcost)(size, price)

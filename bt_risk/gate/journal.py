@@ -1,9 +1,17 @@
-"""One line for every decision: what was asked, what was allowed, and why."""
+"""Journal: one line for every decision: what was requested, what was allowed, and why."""
+
+from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from typing import Any
 
 import backtrader as bt
+
+from bt_risk.portfolio.book import Book
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import ClosedTrade
 
 __all__ = ["FIELDS", "Journal"]
 
@@ -21,7 +29,7 @@ FIELDS = (
 
 _log = logging.getLogger("bt_risk")
 
-# What a user should hear about without asking; the rest is in the journal.
+# These actions are logged as warnings; the others are only in the journal.
 _LOUD = {"halt", "reduce", "resume", "open", "starved", "unprotected"}
 _LOUD |= {"emulated", "equity", "stale", "doubt"}
 
@@ -31,41 +39,44 @@ class Journal:
 
     Actions: ``allow``, ``trim`` and ``reject`` judge an order; ``exit`` passes a reducing order
     that would have been lost; ``stop`` is a protective stop that filled; ``halt``, ``flat`` and
-    ``rearm`` belong to the breaker; ``halt``, ``reduce``, ``resume``, ``flat`` and ``open`` (what a
-    run that a signal has ended leaves open) to the kill switch; ``starved`` to the sizer;
-    ``unprotected`` says that a position has no stop, ``emulated`` that this process is its stop;
-    ``equity``, ``stale`` and ``doubt`` that the account, a data or an order is not to be trusted;
-    ``note`` says what a user may wonder about. What is loud is logged as a warning, and passed to
-    `notify` as one sentence.
-
-    A `quiet` journal logs nothing as a warning: in observe mode nothing has happened.
+    ``rearm`` belong to the breaker; ``halt``, ``reduce``, ``resume``, ``flat`` and ``open`` (a
+    position or an entry that a run leaves open when a signal ends it) to the kill switch;
+    ``starved`` to the sizer; ``unprotected`` says that a position has no stop, ``emulated`` that
+    this process is its stop; ``equity``, ``stale`` and ``doubt`` that the account, a data feed or
+    an order cannot be trusted; ``note`` explains what a user may wonder about. Loud lines are
+    logged as warnings and passed to `notify`.
 
     Parameters
     ----------
     quiet : bool
+        Whether nothing is loud: in observe mode nothing has happened.
     notify : callable, optional
         Called with one sentence for every loud line.
     """
 
-    def __init__(self, quiet=False, notify=None):
+    def __init__(self, quiet: bool = False, notify: Callable[[str], None] | None = None) -> None:
         self.quiet, self.notify = quiet, notify
-        self.lines = []
-        self.trades = []
-        self._book = None
+        self.lines: list[tuple[Any, ...]] = []
+        self.trades: list[ClosedTrade] = []
+        self._book = Book()
 
-    def begin(self, book):
+    def begin(self, book: Book) -> None:
         """Take times and closed trades from the book of a run."""
         self._book, self.trades = book, book.trades
 
-    def account(self, rule, action, reason, **numbers):
+    def account(self, rule: str, action: str, reason: str, **numbers: float) -> None:
         """Add a line about the whole account."""
         self.record(self._book.latest, "", rule, action, reason=reason, **numbers)
 
-    def instrument(self, instrument, rule, action, reason, **numbers):
+    def instrument(
+        self, instrument: Instrument, rule: str, action: str, reason: str, **numbers: float
+    ) -> None:
         """Add a line about one instrument."""
         self.record(instrument.time, instrument.name, rule, action, reason=reason, **numbers)
 
-    def order(self, order, rule, action, reason, allowed=math.nan):
+    def order(
+        self, order: Any, rule: str, action: str, reason: str, allowed: float = math.nan
+    ) -> None:
         """Add a line about an order that was sent before."""
         instrument = self._book.find(order.data)
         self.instrument(
@@ -74,18 +85,18 @@ class Journal:
 
     def record(
         self,
-        time,
-        data,
-        rule,
-        action,
-        requested=math.nan,
-        allowed=math.nan,
-        measured=math.nan,
-        limit=math.nan,
-        reason="",
-    ):
+        time: float,
+        data: str,
+        rule: str,
+        action: str,
+        requested: float = math.nan,
+        allowed: float = math.nan,
+        measured: float = math.nan,
+        limit: float = math.nan,
+        reason: str = "",
+    ) -> None:
         """Add one line; sizes are unsigned units, `time` is a Backtrader date number."""
-        # With exactbars prices are numpy scalars, which are no plain values to a reader.
+        # With exactbars prices are numpy scalars; readers expect plain numbers.
         numbers = [float(n) for n in (requested, allowed, measured, limit)]
         self.lines.append((float(time), data, rule, action, *numbers, reason))
         loud = action in _LOUD and not self.quiet
@@ -96,7 +107,7 @@ class Journal:
             self.notify(_sentence(time, data, action, reason))
 
 
-def _sentence(time, data, action, reason):
+def _sentence(time: float, data: str, action: str, reason: str) -> str:
     when = bt.num2date(time).isoformat(" ", "seconds") if time == time else "before start"
     where = f" {data}" if data else ""
     return f"{when}{where} {action} {reason}"

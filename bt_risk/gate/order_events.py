@@ -1,18 +1,22 @@
-"""What evidence follows of orders: what was asked, cut, withdrawn, and what strategies heard."""
+"""OrderEvents: report what is requested of orders, cut, cancelled, and notified to strategies."""
+
+from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from bt_risk.portfolio.book import Book
 
 __all__ = ["OrderAsked", "OrderCut", "OrderEvents"]
 
 
 class OrderAsked(NamedTuple):
-    """What one order asked to open, and what was allowed of it; `rule` is who cut it, if any.
+    """Units that one order requested to open and that were allowed; `rule` cut the difference.
 
-    `step` is what cash would cut it to at the fill; NaN: cash refuses it whole.
+    `step` is the size step to which cash would cut it at the fill; NaN: cash refuses it whole.
     """
 
-    order: object
+    order: Any
     opening: float
     allowed: float
     distance: float
@@ -23,7 +27,7 @@ class OrderAsked(NamedTuple):
 class OrderCut(NamedTuple):
     """Units taken from an order that was allowed: while it rested, or at the price it filled at."""
 
-    order: object
+    order: Any
     units: float
     distance: float
     rule: str
@@ -31,25 +35,25 @@ class OrderCut(NamedTuple):
 
 
 class OrderEvents:
-    """Pass what happens to the orders of one gate to those who follow it.
+    """Report what happens to the orders of one gate to its followers.
 
     A follower has the methods ``asked(OrderAsked)``, ``cut(OrderCut)``, ``withdrawn(ref)`` and
     ``heard(order)``. The gate decides the same with and without followers.
     """
 
-    def __init__(self, book):
+    def __init__(self, book: Book) -> None:
         self.book = book
-        self.followers = []
+        self.followers: list[Any] = []
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.followers)
 
-    def asked(self, asked):
-        """Report what an order asked to open and what was allowed."""
+    def asked(self, asked: OrderAsked) -> None:
+        """Report what an order requested to open and what was allowed."""
         for follower in self.followers:
             follower.asked(asked)
 
-    def cut(self, order, units, rule, price=math.nan):
+    def cut(self, order: Any, units: float, rule: str, price: float = math.nan) -> None:
         """Report what was taken from an order that had been allowed."""
         if self.followers:
             working = self.book.working.get(order.ref)
@@ -57,12 +61,12 @@ class OrderEvents:
             for follower in self.followers:
                 follower.cut(OrderCut(order, units, distance, rule, price))
 
-    def withdrawn(self, ref):
-        """Report that a strategy has cancelled an order, wherever that is by now."""
+    def withdrawn(self, ref: int | None) -> None:
+        """Report that a strategy has cancelled an order, whether or not it still works."""
         for follower in self.followers:
             follower.withdrawn(ref)
 
-    def heard(self, order):
-        """Report what strategies are about to hear of an order."""
+    def heard(self, order: Any) -> None:
+        """Report a notification that strategies are about to get."""
         for follower in self.followers:
             follower.heard(order)

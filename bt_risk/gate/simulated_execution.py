@@ -1,42 +1,46 @@
-"""What happens inside BackBroker at the moment an order would execute.
+"""SimulatedExecution: act inside BackBroker at the moment an order would execute.
 
-Three things can only be right there, because many orders may fill in one bar: an exit of ours
-takes no more than is held, the user's exits that it replaces shrink, and an exit is not lost to
-the cash check. The hooks are bound methods on the one BackBroker instance, they are there only
-while something has a limit, and they are removed at the end of the run.
+Three things can only be decided there, because many orders may fill in one bar: an exit of ours
+fills for no more than is held, the user's exits that it replaces shrink, and an exit is not lost to
+the cash check. The hooks are bound methods on the one BackBroker instance. They are installed only
+while something has a limit, and removed at the end of the run.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import backtrader as bt
 
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import plain
-from bt_risk.portfolio.position import EPS, shrink_exits
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder, shrink_exits
 
 __all__ = ["SimulatedExecution"]
 
 
 class SimulatedExecution:
-    """The hooks of one gate in one BackBroker.
+    """Clamp the orders of one gate in one BackBroker.
 
     `fitted` holds the size steps of the orders that are cut to what cash affords when they fill.
     """
 
-    def __init__(self, gate, inner):
+    def __init__(self, gate: Any, inner: Any) -> None:
         self.gate, self.inner = gate, inner
-        self.fitted = {}
+        self.fitted: dict[int, float | None] = {}
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
 
-    def remove(self):
+    def remove(self) -> None:
         """Leave the BackBroker as it was found."""
         del self.inner._try_exec, self.inner._execute
 
     # -- hooks -----------------------------------------------------------------------------------
 
-    def try_exec(self, order):
-        """Stand in for ``BackBroker._try_exec``."""
+    def try_exec(self, order: Any) -> None:
+        """Replace ``BackBroker._try_exec``."""
         if order.ref in self.gate.own:
             self._try_own(order)
         elif order.ref in self.gate.exit_orders.guarded or self.gate.trading_state:
@@ -44,20 +48,28 @@ class SimulatedExecution:
         else:
             self._native_try(order)
 
-    def execute(self, order, ago=None, price=None, cash=None, position=None, dtcoc=None):
-        """Stand in for ``BackBroker._execute``, which also does the cash check (`ago` None)."""
+    def execute(
+        self,
+        order: Any,
+        ago: int | None = None,
+        price: float | None = None,
+        cash: float | None = None,
+        position: Any = None,
+        dtcoc: float | None = None,
+    ) -> Any:
+        """Replace ``BackBroker._execute``, which also does the cash check (`ago` None)."""
         if ago is None:
             return self._check_cash(order, cash, position)
         if price is not None and math.isnan(price):
-            # A fill at no price would leave no cash, no equity and no stop: it waits for one.
+            # A fill at NaN would make cash, equity and stop NaN: the order waits for a price.
             order.pannotated = None
             return None
         if price is not None and order.ref in self.fitted:
             self._fit(order, price)
         return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
 
-    def _check_cash(self, order, cash, position):
-        """Let an exit pass that cash does not cover; return the cash for the next order."""
+    def _check_cash(self, order: Any, cash: Any, position: Any) -> float:
+        """Accept an exit that cash does not cover; return the cash for the next order."""
         left = self._native_execute(order, cash=cash, position=position)
         if left >= 0.0 or not self._closes(order):
             return left
@@ -65,14 +77,14 @@ class SimulatedExecution:
         self.gate.journal.order(order, "cash", "exit", reason)
         if not math.isnan(left):
             return 0.0
-        # It was placed on a bar without a close, where it cannot be filled even by cheating, and
-        # the cash after it, which is no number, would refuse every later order of the bar.
+        # It was placed on a bar without a close, where it cannot fill at the close either; NaN as
+        # the cash after it would refuse every later order of the bar.
         order.addinfo(coc=False)
         return cash if cash >= 0.0 else 0.0
 
-    # -- exits of our own ------------------------------------------------------------------------
+    # -- our own exits ------------------------------------------------------------------------
 
-    def _try_own(self, order):
+    def _try_own(self, order: Any) -> None:
         self.gate.process_notifications()
         working = self.gate.book.working.get(order.ref)
         if working is None:
@@ -93,8 +105,8 @@ class SimulatedExecution:
             if left < held - EPS:
                 self._shrink_exits(part, working.side, held, left)
 
-    def _free(self, part, working):
-        """Size of the part that no market exit of this bar takes: those go first, at the open."""
+    def _free(self, part: OwnerPosition, working: WorkingOrder) -> float:
+        """Return the size that no market exit of this bar closes: those fill first, at the open."""
         mine = all_owners = 0.0
         for other in part.instrument.orders.values():
             if other.side == working.side and other is not working and self._leaves_now(other):
@@ -106,7 +118,8 @@ class SimulatedExecution:
             free = min(free, abs(part.instrument.size) - all_owners)
         return free
 
-    def _leaves_now(self, other):
+    def _leaves_now(self, other: WorkingOrder) -> bool:
+        """Return whether a market order fills on this bar."""
         order = other.handle
         if other.kind != "market" or order.exectype != bt.Order.Market or not order.active():
             return False
@@ -117,10 +130,11 @@ class SimulatedExecution:
         return now > order.created.dt or coc or self.inner.p.coo
 
     @staticmethod
-    def _one_sided(instrument):
+    def _one_sided(instrument: Instrument) -> bool:
+        """Return whether no owner stands against the net position."""
         return all(part.size * instrument.size >= 0 for part in instrument.parts)
 
-    def _run(self, order, working, size, begun):
+    def _run(self, order: Any, working: WorkingOrder, size: float, begun: bool) -> None:
         """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""
         sign = 1 if order.isbuy() else -1
         stop_price = order.created.price
@@ -132,14 +146,14 @@ class SimulatedExecution:
         before = order.executed.size
         self._native_try(order)
         order.created.price = stop_price
-        if clamped and order.alive():  # what did not fit on this bar is still to be done
+        if clamped and order.alive():  # what did not fill on this bar still works
             filled = abs(order.executed.size - before)
             order.executed.remsize = sign * plain(working.remaining - filled)
 
-    # -- exits of the user -----------------------------------------------------------------------
+    # -- the user's exits -----------------------------------------------------------------------
 
-    def _shrink_exits(self, part, side, before, after):
-        """Take what one of our exits has closed off the user's exits."""
+    def _shrink_exits(self, part: OwnerPosition, side: int, before: float, after: float) -> None:
+        """Reduce the user's exits by what one of ours has closed."""
         orders = {
             o.ref: o
             for o in self.inner.pending
@@ -160,21 +174,21 @@ class SimulatedExecution:
         for ref, _, _, reach in rows:
             self._resize(orders[ref], working[ref], changed.get(ref, reach))
 
-    def _turn(self, ref):
-        """Order in which exits are served: what is sure to leave, the open first; then by age."""
+    def _turn(self, ref: int) -> tuple[int, int]:
+        """Return the sort key of an exit: market orders first, those of this open first, then age."""
         working = self.gate.book.working.get(ref)
         if working is None or working.kind != "market":
             return 2, ref
         return int(not self._leaves_now(working)), ref
 
     @staticmethod
-    def _reach(working, held):
-        """Size of an exit; a child closes what is left of its parent, whatever its siblings did."""
+    def _reach(working: WorkingOrder, held: float) -> float:
+        """Return the size of an exit; a child closes what its parent opened and is still held."""
         if working.parent is None:
             return working.remaining
         return min(working.remaining, held + working.opening)
 
-    def _resize(self, order, working, size):
+    def _resize(self, order: Any, working: WorkingOrder, size: float) -> None:
         if size > working.remaining - EPS:
             return
         if size <= EPS:
@@ -185,14 +199,14 @@ class SimulatedExecution:
         reason = "ATRTrailingStop: the stop has closed the rest"
         self.gate.journal.order(order, "ATRTrailingStop", "trim", reason, size)
 
-    def _try_guarded(self, order):
+    def _try_guarded(self, order: Any) -> None:
         self.gate.process_notifications()
         working = self.gate.book.working.get(order.ref)
         if working is None:
             self._native_try(order)
             return
         if order.ref in self.gate.exit_orders.ended:
-            self._cancel(order, "entries are refused by now", alone=True)
+            self._cancel(order, "entries are refused now", alone=True)
             return
         part = self.gate.book.part(working.instrument, working.owner)
         held = part.held_against(working.side)
@@ -206,8 +220,8 @@ class SimulatedExecution:
         elif held_back <= EPS:
             self._cancel(order, "another exit has closed the position")
 
-    def _cancel(self, order, reason=None, alone=False):
-        """Cancel an order; `alone` spares what it is an alternative to or a child of."""
+    def _cancel(self, order: Any, reason: str | None = None, alone: bool = False) -> None:
+        """Cancel an order; `alone` leaves its OCO alternatives and its parent at work."""
         order.cancel()
         if order in self.inner.pending:
             self.inner.pending.remove(order)
@@ -220,22 +234,23 @@ class SimulatedExecution:
             reason = f"execution: cancelled, {reason}"
             self.gate.journal.order(order, "execution", "trim", reason, 0.0)
 
-    def cancel_alone(self, order):
+    def cancel_alone(self, order: Any) -> None:
         """Cancel an entry that BackBroker has accepted, and its children, but no other order.
 
-        BackBroker takes its alternatives with it, and the rest of its bracket: some may be exits.
+        BackBroker itself would also cancel its alternatives and the rest of its bracket, and some
+        of these may be exits.
         """
         if order in self.inner.pending:
             self._cancel(order, alone=True)
 
-    def _closes(self, order):
+    def _closes(self, order: Any) -> bool:
         working = self.gate.book.working.get(order.ref)
         return working is not None and (working.closing > EPS or working.reduces > EPS)
 
     # -- cash at the fill ------------------------------------------------------------------------
 
-    def _fit(self, order, price):
-        """Cut an entry to what cash affords at the price it fills at.
+    def _fit(self, order: Any, price: float) -> None:
+        """Cut an entry to what cash affords at the price at which it fills.
 
         It was sized on a close; the open may be higher, and BackBroker would refuse it whole.
         """

@@ -1,8 +1,13 @@
-"""States of the gate, and the kill switch: who has asked for less than everything, and why."""
+"""TradingState: which sources have requested REDUCING or HALTED, and why; the strictest counts."""
+
+from __future__ import annotations
+
+from typing import Any
 
 from bt_risk.errors import ParameterError, check_choice, check_flag
 from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
+from bt_risk.portfolio.instrument import Instrument
 
 __all__ = ["TradingState"]
 
@@ -12,36 +17,36 @@ _ACTIONS = {ACTIVE: "resume", REDUCING: "reduce", HALTED: "halt"}
 
 
 class TradingState:
-    """What each source (an operator, a breaker) asks of one `RiskBroker`; the strictest counts.
+    """Hold the state that each source (an operator, a breaker) requests of one `RiskBroker`.
 
     A halt that flattens adds a `Flatten` monitor to the gate.
     """
 
-    def __init__(self, gate):
+    def __init__(self, gate: Any) -> None:
         self.gate = gate
-        self.asked = {}
-        self._closing = None
+        self.asked: dict[Any, tuple[str, str]] = {}
+        self._closing: Flatten | None = None
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.asked)
 
     @property
-    def why(self):
-        """State of the gate and the reason for it."""
+    def why(self) -> tuple[str, str]:
+        """Return the state of the gate and the reason for it."""
         return self.asked.get(self._strictest(), (ACTIVE, ""))
 
     @property
-    def rule(self):
-        """Name of the rule that has requested this state, for the journal."""
+    def rule(self) -> str:
+        """Return the name of the rule that has requested this state, for the journal."""
         return rule_of(self._strictest())
 
-    def _strictest(self):
+    def _strictest(self) -> Any:
         """Return the source that counts: the first that has requested a halt, else the first."""
         halts = (source for source, (state, _) in self.asked.items() if state == HALTED)
         return next(halts, next(iter(self.asked), None))
 
-    def ask(self, source, state, reason=""):
-        """Let a source ask for a state, and see that nothing opens against it."""
+    def ask(self, source: Any, state: str, reason: str = "") -> None:
+        """Let a source request a state, and cancel the entries that it forbids."""
         check_choice("RiskBroker", "state", state, tuple(_ACTIONS))
         if state == ACTIVE:
             self.asked.pop(source, None)
@@ -52,8 +57,8 @@ class TradingState:
         self.gate.venue.clamp_fills()
         self.gate.venue.refuse_entries(state, rule_of(source))
 
-    def set(self, source, state, reason=""):
-        """Ask for a state, and write a line about it."""
+    def set(self, source: Any, state: str, reason: str = "") -> None:
+        """Let a source request a state, with a line in the journal if that is new."""
         before = self.asked.get(source)
         self.ask(source, state, reason)
         if self.asked.get(source) != before:
@@ -61,37 +66,37 @@ class TradingState:
 
     # -- the operator ----------------------------------------------------------------------------
 
-    def halt(self, reason, flatten):
-        """Refuse entries, cancel what rests, and close everything if that is asked for."""
+    def halt(self, reason: str, flatten: bool) -> None:
+        """Refuse entries, cancel those that rest, and close everything if `flatten`."""
         check_flag("RiskBroker", "flatten", flatten)
         self.set(OPERATOR, HALTED, _worded(reason))
         if flatten and not self.gate.observe:
             self._flatten(reason)
 
-    def _flatten(self, reason):
+    def _flatten(self, reason: str) -> None:
         if self._closing is None:
             self._closing = Flatten(self.gate)
             self.gate.registry.add_monitor(self._closing)
         self._closing.begin(reason)
 
     @property
-    def _flattening(self):
-        """Reason for which everything is being closed, empty where nothing is."""
+    def _flattening(self) -> str:
+        """Return why everything is being closed, empty where nothing is."""
         return "" if self._closing is None else self._closing.reason
 
-    def _end_flattening(self):
+    def _end_flattening(self) -> None:
         if self._closing is not None:
             self._closing.reason = ""
         self.gate.venue.end_closing()
 
-    def reduce_only(self, reason):
-        """Let only pass what reduces; a halt stays a halt."""
+    def reduce_only(self, reason: str) -> None:
+        """Let only reducing orders pass; a halt stays a halt."""
         reason = _worded(reason)
         if self.asked.get(OPERATOR, ("",))[0] != HALTED:
             self.set(OPERATOR, REDUCING, reason)
 
-    def resume(self):
-        """Take back what the operator has asked for; what a breaker asks for is its own."""
+    def resume(self) -> None:
+        """Take back what the operator has requested; what a breaker has requested stays."""
         self._end_flattening()
         asked = self.asked.pop(OPERATOR, None)
         state, reason = self.why
@@ -101,11 +106,11 @@ class TradingState:
 
     # -- across a restart ------------------------------------------------------------------------
 
-    def persist(self):
-        """Return what is asked for and stays so in the next run, by source.
+    def persist(self) -> dict[str, dict[str, Any]]:
+        """Return the requests that stay in the next run, by source.
 
-        Breakers keep their own state; what ended this run, or kept it from being written down,
-        ends with it.
+        Breakers save their own state; a signal that ended this run, and a state file that could not
+        be written, do not halt the next one.
         """
         return {
             source: {"state": state, "reason": reason, "flattening": self._flattening}
@@ -113,37 +118,37 @@ class TradingState:
             if isinstance(source, str) and source not in _OF_THIS_RUN
         }
 
-    def restore(self, kept):
-        """Ask for what an earlier run was asked for, and go on with what it was closing."""
-        for source, record in kept.items():
+    def restore(self, saved: dict[str, dict[str, Any]]) -> None:
+        """Request what an earlier run had requested, and go on closing what it was closing."""
+        for source, record in saved.items():
             self.set(source, record["state"], record["reason"])
             if record["flattening"]:
                 self._flatten(record["flattening"])
 
-    def rearm(self):
-        """Take back everything but what the breakers ask for."""
+    def rearm(self) -> None:
+        """Take back everything but what the breakers have requested."""
         for source in [s for s in self.asked if isinstance(s, str) and s not in _OF_THIS_RUN]:
             self.asked.pop(source)
             self._journal("resume", f"{source}: re-armed by the operator")
         self._end_flattening()
 
-    def _journal(self, action, reason):
+    def _journal(self, action: str, reason: str) -> None:
         self.gate.journal.account("RiskBroker", action, reason)
 
 
 class Flatten(Monitor):
     """Close every position as often as it takes, because an operator has requested it."""
 
-    def __init__(self, gate):
+    def __init__(self, gate: Any) -> None:
         self.gate = gate
         self.reason = ""
 
-    def begin(self, reason):
+    def begin(self, reason: str) -> None:
         """Close everything from now on."""
         self.reason = reason
         self.gate.exit_orders.close_all("RiskBroker", reason)
 
-    def on_bar(self, fresh):
+    def on_bar(self, fresh: list[Instrument]) -> None:
         """Close what is still held."""
         if not self.reason:
             return
@@ -154,14 +159,14 @@ class Flatten(Monitor):
             self.gate.exit_orders.close_all("RiskBroker", self.reason)
 
 
-def rule_of(source):
+def rule_of(source: Any) -> str:
     """Return the name under which a source stands in the journal."""
     if isinstance(source, Monitor):
         return source.name
     return "RiskBroker" if source in (OPERATOR, None) else str(source)
 
 
-def _worded(reason):
+def _worded(reason: str) -> str:
     if not (isinstance(reason, str) and reason.strip()):
         remedy = "It stands in the journal and on every order that is refused."
         raise ParameterError("RiskBroker", "reason", "a few words that say why", reason, remedy)
