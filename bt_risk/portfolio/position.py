@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
 
@@ -101,7 +101,7 @@ class WorkingOrder:
     parent: int | None = None
     own: bool = False
     size: float = 0.0
-    handle: object = None
+    handle: Any = None
     set_at: tuple = (-1, -math.inf)
     rule: str = ""
     reduces: float = 0.0
