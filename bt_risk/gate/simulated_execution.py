@@ -175,7 +175,7 @@ class SimulatedExecution:
             self._resize(orders[ref], working[ref], changed.get(ref, reach))
 
     def _turn(self, ref: int) -> tuple[int, int]:
-        """Return the sort key of an exit: those of this open first, other market orders, then age."""
+        """Return the sort key of an exit: market orders of this open, other ones, then by age."""
         working = self.gate.book.working.get(ref)
         if working is None or working.kind != "market":
             return 2, ref
