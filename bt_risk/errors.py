@@ -3,8 +3,12 @@
 A refused order is not an error: it is a native ``Rejected`` order with a reason.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeGuard, TypeVar
 
 __all__ = [
     "BtRiskError",
@@ -21,6 +25,8 @@ __all__ = [
     "raised_as",
 ]
 
+_T = TypeVar("_T")
+
 
 class BtRiskError(Exception):
     """Root of all errors of this package."""
@@ -32,12 +38,14 @@ class ParameterError(BtRiskError, ValueError):
     The message reads ``"{component}: {param} must be {constraint}; got {value!r}. {remedy}"``.
     """
 
-    def __init__(self, component, param, constraint, value, remedy=""):
+    def __init__(
+        self, component: str, param: str, constraint: str, value: object, remedy: str = ""
+    ) -> None:
         self.component, self.param, self.constraint = component, param, constraint
         self.value, self.remedy = value, remedy
         super().__init__(component, param, constraint, value, remedy)
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = f"{self.component}: {self.param} must be {self.constraint}; got {self.value!r}."
         return f"{text} {self.remedy}".rstrip()
 
@@ -47,14 +55,14 @@ class DataError(BtRiskError, ValueError):
 
 
 class StateError(BtRiskError):
-    """What was kept from an earlier run is missing, damaged or from a newer version."""
+    """The saved state of an earlier run is missing, damaged or from a newer version."""
 
 
 @contextmanager
-def raised_as(component, **names):
-    """Let a ParameterError from inside name `component`: the one that the user has built.
+def raised_as(component: str, **names: str) -> Iterator[None]:
+    """Raise a ParameterError from inside again as one of `component`, which the user has built.
 
-    `names` say what it calls a parameter that has another name inside.
+    `names` maps the name of a parameter inside to its name in `component`, where they differ.
     """
     try:
         yield
@@ -66,8 +74,8 @@ def raised_as(component, **names):
 _FRACTIONS = "Ratios are fractions: 2 % is 0.02."
 
 
-def is_number(value):
-    """Say whether `value` is a real number; NaN and bool are not."""
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether `value` is a real number; NaN and bool are not."""
     if isinstance(value, bool):
         return False
     try:
@@ -76,10 +84,18 @@ def is_number(value):
         return False
 
 
-def check_fraction(component, param, value, *, zero=False, one=True, remedy=_FRACTIONS):
+def check_fraction(
+    component: str,
+    param: str,
+    value: float,
+    *,
+    zero: bool = False,
+    one: bool = True,
+    remedy: str = _FRACTIONS,
+) -> float:
     """Return `value` if it lies between 0 and 1, else raise ParameterError.
 
-    `zero` and `one` say whether the ends themselves are allowed.
+    `zero` and `one` allow the ends themselves.
     """
     low, high = "[" if zero else "(", "]" if one else ")"
     inside = is_number(value) and (0 < value < 1 or (zero and value == 0) or (one and value == 1))
@@ -88,7 +104,9 @@ def check_fraction(component, param, value, *, zero=False, one=True, remedy=_FRA
     return value
 
 
-def check_positive(component, param, value, *, zero=False, remedy=""):
+def check_positive(
+    component: str, param: str, value: float, *, zero: bool = False, remedy: str = ""
+) -> float:
     """Return `value` if it is a finite number above 0 (or 0, with `zero`)."""
     if not is_number(value) or math.isinf(value) or value < 0 or (value == 0 and not zero):
         constraint = "zero or more, and finite" if zero else "positive and finite"
@@ -96,14 +114,28 @@ def check_positive(component, param, value, *, zero=False, remedy=""):
     return value
 
 
-def check_whole(component, param, value, *, low=1, remedy="Durations are whole bars."):
+def check_whole(
+    component: str,
+    param: str,
+    value: float,
+    *,
+    low: int = 1,
+    remedy: str = "Durations are whole bars.",
+) -> int:
     """Return `value` as int if it is a whole number of at least `low`."""
     if not is_number(value) or math.isinf(value) or value != int(value) or value < low:
         raise ParameterError(component, param, f"a whole number of at least {low}", value, remedy)
     return int(value)
 
 
-def check_limit(component, param, value, *, fraction=False, remedy=_FRACTIONS):
+def check_limit(
+    component: str,
+    param: str,
+    value: float | None,
+    *,
+    fraction: bool = False,
+    remedy: str = _FRACTIONS,
+) -> float:
     """Return a ceiling as a float: positive, with None and infinity meaning no limit.
 
     `fraction` also forbids finite values above 1.
@@ -117,7 +149,7 @@ def check_limit(component, param, value, *, fraction=False, remedy=_FRACTIONS):
     return float(value)
 
 
-def check_choice(component, param, value, choices):
+def check_choice(component: str, param: str, value: _T, choices: Collection[_T]) -> _T:
     """Return `value` if it is one of `choices`."""
     if value not in choices:
         listed = ", ".join(repr(c) for c in choices)
@@ -125,7 +157,7 @@ def check_choice(component, param, value, choices):
     return value
 
 
-def check_flag(component, param, value):
+def check_flag(component: str, param: str, value: bool) -> bool:
     """Return `value` if it is True or False."""
     if not isinstance(value, bool):
         raise ParameterError(component, param, "True or False", value)

@@ -71,7 +71,7 @@ class Script:
         ]
 
 
-def parse_script(text):
+def parse_script(text: str) -> tuple[str, str]:
     """Return path and name of ``strategy.py:Cross``."""
     path, _, name = text.rpartition(":")
     if not path or not name.isidentifier():

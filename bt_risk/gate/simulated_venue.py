@@ -91,7 +91,7 @@ class SimulatedVenue(Venue):
 
     def amend(self, working: WorkingOrder, size: float, price: float) -> bool:
         """Change a resting stop of ours in place; return whether that is done."""
-        order = working.handle
+        order: Any = working.handle
         signed = plain(size) if order.isbuy() else -plain(size)
         order.size = order.created.size = order.executed.remsize = signed
         order.created.price = price

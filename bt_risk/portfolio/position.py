@@ -154,7 +154,7 @@ class SentOrder(NamedTuple):
     those of any data (bars of one time are one), `time` is a Backtrader date number.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls
     side: int
     bar: int
     round: int

@@ -48,9 +48,10 @@ def test_every_dependency_says_why_it_is_there():
         assert re.fullmatch(r"# \w.{10,}", before), f"no reason before {requirement}"
 
 
-def test_every_dependency_has_a_floor_and_the_linter_one_version():
+def test_every_dependency_has_a_floor_and_the_checkers_one_version():
     for _, requirement in requirements():
-        assert ">=" in requirement or requirement.startswith("ruff=="), requirement
+        exact = requirement.startswith(("ruff==", "mypy=="))
+        assert ">=" in requirement or exact, requirement
 
 
 def test_the_core_needs_what_the_design_names(setup):
