@@ -10,7 +10,6 @@ from bt_risk.gate.brackets import Brackets
 from bt_risk.gate.order_events import OrderAsked
 from bt_risk.limits.base import Decision, Request, RiskPerTrade
 from bt_risk.orders import (
-    ACTIVE,
     ARGUMENTS,
     DEFAULTS,
     VOID,
@@ -46,7 +45,7 @@ class OrderReview:
         stop_price = arguments.get("stop_price")
         if not self.gate.observe:
             arguments.pop("stop_price", None)
-        instrument = self.gate.find(data)
+        instrument = self.book.find(data)
         if instrument is None:  # not a data of this Cerebro: nothing is known about it
             return self.gate.sender(side)(owner, data, size, **arguments)
         instrument.multiplier = self.gate.multiplier(data)
@@ -61,7 +60,7 @@ class OrderReview:
         verdict = self._judge(ticket)
         if self.gate.observe:
             return self._pass(ticket, verdict)
-        asked = self._asked(ticket, verdict) if self.events else None
+        asked = self._asked(ticket, verdict) if self.events.followers else None
         order = self._answer(ticket, verdict)
         if asked is not None and order is not None:
             self.events.asked(asked._replace(order=order))
@@ -148,17 +147,19 @@ class OrderReview:
     def _ask_limits(self, ticket, opening, distance, price):
         if opening <= EPS:
             return Decision(opening)
-        state, reason = self.gate.trading_state.why
-        if state != ACTIVE:
-            return Decision(0.0, reason or state, self.gate.trading_state.rule)
+        trading_state = self.gate.trading_state
+        if trading_state.asked:
+            state, reason = trading_state.why
+            return Decision(0.0, reason or state, trading_state.rule)
         instrument, limits = ticket.instrument, self.gate.registry.limits
         if instrument.repeats:  # what is decided on it was decided before the restart
             return refusal("unknown", instrument.why_unknown())
         if limits and not (instrument.length and instrument.closed > 0):
             return refusal("unknown", instrument.why_unknown())
-        silent = self.gate.feed_monitor.silent(instrument) if limits else ""
-        if silent:
-            return refusal("unknown", silent)
+        if limits and self.gate.feed_monitor.active:
+            silent = self.gate.feed_monitor.silent(instrument)
+            if silent:
+                return refusal("unknown", silent)
         if limits and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return refusal("unknown", f"{instrument.name} has had no bar since {since}")

@@ -155,8 +155,12 @@ class Limit:
         """Return the decision that leaves `size`, because of what the reason says."""
         return Decision(size, f"{self.name}: {reason}", self.name, measured, self.limit)
 
-    def cap(self, request, equity, used, per_unit, limit, parameter, on=TRIM):
-        """Cut the request to what is left of ``limit x equity`` after `used`, both in currency."""
+    def cap(self, request, equity, used, unit, limit, parameter, on=TRIM):
+        """Cut the request to what is left of ``limit x equity`` after `used`, both in currency.
+
+        The `unit` is ``"risk"`` or ``"notional"``.
+        """
+        per_unit = request.unit_risk if unit == "risk" else request.unit_notional
         if not (equity > 0 and math.isfinite(equity)):
             return self.refuse(0.0, f"equity {equity:.6g} is not positive")
         wanted = used + request.size * per_unit
@@ -199,7 +203,7 @@ class RiskPerTrade(Limit):
         if math.isinf(limit):
             return Decision(request.size)
         used = book.exposure.of(request.instrument, request.side, "trade")
-        return self.cap(request, book.equity, used, request.unit_risk, limit, "risk_limit")
+        return self.cap(request, book.equity, used, "risk", limit, "risk_limit")
 
 
 class NotionalLimit(Limit):
@@ -217,9 +221,7 @@ class NotionalLimit(Limit):
     def review(self, request, book):
         """Return the `Decision` for `request`."""
         used = book.exposure.of(request.instrument, request.side, "notional")
-        return self.cap(
-            request, book.equity, used, request.unit_notional, self.limit, "notional_limit"
-        )
+        return self.cap(request, book.equity, used, "notional", self.limit, "notional_limit")
 
 
 def check_limits(component, limits):

@@ -35,8 +35,7 @@ class _Exposure(Limit):
         return self._judge(request, book, self._used(request, book), self.parameter)
 
     def _judge(self, request, book, used, parameter):
-        per_unit = request.unit_risk if self.unit == "risk" else request.unit_notional
-        return self.cap(request, book.equity, used, per_unit, self.limit, parameter, self.on)
+        return self.cap(request, book.equity, used, self.unit, self.limit, parameter, self.on)
 
     def _unknown(self, request):
         known = not math.isnan(request.unit_risk) and not math.isnan(request.unit_notional)
