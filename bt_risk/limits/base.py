@@ -120,7 +120,7 @@ class Limit:
     ...         self.limit = names
     ...
     ...     def review(self, request, book):
-    ...         others = [one for one in book.live() if one is not request.instrument]
+    ...         others = [one for one in book.exposure.live() if one is not request.instrument]
     ...         if len(others) < self.limit:
     ...             return Decision(request.size)
     ...         return self.refuse(0.0, f"{len(others)} names held >= {self.limit}", len(others))
