@@ -179,10 +179,8 @@ class Verdict:
     overlaps: bool = False
 
 
-def plain(size: float, requested: float | None = None) -> float:
-    """Return a size as brokers expect it: untouched where nothing was cut, else int if whole."""
-    if requested is not None and size == requested and not isinstance(requested, SizeProposal):
-        return requested
+def plain(size: float) -> float:
+    """Return a size as a plain number: an int if it is whole, else a float."""
     size = float(size)
     return int(size) if size.is_integer() else size
 

@@ -59,7 +59,7 @@ class Brackets:
         return self._send_child(ticket, size, size - closing, decision, distance)
 
     def _send_child(self, ticket, size, opening=0.0, decision=None, distance=math.nan):
-        size = plain(size, ticket.size)
+        size = self.order_review.units(ticket, size)
         sender = self.order_review.sender
         record = partial(self._record_sent, ticket, size, decision)
         order = sender.send(ticket, size, record, opening=opening, distance=distance, child=True)

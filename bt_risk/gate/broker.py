@@ -450,7 +450,3 @@ class RiskBroker(BrokerProxy):
     def multiplier(self, data: Any) -> float:
         """Return the contract multiplier that the wrapped broker has for a data feed."""
         return getattr(self.inner.getcommissioninfo(data).p, "mult", 1.0)
-
-    def sender(self, side: int) -> Callable[..., Any]:
-        """Return the broker's own ``buy`` or ``sell``."""
-        return self.inner.buy if side > 0 else self.inner.sell

@@ -45,9 +45,10 @@ class OrderReview:
         stop_price = arguments.get("stop_price")
         if not self.gate.observe:
             arguments.pop("stop_price", None)
-        instrument = self.book.find(data)
+        instrument = self.book.by_data.get(id(data))
         if instrument is None:  # not a data of this Cerebro: nothing is known about it
-            return self.gate.sender(side)(owner, data, size, **arguments)
+            send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
+            return send(owner, data, size, **arguments)
         instrument.multiplier = self.gate.multiplier(data)
         self.book.equity = float(self.gate.equity())
         preview = preview_order(self.book, instrument, owner, side, size)
@@ -194,6 +195,11 @@ class OrderReview:
             step = 1.0
         return round_down(size, step)
 
+    def units(self, ticket, size):
+        """Return the size as brokers expect it: as requested where nothing was cut, else plain."""
+        uncut = size == ticket.size and not isinstance(ticket.size, SizeProposal)
+        return ticket.size if uncut else plain(size)
+
     def _too_small(self, ticket, opening):
         floor = ticket.instrument.facts.get("min_notional", 0.0)
         return opening * ticket.price * ticket.instrument.multiplier < floor
@@ -211,7 +217,7 @@ class OrderReview:
 
     def send(self, ticket, verdict):
         """Send what a verdict allows; return None if that was not sent."""
-        size = plain(verdict.size, ticket.size)
+        size = self.units(ticket, verdict.size)
         return self._transmit(ticket, size, verdict, self._record_sent)
 
     def _transmit(self, ticket, size, verdict, record):

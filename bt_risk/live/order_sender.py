@@ -129,7 +129,8 @@ class OrderSender:
             order = self.gate.venue.hold(ticket, size)
         if order is None:
             order = self.transmit(ticket, size, own)
-        state.sent(order)
+        if state.intended:
+            state.sent(order)
         if order is not None:
             working = self._working_order(ticket, order, size, opening, distance)
             working.stops |= stops
@@ -175,7 +176,8 @@ class OrderSender:
         Return the broker's order, one that stands in for it while in doubt, or None.
         """
         self.rule, self.why, self.refused = "broker", "broker: it returned no order", False
-        sender = self.gate.sender(ticket.side)
+        inner = self.gate.inner
+        sender = inner.buy if ticket.side > 0 else inner.sell
         data, args = ticket.instrument.data, ticket.args
         if self._direct or not self.gate.intervenes:
             return sender(ticket.owner, data, size, **args)

@@ -52,7 +52,7 @@ class Book:
 
     def __init__(self, instruments=(), atr_period=14, atr_multiple=2.0, max_stale_bars=STALE_BARS):
         self.instruments = list(instruments)
-        self._by_data = {id(instrument.data): instrument for instrument in self.instruments}
+        self.by_data = {id(instrument.data): instrument for instrument in self.instruments}
         for one in self.instruments:
             one.copies = tuple(i for i in self.instruments if i.root is one.root)
         self.sides = np.zeros(len(self.instruments), dtype=int)
@@ -78,7 +78,7 @@ class Book:
 
     def find(self, data):
         """Return the `Instrument` of a data feed, None for one that this book does not have."""
-        return self._by_data.get(id(data))
+        return self.by_data.get(id(data))
 
     def now(self, instrument, side):
         """Return the time and the bars of this moment, as an order sent now would have them."""

@@ -30,6 +30,7 @@ class StateRecorder:
 
     A write holds everything that has changed since the last one, so that what is in the file
     belongs together. Intents are written before an order is sent, and the order once it is.
+    `intended` is the id of the order that is about to be sent, None where there is none.
     """
 
     def __init__(self, gate, path):
@@ -38,6 +39,7 @@ class StateRecorder:
         self._written = {key: _text(value) for key, value in self.file.kept.records.items()}
         self._lines = self._trades = self._number = 0
         self._ids, self._intent, self._closers = {}, None, {}
+        self.intended = None
         self._answered = []
         self.closes, self._room = {}, 0.0
         done = self.file.kept.of("done").items()
@@ -62,19 +64,15 @@ class StateRecorder:
             "size": float(size),
             "venue_id": None,
         }
-        self._intent = f"{self.file.name}-{self._number}", record
+        self.intended = f"{self.file.name}-{self._number}"
+        self._intent = record
         return self.save()
-
-    @property
-    def intended(self):
-        """The id of the order that is about to be sent."""
-        return self._intent[0] if self._intent else None
 
     def sent(self, order):
         """Connect the order that has been sent with what was intended."""
-        if order is not None and self._intent is not None:
-            self.name(order, self._intent[0])
-        self._intent = None
+        if order is not None and self.intended is not None:
+            self.name(order, self.intended)
+        self._intent = self.intended = None
 
     def name(self, order, client_id):
         """Keep an order under the id that it was sent with."""
@@ -169,8 +167,9 @@ class StateRecorder:
         yield from self._foreign()
         yield from self._book()
         yield from self._look_back()
-        for source, record in self.gate.trading_state.persist().items():
-            yield ("gate", source), record
+        if self.gate.trading_state.asked:
+            for source, record in self.gate.trading_state.persist().items():
+                yield ("gate", source), record
         numbers = {}
         for hook in self.gate.registry.monitors:
             kind = hook.state_kind
@@ -207,8 +206,8 @@ class StateRecorder:
                 yield ("position", key), part_record(part, place)
         for working in book.working.values():
             yield ("order", self.client_id(working.ref)), self._order(working, strategies)
-        if self._intent is not None:
-            yield ("order", self._intent[0]), self._intent[1]
+        if self.intended is not None:
+            yield ("order", self.intended), self._intent
 
     def _order(self, working, strategies):
         record = order_record(working, place_of(working.owner, strategies))
@@ -234,8 +233,9 @@ class StateRecorder:
         for number in range(max(0, len(sent) - _LOOK_BACK), len(sent)):
             name = book.instruments[sent[number].index].name
             yield ("sent", f"{number:012d}"), sent_record(sent[number], name)
-        for number, mark in book.curve.marks(_LOOK_BACK):
-            yield ("mark", f"{number:012d}"), mark
+        if book.curve.times:
+            for number, mark in book.curve.marks(_LOOK_BACK):
+                yield ("mark", f"{number:012d}"), mark
 
 
 def _text(value):
