@@ -1,4 +1,4 @@
-"""The README's Python runs, and prints what the README says."""
+"""The Python of the README and of docs/ runs, and prints what the pages show."""
 
 import contextlib
 import io
@@ -8,36 +8,73 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers.shared_data import ROOT
 
 import bt_risk
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+# How many blocks of each page are followed by what they print.
+PAGES = {
+    "README.md": 1,
+    "docs/evidence.md": 1,
+    "docs/rules.md": 4,
+    "docs/tear-sheet.md": 1,
+}
 
 
-def test_python_blocks_run_in_order_and_print_the_text_that_follows(tmp_path, monkeypatch):
+def blocks(page):
+    """Return the language and the text of each fenced block of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_run_in_order_and_print_the_text_that_follows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    namespace, compared = {}, 0
-    for (kind, source), following in zip(BLOCKS, [*BLOCKS[1:], ("", "")], strict=True):
+    found, namespace, compared = blocks(page), {}, 0
+    for (kind, source), following in zip(found, [*found[1:], ("", "")], strict=True):
         if kind != "python":
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(source, "README.md", "exec"), namespace)
+            exec(compile(source, page, "exec"), namespace)
         if following[0] == "text":
             assert printed.getvalue() == following[1]
             compared += 1
-    assert compared >= 3
+    assert compared == PAGES[page]
+    if page == "docs/tear-sheet.md":
+        assert {path.name for path in tmp_path.iterdir()} == {"sheet.html", "plot.png"}
 
 
-def test_the_python_of_the_tear_sheet_s_page_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "tear-sheet.md").read_text(encoding="utf-8")
-    namespace = {}
-    for source in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        exec(compile(source, "tear-sheet.md", "exec"), namespace)
-    assert {path.name for path in tmp_path.iterdir()} == {"sheet.html", "plot.png"}
+def test_the_readme_is_short_and_begins_with_a_picture():
+    assert len(TEXT.splitlines()) <= 150
+    picture = re.search(r"^!\[.+\]\((.+)\)$", TEXT, re.MULTILINE)
+    assert (ROOT / picture[1]).is_file()
+    assert picture.start() < TEXT.index("## ")
+
+
+def test_every_link_between_the_pages_leads_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")]
+    pages += ROOT.glob("examples/*/README.md")
+    assert len(pages) > 12
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            path, _, heading = target.partition("#")
+            file = page.parent / path if path else page
+            if not re.match("https?:", target) and not (file.exists() and has(file, heading)):
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert broken == []
+
+
+def has(file, heading):
+    """Return whether a page has a heading under the name that a link gives it."""
+    if not heading:
+        return True
+    titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return heading in {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in titles}
 
 
 def test_readme_names_every_public_component_and_parameter_of_a_rule():
@@ -51,8 +88,8 @@ def test_readme_names_every_public_component_and_parameter_of_a_rule():
     assert parameters <= known
 
 
-def test_the_readme_quotes_what_the_demo_prints_today(tmp_path):
-    quoted = next(text for kind, text in BLOCKS if kind == "console")
+def test_the_page_of_the_demo_quotes_what_it_prints_today(tmp_path):
+    quoted = next(text for kind, text in blocks("docs/demo.md") if kind == "console")
     command = [sys.executable, "-m", "bt_risk", "demo", "--out", str(tmp_path / "out")]
     package = str(Path(bt_risk.__file__).parent.parent)
     surroundings = os.environ | {"COLUMNS": "100", "PYTHONPATH": package}
