@@ -1,6 +1,7 @@
 """End to end on loopback: a real ccxt client, a store, and an exchange whose book is the oracle."""
 
 import gc
+import itertools
 import random
 import threading
 import tracemalloc
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from helpers.live_exchange import FINE, ROWS, exchange, trade
 from helpers.scenarios import Script, bars, flat, random_walk
+from helpers.slices import sliced
 
 import bt_risk
 
@@ -64,7 +66,7 @@ def rows_at_random(seed, bars, volatility):
     return frame, frame[["open", "high", "low", "close"]].to_numpy().tolist()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", sliced([1, 2, 3, 4], 4))
 def test_the_backtest_and_the_live_path_decide_the_same(seed, tmp_path):
     frame, rows = rows_at_random(seed, 120, 0.02)
     policy = bt_risk.Policy(action="pause", drawdown_limit=0.03, instruments=FINE)
@@ -115,8 +117,9 @@ def test_without_a_fault_the_whole_life_of_a_position_is_there(tmp_path):
     assert book["mutations"] == REQUESTS
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("at", range(1, REQUESTS + 1))
+@pytest.mark.parametrize(
+    ("at", "kind"), sliced(itertools.product(range(1, REQUESTS + 1), KINDS), 9)
+)
 def test_a_fault_at_any_step_leaves_the_account_as_it_should_be(at, kind, tmp_path):
     """At each request that changes something, from the entry to the flattening."""
     strategy, book = faulty_run(tmp_path, {"kind": kind, "at": at})
@@ -211,6 +214,7 @@ def soak(folder, bars, seed):
     return sizes
 
 
+@pytest.mark.full
 def test_a_short_soak_leaves_no_thread_behind(tmp_path):
     before = threading.active_count()
     soak(tmp_path, bars=200, seed=5)

@@ -12,6 +12,7 @@ import pytest
 from helpers.live_exchange import FINE, ROWS, exchange, trade
 from helpers.restarts import in_child, levels, round_trips
 from helpers.scenarios import flat
+from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.state.file import StateFile, read_state
@@ -161,10 +162,15 @@ POINTS = 80
 KILLS = [(point, after) for point in range(1, POINTS + 1) for after in (False, True)]
 
 
-def reduced(cases, step):
-    """Return all cases for `pytest -m soak`, of which every `step`-th runs every time."""
+def reduced(cases, step, every):
+    """Return all cases for `pytest -m soak`, of which every `step`-th is `full`.
+
+    Of these every `every`-th runs each time. Both are odd: kills before a write and after one take
+    turns.
+    """
+    some = iter(sliced(cases[::step], every))
     return [
-        case if number % step == 0 else pytest.param(*case, marks=pytest.mark.soak)
+        next(some) if number % step == 0 else pytest.param(*case, marks=pytest.mark.soak)
         for number, case in enumerate(cases)
     ]
 
@@ -185,7 +191,7 @@ def test_every_write_is_a_point(tmp_path):
     assert len(count) == 2 * POINTS
 
 
-@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 5))
+@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 5, 5))
 def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     with exchange(ROWS, 20, tmp_path) as venue:
         assert in_child(killed_run, venue, tmp_path, point, after) == signal.SIGKILL
@@ -196,7 +202,7 @@ def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     check_end(book, tmp_path, mark)
 
 
-@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 7))
+@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 7, 5))
 def test_the_line_drops_at_any_write_and_it_goes_on(point, after, tmp_path):
     with exchange(ROWS, 20, tmp_path) as venue:
         at_write(point, lambda: drop(venue), after)
@@ -206,7 +212,7 @@ def test_the_line_drops_at_any_write_and_it_goes_on(point, after, tmp_path):
     check_end(book, tmp_path)
 
 
-@pytest.mark.parametrize(("point", "after"), reduced(KILLS[40:], 15))
+@pytest.mark.parametrize(("point", "after"), reduced(KILLS[40:], 15, 3))
 def test_the_line_drops_and_then_it_is_killed(point, after, tmp_path):
     """The requests of the last moments are lost, or their answers are."""
 
@@ -224,7 +230,7 @@ def test_the_line_drops_and_then_it_is_killed(point, after, tmp_path):
     check_end(book, tmp_path, mark)
 
 
-@pytest.mark.parametrize("point", [27, 33, 38])
+@pytest.mark.parametrize("point", sliced([27, 33, 38], 3))
 def test_killed_and_the_market_goes_on_without_it(point, tmp_path):
     """The stop is where it would be had the run seen the bars, once it is there again."""
     with exchange(ROWS, 20, tmp_path) as venue:
@@ -251,7 +257,7 @@ def test_a_high_that_no_run_has_seen_has_moved_the_stop(tmp_path):
     assert book["guards"][-1][1] == PART
 
 
-@pytest.mark.parametrize("point", [25, 27, 29, 32])
+@pytest.mark.parametrize("point", sliced([25, 27, 29, 32], 4))
 def test_killed_with_an_entry_that_has_filled_in_part(point, tmp_path):
     """What the venue counts in the position already is not counted again."""
     with exchange(ROWS, 20, tmp_path) as venue:
@@ -266,6 +272,7 @@ def test_killed_with_an_entry_that_has_filled_in_part(point, tmp_path):
     assert strategy.broker.inner.cash == pytest.approx(book["cash"])
 
 
+@pytest.mark.full
 def test_without_a_state_the_same_checks_fail(tmp_path):
     """Wherever a position was held or a halt was on when it died."""
     failed = []

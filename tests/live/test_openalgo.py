@@ -14,6 +14,7 @@ import pytest
 from helpers.live_exchange import exchange
 from helpers.scenarios import flat
 from helpers.shared_data import ROOT
+from helpers.slices import sliced
 
 fcntl = pytest.importorskip("fcntl", reason="one environment for all processes needs its locks")
 STORE = ["openalgo-backtrader==0.1.11", "openalgo==1.0.47"]
@@ -116,7 +117,9 @@ LIFE = [*flat(22), *RISE, *DROP, *FALL]
 BUYS = {22: 300, 31: 900, 36: 900}
 
 
-@pytest.mark.parametrize("known", [{"funds": True}, {"cash": 100_000.0}], ids=["equity", "cash"])
+@pytest.mark.parametrize(
+    "known", sliced([{"funds": True}, {"cash": 100_000.0}], 2), ids=["equity", "cash"]
+)
 def test_entry_trailing_stop_and_breaker_at_the_venue(known, python, tmp_path):
     said, book = play(python, tmp_path, LIFE, buys=BUYS, capabilities={}, trail_at=24, **known)
     sound(
@@ -146,6 +149,7 @@ def test_entry_trailing_stop_and_breaker_at_the_venue(known, python, tmp_path):
     assert ended == ["Rejected"]
 
 
+@pytest.mark.full
 def test_without_equity_the_store_s_fiction_hides_a_drawdown_from_the_breaker(python, tmp_path):
     """0.1.11 begins with 1,000,000 whatever the account has, and nobody here can tell."""
     said, book = play(python, tmp_path, LIFE, buys=BUYS, capabilities={})
@@ -174,6 +178,7 @@ def crash(python, folder, late, checked, **capabilities):
     return said, book
 
 
+@pytest.mark.full
 def test_a_breaker_does_not_sell_what_the_stop_has_sold_already(python, tmp_path):
     """The cancel is refused: the stop is left to the store's next look, which finds it filled."""
     said, book = crash(python, tmp_path, "until cancelled", checked=True)
@@ -182,6 +187,7 @@ def test_a_breaker_does_not_sell_what_the_stop_has_sold_already(python, tmp_path
     assert actions[-3:] == ["halt", "stop", "flat"]
 
 
+@pytest.mark.full
 def test_an_emulated_stop_needs_no_cancel_that_is_true(python, tmp_path):
     said, book = crash(python, tmp_path, None, checked=False, stop=False)
     sound(said, book, BOUGHT, ("SELL", 900, 90.0, 26))
@@ -190,6 +196,7 @@ def test_an_emulated_stop_needs_no_cancel_that_is_true(python, tmp_path):
     assert any("emulated" in sentence for sentence in said["sentences"])
 
 
+@pytest.mark.full
 def test_as_installed_a_cancel_that_is_not_true_flips_the_account(python, tmp_path):
     """0.1.11 says Canceled whatever it was answered: what `docs/live.md` warns of."""
     _, book = crash(python, tmp_path, "forever", checked=False)

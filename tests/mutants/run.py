@@ -88,12 +88,12 @@ def run_tests(tests, fault=None):
 
 
 def _pytest(folder, tests):
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-m", "not soak"]
     environment = os.environ | {"PYTHONPATH": str(folder)}
     environment.pop("PYTEST_ADDOPTS", None)
     try:
         done = subprocess.run(
-            [*command, *(f"tests/{test}" for test in tests)],
+            [*command, "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)],
             cwd=folder,
             env=environment,
             capture_output=True,

@@ -9,6 +9,7 @@ from helpers import random_market as everything
 from helpers import recording
 from helpers import scenarios as feeds
 from helpers.recording import RandomTrader, market, record
+from helpers.slices import sliced
 
 import bt_risk
 
@@ -62,7 +63,7 @@ def run(seed, setup=(), configure=None, mode=None, strategies=1, **params):
     return record(cerebro, recording.OTHERS if seed % 2 else recording.ANALYZERS)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", sliced(SEEDS, 7))
 def test_a_run_without_limits_is_the_run_of_plain_backtrader(seed):
     setup = SETUPS[seed % len(SETUPS)]
     params = {"fractional": seed % 4 == 3, "strategies": 1 + (seed % 5 == 4)}
@@ -118,7 +119,7 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", sliced(CONFIGURATIONS, 5))
 def test_what_is_configured_on_the_broker_works_behind_the_gate(name):
     for seed, setup in ((201, (gate,)), (202, (cap_none, breaker))):
         bare = run(seed, (), CONFIGURATIONS[name])
@@ -134,7 +135,7 @@ def test_what_is_configured_on_the_gate_reaches_the_broker(name):
     assert run(203, (gate, through)) == run(203, (), CONFIGURATIONS[name])
 
 
-@pytest.mark.parametrize("seed", range(301, 304))
+@pytest.mark.parametrize("seed", sliced(range(301, 304), 3))
 def test_strategies_that_share_a_broker_see_what_they_would_see_without_the_gate(seed):
     bare = run(seed, strategies=3)
     assert len(bare) == 3
@@ -238,7 +239,7 @@ def observe(cerebro):
     bt_risk.protect(cerebro, tight, mode="observe")
 
 
-@pytest.mark.parametrize("seed", WORLDS)
+@pytest.mark.parametrize("seed", sliced(WORLDS, 9))
 def test_in_every_mode_and_with_every_feature_nothing_changes(seed):
     world = everything.World(seed)
     bare = everything.play(world)
@@ -271,7 +272,7 @@ def test_most_worlds_run_to_their_end_and_trade():
 # -- observe mode ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(551, 571))
+@pytest.mark.parametrize("seed", sliced(range(551, 571), 7))
 def test_observing_changes_nothing_however_tight_the_policy(seed):
     params = {"fractional": seed % 4 == 3, "strategies": 1 + (seed % 5 == 4)}
     assert run(seed, (observe,), **params) == run(seed, **params)
@@ -296,14 +297,14 @@ def out_of_reach(cerebro):
     cerebro.addanalyzer(bt_risk.DrawdownBreaker, drawdown_limit=0.5, equity=lambda: 1.0)
 
 
-@pytest.mark.parametrize("seed", range(601, 616))
+@pytest.mark.parametrize("seed", sliced(range(601, 616), 7))
 def test_a_breaker_that_never_trips_changes_nothing(seed):
     bare = run(seed, rich=True)
     assert "Margin" not in recording.statuses(bare)
     assert run(seed, (out_of_reach,), rich=True) == bare
 
 
-@pytest.mark.parametrize("seed", range(631, 646))
+@pytest.mark.parametrize("seed", sliced(range(631, 646), 7))
 def test_a_breaker_that_never_trips_lets_entries_end_margin(seed):
     """An unaffordable entry stays one; what parts the runs, if anything, is a rescued exit."""
     bare, guarded = run(seed), run(seed, (out_of_reach, reports))
@@ -328,7 +329,7 @@ def huge_cap(cerebro):
     )
 
 
-@pytest.mark.parametrize("seed", range(651, 661))
+@pytest.mark.parametrize("seed", sliced(range(651, 661), 5))
 def test_a_cap_that_nothing_reaches_changes_nothing(seed):
     bare = run(seed, rich=True)
     assert run(seed, (huge_cap,), rich=True) == bare
@@ -338,7 +339,7 @@ def far_stop(cerebro):
     cerebro.addobserver(bt_risk.ATRTrailingStop, atr_multiple=500.0, atr_period=2)
 
 
-@pytest.mark.parametrize("seed", range(671, 689))
+@pytest.mark.parametrize("seed", sliced(range(671, 689), 7))
 def test_until_a_protective_stop_fills_nothing_of_the_user_changes(seed):
     """Before the bar of the first fill of ours all is as without; most runs never have one."""
     bare, guarded = run(seed, rich=True), run(seed, (far_stop,), rich=True)
@@ -352,7 +353,7 @@ def test_until_a_protective_stop_fills_nothing_of_the_user_changes(seed):
     assert before[0] == before[1]
 
 
-@pytest.mark.parametrize("seed", range(701, 704))
+@pytest.mark.parametrize("seed", sliced(range(701, 704), 3))
 def test_all_of_them_out_of_reach_change_nothing_in_any_order(seed):
     bare = run(seed, rich=True, brackets=False)
     for order in itertools.permutations((huge_cap, far_stop, out_of_reach)):

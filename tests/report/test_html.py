@@ -14,6 +14,7 @@ import pytest
 from helpers.pages import ANGRY
 from helpers.scenarios import Plan, cerebro, random_walk
 from helpers.shared_data import shared_data
+from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.demo.portfolios import Breakout
@@ -91,7 +92,7 @@ def test_the_journal_on_the_page_is_the_journal(protected, page):
     assert [row[8] for row in rows] == frame["reason"].tolist()
 
 
-@pytest.mark.parametrize("kind", ["bare", "observe", "components", "idle"])
+@pytest.mark.parametrize("kind", sliced(["bare", "observe", "components", "idle"], 4))
 def test_any_run_has_a_page(kind, tmp_path):
     engine = cerebro(random_walk(1, 30))
     engine.addanalyzer(bt_risk.ReportData)
@@ -255,8 +256,9 @@ def check_it_opens(browser, path, width, dark):
     assert browser.execute_script(outside) == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(
+    ("width", "dark"), sliced([(390, False), (390, True), (1440, False), (1440, True)], 3)
+)
 def test_it_opens_from_disk_without_an_error_and_fits(chromium, page, width, dark):
     check_it_opens(chromium, page, width, dark)
     ink = chromium.execute_script("return getComputedStyle(document.body).color")
@@ -323,6 +325,7 @@ def test_it_prints(chromium, page):
     assert chromium.get_log("browser") == []
 
 
+@pytest.mark.full
 def test_a_year_of_hourly_bars_is_below_8_mb(chromium, tmp_path):
     engine = bt.Cerebro(stdstats=False)
     for coin in ("BTC", "ETH", "SOL", "LTC"):
@@ -345,6 +348,7 @@ def test_a_year_of_hourly_bars_is_below_8_mb(chromium, tmp_path):
     check_it_opens(chromium, path, 1440, dark=True)
 
 
+@pytest.mark.full
 def test_fifty_assets_and_twenty_years_have_a_page(tmp_path):
     frames = [random_walk(seed, 5000 if seed == 0 else 100, freq="B") for seed in range(50)]
     plan = tuple((20 + n, "buy", (("data", n), ("size", 1))) for n in range(50))

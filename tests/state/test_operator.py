@@ -66,7 +66,7 @@ class Waits(Wants):
         super().next()
         if len(self) == len(ROWS):
             (self.cerebro.folder / "ready").touch()
-        if len(self) > len(ROWS):
+        if len(self) == len(ROWS) + 1:
             deadline = time.monotonic() + 20
             while not read_state(self.cerebro.folder / "risk.db").requests:
                 assert time.monotonic() < deadline

@@ -1,6 +1,7 @@
 """Killed between any two writes of its state, a run goes on: the venue's own book says so."""
 
 import dataclasses
+import itertools
 import math
 import os
 import signal
@@ -25,6 +26,7 @@ from helpers.restarts import (
     run,
 )
 from helpers.scenarios import Script, bars, flat
+from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.state.file import StateFile, read_state, request
@@ -97,8 +99,9 @@ def test_every_write_is_a_point(writes):
     assert writes == POINTS
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("point", range(1, POINTS + 1))
+@pytest.mark.parametrize(
+    ("point", "after"), sliced(itertools.product(range(1, POINTS + 1), (False, True)), 7)
+)
 def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     assert in_child(killed_run, tmp_path, point, after) == signal.SIGKILL
     before = read_state(tmp_path / "risk.db").of("breaker").get("0:", {"state": {}})["state"]
@@ -111,8 +114,10 @@ def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     assert mark >= before.get("high_water_mark", 0.0)
 
 
-@pytest.mark.parametrize("second", [1, 2, 3, 5, 8])
-@pytest.mark.parametrize("first", [22, 24, 30, 36, 49, 52, 58, 61])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    sliced(itertools.product((22, 24, 30, 36, 49, 52, 58, 61), (1, 2, 3, 5, 8)), 7),
+)
 def test_killed_again_while_it_finds_its_way_back(first, second, tmp_path):
     assert in_child(killed_run, tmp_path, first, after=True) == signal.SIGKILL
     in_child(killed_run, tmp_path, second, after=False)  # or it had less to write than that
@@ -123,8 +128,9 @@ def test_killed_again_while_it_finds_its_way_back(first, second, tmp_path):
     check_sent(book)
 
 
-@pytest.mark.parametrize("reports", [False, True])
-@pytest.mark.parametrize("point", range(24, POINTS + 1, 3))
+@pytest.mark.parametrize(
+    ("point", "reports"), sliced(itertools.product(range(24, POINTS + 1, 3), (False, True)), 5)
+)
 def test_killed_and_the_market_goes_on_without_it(point, reports, tmp_path):
     """A bar passes at the venue before the next run; what rests there fills in it.
 
@@ -160,6 +166,7 @@ def holds_without_state(folder, point):
     return held, True
 
 
+@pytest.mark.full
 def test_without_a_state_the_same_check_fails(tmp_path):
     """Where a position is held when the run dies, it is not guarded as it should be afterwards.
 
@@ -591,7 +598,7 @@ class Leaves(Wants):
     leaving = None
 
 
-@pytest.mark.parametrize("point", range(27, 40))
+@pytest.mark.parametrize("point", sliced(range(27, 40), 4))
 def test_an_exit_that_waits_for_its_stop_leaves_no_position_unguarded(point, tmp_path):
     rows = ROWS[:27]
     died = in_child(killed_run, tmp_path, point, after=True, rows=rows, strategy=Leaves)
