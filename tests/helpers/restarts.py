@@ -66,8 +66,8 @@ def run(
     return engine.run()[0]
 
 
-def in_child(work, *args, **kwargs):
-    """Do something in a process of its own; return the signal that ended it, 0 for none."""
+def start_child(work, *args, **kwargs):
+    """Start `work` in a process of its own and return its number; it exits with 1 on an error."""
     pid = os.fork()
     if not pid:
         try:
@@ -76,7 +76,12 @@ def in_child(work, *args, **kwargs):
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    status = status_of(pid)
+    return pid
+
+
+def in_child(work, *args, **kwargs):
+    """Do something in a process of its own; return the signal that ended it, 0 for none."""
+    status = status_of(start_child(work, *args, **kwargs))
     assert os.WIFSIGNALED(status) or not os.WEXITSTATUS(status)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 
 import pytest
-from helpers.restarts import ROWS, Wants, in_child, killed_run, run, status_of
+from helpers.restarts import ROWS, Wants, in_child, killed_run, run, start_child, status_of
 from helpers.scenarios import flat
 
 import bt_risk
@@ -59,38 +59,41 @@ def test_status_of_a_halt_says_why_and_rearm_ends_it_with_the_next_run(tmp_path,
     assert command("rearm", path)[1].endswith("nothing is halted\n")
 
 
+AFTER = flat(8, price=89.0)
+
+
 class Waits(Wants):
-    """Holds the run at its last bars until the operator has acted."""
+    """Wait after `ROWS` until the operator has acted, and at the end until they have the answer."""
 
     def next(self):
         super().next()
+        folder = self.cerebro.folder
         if len(self) == len(ROWS):
-            (self.cerebro.folder / "ready").touch()
+            (folder / "ready").touch()
         if len(self) == len(ROWS) + 1:
-            deadline = time.monotonic() + 20
-            while not read_state(self.cerebro.folder / "risk.db").requests:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_for(lambda: read_state(folder / "risk.db").requests)
+        if len(self) == len(ROWS) + len(AFTER):
+            wait_for((folder / "answered").exists)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_running_process_picks_a_rearm_up(tmp_path, command, monkeypatch):
     """It holds the lock all the while: the request needs none."""
     monkeypatch.setattr("backtrader.Cerebro.folder", tmp_path, raising=False)
     run(tmp_path)
-    rows = [*ROWS, *flat(8, price=89.0)]
-    pid = os.fork()
-    if not pid:
-        try:
-            run(tmp_path, rows=rows, strategy=Waits)
-        finally:
-            os._exit(0)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    pid = start_child(run, tmp_path, rows=[*ROWS, *AFTER], strategy=Waits)
+    wait_for((tmp_path / "ready").exists)
     assert is_running(tmp_path / "risk.db")
     assert f"in use by process {pid}" in command("status", tmp_path / "risk.db")[1]
     assert "ends within its next bar" in command("rearm", tmp_path / "risk.db")[1]
-    status_of(pid)
+    (tmp_path / "answered").touch()
+    assert status_of(pid) == 0
     kept = read_state(tmp_path / "risk.db", 100)
     assert not kept.requests
     assert [line[3] for line in kept.decisions if line[2] == "DrawdownBreaker"].count("rearm") == 1
