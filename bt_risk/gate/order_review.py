@@ -1,13 +1,17 @@
-"""Review every buy and sell: send what is allowed, reject the rest."""
+"""OrderReview: review every buy and sell, send what is allowed, reject the rest."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from backtrader import num2date
 
 from bt_risk.gate.brackets import Brackets
-from bt_risk.gate.order_events import OrderAsked
+from bt_risk.gate.order_events import OrderAsked, OrderEvents
 from bt_risk.limits.base import Decision, Request, RiskPerTrade
 from bt_risk.orders import (
     ARGUMENTS,
@@ -20,7 +24,8 @@ from bt_risk.orders import (
     plain,
     refusal,
 )
-from bt_risk.portfolio.position import EPS
+from bt_risk.portfolio.book import Book
+from bt_risk.portfolio.position import EPS, WorkingOrder
 from bt_risk.portfolio.preview import preview_order
 from bt_risk.rules.sizing import round_down
 
@@ -33,107 +38,117 @@ class OrderReview:
     `rejected` holds the reason of every order that never reached the wrapped broker, by ref.
     """
 
-    def __init__(self, gate):
-        self.gate, self.book, self.sender = gate, gate.book, gate.order_sender
-        self.rejected, self.events = {}, gate.events
+    def __init__(self, gate: Any) -> None:
+        self.gate, self.sender = gate, gate.order_sender
+        self.book: Book = gate.book
+        self.events: OrderEvents = gate.events
+        self.rejected: dict[int, str] = {}
         self._noted = False
         self.brackets = Brackets(self)
 
-    def submit(self, side, owner, data, size, args, kwargs):
+    def submit(
+        self,
+        side: int,
+        owner: Any,
+        data: Any,
+        size: float,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         """Answer one call of ``broker.buy`` or ``broker.sell``."""
         arguments = DEFAULTS | dict(zip(ARGUMENTS, args, strict=False)) | kwargs
         stop_price = arguments.get("stop_price")
         if not self.gate.observe:
             arguments.pop("stop_price", None)
         instrument = self.book.by_data.get(id(data))
-        if instrument is None:  # not a data of this Cerebro: nothing is known about it
+        if instrument is None:  # not a data feed of this Cerebro: nothing is known about it
             send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
             return send(owner, data, size, **arguments)
         instrument.multiplier = self.gate.multiplier(data)
         self.book.equity = float(self.gate.equity())
         preview = preview_order(self.book, instrument, owner, side, size)
-        ticket = OrderRequest(side, owner, instrument, size, arguments, stop_price, preview)
-        take = self._submit if arguments["parent"] is None else self.brackets.submit
-        order = take(ticket)
-        return self.gate.venue.settle(ticket, order)
+        request = OrderRequest(side, owner, instrument, size, arguments, stop_price, preview)
+        review = self._submit if arguments["parent"] is None else self.brackets.submit
+        order = review(request)
+        return self.gate.venue.settle(request, order)
 
-    def _submit(self, ticket):
-        verdict = self._judge(ticket)
+    def _submit(self, request: OrderRequest) -> Any:
+        verdict = self._judge(request)
         if self.gate.observe:
-            return self._pass(ticket, verdict)
-        asked = self._asked(ticket, verdict) if self.events.followers else None
-        order = self._answer(ticket, verdict)
+            return self._pass(request, verdict)
+        asked = self._asked(request, verdict) if self.events.followers else None
+        order = self._answer(request, verdict)
         if asked is not None and order is not None:
             self.events.asked(asked._replace(order=order))
         return order
 
-    def _answer(self, ticket, verdict):
+    def _answer(self, request: OrderRequest, verdict: Verdict) -> Any:
         """Reject an order, or send what a verdict allows of it."""
         if verdict.size <= EPS and verdict.decision.reason:
-            return self.reject(ticket, verdict.decision)
-        order = self.send(ticket, verdict)
+            return self.reject(request, verdict.decision)
+        order = self.send(request, verdict)
         if order is None and self.sender.unsaved:
-            return self.reject(ticket, self.sender.refusal)
+            return self.reject(request, self.sender.refusal)
         return order
 
-    def _asked(self, ticket, verdict):
-        """Say what an order asks for, while the book does not know it yet."""
-        opening = float(ticket.preview.opening)
-        allowed = min(opening, max(0.0, float(verdict.size) - ticket.preview.closing))
-        decision = verdict.decision
-        rule = decision.rule
-        step = (ticket.size.step or 0.0) if isinstance(ticket.size, SizeProposal) else math.nan
-        return OrderAsked(None, opening, allowed, verdict.distance, rule, step)
+    def _asked(self, request: OrderRequest, verdict: Verdict) -> OrderAsked:
+        """Return what an order requests to open, before it is in the book."""
+        opening = float(request.preview.opening)
+        allowed = min(opening, max(0.0, float(verdict.size) - request.preview.closing))
+        step = (request.size.step or 0.0) if isinstance(request.size, SizeProposal) else math.nan
+        return OrderAsked(None, opening, allowed, verdict.distance, verdict.decision.rule, step)
 
     # -- judging ---------------------------------------------------------------------------------
 
-    def _judge(self, ticket):
-        """Say what may be sent of an order, and why not all of it."""
-        problem = self._problem(ticket)
+    def _judge(self, request: OrderRequest) -> Verdict:
+        """Return what may be sent of an order, and why not all of it."""
+        problem = self._problem(request)
         if problem is not None:
             return Verdict(0.0, problem)
-        preview = ticket.preview
+        preview = request.preview
         closing, opening, void = preview.closing, preview.opening, preview.void
         spare = preview.spare
         leaving = self.gate.exit_orders.leaving(preview.part) if spare > EPS else None
         if leaving is not None:
             reason = f"{leaving.handle.info.bt_risk}; it is being closed already"
             return Verdict(0.0, Decision(0.0, reason, leaving.rule))
-        distance = self.stop_distance(ticket)
-        decision = self.review(ticket, opening, distance)
+        distance = self.stop_distance(request)
+        decision = self.review(request, opening, distance)
         if not decision.reason and void <= EPS:
-            return Verdict(ticket.size, decision, closing, distance)
+            return Verdict(request.size, decision, closing, distance)
         if not decision.reason:
             decision = refusal("trim", VOID.format(void), decision.size)
-        size = self._sendable(ticket, closing, opening, decision)
-        # Resting exits that may never fill do not stand in the way of another exit: it passes, as
-        # an exit only, and then the first of them to fill must not be followed by the others.
+        size = self._sendable(request, closing, opening, decision)
+        # Resting exits may never fill, so they do not prevent another exit: it passes, but may only
+        # close, and once one of these exits has closed the position the others are cancelled.
         overlaps = spare > size + EPS
         opens = size - closing
-        size = min(ticket.size, max(size, spare))
-        void = min(void, ticket.size - size)
+        size = min(request.size, max(size, spare))
+        void = min(void, request.size - size)
         return Verdict(size, decision, size - opens, distance, void, True, overlaps)
 
-    def _problem(self, ticket):
+    def _problem(self, request: OrderRequest) -> Decision | None:
         """Return why an order cannot be judged at all, None where it can."""
-        size = ticket.size
+        size = request.size
         if isinstance(size, SizeProposal) and size.reason:
             return Decision(0.0, size.reason, size.rule)
         if not (math.isfinite(size) and size > EPS) and self.gate.judges:
             return refusal("size", f"must be a positive number; got {float(size)!r}")
         return None
 
-    def review(self, ticket, opening, distance, price=None):
+    def review(
+        self, request: OrderRequest, opening: float, distance: float, price: float | None = None
+    ) -> Decision:
         """Ask every limit about the part that opens; the smallest answer counts.
 
-        A `price` is given for an order that was asked about before, and went out.
+        A `price` is given for an order that was reviewed before, and sent.
         """
-        with self._replacing(ticket.args["oco"]):
-            return self._ask_limits(ticket, opening, distance, price)
+        with self._replacing(request.args["oco"]):
+            return self._ask_limits(request, opening, distance, price)
 
     @contextmanager
-    def _replacing(self, oco):
-        """Leave out what the order would replace: only one of an OCO group can fill."""
+    def _replacing(self, oco: Any) -> Iterator[None]:
+        """Leave out what the order would replace: only one order of an OCO group can fill."""
         leader = self.book.working.get(oco.ref) if oco is not None else None
         group = [w for w in self.book.working.values() if leader and w.group == leader.group]
         opening = [w.opening for w in group]
@@ -145,15 +160,17 @@ class OrderReview:
             for w, size in zip(group, opening, strict=True):
                 w.opening = size
 
-    def _ask_limits(self, ticket, opening, distance, price):
+    def _ask_limits(
+        self, request: OrderRequest, opening: float, distance: float, price: float | None
+    ) -> Decision:
         if opening <= EPS:
             return Decision(opening)
         trading_state = self.gate.trading_state
         if trading_state.asked:
             state, reason = trading_state.why
             return Decision(0.0, reason or state, trading_state.rule)
-        instrument, limits = ticket.instrument, self.gate.registry.limits
-        if instrument.repeats:  # what is decided on it was decided before the restart
+        instrument, limits = request.instrument, self.gate.registry.limits
+        if instrument.repeats:  # its bars were acted upon before the restart
             return refusal("unknown", instrument.why_unknown())
         if limits and not (instrument.length and instrument.closed > 0):
             return refusal("unknown", instrument.why_unknown())
@@ -164,152 +181,161 @@ class OrderReview:
         if limits and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return refusal("unknown", f"{instrument.name} has had no bar since {since}")
-        budgeted = isinstance(ticket.size, SizeProposal) or any(
+        budgeted = isinstance(request.size, SizeProposal) or any(
             isinstance(limit, RiskPerTrade) for limit in limits
         )
         again = price is not None
-        price = price if again else ticket.price
-        request = Request(instrument, ticket.side, opening, price, distance, budgeted, again)
+        at = request.price if price is None else price
+        opens = Request(instrument, request.side, opening, at, distance, budgeted, again)
         decision = Decision(opening)
         for limit in limits:
-            answer = limit.review(request, self.book)
+            answer = limit.review(opens, self.book)
             if answer.size < decision.size:
                 explained = answer.reason and answer.rule
                 decision = answer if explained else limit.explain(answer)
         return decision
 
-    def _sendable(self, ticket, closing, opening, decision):
-        """Return the size of what closes and what may open, rounded down to the step."""
+    def _sendable(
+        self, request: OrderRequest, closing: float, opening: float, decision: Decision
+    ) -> float:
+        """Return the size that closes and that may open, rounded down to the step."""
         size = closing + decision.size
         if decision.size < opening:
-            size = max(closing, self.round(ticket, size))
-            size = closing if self._too_small(ticket, size - closing) else size
+            size = max(closing, self.round(request, size))
+            size = closing if self._too_small(request, size - closing) else size
         return size
 
-    def round(self, ticket, size):
+    def round(self, request: OrderRequest, size: float) -> float:
         """Round down to the step; a whole number stays whole, a fraction may stay one."""
-        step = ticket.instrument.facts.get("step")
-        if isinstance(ticket.size, SizeProposal):
-            step = ticket.size.step or step
-        elif step is None and float(ticket.size).is_integer():
+        step = request.instrument.facts.get("step")
+        if isinstance(request.size, SizeProposal):
+            step = request.size.step or step
+        elif step is None and float(request.size).is_integer():
             step = 1.0
         return round_down(size, step)
 
-    def units(self, ticket, size):
+    def units(self, request: OrderRequest, size: float) -> float:
         """Return the size as brokers expect it: as requested where nothing was cut, else plain."""
-        uncut = size == ticket.size and not isinstance(ticket.size, SizeProposal)
-        return ticket.size if uncut else plain(size)
+        uncut = size == request.size and not isinstance(request.size, SizeProposal)
+        return request.size if uncut else plain(size)
 
-    def _too_small(self, ticket, opening):
-        floor = ticket.instrument.facts.get("min_notional", 0.0)
-        return opening * ticket.price * ticket.instrument.multiplier < floor
+    def _too_small(self, request: OrderRequest, opening: float) -> bool:
+        floor = request.instrument.facts.get("min_notional", 0.0)
+        return opening * request.price * request.instrument.multiplier < floor
 
-    def stop_distance(self, ticket):
-        """Return how far the stop behind this order will be: named, ours, or a multiple of ATR."""
-        if ticket.stop_price is not None:
-            return losing_side(ticket.side, ticket.price, ticket.stop_price)
-        if not math.isnan(ticket.preview.cover):
-            return ticket.preview.cover
-        planned = getattr(ticket.size, "stop_distance", math.nan)
-        return ticket.instrument.stop_distance() if math.isnan(planned) else planned
+    def stop_distance(self, request: OrderRequest) -> float:
+        """Return the distance to the stop behind this order: named, ours, or a multiple of ATR."""
+        if request.stop_price is not None:
+            return losing_side(request.side, request.price, request.stop_price)
+        if not math.isnan(request.preview.cover):
+            return request.preview.cover
+        planned = getattr(request.size, "stop_distance", math.nan)
+        return request.instrument.stop_distance() if math.isnan(planned) else planned
 
     # -- sending and rejecting -------------------------------------------------------------------
 
-    def send(self, ticket, verdict):
-        """Send what a verdict allows; return None if that was not sent."""
-        size = self.units(ticket, verdict.size)
-        return self._transmit(ticket, size, verdict, self._record_sent)
+    def send(self, request: OrderRequest, verdict: Verdict) -> Any:
+        """Send what a verdict allows; return the order, None if it was not sent."""
+        size = self.units(request, verdict.size)
+        return self._transmit(request, size, verdict, self._record_sent)
 
-    def _transmit(self, ticket, size, verdict, record):
+    def _transmit(
+        self, request: OrderRequest, size: float, verdict: Verdict, record: Callable[..., None]
+    ) -> Any:
         return self.sender.send(
-            ticket,
+            request,
             size,
-            partial(record, ticket, size, verdict),
+            partial(record, request, size, verdict),
             opening=max(0.0, size - verdict.closing),
             distance=verdict.distance,
         )
 
-    def _record_sent(self, ticket, size, verdict, order):
-        """Note what was sent of an order and why, before the state is saved."""
-        ticket.preview.part.lost -= verdict.void
+    def _record_sent(
+        self, request: OrderRequest, size: float, verdict: Verdict, order: Any
+    ) -> None:
+        """Record what was sent of an order and why, before the state is saved."""
+        request.preview.part.lost -= verdict.void
         if order is None:
-            self.record_refusal(ticket)
+            self.record_refusal(request)
             return
-        working = self._working(ticket, size, order)
+        working = self._working(request, size, order)
         opening = working.opening
-        if ticket.args["parent"] is not None:
-            working.parent = ticket.args["parent"].ref
+        if request.args["parent"] is not None:
+            working.parent = request.args["parent"].ref
         if verdict.guarded:
             self.gate.exit_orders.guarded.add(order.ref)
         if verdict.overlaps:
-            self.gate.exit_orders.guard(ticket.owner, ticket.instrument, ticket.side)
-        if isinstance(ticket.size, SizeProposal) and opening > EPS:
-            self.gate.venue.fit_at_fill(order, ticket.size.step)
-        if size < ticket.size - EPS:
+            self.gate.exit_orders.guard(request.owner, request.instrument, request.side)
+        if isinstance(request.size, SizeProposal) and opening > EPS:
+            self.gate.venue.fit_at_fill(order, request.size.step)
+        if size < request.size - EPS:
             order.addinfo(bt_risk=verdict.decision.reason)
-            working.cut, working.void = ticket.size - size, verdict.void
-            self._remember_lost(ticket, ticket.size - size - verdict.void, opening)
-            self.journal(ticket, "trim", size, verdict.decision)
+            working.cut, working.void = request.size - size, verdict.void
+            self._remember_lost(request, request.size - size - verdict.void, opening)
+            self.journal(request, "trim", size, verdict.decision)
         else:
-            self.journal(ticket, "exit" if opening <= EPS else "allow", size, Decision(size))
+            self.journal(request, "exit" if opening <= EPS else "allow", size, Decision(size))
         if opening > EPS:
-            self._note_repeated_exit(ticket)
+            self._note_repeated_exit(request)
 
-    def _working(self, ticket, size, order):
+    def _working(self, request: OrderRequest, size: float, order: Any) -> WorkingOrder:
         working = self.book.working[order.ref]
-        working.reduces = min(size, ticket.preview.spare)
+        working.reduces = min(size, request.preview.spare)
         return working
 
-    def _note_repeated_exit(self, ticket):
-        """Say once that an order opens just what a stop of ours has closed: it may be an exit."""
-        part = ticket.preview.part
+    def _note_repeated_exit(self, request: OrderRequest) -> None:
+        """Note once that an order opens just what our stop has closed: it may be an exit."""
+        part = request.preview.part
         stopped, part.stopped = part.stopped, 0.0
-        if abs(stopped - ticket.side * -ticket.size) <= EPS and not self._noted:
+        if abs(stopped - request.side * -request.size) <= EPS and not self._noted:
             self._noted = True
-            name = ticket.instrument.name
+            name = request.instrument.name
             reason = (
-                f"an order for {ticket.size:g} opens a position in {name}, and "
+                f"an order for {request.size:g} opens a position in {name}, and "
                 "the stop has closed just as much before. If it was meant as an exit, ask "
                 "self.position first."
             )
             self.journal(
-                ticket, "note", ticket.size, refusal("ATRTrailingStop", reason, ticket.size)
+                request, "note", request.size, refusal("ATRTrailingStop", reason, request.size)
             )
 
-    def _pass(self, ticket, verdict):
-        """Send an order as it is, and write down what would have become of it."""
-        return self._transmit(ticket, ticket.size, verdict, self._record_passed)
+    def _pass(self, request: OrderRequest, verdict: Verdict) -> Any:
+        """Send an order as it is, and record what would have been decided."""
+        return self._transmit(request, request.size, verdict, self._record_passed)
 
-    def _record_passed(self, ticket, size, verdict, order):
+    def _record_passed(
+        self, request: OrderRequest, size: float, verdict: Verdict, order: Any
+    ) -> None:
         if order is None:
-            self.record_refusal(ticket)
+            self.record_refusal(request)
             return
-        opening = self._working(ticket, size, order).opening
+        opening = self._working(request, size, order).opening
         action = "exit" if opening <= EPS else "allow"
         if verdict.size < size - EPS:
             action = "reject" if verdict.size <= EPS else "trim"
-        self.journal(ticket, action, min(verdict.size, size), verdict.decision)
+        self.journal(request, action, min(verdict.size, size), verdict.decision)
 
-    def record_refusal(self, ticket):
-        """Write a line about an order that the wrapped broker has not taken."""
-        self.journal(ticket, "reject", 0.0, self.sender.refusal)
+    def record_refusal(self, request: OrderRequest) -> None:
+        """Add a line about an order that the wrapped broker has not taken."""
+        self.journal(request, "reject", 0.0, self.sender.refusal)
 
-    def _remember_lost(self, ticket, lost, opening):
+    def _remember_lost(self, request: OrderRequest, lost: float, opening: float) -> None:
+        """Remember what was cut from the entries of a trade: an exit may ask to close it too."""
         if opening > EPS:
-            part = ticket.preview.part
-            kept = part.lost if part.lost_side == ticket.side else 0.0
-            part.lost, part.lost_side = kept + lost, ticket.side
+            part = request.preview.part
+            before = part.lost if part.lost_side == request.side else 0.0
+            part.lost, part.lost_side = before + lost, request.side
 
-    def reject(self, ticket, decision):
+    def reject(self, request: OrderRequest, decision: Decision) -> Any:
         """Answer with a native order whose status is Rejected and whose info says why."""
-        order = ticket.native_order(ticket.size)
-        self.gate.venue.link_rejected(order, ticket.args["oco"])
+        order = request.native_order(request.size)
+        self.gate.venue.link_rejected(order, request.args["oco"])
         self.refuse(order, decision.reason)
-        self.journal(ticket, "reject", 0.0, decision)
+        self.journal(request, "reject", 0.0, decision)
         return order
 
-    def refuse(self, order, reason):
-        """Make an order Rejected, and tell its owner."""
+    def refuse(self, order: Any, reason: str) -> None:
+        """Make an order Rejected, and notify its owner."""
         order.addinfo(bt_risk=reason)
         order.submit(self.gate)
         order.reject(self.gate)
@@ -317,14 +343,16 @@ class OrderReview:
         self.book.drop(order.ref)
         self.gate.announce(order)
 
-    def journal(self, ticket, action, allowed, decision):
-        """Write down what was decided on a ticket."""
+    def journal(
+        self, request: OrderRequest, action: str, allowed: float, decision: Decision
+    ) -> None:
+        """Add a line about what was decided on an order request."""
         self.gate.journal.record(
-            ticket.instrument.time,
-            ticket.instrument.name,
+            request.instrument.time,
+            request.instrument.name,
             decision.rule,
             action,
-            float(abs(ticket.size)),
+            float(abs(request.size)),
             float(allowed),
             decision.measured,
             decision.limit,

@@ -153,3 +153,7 @@ class SimulatedVenue(Venue):
         if parent.status != parent.Created:
             return []
         return list(self.inner._pchildren.pop(parent.ref, ()))
+
+    def give_back_family(self, parent: Any, orders: list[Any]) -> None:
+        """Let BackBroker hold orders of a bracket back again."""
+        self.inner._pchildren[parent.ref] += orders

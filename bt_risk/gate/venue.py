@@ -163,3 +163,6 @@ class Venue:
     def take_family(self, parent: Any) -> list[Any]:
         """Take the orders of a bracket that the broker holds back until its last child comes."""
         return []
+
+    def give_back_family(self, parent: Any, orders: list[Any]) -> None:
+        """Let the broker hold orders of a bracket back again."""
