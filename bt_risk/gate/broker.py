@@ -427,18 +427,6 @@ class RiskBroker(BrokerProxy):
     # -- facts -----------------------------------------------------------------------------------
 
     @property
-    def fundvalue(self) -> float:
-        """Value of one share of the account, which deposits do not move."""
-        return self.venue.fund_value()
-
-    @property
-    def positions(self) -> Any:
-        """Positions by data feed."""
-        if hasattr(self.inner, "positions"):
-            return self.inner.positions
-        return {i.data: self.inner.getposition(i.data) for i in self.book.instruments}
-
-    @property
     def latest(self) -> float:
         """Time of the newest bar of any data feed, as a date number; NaN before it."""
         return self.book.latest

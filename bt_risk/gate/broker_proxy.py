@@ -16,6 +16,8 @@ class BrokerProxy:
     """
 
     inner: Any
+    venue: Any
+    book: Any
     _declared: frozenset[str] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -30,6 +32,18 @@ class BrokerProxy:
     def get_value(self, *args: Any, **kwargs: Any) -> float:
         """Return the account value, whichever of the two names the wrapped broker has."""
         return self.getvalue(*args, **kwargs)
+
+    @property
+    def fundvalue(self) -> float:
+        """Value of one share of the account, which deposits do not move."""
+        return self.venue.fund_value()
+
+    @property
+    def positions(self) -> Any:
+        """Positions by data feed."""
+        if hasattr(self.inner, "positions"):
+            return self.inner.positions
+        return {i.data: self.inner.getposition(i.data) for i in self.book.instruments}
 
     @property
     def fundshares(self) -> float:

@@ -1,15 +1,19 @@
-"""The orders that bt_risk sends itself, which only ever close, and the guard over the user's."""
+"""ExitOrders: send our orders, which only close, and keep the user's from opening more."""
+
+from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import backtrader as bt
 
 from bt_risk.orders import DEFAULTS, OrderRequest, plain
-from bt_risk.portfolio.position import EPS
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
 
 __all__ = ["ExitOrders"]
 
-# Orders of ours that have ended are known for so long: a late fill of one is told by them.
+# So many of our ended orders are remembered, to recognise a late fill of one.
 _REMEMBERED = 1000
 
 
@@ -20,12 +24,21 @@ class ExitOrders:
     whatever else has filled by then; `ended` the refs of cancelled entries.
     """
 
-    def __init__(self, gate):
+    def __init__(self, gate: Any) -> None:
         self.gate = gate
-        self.guarded, self.ended = set(), set()
+        self.guarded: set[int] = set()
+        self.ended: set[int] = set()
 
-    def send(self, part, size, rule, reason, stop_price=None, stops=False):
-        """Send an order that closes `size` of a part: at the market, or resting at a stop.
+    def send(
+        self,
+        part: OwnerPosition,
+        size: float,
+        rule: str,
+        reason: str,
+        stop_price: float | None = None,
+        stops: bool = False,
+    ) -> Any:
+        """Send an order that closes `size` of a position: at the market, or resting at a stop.
 
         `stops` says that a market order takes the place of a stop.
         """
@@ -38,7 +51,7 @@ class ExitOrders:
         record = partial(self._record_sent, rule, reason)
         return self.gate.order_sender.send(request, request.size, record, own=True, stops=stops)
 
-    def _record_sent(self, rule, reason, order):
+    def _record_sent(self, rule: str, reason: str, order: Any) -> None:
         if order is None:
             return
         order.addinfo(bt_risk=reason)
@@ -47,8 +60,8 @@ class ExitOrders:
         if not order.alive():  # some brokers return an order that has ended already
             self.gate.fill_tracker.take(order)
 
-    def _own(self, order):
-        """Know an order as ours; a run of years forgets the oldest of those that have ended."""
+    def _own(self, order: Any) -> None:
+        """Remember an order as ours, and forget the oldest of those that have ended."""
         own = self.gate.own
         own[order.ref] = order
         if len(own) > 2 * _REMEMBERED:
@@ -56,29 +69,29 @@ class ExitOrders:
                 del own[ref]
                 self.gate.venue.forget(ref)
 
-    def amend(self, order, size, price):
+    def amend(self, order: Any, size: float, price: float) -> bool:
         """Give a resting stop of ours another size and price; return whether that is done."""
         working = self.gate.book.working[order.ref]
-        # Entries are judged by where the stop will be in a moment, wherever that takes a moment.
+        # Where amending takes a while, entries are judged by the new price already.
         working.price = price
         if not self.gate.venue.amend(working, size, price):
             return False
         working.remaining = working.size = size
         return True
 
-    # -- what may not open any more --------------------------------------------------------------
+    # -- entries that must not open any more -----------------------------------------------------
 
-    def cancel_entries(self, rule, kind=None):
-        """Cancel what the user's working orders (of one kind) would open."""
+    def cancel_entries(self, rule: str, kind: str | None = None) -> None:
+        """Cancel the part that the user's working orders (of one kind) would open."""
         for working in list(self.gate.book.working.values()):
             if not working.own and working.opening > EPS and kind in (None, working.kind):
                 self.cancel_entry(working, rule)
         self.gate.process_notifications()  # what is cancelled makes room at once
 
-    def cancel_entry(self, working, rule):
-        """Cancel what an order would open; what it would close stays, and so do other exits.
+    def cancel_entry(self, working: WorkingOrder, rule: str) -> bool:
+        """Cancel the part that an order would open; the part that closes stays.
 
-        Return whether that is new.
+        Return whether it was not cancelled before.
         """
         new = working.ref not in self.ended
         if new:
@@ -92,41 +105,41 @@ class ExitOrders:
             self.guarded.add(working.ref)
         return new
 
-    # -- a way out -------------------------------------------------------------------------------
+    # -- exits -----------------------------------------------------------------------------------
 
-    def close_all(self, rule, reason):
+    def close_all(self, rule: str, reason: str) -> None:
         """Close every position that no order of ours is closing yet."""
         for part in list(self.gate.book.parts.values()):
             self.close(part, rule, reason)
 
-    def close(self, part, rule, reason, stops=False):
+    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
         """Close an owner's position at the market; return the order once it is sent."""
         # Before the first bar of a data feed no order can be made for it.
         if not part.size or not part.instrument.length or self.leaving(part) is not None:
             return None
         return self.gate.venue.close(part, rule, reason, stops)
 
-    def resting(self, part):
+    def resting(self, part: OwnerPosition) -> list[WorkingOrder]:
         """Return the working orders of an owner that wait for a price."""
         orders = list(part.instrument.orders.values())
         return [w for w in orders if w.owner is part.owner and w.kind != "market"]
 
-    def all_flat(self):
-        """Whether nothing is held, and nothing of ours or that would open is working."""
+    def all_flat(self) -> bool:
+        """Return whether nothing is held, and neither an exit of ours nor an entry works."""
         book = self.gate.book
         held = any(part.size for part in book.parts.values())
         return not held and not any(w.opening > EPS or w.own for w in book.working.values())
 
-    def guard(self, owner, instrument, side):
+    def guard(self, owner: Any, instrument: Instrument, side: int) -> None:
         """Let the working exits of an owner open no more than they were allowed to.
 
-        Several of them stand against one position: the first that fills ends the others.
+        Several of them close one position: the first that fills ends the others.
         """
         for w in instrument.orders.values():
             if w.owner is owner and w.side == side and not w.own:
                 self.guarded.add(w.ref)
 
-    def end_guarded(self, part, everything=False):
+    def end_guarded(self, part: OwnerPosition, everything: bool = False) -> None:
         """Cancel the guarded exits, or all exits, of a position that is closed."""
         for w in list(part.instrument.orders.values()):
             ends = everything and not w.own
@@ -135,8 +148,8 @@ class ExitOrders:
                 reason = "execution: cancelled, its position is closed"
                 self.gate.journal.order(w.handle, "execution", "trim", reason, 0.0)
 
-    def leaving(self, part):
-        """Return our market exit that is closing this part, or None."""
+    def leaving(self, part: OwnerPosition) -> WorkingOrder | None:
+        """Return our market exit that is closing this position, or None."""
         for w in part.instrument.orders.values():
             if w.own and w.kind == "market" and w.owner is part.owner:
                 return w

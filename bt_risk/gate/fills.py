@@ -1,27 +1,39 @@
 """FillTracker: book the fills that the wrapped broker reports, each once."""
 
-import math
+from __future__ import annotations
 
-from bt_risk.portfolio.position import EPS
+import math
+from typing import Any
+
+from bt_risk.portfolio.book import Book
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
 
 __all__ = ["FillTracker"]
 
 
 class FillTracker:
-    """Take the order notifications of one `RiskBroker`, each fill once.
+    """Book the order notifications of one `RiskBroker`, each fill once.
 
-    `flow` is the cash that all fills have brought, less commission; `touched` holds the parts of
-    positions whose hooks have not been called yet, `unknown` the instruments without a bar so far,
-    whose positions may be from before the run.
+    Attributes
+    ----------
+    flow : float
+        Cash that all fills have brought, less commission, in currency.
+    touched : list of OwnerPosition
+        Positions that have filled since the monitors were called last.
+    unknown : set of int
+        Indexes of instruments without a bar so far: their positions may be from before the run.
     """
 
-    def __init__(self, gate):
-        self.gate, self.book = gate, gate.book
-        self.touched, self.flow = [], 0.0
+    def __init__(self, gate: Any) -> None:
+        self.gate = gate
+        self.book: Book = gate.book
+        self.touched: list[OwnerPosition] = []
+        self.flow = 0.0
         self.unknown = {instrument.index for instrument in self.book.instruments}
 
-    def take(self, order):
-        """Book what a notification says; return whether it says that something filled."""
+    def take(self, order: Any) -> bool:
+        """Book the executions of a notification; return whether there were any."""
         filled = order.status in (order.Partial, order.Completed)
         instrument = self.book.find(order.data)
         if instrument is not None:
@@ -33,19 +45,19 @@ class FillTracker:
             self.book.drop(order.ref)
         return filled
 
-    def _owner(self, order, working):
+    def _owner(self, order: Any, working: WorkingOrder | None) -> Any:
         # Truth and equality of a strategy are line operations: only ever ask for identity.
         if order.owner is not None:
             return order.owner
         return self.gate.cerebro.runningstrats[0] if working is None else working.owner
 
-    def _fill(self, order, instrument, bit):
+    def _fill(self, order: Any, instrument: Instrument, bit: Any) -> None:
         instrument.multiplier = self.gate.multiplier(order.data)
         working, recovery = self.book.working.get(order.ref), self.gate.recovery
         if working is None:
             working = recovery.remembered(order)
         if working is None and order.ref in self.gate.own:
-            reason = "broker: it has filled after it was said to have ended"
+            reason = "broker: it has filled after it was reported as ended"
             self.gate.journal.order(order, "broker", "doubt", reason)
         part = self.book.part(instrument, self._owner(order, working))
         if not part.size:
@@ -64,8 +76,8 @@ class FillTracker:
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 
-    def adopt(self, fresh):
-        """Take over positions that were there before the first bar of this run."""
+    def adopt(self, fresh: list[Instrument]) -> None:
+        """Add positions from before the first bar of this run to the book."""
         strategies = self.gate.cerebro.runningstrats
         recovery = self.gate.recovery
         for instrument in recovery.unsettled(fresh):
@@ -75,10 +87,12 @@ class FillTracker:
                     continue  # a notification is on its way
                 self.unknown.remove(instrument.index)
                 self._adopt(instrument, strategies[0])
-                if instrument.size != before:  # it was so before: no gain, no loss
+                if (
+                    instrument.size != before
+                ):  # a position from before the run is no gain and no loss
                     self.flow -= (instrument.size - before) * instrument.value
 
-    def _adopt(self, instrument, owner):
+    def _adopt(self, instrument: Instrument, owner: Any) -> None:
         position = self.gate.venue.position(instrument.data)
         if position is None:
             return

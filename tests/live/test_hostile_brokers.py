@@ -345,7 +345,7 @@ def test_a_stop_that_fills_after_its_cancel_takes_the_next_one_away(late):
     assert venue.resting[-1] == 0
     assert strategy.held[-1] == (0,)
     told = reasons(journal, "doubt")
-    assert told == ["broker: it has filled after it was said to have ended"] * (late > 0)
+    assert told == ["broker: it has filled after it was reported as ended"] * (late > 0)
 
 
 @pytest.mark.parametrize("late", [0, 1, 2, 3, 4, 8, 12])
