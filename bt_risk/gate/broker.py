@@ -269,10 +269,10 @@ class RiskBroker(BrokerProxy):
         if self.fill_tracker.unknown:
             self.fill_tracker.adopt(fresh)
         if self.recovery:
-            news = self.recovery.news(fresh, news)
+            news = self.recovery.new_bars(fresh, news)
         self._act(news)
         if self.recovery:
-            self.recovery.save()
+            self.recovery.recorder.save()
 
     def _act(self, fresh: list[Instrument]) -> None:
         """Call the monitors for every fill, and for the new bars."""
@@ -317,7 +317,7 @@ class RiskBroker(BrokerProxy):
     def stop(self) -> None:
         """Stop the wrapped broker and leave everything as it was found."""
         self.inner.stop()
-        self.recovery.save()
+        self.recovery.recorder.save()
         self._release()
         for monitor in self.registry.monitors:
             monitor.on_end()

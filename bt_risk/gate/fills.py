@@ -55,7 +55,7 @@ class FillTracker:
         instrument.multiplier = self.gate.multiplier(order.data)
         working, recovery = self.book.working.get(order.ref), self.gate.recovery
         if working is None:
-            working = recovery.remembered(order)
+            working = recovery.reconciler.remembered(order)
         if working is None and order.ref in self.gate.own:
             reason = "broker: it has filled after it was reported as ended"
             self.gate.journal.order(order, "broker", "doubt", reason)
@@ -72,18 +72,18 @@ class FillTracker:
         commission, price = float(bit.closedcomm + bit.openedcomm), float(bit.price)
         self.book.fill(part, size, price, commission, bit.dt, distance, stopped)
         self.flow -= size * price * instrument.multiplier + commission
-        recovery.executed(order, self.gate.venue.seen(order), closed)
+        recovery.recorder.executed(order, self.gate.venue.seen(order), closed)
         # An owner whose part another one's order has closed is touched as well.
         self.touched += [p for p in instrument.parts if p not in self.touched]
 
     def adopt(self, fresh: list[Instrument]) -> None:
         """Add positions from before the first bar of this run to the book."""
         strategies = self.gate.cerebro.runningstrats
-        recovery = self.gate.recovery
-        for instrument in recovery.unsettled(fresh):
+        reconciler = self.gate.recovery.reconciler
+        for instrument in reconciler.unsettled(fresh):
             if strategies and instrument.index in self.unknown:
                 before = instrument.size
-                if not recovery.settle(instrument):
+                if not reconciler.settle(instrument):
                     continue  # a notification is on its way
                 self.unknown.remove(instrument.index)
                 self._adopt(instrument, strategies[0])

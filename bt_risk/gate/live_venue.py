@@ -116,7 +116,7 @@ class LiveVenue(Venue):
         """Cancel an order, and again when nobody has answered for a while: that is safe."""
         ref, asked = order.ref, self._cancelled_at.get(order.ref)
         if asked is None:
-            self.gate.recovery.save()
+            self.gate.recovery.recorder.save()
         if ref in self.gate.order_sender.doubts:
             return  # it is not known yet what there is to cancel
         now = self.gate.live.clock()

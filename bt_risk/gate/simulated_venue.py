@@ -100,7 +100,7 @@ class SimulatedVenue(Venue):
     def withdraw(self, order: Any) -> None:
         """Cancel an order, once."""
         if order.ref not in self._cancelled:
-            self.gate.recovery.save()
+            self.gate.recovery.recorder.save()
             self._cancelled.add(order.ref)
             self.inner.cancel(order)
 

@@ -87,6 +87,9 @@ class Venue:
         """Return how many executions of an order have been returned."""
         return 0
 
+    def skip_executions(self, order: Any, count: int) -> None:
+        """Leave out executions that are in the position already."""
+
     # -- orders ----------------------------------------------------------------------------------
 
     def clamp_fills(self) -> None:

@@ -47,7 +47,7 @@ class ReportedExecutions:
         self._follow(order)
         seen, booked = self._seen.get(order.ref), self._booked.get(order.ref)
         if seen is None:
-            seen = self.gate.recovery.skips(order)
+            seen = self.gate.recovery.reconciler.skips(order)
         if booked is None:
             booked = sum([float(abs(bit.size)) for bit in islice(order.executed.exbits, seen)])
         bits = list(islice(order.executed.exbits, seen, None))

@@ -117,7 +117,7 @@ class OrderSender:
             The broker's order, or one that stands in for it while the stop is withdrawn or the
             order is in doubt. None: see `why`; with `unsaved` nothing was sent or recorded.
         """
-        state = self.gate.recovery
+        state = self.gate.recovery.recorder
         failed = state.intend(ticket, size, own=own, opening=opening, distance=distance)
         self.unsaved = bool(failed) and size - opening <= EPS and self.gate.intervenes
         if self.unsaved:
@@ -189,7 +189,7 @@ class OrderSender:
             return None
         client_id = None
         if self.can("client_ids"):
-            intended = self.gate.recovery.intended
+            intended = self.gate.recovery.recorder.intended
             client_id = args.get("client_id") or intended or f"btr-{uuid4().hex[:24]}"
             args = args | {"client_id": client_id}
         if own and self.can("reduce_only"):
@@ -199,7 +199,7 @@ class OrderSender:
         except Exception as error:  # a store raises whatever its client raises
             order = self._failed(ticket, size, client_id, error)
         if order is not None and client_id is not None:
-            self.gate.recovery.name(order, client_id)
+            self.gate.recovery.recorder.name(order, client_id)
         return order
 
     def _lacking(self, args):
@@ -273,7 +273,7 @@ class OrderSender:
         working = self.gate.book.working.get(ref)
         if working is not None:
             self.gate.book.rekey(working, order)
-        self.gate.recovery.rename(ref, order)
+        self.gate.recovery.recorder.rename(ref, order)
         if self.gate.own.pop(ref, None) is not None:
             order.addinfo(bt_risk=stand_in.info.bt_risk)
             stand_in.ref = order.ref

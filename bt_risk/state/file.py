@@ -1,21 +1,36 @@
-"""The file in which a run keeps what must survive it: plain records, written before they count.
+"""The SQLite file in which a run saves everything that must survive its process.
 
-It knows nothing of brokers or strategies. A record is a dict of plain values under a kind and a
-key; trades and decisions are only ever added. Every write is one transaction that is on the disk
-when it returns, so that a process which dies at any point leaves the last one whole.
+It knows no brokers or strategies. A record is a dict of plain values under a kind and a key;
+trades and decisions are only ever added. Every write is one transaction that is on the disk when
+it returns: a process that dies at any point leaves the last transaction whole.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import secrets
 import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bt_risk.errors import ParameterError, StateError
 
-__all__ = ["SavedState", "StateFile", "check_state", "is_running", "read_state", "request"]
+__all__ = [
+    "Record",
+    "SavedState",
+    "StateFile",
+    "check_state",
+    "is_running",
+    "read_state",
+    "request",
+]
+
+Record = dict[str, Any]
+Key = tuple[str, str]
 
 VERSION = 1
 APPLICATION = 0x62747221  # marks an SQLite file as one of ours
@@ -31,7 +46,7 @@ CREATE TABLE requests (number INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT N
 
 @dataclass
 class SavedState:
-    """What a state file holds.
+    """The contents of a state file.
 
     Attributes
     ----------
@@ -41,22 +56,22 @@ class SavedState:
     decisions : list of list
         The newest lines of the journal, oldest first.
     requests : list of (int, str)
-        What an operator has asked for and no run has answered yet.
+        Requests of an operator that no run has answered yet.
     meta : dict of str
     """
 
-    records: dict = field(default_factory=dict)
-    trades: dict = field(default_factory=dict)
-    decisions: list = field(default_factory=list)
-    requests: list = field(default_factory=list)
-    meta: dict = field(default_factory=dict)
+    records: dict[Key, Record] = field(default_factory=dict)
+    trades: dict[str, Record] = field(default_factory=dict)
+    decisions: list[list[Any]] = field(default_factory=list)
+    requests: list[tuple[int, str]] = field(default_factory=list)
+    meta: dict[str, str] = field(default_factory=dict)
 
-    def of(self, kind):
+    def of(self, kind: str) -> dict[str, Record]:
         """Return the records of one kind by key."""
         return {key: value for (one, key), value in self.records.items() if one == kind}
 
 
-def check_state(component, path):
+def check_state(component: str, path: Any) -> Path | None:
     """Return the path of a state file, None for none."""
     if path is None:
         return None
@@ -66,31 +81,36 @@ def check_state(component, path):
 
 
 class StateFile:
-    """A state file that this process alone writes.
+    """A state file that only this process writes.
 
     Parameters
     ----------
     path : Path
-        Made if it is not there. A file that cannot be read is set aside, under another name.
+        Created if it does not exist. A file that cannot be read is renamed, and a new one begun.
 
     Attributes
     ----------
-    kept : Kept
-        What it held when it was opened.
+    saved : SavedState
+        What the file held when it was opened.
     lost : str
-        Why there was nothing to begin with, empty if there was.
+        Why no state could be restored, empty if one was.
 
     Raises
     ------
     StateError
-        Another process has it, a newer version wrote it, or it is no state file.
+        Another process has it open, a newer version wrote it, or it is no state file.
     """
 
-    def __init__(self, path):
+    path: Path
+    saved: SavedState
+    lost: str
+    _db: sqlite3.Connection
+
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.lost = ""
         if not self.path.parent.is_dir():
-            raise StateError(f"state: the folder of {self.path} is not there. Make it first.")
+            raise StateError(f"state: the folder of {self.path} does not exist. Create it first.")
         self._lock = _take_lock(self.path)
         try:
             self._open()
@@ -98,74 +118,81 @@ class StateFile:
             self._lock.close()
             raise
 
-    def _open(self):
+    def _open(self) -> None:
         if not self.path.exists() or not self.path.stat().st_size:
-            self.lost = f"{self.path} was not there"
+            self.lost = f"{self.path} did not exist"
         try:
             self._connect()
         except _Damaged as error:
             aside = _set_aside(self.path)
-            self.lost = f"{self.path} was damaged ({error}) and is now {aside.name}"
+            self.lost = f"{self.path} was damaged ({error}) and has been renamed to {aside.name}"
             self._connect()
-        run = int(self.kept.meta.get("run", 0)) + 1
-        self.kept.meta |= {"run": str(run), "process": str(os.getpid())}
-        self.kept.meta.setdefault("id", secrets.token_hex(4))
+        run = int(self.saved.meta.get("run", 0)) + 1
+        self.saved.meta |= {"run": str(run), "process": str(os.getpid())}
+        self.saved.meta.setdefault("id", secrets.token_hex(4))
         with self._db:
-            pairs = self.kept.meta.items()
+            pairs = self.saved.meta.items()
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", pairs)
 
-    def _connect(self):
+    def _connect(self) -> None:
         self._db = _open(self.path, create=True)
         try:
             with _damage_found(self.path):
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
                 _check_version(self._db, self.path)
-                self.kept = _load(self._db)
+                self.saved = _load(self._db)
         except BaseException:
             self._db.close()
             raise
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Prefix of the ids of this run's orders: no other run of any file has it."""
-        return f"{self.kept.meta['id']}-{self.kept.meta['run']}"
+        return f"{self.saved.meta['id']}-{self.saved.meta['run']}"
 
-    def write(self, changed, gone=(), trades=(), decisions=(), answered=()):
+    def write(
+        self,
+        changed: Mapping[Key, str],
+        removed: Iterable[Key] = (),
+        trades: Iterable[tuple[str, str]] = (),
+        decisions: Iterable[str] = (),
+        answered: Iterable[int] = (),
+    ) -> None:
         """Write all of this, or nothing.
 
         Parameters
         ----------
         changed : dict of (kind, key) to str
             Records as JSON.
-        gone : iterable of (kind, key)
-            Records that are no more.
+        removed : iterable of (kind, key)
+            Records to delete.
         trades : iterable of (key, str)
-            A key that is there already is the same trade, and is left as it is.
+            A trade whose key is in the file already is the same trade, and is left as it is.
         decisions : iterable of str
         answered : iterable of int
-            Numbers of requests.
+            Numbers of the requests to delete.
         """
         with self._db as db:
             db.execute("BEGIN IMMEDIATE")
             rows = [(*key, value) for key, value in changed.items()]
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
-            db.executemany("DELETE FROM records WHERE kind = ? AND key = ?", gone)
+            db.executemany("DELETE FROM records WHERE kind = ? AND key = ?", removed)
             db.executemany("INSERT OR IGNORE INTO trades VALUES (?, ?)", trades)
             db.executemany(
                 "INSERT INTO decisions (value) VALUES (?)", [(line,) for line in decisions]
             )
             db.executemany("DELETE FROM requests WHERE number = ?", [(n,) for n in answered])
 
-    def requests(self):
-        """Return what an operator has asked for since, as ``(number, verb)``."""
+    def requests(self) -> list[tuple[int, str]]:
+        """Return the requests of an operator that are in the file, as ``(number, verb)``."""
         try:
             return self._db.execute("SELECT number, verb FROM requests ORDER BY number").fetchall()
-        except sqlite3.Error:  # it is asked again on the next round
+        except sqlite3.Error:  # the next round asks again
             return []
 
-    def close(self):
-        """Leave one whole file behind, and let others have it."""
+    def close(self) -> None:
+        """Leave one whole file behind, and release it for other processes."""
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
@@ -173,25 +200,25 @@ class StateFile:
             self._lock.close()
 
 
-def read_state(path, decisions=10):
-    """Return what a state file holds now, whether a run has it open or not.
+def read_state(path: str | Path, decisions: int = 10) -> SavedState:
+    """Return the present contents of a state file, whether a run has it open or not.
 
-    Raises StateError where there is none, or it cannot be read.
+    Raises StateError where the file does not exist or cannot be read.
     """
     path = Path(path)
     if not path.is_file():
-        raise StateError(f"state: {path} is not there.")
+        raise StateError(f"state: {path} does not exist.")
     try:
         with closing(_open(path)) as db, _damage_found(path):
             _check_version(db, path)
             return _load(db, decisions)
     except (_Damaged, sqlite3.OperationalError) as error:
-        remedy = "Restore a copy, or start the run: it refuses entries, and says how to go on."
+        remedy = "Restore a copy, or start the run: it refuses entries and says how to go on."
         raise StateError(f"state: {path} cannot be read ({error}). {remedy}") from None
 
 
-def request(path, verb):
-    """Leave a request for the run that has this file, or for the next one."""
+def request(path: str | Path, verb: str) -> None:
+    """Leave a request for the run that has this file open, or for the next one."""
     read_state(path)
     try:
         with closing(_open(Path(path))) as db:
@@ -200,8 +227,8 @@ def request(path, verb):
         raise StateError(f"state: {path} cannot be written ({error}).") from None
 
 
-def is_running(path):
-    """Return whether a process has this state file open as its own."""
+def is_running(path: str | Path) -> bool:
+    """Return whether the run of some process has this state file open."""
     if not _lock_path(path).exists():
         return False
     try:
@@ -212,10 +239,10 @@ def is_running(path):
 
 
 class _Damaged(Exception):
-    """A file that is an SQLite database no more."""
+    """Report that a file is no valid SQLite database."""
 
 
-def _open(path, create=False):
+def _open(path: Path, create: bool = False) -> sqlite3.Connection:
     mode = "rwc" if create else "rw"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
@@ -228,8 +255,8 @@ def _open(path, create=False):
 
 
 @contextmanager
-def _damage_found(path):
-    """Tell a file that is damaged from one that is busy, or whose disk is full."""
+def _damage_found(path: Path) -> Iterator[None]:
+    """Raise _Damaged for a damaged file, StateError for one that is busy or whose disk is full."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -240,8 +267,8 @@ def _damage_found(path):
         raise _Damaged(str(error)) from None
 
 
-def _check_version(db, path):
-    """Make a new file one of ours; raise for what is none, or is from a later version."""
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    """Make a new file a state file; raise for a file of something else or of a later version."""
     found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise _Damaged(found)
@@ -256,12 +283,12 @@ def _check_version(db, path):
         raise StateError(f"state: {path} is a database of something else. Give another name.")
     elif version > VERSION:
         raise StateError(
-            f"state: {path} is of version {version}, and this bt_risk knows {VERSION}. "
+            f"state: {path} is of version {version}, and this bt_risk reads version {VERSION}. "
             "Upgrade bt_risk, or start with another file."
         )
 
 
-def _load(db, decisions=0):
+def _load(db: sqlite3.Connection, decisions: int = 0) -> SavedState:
     records = {
         (kind, key): json.loads(value)
         for kind, key, value in db.execute("SELECT kind, key, value FROM records")
@@ -279,19 +306,19 @@ def _load(db, decisions=0):
     )
 
 
-def _lock_path(path):
+def _lock_path(path: str | Path) -> Path:
     return Path(f"{path}-lock")
 
 
-def _take_lock(path):
+def _take_lock(path: Path) -> sqlite3.Connection:
     """Return the connection that holds the lock; it ends with the process, however that ends.
 
-    It is SQLite's own lock on an empty file beside: on the state file itself it would also keep
-    out those who only read, and those who leave a request.
+    It is SQLite's own lock on an empty file beside: a lock on the state file itself would also
+    keep out those who only read, and those who leave a request.
     """
     lock = _open(_lock_path(path), create=True)
     try:
-        lock.execute("PRAGMA busy_timeout = 500")  # somebody may be looking whether it is taken
+        lock.execute("PRAGMA busy_timeout = 500")  # `is_running` holds the lock for a moment, too
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError:
         lock.close()
@@ -302,7 +329,7 @@ def _take_lock(path):
     return lock
 
 
-def _by_whom(path):
+def _by_whom(path: Path) -> str:
     try:
         with closing(_open(path)) as db:
             found = db.execute("SELECT value FROM meta WHERE key = 'process'").fetchone()
@@ -311,8 +338,8 @@ def _by_whom(path):
     return f" by process {found[0]}" if found else ""
 
 
-def _set_aside(path):
-    """Give a damaged file, and what SQLite keeps beside it, a name that is not taken."""
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged file, and SQLite's files beside it, to a name that is not taken."""
     number, aside = 1, Path(f"{path}.damaged")
     while aside.exists():
         number += 1

@@ -1,64 +1,83 @@
-"""The state of a run that has no state file: nothing is saved, and nothing is restored."""
+"""NoState: the state of a run without a state file. Nothing is saved, and nothing is restored."""
+
+from __future__ import annotations
 
 import math
+from typing import Any
 
-__all__ = ["NoState"]
+from bt_risk.orders import OrderRequest
+from bt_risk.portfolio.instrument import Instrument
+
+__all__ = ["NoReconciler", "NoRecorder", "NoState"]
 
 
-class NoState:
-    """Answer for `Recovery` where there is no state file; it is false, and does nothing."""
+class NoRecorder:
+    """Answer for `StateRecorder`: every write succeeds, and none is made."""
 
     intended = None
 
-    def __bool__(self):
-        return False
-
-    def begin_round(self):
-        """Begin at once: there is nothing to restore."""
-
-    def news(self, fresh, news):
-        """Return `news` as they are."""
-        return news
-
-    # -- orders ----------------------------------------------------------------------------------
-
-    def intend(self, request, size, own=False, opening=0.0, distance=math.nan):
+    def intend(
+        self,
+        request: OrderRequest,
+        size: float,
+        own: bool = False,
+        opening: float = 0.0,
+        distance: float = math.nan,
+    ) -> str:
         """Return that nothing failed."""
         return ""
 
-    def sent(self, order):
-        """Connect no intent with an order."""
+    def sent(self, order: Any) -> None:
+        """Give the order no id."""
 
-    def name(self, order, client_id):
-        """Save no id of an order."""
+    def name(self, order: Any, client_id: str) -> None:
+        """Save no id of the order."""
 
-    def rename(self, ref, order):
-        """Save no id of an order."""
+    def rename(self, ref: int, order: Any) -> None:
+        """Save no id of the order."""
 
-    def executed(self, order, count, since):
+    def executed(self, order: Any, count: int, since: int) -> None:
         """Save no executions."""
 
-    def save(self):
+    def save(self) -> str:
         """Return that nothing failed."""
         return ""
 
-    def close(self):
-        """Close no file."""
 
-    # -- comparing with the broker ---------------------------------------------------------------
+class NoReconciler:
+    """Answer for `Reconciler`: nothing was saved, so nothing differs."""
 
-    def remembered(self, order):
+    def remembered(self, order: Any) -> None:
         """Return None: no order has been saved."""
-        return
 
-    def skips(self, order):
-        """Return 0: no execution has been booked before."""
+    def skips(self, order: Any) -> int:
+        """Return 0: no execution has been booked by an earlier run."""
         return 0
 
-    def unsettled(self, fresh):
-        """Return the instruments whose first bar has come."""
+    def unsettled(self, fresh: list[Instrument]) -> list[Instrument]:
+        """Return the instruments that have a new bar."""
         return fresh
 
-    def settle(self, instrument):
+    def settle(self, instrument: Instrument) -> bool:
         """Return that there is nothing to settle."""
         return True
+
+
+class NoState:
+    """Answer for `Recovery`; it is false, so that `RiskBroker` asks it nothing on every bar."""
+
+    def __init__(self) -> None:
+        self.recorder, self.reconciler = NoRecorder(), NoReconciler()
+
+    def __bool__(self) -> bool:
+        return False
+
+    def begin_round(self) -> None:
+        """Begin at once: there is nothing to restore."""
+
+    def new_bars(self, fresh: list[Instrument], acting: list[Instrument]) -> list[Instrument]:
+        """Return `acting` as it is."""
+        return acting
+
+    def close(self) -> None:
+        """Close no file."""

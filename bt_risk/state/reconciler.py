@@ -1,13 +1,19 @@
-"""What was kept, laid beside what the broker says of orders and positions.
+"""Reconciler: compare the saved orders and positions with the broker's.
 
-The broker is right about what is held and working; what was kept says what that means.
+The broker decides what is held and working; the saved records say what each order is for.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 from bt_risk.orders import KINDS
-from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import preview_order
+from bt_risk.state.file import Record, SavedState
+from bt_risk.state.protocols import Gate
 from bt_risk.state.recorder import StateRecorder
 from bt_risk.state.records import CLIENT_ID, venue_id
 
@@ -17,64 +23,78 @@ __all__ = ["Reconciler"]
 _SAME = 1e-9
 
 
-class Reconciler(StateRecorder):
-    """A recorder that knows again the orders and positions of one `RiskBroker`.
+class Reconciler:
+    """Match the orders and positions of the broker with the saved ones, and settle differences.
 
-    `missing` holds the records of orders that the broker does not have any more, by data and id.
+    Attributes
+    ----------
+    missing : dict
+        Records of the orders that the broker does not list any more, by data feed and id.
     """
 
-    def __init__(self, gate, path):
-        super().__init__(gate, path)
-        self.missing, self._settled, self._adopted = {}, set(), {}
-        self._waiting = {}
+    def __init__(self, gate: Gate, saved: SavedState, recorder: StateRecorder) -> None:
+        self.gate, self.saved, self.recorder = gate, saved, recorder
+        self.missing: dict[str, dict[str, Record]] = {}
+        self._settled: set[str] = set()
+        self._unmatched: dict[int, list[Any]] = {}
+        self._waiting: dict[int, int] = {}
 
-    def _owner(self, place):
+    def owner(self, place: int) -> Any:
+        """Return the strategy at this place of the run, the first where there are fewer."""
         strategies = self.gate.cerebro.runningstrats
         return strategies[place if place < len(strategies) else 0]
 
-    def _note(self, name, action, reason):
-        self.gate.journal.record(self.gate.latest, name, "state", action, reason=reason)
+    def note(self, name: str, action: str, reason: str) -> None:
+        """Write a line of the journal about one data feed."""
+        self.gate.journal.record(self.gate.book.latest, name, "state", action, reason=reason)
 
     # -- orders ----------------------------------------------------------------------------------
 
-    def _find_orders(self):
-        """Lay the orders that the broker has beside those that were kept."""
-        kept, found = dict(self.file.kept.of("order")), []
+    def match_orders(self) -> None:
+        """Match the open orders of the broker with the saved ones."""
+        saved, found = dict(self.saved.of("order")), []
         for order in _open_orders(self.gate.inner):
-            instrument = self.gate.find(order.data)
+            instrument = self.gate.book.find(order.data)
             if instrument is None:
                 continue
-            key = _match(order, kept, instrument)
+            key = _match(order, saved, instrument)
             if key is None:
-                self._adopted.setdefault(instrument.index, []).append(order)
+                self._unmatched.setdefault(instrument.index, []).append(order)
             else:
-                found.append((order, instrument, key, kept.pop(key)))
+                found.append((order, instrument, key, saved.pop(key)))
         refs = {key: order.ref for order, _, key, _ in found}
         for order, instrument, key, record in found:
-            self._take_up(order, instrument, key, record, refs)
-        for key, record in kept.items():
+            self._restore(order, instrument, key, record, refs)
+        for key, record in saved.items():
             self.missing.setdefault(record["data"], {})[key] = record
 
-    def _take_up(self, order, instrument, client_id, record, refs):
-        """Go on with an order that was kept and is there."""
+    def _restore(
+        self,
+        order: Any,
+        instrument: Instrument,
+        client_id: str,
+        record: Record,
+        refs: dict[str, int],
+    ) -> None:
+        """Put a saved order that the broker still lists back into the book."""
         working = self._working(order, instrument, record)
         if record.get("group"):
-            working.group = "kept", record["group"]
+            working.group = "saved", record["group"]
         if record.get("parent"):
             working.parent = refs.get(record["parent"], -1)
         self.gate.book.add_back(working)
         self.gate.venue.skip_executions(order, len(order.executed.exbits))
-        self.name(order, client_id)
+        self.recorder.name(order, client_id)
         if record["own"]:
             self.gate.own[order.ref] = order
             order.addinfo(bt_risk=record.get("reason", "state: sent before the restart"))
 
-    def _working(self, order, instrument, record):
+    def _working(self, order: Any, instrument: Instrument, record: Record) -> WorkingOrder:
         remaining = float(abs(order.executed.remsize))
         return WorkingOrder(
             order.ref,
             instrument,
-            self._owner(record["owner"]),
+            self.owner(record["owner"]),
             record["side"],
             remaining,
             min(record["opening"], remaining),
@@ -85,72 +105,71 @@ class Reconciler(StateRecorder):
             own=record["own"],
             handle=order,
             stops=record["stops"],
+            rule=record.get("rule", ""),
         )
 
-    # -- what the broker reports of the time in between ------------------------------------------
+    # -- what the broker reports of the time between the runs ------------------------------------
 
-    def remembered(self, order):
-        """Return what was kept of an order that was gone when the run began, or None."""
-        record = self._record(order)
-        instrument = self.gate.find(order.data)
-        return record and self._working(order, instrument, record)
+    def remembered(self, order: Any) -> WorkingOrder | None:
+        """Return a saved order that had ended when the run began, None for any other."""
+        record, instrument = self._record(order), self.gate.book.find(order.data)
+        return None if record is None else self._working(order, instrument, record)
 
-    def skips(self, order):
+    def skips(self, order: Any) -> int:
         """Return how many executions of an order are in the book already.
 
-        Those that an earlier run has booked, and, once its data is settled, all of an order that
-        was gone by then: what it did is in the position. So is what a store invents to explain a
-        position.
+        Those are the executions that an earlier run has booked. Once its data feed is settled, they
+        are all executions of an order that had ended by then, because the position includes them;
+        and all of an order that a store invents to explain a position.
         """
         invented = order.p.simulated and order.ref not in self.gate.book.working
         record = self._record(order)
         if invented or (record is not None and record["data"] in self._settled):
             return len(order.executed.exbits)
-        return self._done.get(venue_id(order), 0)
+        return self.recorder.booked(venue_id(order))
 
-    def _record(self, order):
-        known, asked = venue_id(order), (order.info or {}).get(CLIENT_ID)
-        gone = self.missing.get(self.gate.find(order.data).name, {})
-        if asked in gone:
-            return gone[asked]
-        return next((r for r in gone.values() if known and r["venue_id"] == known), None)
+    def _record(self, order: Any) -> Record | None:
+        known, sent_with = venue_id(order), (order.info or {}).get(CLIENT_ID)
+        missing = self.missing.get(self.gate.book.find(order.data).name, {})
+        if sent_with in missing:
+            return missing[sent_with]
+        return next((r for r in missing.values() if known and r["venue_id"] == known), None)
 
     # -- positions -------------------------------------------------------------------------------
 
-    def unsettled(self, fresh):
-        """Return the instruments to `settle` now: those of the first bar, and those that wait."""
+    def unsettled(self, fresh: list[Instrument]) -> list[Instrument]:
+        """Return the instruments to `settle` now: those with a first bar, and those that wait."""
         waiting = [i for i in self.gate.book.instruments if i.index in self._waiting]
         return waiting + [one for one in fresh if one.index not in self._waiting]
 
-    def settle(self, instrument):
-        """Bring the book to what the broker holds of a data; return whether that is done.
+    def settle(self, instrument: Instrument) -> bool:
+        """Adjust the book to the broker's position in an instrument; return whether that is done.
 
         A difference that a working order explains is left to its notification, until the next bar.
         """
         position = self.gate.venue.position(instrument.data)
         size = 0.0 if position is None else float(position.size)
         difference = size - instrument.size
-        if abs(difference) > EPS and self._may_come(instrument, difference):
+        if abs(difference) > EPS and self._may_be_notified(instrument, difference):
             return False
         instrument.multiplier = self.gate.multiplier(instrument.data)
         if abs(difference) > EPS:
-            self._close_away(instrument, size)
+            self._book_exits(instrument, size)
         unknown = size - instrument.size
         if abs(unknown) > EPS:
-            self._open_away(instrument, unknown, position)
+            self._book_entry(instrument, unknown, position)
         self._waiting.pop(instrument.index, None)
         self._settled.add(instrument.name)
         self._adopt_orders(instrument)
         self._cancel_orphans(instrument)
-        self.gate.fill_tracker.touched += [
-            p for p in instrument.parts if p not in self.gate.fill_tracker.touched
-        ]
+        touched = self.gate.fill_tracker.touched
+        touched += [part for part in instrument.parts if part not in touched]
         return True
 
-    def _may_come(self, instrument, difference):
-        """Whether a working order would explain the difference, and may still say so.
+    def _may_be_notified(self, instrument: Instrument, difference: float) -> bool:
+        """Whether a working order explains the difference, and its notification may still come.
 
-        A stop of ours is cancelled for that: its end says what it has done, and in the meantime it
+        A stop of ours is cancelled for that: its end reports what it has filled, and until then it
         must not sell more than is held.
         """
         since = self._waiting.setdefault(instrument.index, instrument.length)
@@ -161,60 +180,55 @@ class Reconciler(StateRecorder):
                 self.gate.venue.withdraw(working.handle)
         return bool(may_explain) and instrument.length <= since
 
-    def _close_away(self, instrument, size):
-        """Book what was closed while no run was there to see it."""
+    def _book_exits(self, instrument: Instrument, size: float) -> None:
+        """Book what was closed while no run was active."""
         for part in instrument.parts:
             excess = instrument.size - (size if size * part.size > 0 else 0.0)
             closed = min(abs(part.size), excess * part.side)
             if closed > EPS:
-                price, order = self._exit_price(instrument, part)
+                price, key, order = self._exit_of(instrument, part)
                 since = len(self.gate.book.trades)
+                stopped = order is not None and bool(order["stops"])
                 self.gate.book.fill(
-                    part,
-                    -part.side * closed,
-                    price,
-                    0.0,
-                    instrument.time,
-                    stopped=bool(order and order["stops"]),
+                    part, -part.side * closed, price, 0.0, instrument.time, stopped=stopped
                 )
-                self._name_closers(instrument, order, since)
-                reason = f"state: {closed:g} were closed while no run was there, at {price:g}"
-                self._note(instrument.name, "note", reason)
+                if order is not None:
+                    self.recorder.name_trades(order["venue_id"] or key, since)
+                reason = f"state: {closed:g} were closed at {price:g} while no run was active"
+                self.note(instrument.name, "note", reason)
 
-    def _exit_price(self, instrument, part):
-        """Return the price of an exit that nobody saw: that of the order that is gone."""
-        gone = self.missing.get(instrument.name, {}).items()
-        exits = [(key, r) for key, r in gone if r["side"] == -part.side and r["price"]]
+    def _exit_of(
+        self, instrument: Instrument, part: OwnerPosition
+    ) -> tuple[float, str, Record | None]:
+        """Return price, id and record of the missing order that closed a part; else the price."""
+        missing = self.missing.get(instrument.name, {}).items()
+        exits = [(key, r) for key, r in missing if r["side"] == -part.side and r["price"]]
         key, order = next(
             ((k, r) for k, r in exits if r["kind"] == "stop" and r["own"]),
-            exits[0] if exits else (None, None),
+            exits[0] if exits else ("", None),
         )
         if order is None or order["kind"] == "market":
-            return instrument.price, None
-        return order["price"], order | {"key": key}
+            return instrument.price, "", None
+        return order["price"], key, order
 
-    def _name_closers(self, instrument, order, since):
-        known = order and (order["venue_id"] or order["key"])
-        for number in range(since, len(self.gate.book.trades)):
-            if known:
-                self._closers[number] = f"{known}/{number - since}"
-
-    def _open_away(self, instrument, unknown, position):
-        """Take over what is held and was not kept; it is guarded from now on."""
+    def _book_entry(self, instrument: Instrument, unknown: float, position: Any) -> None:
+        """Book what is held and was not saved; a stop protects it from now on."""
         side = 1 if unknown > 0 else -1
-        gone = self.missing.get(instrument.name, {}).values()
-        entry = next((r for r in gone if r["side"] == side and r["opening"] > EPS), None)
-        part = self.gate.book.part(instrument, self._owner(entry["owner"] if entry else 0))
+        missing = self.missing.get(instrument.name, {}).values()
+        entry = next((r for r in missing if r["side"] == side and r["opening"] > EPS), None)
+        part = self.gate.book.part(instrument, self.owner(entry["owner"] if entry else 0))
         distance = entry["distance"] if entry else math.nan
         price = _price_of(unknown, part, position)
         self.gate.book.fill(part, unknown, price, 0.0, instrument.time, distance)
-        why = "were filled while no run was there" if entry else "nobody knows: guarded from now on"
-        self._note(instrument.name, "note", f"state: {unknown:+g} {instrument.name} {why}")
+        why = "were filled while no run was active"
+        if entry is None:
+            why = "are held that no run has saved: they are protected from now on"
+        self.note(instrument.name, "note", f"state: {unknown:+g} {instrument.name} {why}")
 
-    def _adopt_orders(self, instrument):
-        """Keep the orders in the book that the broker has and nobody kept."""
-        owner = self._owner(0)
-        for order in self._adopted.pop(instrument.index, ()):
+    def _adopt_orders(self, instrument: Instrument) -> None:
+        """Add the open orders of the broker that no run has saved to the book."""
+        owner = self.owner(0)
+        for order in self._unmatched.pop(instrument.index, ()):
             side = 1 if order.isbuy() else -1
             size = float(abs(order.executed.remsize))
             preview = preview_order(self.gate.book, instrument, owner, side, size)
@@ -233,21 +247,21 @@ class Reconciler(StateRecorder):
                 )
             )
             self.gate.venue.skip_executions(order, len(order.executed.exbits))
-            reason = f"state: an order for {side * size:+g} that nobody knows is working"
-            self._note(instrument.name, "note", reason)
+            reason = f"state: an order for {side * size:+g} is working that no run has saved"
+            self.note(instrument.name, "note", reason)
 
-    def _cancel_orphans(self, instrument):
+    def _cancel_orphans(self, instrument: Instrument) -> None:
         """Cancel the stops of ours that have no position to protect."""
         for w in list(instrument.orders.values()):
             part = self.gate.book.part(instrument, w.owner)
             if w.own and part.size * w.side >= 0:
                 self.gate.venue.withdraw(w.handle)
                 reason = f"state: cancelled, the stop at {w.price:g} has no position"
-                self._note(instrument.name, "note", reason)
+                self.note(instrument.name, "note", reason)
 
 
-def _open_orders(inner):
-    """Return the orders that the broker inside has open, however it shows them."""
+def _open_orders(inner: Any) -> list[Any]:
+    """Return the open orders of the wrapped broker, by the method or attribute that it has."""
     listed = getattr(inner, "get_orders_open", None)
     orders = listed() if callable(listed) else None
     for name in ("orders", "open_orders", "_orders"):
@@ -256,16 +270,16 @@ def _open_orders(inner):
     return [order for order in values if hasattr(order, "alive") and order.alive()]
 
 
-def _match(order, kept, instrument):
+def _match(order: Any, saved: dict[str, Record], instrument: Instrument) -> str | None:
     """Return the id of the record that an open order belongs to, or None.
 
-    By the id that it was sent with, by the venue's id, and by its shape where a run died before
-    it could write that down.
+    By the id that it was sent with, by the venue's id, and by its side, kind, size and price where
+    a run died before it could save an id of the venue.
     """
     info = order.info or {}
-    if info.get(CLIENT_ID) in kept:
-        return info[CLIENT_ID]
-    here = {key: r for key, r in kept.items() if r["data"] == instrument.name}
+    if info.get(CLIENT_ID) in saved:
+        return str(info[CLIENT_ID])
+    here = {key: r for key, r in saved.items() if r["data"] == instrument.name}
     known = venue_id(order)
     for key, record in here.items():
         if known and record["venue_id"] == known:
@@ -273,7 +287,7 @@ def _match(order, kept, instrument):
     return next((k for k, r in here.items() if not r["venue_id"] and _alike(order, r)), None)
 
 
-def _alike(order, record):
+def _alike(order: Any, record: Record) -> bool:
     if record["side"] != (1 if order.isbuy() else -1):
         return False
     if record["kind"] != KINDS.get(order.exectype, "stop"):
@@ -281,14 +295,14 @@ def _alike(order, record):
     if abs(abs(order.executed.remsize) - record["remaining"]) > EPS:
         return False
     if record["kind"] == "market" or not order.created.price:
-        return record["kind"] == "market"
+        return bool(record["kind"] == "market")
     return math.isclose(order.created.price, record["price"], rel_tol=_SAME)
 
 
-def _price_of(unknown, part, position):
-    """Return what was paid for what came to a part, from the averages before and after."""
+def _price_of(unknown: float, part: OwnerPosition, position: Any) -> float:
+    """Return the price paid for an addition to a part, from the averages before and after."""
     if part.size * unknown <= 0:
-        return position.price
+        return float(position.price)
     paid = position.price * position.size - part.price * part.size
     price = paid / unknown
-    return price if math.isfinite(price) and price > 0 else position.price
+    return price if math.isfinite(price) and price > 0 else float(position.price)

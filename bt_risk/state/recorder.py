@@ -1,58 +1,84 @@
-"""What one `RiskBroker` writes down while it runs, and when: before it counts."""
+"""StateRecorder: write the state of a run to its file, each part before it counts."""
+
+from __future__ import annotations
 
 import json
 import math
 import sqlite3
 import threading
+from collections.abc import Iterator
+from typing import Any
 
-from bt_risk.orders import ACTIVE, REDUCING
-from bt_risk.portfolio.position import place_of, position_key
-from bt_risk.state.file import StateFile
+from bt_risk.orders import ACTIVE, REDUCING, OrderRequest
+from bt_risk.portfolio.position import WorkingOrder, place_of, position_key
+from bt_risk.state.closes import SavedCloses
+from bt_risk.state.file import Key, Record, StateFile
+from bt_risk.state.protocols import RecordedRun
 from bt_risk.state.records import (
     CLIENT_ID,
     order_record,
     part_record,
     sent_record,
-    thinned,
     trade_record,
     venue_id,
 )
 
 __all__ = ["StateRecorder"]
 
-
-# Closes and orders that the guards may look back on, kept one by one.
+# How many executed orders, sent orders and equity marks are saved one by one.
 _LOOK_BACK = 500
 
 
 class StateRecorder:
-    """Keep the state of one gate in a `StateFile`.
+    """Write the state of one gate to a `StateFile`.
 
-    A write holds everything that has changed since the last one, so that what is in the file
-    belongs together. Intents are written before an order is sent, and the order once it is.
-    `intended` is the id of the order that is about to be sent, None where there is none.
+    A write holds everything that has changed since the last one: the contents of the file belong
+    together. An intent is written before its order is sent, and the order once it is.
+
+    Attributes
+    ----------
+    begun : bool
+        Whether the saved state has been restored. Nothing is written before.
+    answered : list of int
+        Numbers of the operator's requests that the next write removes from the file.
+    written_trades : int
+        How many closed trades of the book are in the file.
+    intended : str or None
+        The id of the order that is about to be sent.
+    closes : SavedCloses
     """
 
-    def __init__(self, gate, path):
-        self.gate, self.file = gate, StateFile(path)
-        self.begun, self._one_by_one = False, threading.RLock()
-        self._written = {key: _text(value) for key, value in self.file.kept.records.items()}
-        self._lines = self._trades = self._number = 0
-        self._ids, self._intent, self._closers = {}, None, {}
-        self.intended = None
-        self._answered = []
-        self.closes, self._room = {}, 0.0
-        done = self.file.kept.of("done").items()
-        self._done = {key: record["executions"] for key, record in done}
+    def __init__(self, file: StateFile, run: RecordedRun) -> None:
+        self.file, self.run = file, run
+        self.begun = False
+        self.answered: list[int] = []
+        self.written_trades = 0
+        self.closes = SavedCloses(run.book.windows, file.saved.of("close"))
+        self._lock = threading.RLock()
+        self._written = {key: _text(value) for key, value in file.saved.records.items()}
+        self._written_lines = self._number = 0
+        self._ids: dict[int, str] = {}
+        self.intended: str | None = None
+        self._intent: Record = {}
+        self._trade_keys: dict[int, str] = {}
+        booked = file.saved.of("done").items()
+        self._booked: dict[str, int] = {key: row["executions"] for key, row in booked}
 
     # -- orders ----------------------------------------------------------------------------------
 
-    def intend(self, request, size, own=False, opening=0.0, distance=math.nan):
-        """Write down an order that is about to be sent; return why that failed, or nothing."""
+    def intend(
+        self,
+        request: OrderRequest,
+        size: float,
+        own: bool = False,
+        opening: float = 0.0,
+        distance: float = math.nan,
+    ) -> str:
+        """Write an order that is about to be sent; return why that failed, or an empty text."""
         self._number += 1
         record = {
             "data": request.instrument.name,
-            "owner": place_of(request.owner, self.gate.cerebro.runningstrats),
+            "owner": place_of(request.owner, self.run.cerebro.runningstrats),
             "side": request.side,
             "remaining": float(size),
             "opening": float(opening),
@@ -64,134 +90,131 @@ class StateRecorder:
             "size": float(size),
             "venue_id": None,
         }
-        self.intended = f"{self.file.name}-{self._number}"
-        self._intent = record
+        self.intended, self._intent = f"{self.file.name}-{self._number}", record
         return self.save()
 
-    def sent(self, order):
-        """Connect the order that has been sent with what was intended."""
+    def sent(self, order: Any) -> None:
+        """Give the sent order the id of its intent; None: no order came of it."""
         if order is not None and self.intended is not None:
             self.name(order, self.intended)
-        self._intent = self.intended = None
+        self.intended = None
 
-    def name(self, order, client_id):
-        """Keep an order under the id that it was sent with."""
+    def name(self, order: Any, client_id: str) -> None:
+        """Save an order under the id that it was sent with."""
         self._ids[order.ref] = client_id
         order.addinfo(**{CLIENT_ID: client_id})
 
-    def rename(self, ref, order):
-        """Keep an order under the id of the one that has stood in for it."""
+    def rename(self, ref: int, order: Any) -> None:
+        """Save an order under the id of the one that has stood in for it."""
         self.name(order, self.client_id(ref))
 
-    def client_id(self, ref):
-        """Return the id of an order; children and adopted orders get theirs here."""
+    def client_id(self, ref: int) -> str:
+        """Return the id of an order; one that was sent without an intent gets its id here."""
         if ref not in self._ids:
             self._number += 1
             self._ids[ref] = f"{self.file.name}-{self._number}"
         return self._ids[ref]
 
-    def executed(self, order, count, since):
-        """Take note of an order's executions, which have closed the trades from `since` on."""
+    # -- fills -----------------------------------------------------------------------------------
+
+    def executed(self, order: Any, count: int, since: int) -> None:
+        """Save that `count` executions are booked, which closed the trades from `since` on."""
         known = venue_id(order)
         if known is not None:
-            self._done.pop(known, None)
-            self._done[known] = count
-        known = known or self.client_id(order.ref)
-        for number in range(since, len(self.gate.book.trades)):
-            self._closers[number] = f"{known}/{number - since}"
+            self._booked.pop(known, None)
+            self._booked[known] = count
+        self.name_trades(known or self.client_id(order.ref), since)
 
-    def closed(self, instruments):
-        """Keep the closes that windows are made of, as many as they look back on."""
-        windows = self.gate.book.windows
-        for one in instruments if windows else ():
-            if one.lead is one and one.closed > 0:
-                self.closes.setdefault(one.time, {})[one.name] = one.closed
-        if len(self.closes) > self._room:
-            self.closes = thinned(self.closes, windows.depth)
-            self._room = 1.25 * len(self.closes)
+    def booked(self, known: str | None) -> int:
+        """Return how many executions are booked of the order with this id of the venue."""
+        return 0 if known is None else self._booked.get(known, 0)
+
+    def name_trades(self, closed_by: str, since: int) -> None:
+        """Save the trades from `since` on under the order that closed them.
+
+        An order that is reported again closes the same trades, and none is saved twice.
+        """
+        for number in range(since, len(self.run.book.trades)):
+            self._trade_keys[number] = f"{closed_by}/{number - since}"
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def close(self):
-        """Leave one whole file behind, and let others have it."""
-        self.file.close()
-
-    def save(self):
-        """Write what has changed; return why it could not be written, or nothing."""
+    def save(self) -> str:
+        """Write what has changed; return why it could not be written, or an empty text."""
         if not self.begun:
             return ""
-        with self._one_by_one:  # an operator may halt from another thread
+        with self._lock:  # an operator may halt from another thread
             return self._save()
 
-    def _save(self):
+    def _save(self) -> str:
         new = {key: _text(value) for key, value in self._snapshot()}
         changed = {key: text for key, text in new.items() if self._written.get(key) != text}
-        gone = self._written.keys() - new.keys()
-        journal, book = self.gate.journal, self.gate.book
-        lines, trades = journal.lines[self._lines :], book.trades[self._trades :]
-        if not (changed or gone or lines or trades or self._answered):
+        removed = self._written.keys() - new.keys()
+        lines, trades = self.run.journal.lines, self.run.book.trades
+        new_lines, new_trades = lines[self._written_lines :], trades[self.written_trades :]
+        if not (changed or removed or new_lines or new_trades or self.answered):
             return ""
         try:
             self.file.write(
                 changed,
-                gone,
-                [self._trade_row(number) for number in range(self._trades, len(book.trades))],
-                [_text(line) for line in lines],
-                self._answered,
+                removed,
+                [self._trade_row(number) for number in range(self.written_trades, len(trades))],
+                [_text(line) for line in new_lines],
+                self.answered,
             )
         except sqlite3.Error as error:
             return self._not_written(error)
-        self._written, self._answered = new, []
-        self._lines, self._trades = len(journal.lines), len(book.trades)
-        if "unwritten" in self.gate.trading_state.asked:
-            self.gate.trading_state.set("unwritten", ACTIVE)
+        self._written, self.answered = new, []
+        self._written_lines, self.written_trades = len(lines), len(trades)
+        if "unwritten" in self.run.trading_state.asked:
+            self.run.trading_state.set("unwritten", ACTIVE)
         return ""
 
-    def _not_written(self, error):
-        """Refuse entries as long as nothing can be kept: what is sent now would be forgotten."""
+    def _not_written(self, error: sqlite3.Error) -> str:
+        """Refuse entries as long as nothing can be saved: a crash would lose them."""
         reason = f"state: {self.file.path} cannot be written ({error})"
-        if "unwritten" not in self.gate.trading_state.asked:
-            self.gate.trading_state.set("unwritten", REDUCING, reason)
+        if "unwritten" not in self.run.trading_state.asked:
+            self.run.trading_state.set("unwritten", REDUCING, reason)
         return reason
 
-    def _trade_row(self, number):
-        trade = self.gate.book.trades[number]
-        key = self._closers.get(number, f"{trade.instrument}/{trade.closed!r}/{number}")
-        place = place_of(trade.owner, self.gate.cerebro.runningstrats)
+    def _trade_row(self, number: int) -> tuple[str, str]:
+        trade = self.run.book.trades[number]
+        key = self._trade_keys.get(number, f"{trade.instrument}/{trade.closed!r}/{number}")
+        place = place_of(trade.owner, self.run.cerebro.runningstrats)
         return key, _text(trade_record(trade, place))
 
-    # -- everything ------------------------------------------------------------------------------
+    # -- what is saved ---------------------------------------------------------------------------
 
-    def _snapshot(self):
-        """Yield ``((kind, key), record)`` of everything that is to survive."""
-        yield from self._foreign()
+    def _snapshot(self) -> Iterator[tuple[Key, Record]]:
+        """Yield ``((kind, key), record)`` of everything that must survive the process."""
+        yield from self._of_other_feeds()
         yield from self._book()
-        yield from self._look_back()
-        if self.gate.trading_state.asked:
-            for source, record in self.gate.trading_state.persist().items():
+        yield from self._history()
+        if self.run.trading_state.asked:
+            for source, record in self.run.trading_state.persist().items():
                 yield ("gate", source), record
-        numbers = {}
-        for hook in self.gate.registry.monitors:
-            kind = hook.state_kind
+        numbers: dict[str, int] = {}
+        for monitor in self.run.registry.monitors:
+            kind = monitor.state_kind
             if kind:
                 number = numbers[kind] = numbers.get(kind, -1) + 1
-                yield from (((kind, f"{number}:{key}"), value) for key, value in hook.persist())
-        for place, strategy in enumerate(self.gate.cerebro.runningstrats):
+                yield from (((kind, f"{number}:{key}"), value) for key, value in monitor.persist())
+        for place, strategy in enumerate(self.run.cerebro.runningstrats):
             sizer = strategy.getsizer()
             if hasattr(sizer, "persist"):
                 yield ("sizer", str(place)), sizer.persist()
 
-    def _foreign(self):
-        """Yield what is kept of datas that this run does not have: it is not forgotten."""
-        names = {instrument.name for instrument in self.gate.book.instruments}
-        for key, value in self.file.kept.records.items():
+    def _of_other_feeds(self) -> Iterator[tuple[Key, Record]]:
+        """Yield the saved records of data feeds that this run does not have."""
+        names = {instrument.name for instrument in self.run.book.instruments}
+        for key, value in self.file.saved.records.items():
             if value.get("data", None) not in names and "data" in value:
                 yield key, value
 
-    def _book(self):
-        book, strategies = self.gate.book, self.gate.cerebro.runningstrats
+    def _book(self) -> Iterator[tuple[Key, Record]]:
+        book, strategies = self.run.book, self.run.cerebro.runningstrats
         names = [instrument.name for instrument in book.instruments]
-        places = {id(limit): place for place, limit in enumerate(self.gate.registry.limits)}
+        places = {id(limit): place for place, limit in enumerate(self.run.registry.limits)}
         latched = sorted([places[one], *sorted(pair), side] for one, pair, side in book.latched)
         yield ("run", "bars"), {"rounds": book.rounds, "datas": names, "latched": latched}
         for instrument in book.instruments:
@@ -209,26 +232,25 @@ class StateRecorder:
         if self.intended is not None:
             yield ("order", self.intended), self._intent
 
-    def _order(self, working, strategies):
+    def _order(self, working: WorkingOrder, strategies: list[Any]) -> Record:
         record = order_record(working, place_of(working.owner, strategies))
-        record["venue_id"] = venue_id(working.handle)
+        order: Any = working.handle
+        record["venue_id"] = venue_id(order)
         if working.group != working.ref:
             record["group"] = repr(working.group)
         if working.parent is not None:
-            record["parent"] = self._ids.get(working.parent, "gone")
+            record["parent"] = self._ids.get(working.parent, "ended")
         if working.own:
-            record["reason"] = working.handle.info.get("bt_risk", "")
+            record["reason"] = order.info.get("bt_risk", "")
         return record
 
-    def _look_back(self):
-        """Yield the fills that must not count twice, and what limits and guards look back on."""
-        if self.closes is None:  # nothing has been made of them yet
-            yield from ((("close", key), row) for key, row in self.file.kept.of("close").items())
-        else:
-            yield from ((("close", repr(time)), row) for time, row in self.closes.items())
-        for known in list(self._done)[-_LOOK_BACK:]:
-            yield ("done", known), {"executions": self._done[known]}
-        book = self.gate.book
+    def _history(self) -> Iterator[tuple[Key, Record]]:
+        """Yield closes, booked executions, sent orders and equity marks, the newest of each."""
+        for time, row in self.closes.rows.items():
+            yield ("close", repr(time)), row
+        for known in list(self._booked)[-_LOOK_BACK:]:
+            yield ("done", known), {"executions": self._booked[known]}
+        book = self.run.book
         sent = book.sent or []
         for number in range(max(0, len(sent) - _LOOK_BACK), len(sent)):
             name = book.instruments[sent[number].index].name
@@ -238,6 +260,6 @@ class StateRecorder:
                 yield ("mark", f"{number:012d}"), mark
 
 
-def _text(value):
+def _text(value: Any) -> str:
     # Fillers and exactbars bring numpy scalars.
     return json.dumps(value, default=float)

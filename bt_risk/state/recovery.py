@@ -1,167 +1,183 @@
-"""How a run goes on where an earlier one ended, whatever ended it.
+"""Recovery: restore the saved state at the begin of a run, and answer an operator's requests."""
 
-What was kept says where each rule stood; the `Reconciler` compares it with what the broker
-says of orders and positions.
-"""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 from bt_risk.orders import REDUCING
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import EPS
+from bt_risk.state.file import StateFile
+from bt_risk.state.protocols import Gate
 from bt_risk.state.reconciler import Reconciler
-from bt_risk.state.records import (
-    restore_part,
-    restored_trade,
-    sent_again,
-    shifted,
-)
+from bt_risk.state.recorder import StateRecorder
+from bt_risk.state.records import restore_part, restored_sent, restored_trade, shifted
 
 __all__ = ["Recovery"]
 
+_NO_RUN = {"rounds": 0, "datas": [], "latched": []}
 
-class Recovery(Reconciler):
-    """The recorder of one `RiskBroker`, which begins with what an earlier run has left."""
 
-    def __init__(self, gate, path):
-        super().__init__(gate, path)
-        self._resumed = set()
-        nothing = {"rounds": 0, "datas": [], "latched": []}
-        self._kept_run = self.file.kept.records.get(("run", "bars"), nothing)
+class Recovery:
+    """The state of one `RiskBroker`, from the begin of a run to its end.
+
+    Attributes
+    ----------
+    file : StateFile
+    recorder : StateRecorder
+        Writes the state while the run lasts.
+    reconciler : Reconciler
+        Compares the saved orders and positions with the broker's.
+    """
+
+    def __init__(self, gate: Gate, path: Path) -> None:
+        self.gate, self.file = gate, StateFile(path)
+        self.saved = self.file.saved
+        self.recorder = StateRecorder(self.file, gate)
+        self.reconciler = Reconciler(gate, self.saved, self.recorder)
+        self._counted: set[int] = set()
+        self._last_run = self.saved.records.get(("run", "bars"), _NO_RUN)
+
+    def close(self) -> None:
+        """Leave one whole file behind, and release it for other processes."""
+        self.file.close()
 
     # -- the first round -------------------------------------------------------------------------
 
-    def begin_round(self):
-        """Begin, once the strategies are there; then answer what an operator asks for."""
-        if not self.begun:
+    def begin_round(self) -> None:
+        """Restore the state once the strategies exist; then answer an operator's requests."""
+        if not self.recorder.begun:
             if not self.gate.cerebro.runningstrats:
                 return
             self._begin()
-        if self.closes is None:
-            self._restore_windows()
+        if not self.recorder.closes.decided:
+            self._restore_closes()
         for number, verb in self.file.requests():
-            if number not in self._answered:
-                self._answered.append(number)
+            if number not in self.recorder.answered:
+                self.recorder.answered.append(number)
                 self._answer(verb)
 
-    def _begin(self):
-        gate, kept = self.gate, self.file.kept
+    def _begin(self) -> None:
+        gate, saved = self.gate, self.saved
         self._restore_trades()
         for instrument in gate.book.instruments:
-            record = kept.records.get(("instrument", instrument.name))
+            record = saved.records.get(("instrument", instrument.name))
             if record is not None:
                 instrument.restore(record)
         self._restore_positions()
-        self._restore_look_back()
-        self.closes = None
-        self._find_orders()
-        self._restore_hooks()
-        self.begun = True
-        gate.trading_state.restore(kept.of("gate"))
-        self._say_what_was_lost()
-        gate.process_notifications()  # fills that the broker reports of the time in between
+        self._restore_history()
+        self.reconciler.match_orders()
+        self._restore_monitors()
+        self.recorder.begun = True
+        gate.trading_state.restore(saved.of("gate"))
+        self._refuse_after_a_loss()
+        gate.process_notifications()  # fills between the runs that the broker reports
 
-    def _restore_trades(self):
-        book, kept = self.gate.book, self.file.kept
-        rounds = self._kept_run["rounds"]
+    def _restore_trades(self) -> None:
+        book, saved = self.gate.book, self.saved
+        rounds = self._last_run["rounds"]
         indices = {i.name: i.lead.index for i in book.instruments}
-        for record in kept.trades.values():
+        for record in saved.trades.values():
             name = record["instrument"]
-            bars = kept.records.get(("instrument", name), {}).get("bars", 0)
-            owner = self._owner(record["owner"])
+            bars = saved.records.get(("instrument", name), {}).get("bars", 0)
+            owner = self.reconciler.owner(record["owner"])
             book.trades.append(restored_trade(record, owner, indices.get(name, -1), rounds, bars))
-        self._trades = len(book.trades)
+        self.recorder.written_trades = len(book.trades)
 
-    def _restore_positions(self):
-        for record in self.file.kept.of("position").values():
+    def _restore_positions(self) -> None:
+        for record in self.saved.of("position").values():
             instrument = self._instrument(record["data"])
             if instrument is not None:
-                part = self.gate.book.part(instrument, self._owner(record["owner"]))
-                restore_part(part, record)
+                owner = self.reconciler.owner(record["owner"])
+                restore_part(self.gate.book.part(instrument, owner), record)
             elif record["size"]:
-                reason = f"state: {record['size']:g} {record['data']} are held: it has no data here"
-                self._note(record["data"], "unprotected", reason)
+                name = record["data"]
+                reason = f"state: {record['size']:g} {name} are held, and this run has no such data"
+                self.reconciler.note(name, "unprotected", reason)
 
-    def _instrument(self, name):
+    def _instrument(self, name: str) -> Instrument | None:
         return next((i for i in self.gate.book.instruments if i.name == name), None)
 
-    def _restore_look_back(self):
-        book, kept = self.gate.book, self.file.kept
-        rounds = self._kept_run["rounds"]
-        for key in sorted(kept.of("sent")) if book.sent is not None else ():
-            record = kept.records["sent", key]
+    def _restore_history(self) -> None:
+        book, saved = self.gate.book, self.saved
+        rounds = self._last_run["rounds"]
+        for _, record in sorted(saved.of("sent").items()):
             instrument = self._instrument(record["data"])
-            if instrument is not None:
-                bars = kept.records["instrument", instrument.name]["bars"]
-                book.sent.append(sent_again(record, instrument, rounds, bars))
-        if self._kept_run["datas"] == [i.name for i in book.instruments]:
-            book.curve.restore([kept.of("mark")[key] for key in sorted(kept.of("mark"))])
-            for place, one, other, side in self._kept_run["latched"]:
-                if place < len(self.gate.registry.limits):
-                    pair = frozenset((one, other))
-                    book.latched.add((id(self.gate.registry.limits[place]), pair, side))
+            if instrument is not None and book.sent is not None:
+                bars = saved.records["instrument", instrument.name]["bars"]
+                book.sent.append(restored_sent(record, instrument, rounds, bars))
+        if self._last_run["datas"] == [i.name for i in book.instruments]:
+            book.curve.restore([saved.of("mark")[key] for key in sorted(saved.of("mark"))])
+            limits = self.gate.registry.limits
+            for place, one, other, side in self._last_run["latched"]:
+                if place < len(limits):
+                    book.latched.add((id(limits[place]), frozenset((one, other)), side))
 
-    def _restore_windows(self):
-        """Fill the windows of closes, once the first bar says that no bar is missing since."""
-        come = [i for i in self.gate.book.instruments if i.close.lencount > i.length]
-        if not come:
+    def _restore_closes(self) -> None:
+        """Restore the saved closes once the first bar shows that no bar is missing since."""
+        new = [i for i in self.gate.book.instruments if i.close.lencount > i.length]
+        if not new:
             return
-        self.closes = {}
-        if any(_misses_bars(instrument) for instrument in come):
+        if any(_misses_bars(instrument) for instrument in new):
+            self.recorder.closes.forget()
             reason = "state: bars are missing since the last run: correlations begin anew"
-            self._note("", "note", reason)
-            return
-        rows = {float(key): row for key, row in self.file.kept.of("close").items()}
-        self.closes = dict(sorted(rows.items()))
-        if self.closes:
-            self.gate.book.windows.replay(self.closes.items())
+            self.reconciler.note("", "note", reason)
+        else:
+            self.recorder.closes.restore()
 
-    def _restore_hooks(self):
-        numbers = {}
-        for hook in self.gate.registry.monitors:
-            kind = hook.state_kind
+    def _restore_monitors(self) -> None:
+        numbers: dict[str, int] = {}
+        for monitor in self.gate.registry.monitors:
+            kind = monitor.state_kind
             if kind:
                 number = numbers[kind] = numbers.get(kind, -1) + 1
                 prefix = f"{number}:"
-                records = self.file.kept.of(kind)
-                hook.restore(
+                records = self.saved.of(kind)
+                monitor.restore(
                     {k[len(prefix) :]: v for k, v in records.items() if k.startswith(prefix)}
                 )
         for place, strategy in enumerate(self.gate.cerebro.runningstrats):
-            record = self.file.kept.records.get(("sizer", str(place)))
+            record = self.saved.records.get(("sizer", str(place)))
             if record is not None and hasattr(strategy.getsizer(), "restore"):
                 strategy.getsizer().restore(record)
 
-    def _say_what_was_lost(self):
-        """Fail closed where there should have been a state: nobody knows what it would forbid."""
-        if not self.file.lost:
+    def _refuse_after_a_loss(self) -> None:
+        """Refuse entries where a state is lost: it might have forbidden them."""
+        lost = self.file.lost
+        if not lost:
             return
         held = [i.name for i in self.gate.book.instruments if self._held(i)]
-        if held or "damaged" in self.file.lost:
+        if held or "damaged" in lost:
             open_ = f" while {', '.join(held)} is held" if held else ""
-            reason = (
-                f"state: {self.file.lost}{open_}: no entries until `bt-risk rearm {self.file.path}`"
-            )
+            reason = f"state: {lost}{open_}: no entries until `bt-risk rearm {self.file.path}`"
             self.gate.trading_state.set("state", REDUCING, reason)
 
-    def _held(self, instrument):
+    def _held(self, instrument: Instrument) -> bool:
         position = self.gate.venue.position(instrument.data)
         return position is not None and abs(position.size) > EPS
 
     # -- bars ------------------------------------------------------------------------------------
 
-    def news(self, fresh, news):
-        """Return those of `news` whose bar is new, and not one that a feed repeats."""
-        self.closed([one for one in fresh if not one.repeats])
-        news = [one for one in news if not one.repeats]
-        for instrument in news:
-            if instrument.index not in self._resumed:
-                self._count_from(instrument)
-        return news
+    def new_bars(self, fresh: list[Instrument], acting: list[Instrument]) -> list[Instrument]:
+        """Return the instruments of `acting` whose bar is not one that an earlier run has had.
 
-    def _count_from(self, instrument):
-        """Count the bars since what was before this run from the first new bar on."""
-        book, first = self.gate.book, not self._resumed
-        self._resumed.add(instrument.index)
+        The closes of all `fresh` instruments are saved.
+        """
+        self.recorder.closes.add([one for one in fresh if not one.repeats])
+        new = [one for one in acting if not one.repeats]
+        for instrument in new:
+            if instrument.index not in self._counted:
+                self._count_from(instrument)
+        return new
+
+    def _count_from(self, instrument: Instrument) -> None:
+        """Count the bars of restored trades and orders from the first new bar on."""
+        book, first = self.gate.book, not self._counted
+        self._counted.add(instrument.index)
         bars = instrument.length - 1 if instrument.lead is instrument else 0
         rounds = book.rounds - 1 if first else 0
+        events: Any
         for events in (book.trades, book.sent or []):
             for place, event in enumerate(events):
                 own = bars if event.index == instrument.index else 0
@@ -169,18 +185,19 @@ class Recovery(Reconciler):
 
     # -- the operator ----------------------------------------------------------------------------
 
-    def _answer(self, verb):
+    def _answer(self, verb: str) -> None:
         if verb != "rearm":
-            self._note("", "note", f"state: a request for {verb!r} is not known here")
+            self.reconciler.note("", "note", f"state: the request {verb!r} is unknown")
             return
         self.gate.trading_state.rearm()
-        for hook in self.gate.registry.monitors:
-            if hook.final:
-                self._note("", "note", "state: the lifetime limit of a breaker cannot be re-armed")
+        for monitor in self.gate.registry.monitors:
+            if monitor.final:
+                reason = "state: the lifetime limit of a breaker cannot be re-armed"
+                self.reconciler.note("", "note", reason)
             else:
-                hook.rearm()
+                monitor.rearm()
 
 
-def _misses_bars(instrument):
+def _misses_bars(instrument: Instrument) -> bool:
     since = instrument.datetime[0] - instrument.known_until
-    return instrument.repeats and since > 2.0 * instrument.longest_gap > 0.0
+    return bool(instrument.repeats and since > 2.0 * instrument.longest_gap > 0.0)

@@ -124,7 +124,7 @@ def test_a_second_process_is_told_who_has_the_file(tmp_path):
 def test_a_file_that_is_not_there_is_an_error_and_is_not_made(tmp_path, command, word):
     status, _, err = command(word, tmp_path / "risk.db")
     assert status == 2
-    assert "risk.db is not there" in err
+    assert "risk.db does not exist" in err
     assert not list(tmp_path.iterdir())
 
 
@@ -148,7 +148,7 @@ def test_a_file_of_a_newer_version_is_an_error_everywhere(tmp_path, command):
     run(tmp_path, rows=ROWS[:19])
     change(tmp_path / "risk.db", "PRAGMA user_version = 2")
     before = (tmp_path / "risk.db").read_bytes()
-    with pytest.raises(bt_risk.StateError, match="is of version 2, and this bt_risk knows 1"):
+    with pytest.raises(bt_risk.StateError, match="version 2, and this bt_risk reads version 1"):
         run(tmp_path, rows=ROWS[:19])
     assert command("status", tmp_path / "risk.db")[0] == 2
     assert (tmp_path / "risk.db").read_bytes()[100:] == before[100:]

@@ -309,7 +309,9 @@ def test_a_position_that_nobody_knows_is_guarded_and_in_the_journal(tmp_path):
     strategy = run(tmp_path, rows=[*ROWS[:19], *flat(2)])
     (order,) = read(tmp_path / "venue.json")["orders"]
     assert (order["left"], order["price"]) == (-50, 90.0)
-    assert "state: +50 D0 nobody knows: guarded from now on" in notes(tmp_path)
+    assert "state: +50 D0 are held that no run has saved: they are protected from now on" in notes(
+        tmp_path
+    )
     assert strategy.broker.state == "ACTIVE"
 
 
@@ -335,7 +337,7 @@ def test_the_state_of_another_data_is_kept(tmp_path):
     run(tmp_path, rows=ROWS[:23], names=("OTHER",))
     kept = read_state(tmp_path / "risk.db")
     assert kept.of("position")["D0/0"]["size"] == 100
-    assert any("it has no data here" in note for note in notes(tmp_path))
+    assert any("this run has no such data" in note for note in notes(tmp_path))
 
 
 # -- windows of prices ---------------------------------------------------------------------------

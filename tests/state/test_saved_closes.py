@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bt_risk.rules.time_frames import TimeFrames
-from bt_risk.state.records import thinned
+from bt_risk.state.closes import thinned
 
 NAMES = ["day", "hour", "half day"]
 WINDOW, DEPTH = 6, 7

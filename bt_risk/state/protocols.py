@@ -1,0 +1,133 @@
+"""Protocols: the parts of the gate that are saved and restored, as the state needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from bt_risk.limits.base import Limit
+from bt_risk.portfolio.book import Book
+from bt_risk.portfolio.position import OwnerPosition
+from bt_risk.state.file import Record
+
+__all__ = ["FillTracker", "Gate", "Journal", "Monitor", "RecordedRun", "TradingState", "Venue"]
+
+
+class Journal(Protocol):
+    """The decisions of the run, oldest first."""
+
+    lines: list[tuple[Any, ...]]
+
+    def record(self, time: float, data: str, rule: str, action: str, *, reason: str = "") -> None:
+        """Add one line about one instrument, or about the account where `data` is empty."""
+
+
+class TradingState(Protocol):
+    """The trading state of the gate, by the sources that have requested it."""
+
+    asked: dict[Any, tuple[str, str]]
+
+    def set(self, source: Any, state: str, reason: str = "") -> None:
+        """Request a state for a source, and write a line about it."""
+
+    def persist(self) -> dict[str, Record]:
+        """Return the requests that last longer than this run, by source."""
+
+    def restore(self, saved: dict[str, Record]) -> None:
+        """Request again what an earlier run had requested."""
+
+    def rearm(self) -> None:
+        """Take back every request but those of the breakers."""
+
+
+class Monitor(Protocol):
+    """A monitor of the gate; one with a `state_kind` is saved under that name."""
+
+    state_kind: str
+
+    @property
+    def final(self) -> bool:
+        """Whether no operator can re-arm it."""
+
+    def persist(self) -> Iterable[tuple[str, Record]]:
+        """Return ``(key, plain values)`` of everything that must survive the process."""
+
+    def restore(self, saved: dict[str, Record]) -> None:
+        """Go on from the saved values, by key."""
+
+    def rearm(self) -> None:
+        """Take back what was tripped."""
+
+
+class Registry(Protocol):
+    """The limits and monitors of the run."""
+
+    @property
+    def limits(self) -> Sequence[Limit]:
+        """Limits, in the order in which they are asked."""
+
+    @property
+    def monitors(self) -> Sequence[Monitor]:
+        """Monitors, in the order in which they are called."""
+
+
+class FillTracker(Protocol):
+    """The part of the gate that books fills."""
+
+    touched: list[OwnerPosition]
+
+
+class Venue(Protocol):
+    """The wrapped broker."""
+
+    def position(self, data: Any) -> Any:
+        """Return the position in a data feed, maybe None."""
+
+    def withdraw(self, order: Any) -> None:
+        """Cancel an order; calling it again is safe."""
+
+    def skip_executions(self, order: Any, count: int) -> None:
+        """Leave out executions that are in the position already."""
+
+
+class RecordedRun(Protocol):
+    """The parts of one `RiskBroker` that are saved."""
+
+    cerebro: Any
+
+    @property
+    def book(self) -> Book:
+        """Positions, working orders and closed trades."""
+
+    @property
+    def journal(self) -> Journal:
+        """Decisions of the run."""
+
+    @property
+    def registry(self) -> Registry:
+        """Limits and monitors of the run."""
+
+    @property
+    def trading_state(self) -> TradingState:
+        """What operators and breakers have requested."""
+
+
+class Gate(RecordedRun, Protocol):
+    """The parts of one `RiskBroker` that are compared with the broker and restored."""
+
+    inner: Any
+    own: dict[int, Any]
+
+    @property
+    def venue(self) -> Venue:
+        """The wrapped broker."""
+
+    @property
+    def fill_tracker(self) -> FillTracker:
+        """The part of the gate that books fills."""
+
+    def multiplier(self, data: Any) -> float:
+        """Return the contract multiplier of a data feed."""
+
+    def process_notifications(self) -> None:
+        """Book what the broker has notified."""
