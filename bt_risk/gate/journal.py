@@ -78,7 +78,7 @@ class Journal:
         self, order: Any, rule: str, action: str, reason: str, allowed: float = math.nan
     ) -> None:
         """Add a line about an order that was sent before."""
-        instrument = self._book.find(order.data)
+        instrument = self._book.by_data[id(order.data)]
         self.instrument(
             instrument, rule, action, reason, requested=abs(order.size), allowed=allowed
         )

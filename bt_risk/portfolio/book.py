@@ -1,22 +1,28 @@
-"""What the gate knows: positions, working orders, windows of prices, equity, closed trades.
+"""The book: positions, working orders, closed trades, equity and closes of one run.
 
-Pure state. The broker feeds it fills, orders and bars; limits, stops, sizer and breaker read it.
-It does not import Backtrader: a data feed is anything with ``close``, ``high``, ``low`` and
-``datetime`` line buffers, an owner is anything that can be a key.
+The gate writes fills, orders and bars into it; limits, monitors, sizers and reports read it. It
+does not import Backtrader: a data feed is any object with the line buffers ``close``, ``high``,
+``low`` and ``datetime``, an owner is any object that can be a key.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from bt_risk.portfolio.correlation import Correlations
 from bt_risk.portfolio.equity_curve import EquityCurve
 from bt_risk.portfolio.exposure import Exposure
-from bt_risk.portfolio.instrument import STALE_BARS
+from bt_risk.portfolio.instrument import STALE_BARS, Instrument
 from bt_risk.portfolio.position import (
     EPS,
+    ClosedTrade,
     OwnerPosition,
     SentOrder,
+    WorkingOrder,
     closed_trade,
 )
 from bt_risk.portfolio.return_windows import ReturnWindows
@@ -25,32 +31,54 @@ __all__ = ["Book"]
 
 
 class Book:
-    """All of the state that decisions are made from.
+    """Everything that an order is judged by.
+
+    A limit of your own reads `equity`, `instruments`, `exposure`, `correlations` and `trades`.
 
     Attributes
     ----------
     instruments : list of Instrument
         One for each data feed, in Cerebro's order.
+    by_data : dict of int to Instrument
+        The same by ``id()`` of the data feed.
     equity : float
-        Cash and positions in currency, as the broker gave it last.
-    risk_scales : dict
-        What each tapering breaker leaves of every risk budget.
+        Cash and value of the positions in currency, as the broker reported it last.
+    exposure : Exposure
+        Risk and notional of positions and working orders.
+    correlations : Correlations
+        Correlation and covariance of the returns of what is held.
+    windows : ReturnWindows
+        The closes that they are computed from, as far as a limit has requested them.
+    risk_scale : float
+        Factor that tapering breakers put on every risk budget, in [0, 1]; 1 without one.
     trades : list of ClosedTrade
         Oldest first.
-    sent : list of Sent
-        The strategies' orders that went out, oldest first, a bracket once; None where no guard
-        counts them.
+    working : dict of int to WorkingOrder
+        Orders that may still fill, by ref.
+    parts : dict of (int, owner) to OwnerPosition
+        What each owner holds, by index of the instrument.
+    sides : ndarray of int, shape (n instruments,)
+        Sign of the net position of each instrument: +1, -1 or 0.
+    sent : list of SentOrder or None
+        Orders that strategies have sent, oldest first, a bracket once; None where no guard counts
+        them.
     curve : EquityCurve
-        What the account earned at every close, where a guard asks for it.
-    windows : Windows
-        Of closes, as the limits ask for them.
+        Equity at every close, where a guard needs it.
+    rounds : int
+        Points in time so far at which at least one data feed had a new bar.
     max_stale_bars : int
-        Bars of other feeds after which one without a bar is stale.
+        Bars of other data feeds after which one without a new bar is stale.
     latched : set
-        Pairs that were above a correlation limit and have not fallen far enough since.
+        Keys of `CorrelationLimit` for the pairs that it has refused and not released since.
     """
 
-    def __init__(self, instruments=(), atr_period=14, atr_multiple=2.0, max_stale_bars=STALE_BARS):
+    def __init__(
+        self,
+        instruments: Iterable[Instrument] = (),
+        atr_period: int = 14,
+        atr_multiple: float = 2.0,
+        max_stale_bars: int = STALE_BARS,
+    ) -> None:
         self.instruments = list(instruments)
         self.by_data = {id(instrument.data): instrument for instrument in self.instruments}
         for one in self.instruments:
@@ -58,52 +86,53 @@ class Book:
         self.sides = np.zeros(len(self.instruments), dtype=int)
         self.equity = math.nan
         self.risk_scale = 1.0
-        self._risk_scales = {}
-        self.trades, self.sent = [], None
+        self._risk_scales: dict[object, float] = {}
+        self.trades: list[ClosedTrade] = []
+        self.sent: list[SentOrder] | None = None
         self.curve = EquityCurve()
         self.rounds = 0
-        self.working = {}
-        self.parts = {}
+        self.working: dict[int, WorkingOrder] = {}
+        self.parts: dict[tuple[int, object], OwnerPosition] = {}
         self.windows = ReturnWindows(self.instruments)
         self.max_stale_bars = max_stale_bars
-        self.latched = set()
+        self.latched: set[tuple[int, frozenset[int], int]] = set()
         self.exposure = Exposure(self)
         self.correlations = Correlations(self)
         self.set_stop_rule(atr_period, atr_multiple)
 
     @property
-    def latest(self):
-        """Time of the newest bar of any data, as a date number; NaN before the first."""
+    def latest(self) -> float:
+        """Time of the newest bar of any data feed, as a date number; NaN before the first."""
         return max([i.time for i in self.instruments if i.length], default=math.nan)
 
-    def find(self, data):
+    def find(self, data: Any) -> Instrument | None:
         """Return the `Instrument` of a data feed, None for one that this book does not have."""
         return self.by_data.get(id(data))
 
-    def now(self, instrument, side):
-        """Return the time and the bars of this moment, as an order sent now would have them."""
+    def now(self, instrument: Instrument, side: int) -> SentOrder:
+        """Return the record of an order on `side` that is sent now."""
         lead = instrument.lead
         return SentOrder(lead.index, side, lead.length, self.rounds, self.latest)
 
-    # -- what is watched -------------------------------------------------------------------------
+    # -- settings and bars -----------------------------------------------------------------------
 
-    def set_stop_rule(self, atr_period, atr_multiple):
-        """Say how far away the stop of a position is that has no stop order (yet)."""
+    def set_stop_rule(self, atr_period: int, atr_multiple: float) -> None:
+        """Set the stop distance of positions that have no stop order (yet), in ATRs."""
         for instrument in self.instruments:
             instrument.track_atr(atr_period)
             instrument.stop_rule = (atr_period, atr_multiple)
 
-    def set_risk_scale(self, source, scale):
+    def set_risk_scale(self, source: object, scale: float) -> None:
         """Let a tapering breaker scale every risk budget; the smallest of all scales counts."""
         self._risk_scales[source] = scale
         self.risk_scale = min(self._risk_scales.values())
 
-    def count_orders(self):
-        """Keep note of the orders that go out from now on."""
+    def count_orders(self) -> None:
+        """Record the orders that strategies send from now on in `sent`."""
         self.sent = self.sent or []
 
-    def update(self):
-        """Take in the bars that have closed since the last call; return their instruments."""
+    def update(self) -> list[Instrument]:
+        """Process the bars that have closed since the last call; return their instruments."""
         fresh = [i for i in self.instruments if i.close.lencount > i.length]
         if fresh:
             self.rounds += 1
@@ -115,8 +144,8 @@ class Book:
 
     # -- orders and fills ------------------------------------------------------------------------
 
-    def part(self, instrument, owner):
-        """Return the owner's part of the position, made on first use."""
+    def part(self, instrument: Instrument, owner: object) -> OwnerPosition:
+        """Return what an owner holds of an instrument; the record is made on first use."""
         key = (instrument.index, owner)
         part = self.parts.get(key)
         if part is None:
@@ -124,39 +153,61 @@ class Book:
             instrument.parts.append(part)
         return part
 
-    def add(self, working):
-        """Take note of an order that may fill from now on."""
+    def add(self, working: WorkingOrder) -> None:
+        """Add an order that may fill from now on."""
         self.working[working.ref] = working
         working.instrument.orders[working.ref] = working
         if self.sent is not None and not working.own and working.parent is None:
             self.sent.append(self.now(working.instrument, working.side))
 
-    def add_back(self, working):
-        """Take note of an order that was sent before this run."""
+    def add_back(self, working: WorkingOrder) -> None:
+        """Add an order that was sent before this run."""
         self.working[working.ref] = working
         working.instrument.orders[working.ref] = working
 
-    def drop(self, ref):
-        """Forget an order that cannot fill any more."""
+    def drop(self, ref: int) -> None:
+        """Remove an order that cannot fill any more."""
         working = self.working.pop(ref, None)
         if working is not None:
             del working.instrument.orders[ref]
             part = self.part(working.instrument, working.owner)
             if part.lost_side == -working.side:
-                part.lost += min(working.void, working.remaining)  # it did not come to be used
+                part.lost += min(working.void, working.remaining)  # what it has not used up
             self._forget_lost(part)
 
-    def rekey(self, working, order):
-        """Keep an order under the number that the broker has given it at last."""
+    def rekey(self, working: WorkingOrder, order: Any) -> None:
+        """Replace the stand-in of an order by the broker's own order, and its ref by that one's."""
         for orders in (self.working, working.instrument.orders):
             del orders[working.ref]
             orders[order.ref] = working
         working.ref, working.handle = order.ref, order
 
-    def fill(self, part, size, price, commission, time, distance=math.nan, stopped=False):
-        """Book one execution: `size` is signed, `commission` is what it cost in currency.
+    def fill(
+        self,
+        part: OwnerPosition,
+        size: float,
+        price: float,
+        commission: float,
+        time: float,
+        distance: float = math.nan,
+        stopped: bool = False,
+    ) -> None:
+        """Book one execution.
 
-        `stopped` says that it is that of a stop.
+        Parameters
+        ----------
+        part : OwnerPosition
+            What it changes.
+        size, price : float
+            Signed units, and the price of one.
+        commission : float
+            Cost in currency.
+        time : float
+            Date number.
+        distance : float
+            Price distance to the stop of a trade that it opens; NaN: the ATR distance.
+        stopped : bool
+            Whether a stop order was executed.
         """
         closing = 0.0
         if part.size * size < 0:
@@ -171,7 +222,15 @@ class Book:
         for one in part.instrument.parts:
             self._forget_lost(one)
 
-    def _open(self, part, size, price, commission, time, distance):
+    def _open(
+        self,
+        part: OwnerPosition,
+        size: float,
+        price: float,
+        commission: float,
+        time: float,
+        distance: float,
+    ) -> None:
         if not part.size:
             part.number += 1
             part.entry, part.opened = price, time
@@ -185,7 +244,15 @@ class Book:
         part.peak = max(part.peak, abs(total))
         part.pnl -= commission
 
-    def _close(self, part, size, price, commission, time, stopped=False):
+    def _close(
+        self,
+        part: OwnerPosition,
+        size: float,
+        price: float,
+        commission: float,
+        time: float,
+        stopped: bool = False,
+    ) -> None:
         part.pnl += -size * (price - part.price) * part.instrument.multiplier - commission
         side = part.side
         part.size += size
@@ -193,8 +260,8 @@ class Book:
             part.size = 0.0
             self.trades.append(closed_trade(part, side, time, stopped, self.rounds + 1))
 
-    def _settle(self, instrument, price, time):
-        """Keep the net size; where owners offset each other exactly, nothing is held at all."""
+    def _settle(self, instrument: Instrument, price: float, time: float) -> None:
+        """Update the net size; where owners offset each other exactly, close their trades."""
         instrument.size = sum([part.size for part in instrument.parts])
         if abs(instrument.size) <= EPS:
             instrument.size = 0.0
@@ -203,7 +270,8 @@ class Book:
                     self._close(part, -part.size, price, 0.0, time)
         self.sides[instrument.index] = (instrument.size > 0) - (instrument.size < 0)
 
-    def _forget_lost(self, part):
+    def _forget_lost(self, part: OwnerPosition) -> None:
+        """Forget what was cut from the entries of a trade that is over."""
         entries = [
             w
             for w in part.instrument.orders.values()
@@ -212,11 +280,11 @@ class Book:
         if part.size * part.lost_side <= 0 and not entries:
             part.lost, part.lost_side = 0.0, 0
 
-    def reachable(self, working):
-        """Whether an order can fill on the next bar: children wait for their parent."""
+    def reachable(self, working: WorkingOrder) -> bool:
+        """Return whether an order can fill on the next bar: children wait for their parent."""
         return working.parent is None or working.parent not in self.working
 
-    def is_stale(self, instrument):
+    def is_stale(self, instrument: Instrument) -> bool:
         """Return whether other feeds have gone on long after the last bar of an instrument.
 
         Long is more than `max_stale_bars` of their bars, and more time than twice the longest gap

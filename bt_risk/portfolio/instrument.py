@@ -1,21 +1,28 @@
-"""One data feed as the gate sees it: what has closed, how far its stop is, what is held of it."""
+"""Instruments: the closed bars, ATRs, position and working orders of one data feed."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import ParameterError, check_fraction, check_positive
 from bt_risk.rules.trailing_stop import WilderATR
+
+if TYPE_CHECKING:
+    from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
 __all__ = ["STALE_BARS", "Instrument", "check_instruments", "instruments_of"]
 
 ATR_MEDIAN_BARS = 100
 STALE_BARS = 5
 
-# What an instrument keeps across a restart, beside its ATRs.
-_KEPT = ("price", "closed", "top", "bottom", "time", "longest_gap", "multiplier")
+# Attributes that the state file saves, beside the ATRs.
+_SAVED = ("price", "closed", "top", "bottom", "time", "longest_gap", "multiplier")
 
-_FACTS = {
+_FACTS: dict[str, Callable[[str, str, Any], Any]] = {
     "step": lambda c, p, v: check_positive(c, p, v),
     "min_notional": lambda c, p, v: check_positive(c, p, v, zero=True),
     "tick": lambda c, p, v: check_positive(c, p, v),
@@ -24,12 +31,14 @@ _FACTS = {
 }
 
 
-def check_instruments(component, instruments):
-    """Return a copy of ``{name: {fact: value}}``, every fact checked; None is no facts."""
-    checked = {}
+def check_instruments(component: str, instruments: Any) -> dict[str, dict[str, float]]:
+    """Return a copy of ``{name: {fact: value}}``, every fact checked; None gives no facts."""
+    checked: dict[str, dict[str, float]] = {}
     facts_of = {} if instruments is None else instruments
     if not isinstance(facts_of, dict) or not all(isinstance(f, dict) for f in facts_of.values()):
-        raise ParameterError(component, "instruments", "a dict of dicts by data name", instruments)
+        raise ParameterError(
+            component, "instruments", "a dict of dicts by name of the data feed", instruments
+        )
     for name, facts in facts_of.items():
         for fact, value in facts.items():
             if fact not in _FACTS:
@@ -44,12 +53,14 @@ def check_instruments(component, instruments):
     return checked
 
 
-def instruments_of(component, datas, facts):
-    """Return an `Instrument` for each data of a Cerebro, with the facts of its name."""
+def instruments_of(
+    component: str, datas: Iterable[Any], facts: Mapping[str, dict[str, float]]
+) -> list[Instrument]:
+    """Return an `Instrument` for each data feed of a Cerebro, with the facts of its name."""
     names = [getattr(data, "_name", "") or f"data{i}" for i, data in enumerate(datas)]
     for name in facts:
         if name not in names:
-            listed = f"named after a data of this Cerebro ({', '.join(names)})"
+            listed = f"named after a data feed of this Cerebro ({', '.join(names)})"
             raise ParameterError(component, "instruments", listed, name)
     roots = [data.data if data._clone else data for data in datas]
     return [
@@ -59,16 +70,16 @@ def instruments_of(component, datas, facts):
 
 
 class _ATR:
-    """A Wilder ATR with its last values, for the median that the sizer's floor needs."""
+    """A Wilder ATR with its last values, whose median is the floor of a sizer's ATR."""
 
     __slots__ = ("count", "recent", "wilder")
 
-    def __init__(self, period):
+    def __init__(self, period: int) -> None:
         self.wilder = WilderATR(period)
-        self.recent = []
+        self.recent: list[float] = []
         self.count = 0
 
-    def update(self, high, low, close):
+    def update(self, high: float, low: float, close: float) -> None:
         value = self.wilder.update(high, low, close)
         if value != value:
             return
@@ -78,45 +89,66 @@ class _ATR:
             self.recent[self.count % ATR_MEDIAN_BARS] = value
         self.count += 1
 
-    def persist(self):
+    def persist(self) -> dict[str, Any]:
         return {"wilder": self.wilder.persist(), "recent": self.recent, "count": self.count}
 
-    def restore(self, kept):
-        self.wilder.restore(kept["wilder"])
-        self.recent, self.count = list(kept["recent"]), kept["count"]
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.wilder.restore(saved["wilder"])
+        self.recent, self.count = list(saved["recent"]), saved["count"]
 
 
 class Instrument:
-    """What has closed on one data feed, and what is held and working there.
+    """One data feed: its closed bars, its ATRs, its position and its working orders.
 
     Attributes
     ----------
+    data : data feed
+        Backtrader's, or any object with the line buffers ``close``, ``high``, ``low``,
+        ``datetime``.
     index : int
-        Place among Cerebro's datas.
+        Place among Cerebro's data feeds.
+    name : str
+        Name of the data feed.
     length : int
-        Bars that have closed and been taken in.
+        Bars that have closed and been processed.
     price, closed, time : float
         Last valid close, close of the last bar (may be NaN), time of the last bar (a Backtrader
         date number); NaN before the first.
     top, bottom : float
         High and low of the last bar with a valid close.
     round, longest_gap : int, float
-        When the last bar came, in rounds of the book, and the longest time between two bars.
+        Round of the book in which the last bar came, and the longest time between two bars in
+        days.
+    multiplier : float
+        Currency that a move of the price by 1 earns per unit.
     known_until, repeats : float, bool
         Time of the last bar that the restored state knows (minus infinity without one), and
         whether no later bar has come yet.
     size : float
         Net position of all owners, negative for short.
+    parts : list of OwnerPosition
+        What each owner holds.
+    orders : dict of int to WorkingOrder
+        Working orders by ref.
     root : object
-        The feed itself, or the one that it is a resampled copy of.
+        The data feed itself, or the one that it is a resampled or replayed copy of.
     copies : tuple of Instrument
         All instruments with that root, this one included.
     facts : dict
         ``step``, ``min_notional``, ``tick``, ``atr_multiple``, ``risk_limit`` where the user gave
         them.
+    stop_rule : tuple of (int, float)
+        Period of the ATR, and its multiple that is the stop distance without a stop order.
     """
 
-    def __init__(self, data, index=0, name=None, root=None, facts=None):
+    def __init__(
+        self,
+        data: Any,
+        index: int = 0,
+        name: str | None = None,
+        root: Any = None,
+        facts: dict[str, float] | None = None,
+    ) -> None:
         self.data = data
         self.index = index
         self.name = name or f"data{index}"
@@ -131,41 +163,41 @@ class Instrument:
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
         self.multiplier = 1.0
         self.size = 0.0
-        self.copies = (self,)
-        self.parts = []
-        self.orders = {}
+        self.copies: tuple[Instrument, ...] = (self,)
+        self.parts: list[OwnerPosition] = []
+        self.orders: dict[int, WorkingOrder] = {}
         self.stop_rule = (14, 2.0)
-        self._atrs = {}
-        self._updates = ()
+        self._atrs: dict[int, _ATR] = {}
+        self._updates: tuple[Callable[[float, float, float], None], ...] = ()
 
     @property
-    def value(self):
-        """Currency held per unit."""
+    def value(self) -> float:
+        """Value of one unit in currency, at the last valid close."""
         return self.price * self.multiplier
 
     @property
-    def lead(self):
+    def lead(self) -> Instrument:
         """The first of the copies of one instrument: it has the most bars."""
         return self.copies[0]
 
-    def day_begin(self, time):
-        """Return when the calendar day of `time` began in the data's time zone, as date numbers."""
+    def day_begin(self, time: float) -> float:
+        """Return when the calendar day of `time` began in the time zone of the data feed."""
         day = self.data.num2date(time).date()
-        return self.data.date2num(datetime.combine(day, datetime.min.time()))
+        return float(self.data.date2num(datetime.combine(day, datetime.min.time())))
 
-    def track_atr(self, atr_period):
+    def track_atr(self, atr_period: int) -> None:
         """Compute the ATR of this period from the next bar on."""
         if atr_period not in self._atrs:
             self._atrs[atr_period] = _ATR(atr_period)
             self._updates = tuple(atr.update for atr in self._atrs.values())
 
-    def advance(self, number=0):
-        """Take in the bar that has just closed, in round `number` of the book.
+    def advance(self, number: int = 0) -> None:
+        """Process the bar that has just closed, in round `number` of the book.
 
-        A bar with a NaN in it counts but says nothing.
+        A bar without a valid close counts, but changes no price and no ATR.
         """
-        # The buffers are read directly: the public way costs two calls for each value, and this
-        # runs for every data on every bar. `_idx` differs from line to line with exactbars.
+        # The buffers are read directly: Backtrader's accessors cost two calls for each value, and
+        # this runs for every data feed on every bar. `_idx` differs between lines with exactbars.
         close, ago = self.close, self.forming
         self.length = length = close.lencount
         if length <= ago:
@@ -189,23 +221,23 @@ class Instrument:
 
     # -- across a restart ------------------------------------------------------------------------
 
-    def persist(self):
-        """Return what the next run needs to go on with this feed, as plain values."""
-        numbers = {name: getattr(self, name) for name in _KEPT}
+    def persist(self) -> dict[str, Any]:
+        """Return the state of this data feed as plain values."""
+        numbers = {name: getattr(self, name) for name in _SAVED}
         return numbers | {"atrs": {str(k): atr.persist() for k, atr in self._atrs.items()}}
 
-    def restore(self, kept):
-        """Begin where an earlier run stood; bars up to there are not taken in again."""
-        for name in _KEPT:
-            setattr(self, name, kept[name])
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continue from a saved state; bars up to its time are not processed again."""
+        for name in _SAVED:
+            setattr(self, name, saved[name])
         for atr_period, atr in self._atrs.items():
-            if str(atr_period) in kept["atrs"]:
-                atr.restore(kept["atrs"][str(atr_period)])
+            if str(atr_period) in saved["atrs"]:
+                atr.restore(saved["atrs"][str(atr_period)])
         if self.time == self.time:
             self.known_until, self.repeats = self.time, True
 
-    def _go_on(self, time):
-        """Begin with the first new bar; after a gap that no back-filled bar fills, anew."""
+    def _go_on(self, time: float) -> None:
+        """Process bars from this one on; reset the ATRs after a gap that no old bar fills."""
         if time - self.known_until > 2.0 * self.longest_gap > 0.0:
             for atr_period in self._atrs:
                 self._atrs[atr_period] = _ATR(atr_period)
@@ -213,22 +245,22 @@ class Instrument:
         self.known_until, self.repeats = -math.inf, False
 
     @property
-    def complete(self):
+    def complete(self) -> int:
         """Bars that have closed: a replayed feed is forming its last one."""
         return self.length - self.forming
 
-    def moment(self):
-        """Return what `after` compares with: bars that have closed, and the newest tick."""
+    def moment(self) -> tuple[int, float]:
+        """Return the present for `after`: number of closed bars, and time of the newest tick."""
         return self.complete, self.data.datetime[0] if self.forming else -math.inf
 
-    def after(self, moment):
-        """Whether this feed has a bar, or a tick of the bar that it forms, later than `moment`."""
+    def after(self, moment: tuple[int, float]) -> bool:
+        """Return whether there is a bar, or a tick of the bar that forms, later than `moment`."""
         closed, tick = moment
         if self.close.lencount <= closed:
             return False
         return not self.forming or self.data.datetime[0] > tick
 
-    def quote(self):
+    def quote(self) -> float:
         """Return the newest price that an order placed now can know of.
 
         It is the last close, but in cheat-on-open the open of the bar that has come, and on a
@@ -240,26 +272,28 @@ class Instrument:
             return float(self.data.open[0])
         return self.price
 
-    def atr(self, atr_period):
+    def atr(self, atr_period: int) -> float:
         """Return the ATR of the last closed bar, NaN while it has too little history."""
-        return self._atrs[atr_period].wilder.value
+        value: float = self._atrs[atr_period].wilder.value
+        return value
 
-    def floored_atr(self, atr_period, atr_floor):
+    def floored_atr(self, atr_period: int, atr_floor: float) -> float:
         """Return the ATR, or `atr_floor` times its 100-bar median where that is more.
 
         Sizes shrink with it when a calm market would let them grow; stops do not move.
         """
-        watched = self._atrs[atr_period]
-        if not watched.recent:
+        atr = self._atrs[atr_period]
+        if not atr.recent:
             return math.nan
-        return max(watched.wilder.value, atr_floor * median(watched.recent))
+        value: float = atr.wilder.value
+        return max(value, atr_floor * median(atr.recent))
 
-    def stop_distance(self):
-        """Return the price distance of a stop that is not there yet: a multiple of the ATR."""
+    def stop_distance(self) -> float:
+        """Return the price distance of a stop that is not placed yet: a multiple of the ATR."""
         atr_period, atr_multiple = self.stop_rule
         return self.facts.get("atr_multiple", atr_multiple) * self.atr(atr_period)
 
-    def stop_price(self, price, side):
+    def stop_price(self, price: float, side: int) -> float:
         """Return where the stop of a long (+1) or short (-1) position can rest, in whole ticks.
 
         It is nearer to the market by less than a tick: no more is at risk than was planned.
@@ -270,8 +304,8 @@ class Instrument:
         ticks = round(price / tick, 6)  # 0.3 is three ticks of 0.1, and 0.3 / 0.1 is not three
         return round((math.ceil(ticks) if side > 0 else math.floor(ticks)) * tick, 10)
 
-    def why_unknown(self):
-        """Say why an order on this instrument cannot be judged."""
+    def why_unknown(self) -> str:
+        """Return why an order on this instrument cannot be judged."""
         if self.repeats:
             return f"{self.name} repeats bars from before the restart"
         if not self.length:

@@ -1,6 +1,9 @@
-"""Positions, the orders that work on them, and the trades that they become: plain records."""
+"""Records of positions, working orders, sent orders and closed trades."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,16 +21,39 @@ __all__ = [
     "shrink_exits",
 ]
 
-# 3 x 0.1 - 0.3 leaves 5.6e-17 of a position; nobody trades a billionth of a unit.
+# Sizes up to this many units are zero: 3 x 0.1 - 0.3 leaves 5.6e-17 of a position, and no market
+# trades a billionth of a unit.
 EPS = 1e-9
 
 
 @dataclass(slots=True, eq=False)
 class OwnerPosition:
-    """One owner's share of a position; the sizes of all owners add up to the broker's position.
+    """What one owner holds of an instrument; all owners together hold the broker's position.
 
-    A trade runs from flat to flat: `entry`, `stop_distance` and the fields below them belong to
-    the trade that is open, and `number` counts trades, so that a stop knows when it is another's.
+    A trade runs from flat to flat.
+
+    Attributes
+    ----------
+    owner : object
+        The strategy.
+    size, price : float
+        Signed units, and the average price of their entries.
+    entry, opened : float
+        Price and time (a date number) of the first entry of the open trade.
+    stop_distance : float
+        Price distance to the stop that the trade was opened with; NaN where it was unknown.
+    peak, pnl : float
+        Largest absolute size of the trade so far, and its net profit in currency from what is
+        closed already.
+    number : int
+        Trades so far, the open one included: a stop belongs to the trade of its number.
+    tradeid : int
+        Backtrader's trade id of the last entry.
+    lost, lost_side : float, int
+        Units that the gate cut from the entries of this trade, and the side of those entries:
+        see `OrderPreview.void`.
+    stopped : float
+        Signed size of the last trade that a stop of ours has closed, until the owner's next entry.
     """
 
     instrument: Instrument
@@ -41,18 +67,16 @@ class OwnerPosition:
     opened: float = math.nan
     number: int = 0
     tradeid: int = 0
-    # What the gate cut from the entries of this trade, and on which side: see `OrderPreview.void`.
     lost: float = 0.0
     lost_side: int = 0
-    # Signed size of the last trade that a stop of ours closed, until the owner's next entry.
     stopped: float = 0.0
 
     @property
-    def side(self):
+    def side(self) -> int:
         """+1 long, -1 short, 0 flat."""
         return (self.size > 0) - (self.size < 0)
 
-    def held_against(self, side):
+    def held_against(self, side: int) -> float:
         """Return the units held against `side`: the owner's, or all owners' if that is more."""
         return max(0.0, -side * self.size, -side * self.instrument.size)
 
@@ -102,24 +126,24 @@ class WorkingOrder:
     own: bool = False
     size: float = 0.0
     handle: Any = None
-    set_at: tuple = (-1, -math.inf)
+    set_at: tuple[int, float] = (-1, -math.inf)
     rule: str = ""
     reduces: float = 0.0
     cut: float = 0.0
     void: float = 0.0
     stops: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.size = self.remaining
         self.stops = self.stops or self.kind == "stop"
         self.group = self.ref if self.group is None else self.group
 
     @property
-    def closing(self):
+    def closing(self) -> float:
         """The part of `remaining` that would close."""
         return self.remaining - self.opening
 
-    def filled(self, size):
+    def filled(self, size: float) -> None:
         """Take `size` off what remains; what closes goes first."""
         self.remaining = max(0.0, self.remaining - size)
         self.opening = min(self.opening, self.remaining)
@@ -127,10 +151,22 @@ class WorkingOrder:
 
 @dataclass(frozen=True)
 class ClosedTrade:
-    """A trade from flat to flat: net profit in currency, and in multiples of what it risked.
+    """A trade from flat to flat.
 
-    `stopped` says that a stop closed it; `index`, `bar` and `round` where and when that was, as in
-    `SentOrder`.
+    Attributes
+    ----------
+    instrument : str
+        Name of the data feed.
+    opened, closed : float
+        Date numbers of its first and last execution.
+    size : float
+        Largest absolute size.
+    pnl, r_multiple : float
+        Net profit in currency, and as a multiple of what it risked (NaN where that is unknown).
+    stopped : bool
+        Whether a stop has closed it.
+    index, bar, round : int
+        Instrument and time of its last execution, as in `SentOrder`.
     """
 
     instrument: str
@@ -148,10 +184,11 @@ class ClosedTrade:
 
 
 class SentOrder(NamedTuple):
-    """An order that went out: when, on which side, and of what.
+    """When an order was sent, on which side and of which instrument.
 
-    `index` is that of the first copy of its instrument, `bar` counts the bars of that one, `round`
-    those of any data (bars of one time are one), `time` is a Backtrader date number.
+    `index` is that of the first copy of the instrument and `bar` counts the bars of that copy;
+    `round` counts bars of all data feeds together (bars of one time count once); `time` is a date
+    number.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls
@@ -161,8 +198,10 @@ class SentOrder(NamedTuple):
     time: float
 
 
-def closed_trade(part, side, time, stopped, number):
-    """Return the trade that a part has just been, in round `number` of the book."""
+def closed_trade(
+    part: OwnerPosition, side: int, time: float, stopped: bool, number: int
+) -> ClosedTrade:
+    """Return the trade that an owner has just closed, in round `number` of the book."""
     instrument, lead = part.instrument, part.instrument.lead
     risk = part.stop_distance * part.peak * instrument.multiplier
     return ClosedTrade(
@@ -181,13 +220,15 @@ def closed_trade(part, side, time, stopped, number):
     )
 
 
-def shrink_exits(orders, before, after):
-    """Say what is left of the exits of a position that has just become smaller.
+def shrink_exits(
+    orders: Iterable[tuple[int, object, str, float]], before: float, after: float
+) -> dict[int, float]:
+    """Return what is left of the exits of a position that has just become smaller.
 
-    The orders against the position are walked in order of submission. Up to the position as it
-    was before the fill they are exits, and they shrink to what is left of it; what exceeds it
-    opens on purpose and stays. Orders of one group replace each other and are counted once, and
-    so do a limit and a stop: a position has one take-profit and one stop-loss for each unit.
+    In order of submission, the orders against the position are exits up to the size that was held
+    before the fill, and they shrink to what is held after it; what exceeds that opens on purpose
+    and stays. Orders of one group replace each other and count once, and so do a limit and a stop:
+    a position has one take-profit and one stop-loss for each unit.
 
     Parameters
     ----------
@@ -209,9 +250,11 @@ def shrink_exits(orders, before, after):
     """
     free = dict.fromkeys(("limit", "stop"), before)
     left = dict.fromkeys(("limit", "stop"), after)
-    taken, kept, changed = {}, {}, {}
+    taken: dict[tuple[object, str], float] = {}
+    kept: dict[tuple[object, str], float] = {}
+    changed: dict[int, float] = {}
     for ref, group, kind, remaining in orders:
-        # What leaves at the market is in both accounts, and so are the orders that it replaces.
+        # A market order is in both accounts, and so are the orders that it replaces.
         accounts = ("limit", "stop") if kind == "market" else (kind,)
         exits = min(remaining, *[taken.get((group, a), 0.0) + free[a] for a in accounts])
         keeps = min(exits, *[kept.get((group, a), 0.0) + left[a] for a in accounts])
@@ -225,12 +268,12 @@ def shrink_exits(orders, before, after):
     return changed
 
 
-def position_key(instrument, place):
+def position_key(instrument: Instrument, place: int) -> str:
     """Return the key of what the strategy at `place` holds of an instrument."""
     return f"{instrument.name}/{place}"
 
 
-def place_of(owner, strategies):
-    """Return which of the running strategies this is; the first for one that is none of them."""
+def place_of(owner: object, strategies: Sequence[object]) -> int:
+    """Return the place of a strategy among the running ones; 0 for one that is none of them."""
     # Truth and equality of a strategy are line operations: only ever ask for identity.
     return next((k for k, one in enumerate(strategies) if one is owner), 0)

@@ -1,37 +1,47 @@
-"""The windows of closes that limits ask for, filled as bars close."""
+"""Windows of closes for the limits that use returns, filled as bars close."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from bt_risk.rules.time_frames import TimeFrames
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bt_risk.portfolio.instrument import Instrument
+    from bt_risk.rules.return_model import ReturnModel
 
 __all__ = ["ReturnWindows"]
 
 
 class ReturnWindows:
-    """Windows of the closes of all instruments, one for each window that a limit asks for.
+    """Windows of the closes of all instruments, one for each `ReturnModel` that a limit adds.
 
-    Copies of one instrument speak with the copy that was there first: it has the most closes.
+    Of the copies of one instrument only the first has closes here: it has the most bars.
     """
 
-    def __init__(self, instruments):
+    def __init__(self, instruments: Iterable[Instrument]) -> None:
         self._names = [instrument.name for instrument in instruments]
-        self._frames = {}
-        self._histories = {}
-        self._updates = ()
+        self._frames: dict[tuple[int, ...], TimeFrames] = {}
+        self._histories: dict[tuple[int, ...], tuple[pd.DataFrame, str]] = {}
+        self._updates: tuple[Any, ...] = ()
         self._no_closes = [math.nan] * len(self._names)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self._frames)
 
-    def __getitem__(self, model):
+    def __getitem__(self, model: ReturnModel) -> TimeFrames:
         return self._frames[model.key]
 
-    def add(self, model, history=None):
-        """Keep the closes that a `ReturnModel` needs.
+    def add(self, model: ReturnModel, history: tuple[pd.DataFrame, str] | None = None) -> None:
+        """Collect the closes that a `ReturnModel` needs from now on.
 
-        `history` is ``(frame, kind)``, indexed by date numbers; what lies before the first bar of
-        the run fills the window.
+        `history` is ``(frame, kind)``, a DataFrame of prices or returns with a column per name and
+        an index of date numbers; its rows before the first bar of the run fill the window.
         """
         if model.key not in self._frames:
             self._frames[model.key] = TimeFrames(self._names, *model.key)
@@ -39,8 +49,8 @@ class ReturnWindows:
         if history is not None:
             self._histories[model.key] = history
 
-    def update(self, fresh):
-        """Take in the bars of these instruments that have just closed, in order of time."""
+    def update(self, fresh: Iterable[Instrument]) -> None:
+        """Add the bars of these instruments that have just closed, in order of time."""
         fresh = [i for i in fresh if i.time == i.time and i.copies[0] is i]
         if not fresh:
             return
@@ -54,12 +64,12 @@ class ReturnWindows:
         self._push(time, fresh)
 
     @property
-    def depth(self):
-        """How many closes of a name the longest window looks back on."""
+    def depth(self) -> int:
+        """Number of closes of one name in the longest window."""
         return max((key[0] * key[-1] for key in self._frames), default=0) + 1
 
-    def replay(self, rows):
-        """Take in ``(time, {name: close})`` that an earlier run has kept, oldest first."""
+    def replay(self, rows: Iterable[tuple[float, Mapping[str, float]]]) -> None:
+        """Add saved closes, given as ``(time, {name: close})``, oldest first."""
         self._histories = {}
         rows = list(rows)
         for frames in self._frames.values():
@@ -69,16 +79,16 @@ class ReturnWindows:
             for update in self._updates:
                 update(time, closes)
 
-    def _seed(self, before):
+    def _seed(self, before: float) -> None:
         for key, (frame, kind) in self._histories.items():
             self._frames[key].seed(frame, kind=kind, before=before)
         self._histories = {}
 
-    def _push_by_time(self, fresh):
+    def _push_by_time(self, fresh: Sequence[Instrument]) -> None:
         for time in sorted({instrument.time for instrument in fresh}):
             self._push(time, [i for i in fresh if i.time == time])
 
-    def _push(self, time, instruments):
+    def _push(self, time: float, instruments: Iterable[Instrument]) -> None:
         closes = self._no_closes[:]
         for instrument in instruments:
             closes[instrument.index] = instrument.closed
@@ -86,7 +96,8 @@ class ReturnWindows:
             update(time, closes)
 
 
-def _shortest(name, rows):
+def _shortest(name: str, rows: Sequence[tuple[float, Mapping[str, float]]]) -> float:
+    """Return the shortest time between two closes of a name, NaN with fewer than two."""
     times = [time for time, known in rows if name in known]
     gaps = [later - time for time, later in pairwise(times) if later > time]
     return min(gaps, default=math.nan)

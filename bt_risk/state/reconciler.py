@@ -112,7 +112,7 @@ class Reconciler:
 
     def remembered(self, order: Any) -> WorkingOrder | None:
         """Return a saved order that had ended when the run began, None for any other."""
-        record, instrument = self._record(order), self.gate.book.find(order.data)
+        record, instrument = self._record(order), self.gate.book.by_data[id(order.data)]
         return None if record is None else self._working(order, instrument, record)
 
     def skips(self, order: Any) -> int:
@@ -130,7 +130,7 @@ class Reconciler:
 
     def _record(self, order: Any) -> Record | None:
         known, sent_with = venue_id(order), (order.info or {}).get(CLIENT_ID)
-        missing = self.missing.get(self.gate.book.find(order.data).name, {})
+        missing = self.missing.get(self.gate.book.by_data[id(order.data)].name, {})
         if sent_with in missing:
             return missing[sent_with]
         return next((r for r in missing.values() if known and r["venue_id"] == known), None)

@@ -437,7 +437,7 @@ def test_bad_instrument_facts_raise(facts, param):
 
 
 def test_facts_of_a_data_that_is_not_there_raise():
-    with pytest.raises(ParameterError, match=r"named after a data of this Cerebro \(D0\)"):
+    with pytest.raises(ParameterError, match=r"named after a data feed of this Cerebro \(D0\)"):
         taped(capped(WIDE, instruments={"BTC": {"step": 1}}))
 
 

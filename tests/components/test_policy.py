@@ -266,7 +266,7 @@ def test_a_policy_that_is_none_raises(policy):
 
 def test_facts_of_a_data_that_is_not_there_raise():
     policy = dataclasses.replace(SHORT, instruments={"BTC": {"step": 1e-5}})
-    with pytest.raises(ParameterError, match=r"named after a data of this Cerebro \(D0\)"):
+    with pytest.raises(ParameterError, match=r"named after a data feed of this Cerebro \(D0\)"):
         taped(protected(CALM, policy=policy))
 
 
