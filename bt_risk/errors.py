@@ -87,7 +87,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 def check_fraction(
     component: str,
     param: str,
-    value: float,
+    value: object,
     *,
     zero: bool = False,
     one: bool = True,
@@ -98,14 +98,13 @@ def check_fraction(
     `zero` and `one` allow the ends themselves.
     """
     low, high = "[" if zero else "(", "]" if one else ")"
-    inside = is_number(value) and (0 < value < 1 or (zero and value == 0) or (one and value == 1))
-    if not inside:
-        raise ParameterError(component, param, f"in {low}0, 1{high}", value, remedy)
-    return value
+    if is_number(value) and (0 < value < 1 or (zero and value == 0) or (one and value == 1)):
+        return value
+    raise ParameterError(component, param, f"in {low}0, 1{high}", value, remedy)
 
 
 def check_positive(
-    component: str, param: str, value: float, *, zero: bool = False, remedy: str = ""
+    component: str, param: str, value: object, *, zero: bool = False, remedy: str = ""
 ) -> float:
     """Return `value` if it is a finite number above 0 (or 0, with `zero`)."""
     if not is_number(value) or math.isinf(value) or value < 0 or (value == 0 and not zero):
@@ -117,7 +116,7 @@ def check_positive(
 def check_whole(
     component: str,
     param: str,
-    value: float,
+    value: object,
     *,
     low: int = 1,
     remedy: str = "Durations are whole bars.",
@@ -131,7 +130,7 @@ def check_whole(
 def check_limit(
     component: str,
     param: str,
-    value: float | None,
+    value: object,
     *,
     fraction: bool = False,
     remedy: str = _FRACTIONS,
@@ -157,7 +156,7 @@ def check_choice(component: str, param: str, value: _T, choices: Collection[_T])
     return value
 
 
-def check_flag(component: str, param: str, value: bool) -> bool:
+def check_flag(component: str, param: str, value: object) -> bool:
     """Return `value` if it is True or False."""
     if not isinstance(value, bool):
         raise ParameterError(component, param, "True or False", value)

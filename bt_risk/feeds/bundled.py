@@ -1,6 +1,9 @@
 """The price series that come with the package."""
 
+from __future__ import annotations
+
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +23,7 @@ CATALOGUE = {
 }
 
 
-def load_data(name):
+def load_data(name: str) -> pd.DataFrame:
     """Read one of the price series that come with bt_risk.
 
     Parameters
@@ -57,8 +60,8 @@ def load_data(name):
     return table.astype(float)
 
 
-def list_data():
-    """Say which price series come with bt_risk.
+def list_data() -> pd.DataFrame:
+    """Return a table of the price series that come with bt_risk.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def list_data():
     >>> list_data()["bars"].to_dict()["goog_1d"]
     2148
     """
-    rows = {}
+    rows: dict[str, dict[str, object]] = {}
     for name, (title, source) in CATALOGUE.items():
         times = load_data(name).index
         rows[name] = dict(
@@ -80,7 +83,7 @@ def list_data():
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
 
 
-def _folder():
+def _folder() -> Traversable:
     """Return the folder of the data: in the package, or beside it in a checkout not installed."""
     try:
         return files("bt_risk.data")

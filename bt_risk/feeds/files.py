@@ -3,9 +3,13 @@
 A file is used as it is or refused with one DataError; nothing is sorted, filled or dropped.
 """
 
+from __future__ import annotations
+
 import gzip
 import zlib
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +36,7 @@ KLINES = [
 NOISE = 1e-9
 
 
-def read_prices(path):
+def read_prices(path: str | PathLike[str]) -> pd.DataFrame:
     """Read a file of OHLC prices, with or without volume, and refuse what cannot be true.
 
     Parameters
@@ -83,7 +87,7 @@ def read_prices(path):
     return frame
 
 
-def _table(path):
+def _table(path: Path) -> pd.DataFrame:
     """Return the content of the file as it is, with lower-case names."""
     if not path.exists():
         raise DataError(f"read_prices: {path} does not exist. Check the path.")
@@ -102,7 +106,7 @@ def _table(path):
     return table.rename(columns=lambda name: str(name).strip().lower())
 
 
-def _parquet(path):
+def _parquet(path: Path) -> pd.DataFrame:
     """Read a Parquet file; an index of times becomes a column."""
     table = pd.read_parquet(path)
     if table.index.name is None and not isinstance(table.index, pd.DatetimeIndex):
@@ -110,8 +114,8 @@ def _parquet(path):
     return table.rename_axis(table.index.name or "datetime").reset_index()
 
 
-def _csv(path):
-    """Read a CSV file by the separator of its first line; klines get their names here."""
+def _csv(path: Path) -> pd.DataFrame:
+    """Read a CSV file by the separator of its first line; add the names of klines."""
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         line = file.readline()
@@ -127,8 +131,8 @@ def _csv(path):
     return table
 
 
-def _is_float(text):
-    """Say whether `text` reads as a number."""
+def _is_float(text: str) -> bool:
+    """Return whether `text` reads as a number."""
     try:
         float(text)
     except ValueError:
@@ -136,7 +140,7 @@ def _is_float(text):
     return True
 
 
-def _columns(path, table):
+def _columns(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Return the price columns, and volume where there is one, as the file has them."""
     found = list(table.columns)
     # pandas calls the second of two equal names "close.1".
@@ -152,7 +156,7 @@ def _columns(path, table):
     return table[[name for name in COLUMNS if name in found]]
 
 
-def _times(path, table):
+def _times(path: Path, table: pd.DataFrame) -> pd.DatetimeIndex:
     """Return the time of each bar, UTC without zone, in the order of the file."""
     name = next((name for name in TIMES if name in table), table.columns[0])
     if name in COLUMNS:
@@ -177,11 +181,11 @@ def _times(path, table):
     return pd.DatetimeIndex(times, name="datetime").tz_localize(None).as_unit("us")
 
 
-def _numbered_times(column):
-    """Read dates like 20240131, or counts since 1970 with the unit of each told by its size.
+def _numbered_times(column: pd.Series) -> pd.Series:
+    """Read dates like 20240131, or counts since 1970 with the unit of each inferred from its size.
 
     Counts of milliseconds and finer are above 1e11 from March 1973 on, where seconds are in the
-    year 5138; below 1e8 (March 1973 in seconds) a number is no time but, say, a row count.
+    year 5138; a number below 1e8 (March 1973 in seconds) is not a time but, say, a row count.
     """
     if column.between(19000101, 21001231).all():
         return pd.to_datetime(
@@ -196,8 +200,8 @@ def _numbered_times(column):
     return pd.Series(counts.view("datetime64[us]")).where(known).dt.tz_localize("UTC")
 
 
-def _written_times(path, name, text):
-    """Read times written as text; what has no year or cannot be read becomes NaT."""
+def _written_times(path: Path, name: str, text: pd.Series) -> pd.Series:
+    """Read times written as text; one without a year or not readable becomes NaT."""
     if text.str.match(r"\d{4}-\d\d-\d\d").all():
         return pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
     day_first = _day_first(path, name, text)
@@ -206,8 +210,8 @@ def _written_times(path, name, text):
     return pd.to_datetime(dated, format="mixed", dayfirst=day_first, errors="coerce", utc=True)
 
 
-def _day_first(path, name, text):
-    """Say whether dates like 13/02/2024 start with the day; refuse to guess."""
+def _day_first(path: Path, name: str, text: pd.Series) -> bool:
+    """Return whether dates like 13/02/2024 start with the day; raise where both are possible."""
     parts = text.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}").dropna().astype(int)
     first, second = (parts[0] > 12).any(), (parts[1] > 12).any()
     if first == second and (parts[0] != parts[1]).any():
@@ -218,7 +222,7 @@ def _day_first(path, name, text):
     return bool(first)
 
 
-def _numbers(path, frame):
+def _numbers(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """Return `frame` as float64; a value that is no finite number is refused."""
     numbers = frame.apply(pd.to_numeric, errors="coerce").astype(float)
     for column in frame:
@@ -227,7 +231,7 @@ def _numbers(path, frame):
     return numbers
 
 
-def _check_order(path, frame):
+def _check_order(path: Path, frame: pd.DataFrame) -> None:
     """Refuse times that go back or repeat."""
     steps = np.diff(frame.index.to_numpy()).astype("int64")
     for row in np.flatnonzero(steps < 0):
@@ -242,8 +246,8 @@ def _check_order(path, frame):
         )
 
 
-def _check_bars(path, frame):
-    """Refuse prices and volumes that no market prints."""
+def _check_bars(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse prices and volumes that no market has."""
     for column in PRICES:
         remedy = "A missing price is not a price of zero: remove the row."
         _refuse(path, frame, column, frame[column] <= 0, "above zero", remedy)
@@ -258,7 +262,9 @@ def _check_bars(path, frame):
         _refuse(path, frame, column, outside, "between low and high", remedy)
 
 
-def _refuse(path, frame, column, wrong, constraint, remedy):
+def _refuse(
+    path: Path, frame: pd.DataFrame, column: str, wrong: pd.Series, constraint: str, remedy: str
+) -> None:
     """Raise for the first row of `frame` that is `wrong`, if there is one."""
     for row in np.flatnonzero(wrong):
         raise DataError(
@@ -267,6 +273,6 @@ def _refuse(path, frame, column, wrong, constraint, remedy):
         )
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Return a numpy scalar as the Python one, which prints without its type."""
     return value.item() if isinstance(value, np.generic) else value

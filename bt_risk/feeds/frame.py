@@ -1,7 +1,10 @@
 """A data feed that reads a frame column by column: with PandasData, half of a run is the feed."""
 
+from __future__ import annotations
+
 import math
 from array import array
+from typing import Any
 
 import backtrader as bt
 
@@ -11,9 +14,9 @@ __all__ = ["FrameData"]
 class FrameData(bt.feeds.PandasData):
     """Feed a DataFrame to Cerebro: ``PandasData``, the same parameters and values, but quick.
 
-    ``PandasData`` asks pandas for every single cell. Here each column is read once; where Cerebro
-    preloads and nothing stands between frame and lines (filter, resampler, ``fromdate``,
-    ``todate``, ``tzinput``, lookahead) it goes into its line as a whole.
+    ``PandasData`` reads every single cell through pandas. Here each column is read once; where
+    Cerebro preloads and nothing changes the bars between frame and lines (filter, resampler,
+    ``fromdate``, ``todate``, ``tzinput``, lookahead) it goes into its line as a whole.
 
     Params:
 
@@ -22,7 +25,7 @@ class FrameData(bt.feeds.PandasData):
         ``openinterest`` to name columns
     """
 
-    def start(self):
+    def start(self) -> None:
         """Read the columns, and begin before the first bar."""
         super().start()
         columns = dict(self._colmapping)
@@ -33,10 +36,12 @@ class FrameData(bt.feeds.PandasData):
         for name, column in columns.items():
             if column is not None:
                 values[name] = frame.iloc[:, column].tolist()
-        self._fields = [(getattr(self.lines, name), values[name]) for name in values]
+        self._fields: list[tuple[Any, list[float]]] = [
+            (getattr(self.lines, name), values[name]) for name in values
+        ]
         self._bars = len(times)
 
-    def _load(self):
+    def _load(self) -> bool:
         self._idx += 1
         if self._idx >= self._bars:
             return False
@@ -44,7 +49,7 @@ class FrameData(bt.feeds.PandasData):
             line[0] = values[self._idx]
         return True
 
-    def preload(self):
+    def preload(self) -> None:
         """Fill the lines before the run."""
         if not self._as_it_is():
             super().preload()
@@ -55,8 +60,8 @@ class FrameData(bt.feeds.PandasData):
             line.array = array("d", values)
         self._idx, self._fields = self._bars, []
 
-    def _as_it_is(self):
-        """Say whether every bar of the frame arrives unchanged."""
+    def _as_it_is(self) -> bool:
+        """Return whether every bar of the frame arrives unchanged."""
         whole = self.fromdate == -math.inf and self.todate == math.inf
         changed = self._filters or self._barstack or self._barstash or self._tzinput
         watched = any(line.bindings or line.extension for line in self.lines)

@@ -1,10 +1,14 @@
-"""Tell people what they must hear about, without waiting for anything they use to be told."""
+"""Notify people of events, without waiting for the service that delivers the message."""
+
+from __future__ import annotations
 
 import json
 import logging
 import queue
 import threading
 import urllib.request
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from bt_risk.errors import check_positive
 
@@ -12,7 +16,7 @@ __all__ = ["Alerts", "webhook"]
 
 _log = logging.getLogger("bt_risk")
 
-# More sentences than anybody reads: what comes on top of them is dropped, and the log says so.
+# The most sentences that wait for a listener; any further one is dropped and logged.
 _ROOM = 1000
 _LAST_WORDS_SECONDS = 2.0
 
@@ -24,16 +28,16 @@ class Alerts:
     logged; one that hangs holds back the other listeners and nothing else.
     """
 
-    def __init__(self, listeners):
+    def __init__(self, listeners: Iterable[Callable[[str], Any]]) -> None:
         self._listeners = tuple(listeners)
-        self._sentences = self._thread = None
+        self._sentences: queue.Queue[str | None] = queue.Queue(maxsize=_ROOM)
+        self._thread: threading.Thread | None = None
 
-    def tell(self, sentence):
+    def tell(self, sentence: str) -> None:
         """Pass a sentence on; return at once."""
         if not self._listeners:
             return
         if self._thread is None:
-            self._sentences = queue.Queue(maxsize=_ROOM)
             self._thread = threading.Thread(target=self._run, name="bt_risk alerts", daemon=True)
             self._thread.start()
         try:
@@ -41,7 +45,7 @@ class Alerts:
         except queue.Full:
             _log.error("notify: no listener keeps up, dropped: %s", sentence)
 
-    def close(self):
+    def close(self) -> None:
         """Wait a moment for the last sentences, and end the thread."""
         if self._thread is None:
             return
@@ -52,7 +56,7 @@ class Alerts:
         self._thread.join(_LAST_WORDS_SECONDS)
         self._thread = None
 
-    def _run(self):
+    def _run(self) -> None:
         while (sentence := self._sentences.get()) is not None:
             for listener in self._listeners:
                 try:
@@ -61,7 +65,7 @@ class Alerts:
                     _log.exception("notify: %r failed on: %s", listener, sentence)
 
 
-def webhook(url, *, timeout=5.0, key="text"):
+def webhook(url: str, *, timeout: float = 5.0, key: str = "text") -> Callable[[str], None]:
     """Return a listener that posts each sentence to a URL as JSON.
 
     Parameters
@@ -79,7 +83,7 @@ def webhook(url, *, timeout=5.0, key="text"):
     """
     check_positive("webhook", "timeout", timeout)
 
-    def post(sentence):
+    def post(sentence: str) -> None:
         body = json.dumps({key: sentence}).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=timeout):

@@ -1,8 +1,9 @@
-"""How the gate treats a broker that is not Backtrader's own simulation: the settings."""
+"""Settings of the gate for a broker that is not Backtrader's own simulation."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, Self, cast
 
 from bt_risk.errors import (
     ParameterError,
@@ -15,15 +16,15 @@ from bt_risk.errors import (
 
 __all__ = ["BUILT_IN", "CAPABILITIES", "Live"]
 
-# What Backtrader's own live brokers can do, by their modules.
-BUILT_IN = {
+# The capabilities of Backtrader's own live brokers, by module.
+BUILT_IN: dict[str, dict[str, bool]] = {
     "backtrader.brokers.ibbroker": {"trailing": True, "oco": True, "brackets": True},
     "backtrader.brokers.oandabroker": {"brackets": True},
 }
 
-# What a broker may be able to do, and what is assumed of one that says nothing about it. A store
-# that does not know a kind of order seldom says so: it sells a trailing stop at the market, or
-# leaves the other order of an OCO group at work.
+# The capabilities that a broker may have, and the value assumed for one that does not declare it. A
+# store that does not support a kind of order seldom refuses it: it sells a trailing stop at the
+# market, or does not cancel the other order of an OCO group.
 CAPABILITIES = {
     "stop": True,
     "trailing": False,
@@ -39,7 +40,7 @@ CAPABILITIES = {
 class Live:
     """Settings for live brokers; `protect` and `RiskBroker` take them by name.
 
-    Backtrader's own simulation has no use for any of them but `notify`.
+    With Backtrader's own simulation only `notify` has an effect.
 
     Parameters
     ----------
@@ -51,18 +52,18 @@ class Live:
         Samples that such a move must stand for before it is believed, on different bars or
         `retry_after` seconds apart.
     stale_after : float, optional
-        Seconds without a bar after which a data gets no new risk; None: only what the data says of
-        itself (DISCONNECTED, DELAYED) counts.
+        Seconds without a bar after which a data feed gets no new risk; None: only what the data
+        feed reports of itself (DISCONNECTED, DELAYED) counts.
     capabilities : dict, optional
-        What the broker can do, by the names in `CAPABILITIES`; it goes before what the broker's own
-        ``capabilities`` say.
+        What the broker can do, by the names in `CAPABILITIES`; it goes before the broker's own
+        ``capabilities``.
     on_stop_rejected : {"exit", "halt"}
         When the broker refuses a protective stop for good: close that position at the market, or
         close it and let nothing open until an operator re-arms.
     stop_retries : int, default 2
         How often a refused stop is tried again before that.
     retry_after : float, default 5.0
-        Seconds until a request that nobody has answered is looked at again.
+        Seconds until a request without an answer is checked again.
     notify : callable or sequence of them, optional
         Called with one sentence (a `str`) for halts, refused stops, stale data, restarts; from a
         thread of its own, so that a slow or failing one never blocks trading.
@@ -75,18 +76,18 @@ class Live:
     90
     """
 
-    equity: Callable | None = None
+    equity: Callable[[], float] | None = None
     equity_jump_limit: float = 0.10
     equity_confirmations: int = 3
     stale_after: float | None = None
-    capabilities: dict | None = None
+    capabilities: dict[str, bool] | None = None
     on_stop_rejected: str = "exit"
     stop_retries: int = 2
     retry_after: float = 5.0
-    notify: Callable | tuple = ()
-    clock: Callable = time.monotonic
+    notify: Callable[[str], Any] | Sequence[Callable[[str], Any]] = ()
+    clock: Callable[[], float] = time.monotonic
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.equity is not None:
             _check_callable("equity", self.equity, "a callable without arguments")
         check_fraction("Live", "equity_jump_limit", self.equity_jump_limit)
@@ -104,9 +105,14 @@ class Live:
         object.__setattr__(self, "notify", listeners)
         _check_callable("clock", self.clock, "a callable without arguments")
 
+    @property
+    def listeners(self) -> tuple[Callable[[str], Any], ...]:
+        """Return the callables of `notify`, of which `__post_init__` has made a tuple."""
+        return cast(tuple[Callable[[str], Any], ...], self.notify)
+
     @classmethod
-    def named(cls, component, **settings):
-        """Return the settings; a name that is none of them is an error of `component`."""
+    def named(cls, component: str, **settings: Any) -> Self:
+        """Return the settings; an unknown name is an error of `component`."""
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:
@@ -115,12 +121,12 @@ class Live:
             return cls(**settings)
 
 
-def _check_callable(param, value, constraint):
+def _check_callable(param: str, value: object, constraint: str) -> None:
     if not callable(value):
         raise ParameterError("Live", param, constraint, value)
 
 
-def _check_capabilities(capabilities):
+def _check_capabilities(capabilities: dict[str, bool] | None) -> dict[str, bool]:
     given = {} if capabilities is None else capabilities
     if not isinstance(given, dict):
         constraint = "a dict of True or False by name"

@@ -1,8 +1,13 @@
 """How to split capital over names by their covariance: equal risk, or inverse volatility."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, overload
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bt_risk.errors import (
@@ -11,6 +16,7 @@ from bt_risk.errors import (
     check_limit,
     check_positive,
 )
+from bt_risk.rules.frames import Column, FloatArray
 
 __all__ = ["METHODS", "inverse_volatility", "risk_parity", "signed_weights"]
 
@@ -20,8 +26,19 @@ _TOLERANCE = 1e-6  # of a share of risk, relative to its budget
 _SYMMETRY = 1e-8  # in correlation units
 _STEPS = 100
 
+_Matrix: TypeAlias = FloatArray | pd.DataFrame
+_Budgets: TypeAlias = Sequence[float] | FloatArray | Mapping[str, float] | pd.Series
 
-def risk_parity(covariance, budgets=None):
+
+@overload
+def risk_parity(covariance: FloatArray, budgets: _Budgets | None = None) -> FloatArray: ...
+
+
+@overload
+def risk_parity(covariance: pd.DataFrame, budgets: _Budgets | None = None) -> pd.Series: ...
+
+
+def risk_parity(covariance: _Matrix, budgets: _Budgets | None = None) -> Column:
     """Long-only weights at which every name contributes its budget of the portfolio's risk.
 
     Parameters
@@ -66,7 +83,15 @@ def risk_parity(covariance, budgets=None):
     return _like(covariance, weights / weights.sum())
 
 
-def inverse_volatility(covariance):
+@overload
+def inverse_volatility(covariance: FloatArray) -> FloatArray: ...
+
+
+@overload
+def inverse_volatility(covariance: pd.DataFrame) -> pd.Series: ...
+
+
+def inverse_volatility(covariance: _Matrix) -> Column:
     """Weights in proportion to one over the volatility of each name.
 
     Parameters
@@ -94,14 +119,36 @@ def inverse_volatility(covariance):
     return _like(covariance, weights / weights.sum())
 
 
+@overload
 def signed_weights(
-    covariance,
-    sides=None,
-    method="risk_parity",
-    budgets=None,
-    volatility_target=None,
-    gross_limit=1.0,
-):
+    covariance: FloatArray,
+    sides: npt.ArrayLike | None = None,
+    method: str = "risk_parity",
+    budgets: _Budgets | None = None,
+    volatility_target: float | None = None,
+    gross_limit: float | None = 1.0,
+) -> FloatArray: ...
+
+
+@overload
+def signed_weights(
+    covariance: pd.DataFrame,
+    sides: npt.ArrayLike | None = None,
+    method: str = "risk_parity",
+    budgets: _Budgets | None = None,
+    volatility_target: float | None = None,
+    gross_limit: float | None = 1.0,
+) -> pd.Series: ...
+
+
+def signed_weights(
+    covariance: _Matrix,
+    sides: npt.ArrayLike | None = None,
+    method: str = "risk_parity",
+    budgets: _Budgets | None = None,
+    volatility_target: float | None = None,
+    gross_limit: float | None = 1.0,
+) -> Column:
     """Weights of a long-short portfolio by its signed covariance, scaled to a volatility.
 
     Parameters
@@ -169,7 +216,7 @@ def signed_weights(
     return _like(covariance, weights * min(1.0, limit / gross))
 
 
-def _check_sides(component, sides, n_names):
+def _check_sides(component: str, sides: npt.ArrayLike | None, n_names: int) -> FloatArray:
     if sides is None:
         return np.ones(n_names)
     signs = np.asarray(sides, dtype=float)
@@ -179,13 +226,13 @@ def _check_sides(component, sides, n_names):
     return signs
 
 
-def _like_matrix(covariance, matrix):
+def _like_matrix(covariance: _Matrix, matrix: FloatArray) -> _Matrix:
     if isinstance(covariance, pd.DataFrame):
         return pd.DataFrame(matrix, index=covariance.index, columns=covariance.columns)
     return matrix
 
 
-def _equal_risk(correlation, budgets):
+def _equal_risk(correlation: FloatArray, budgets: FloatArray) -> FloatArray:
     """Solve ``x_i (C x)_i = b_i`` for x > 0 by Newton's method on Spinu's function."""
     x = np.sqrt(budgets)
     best, error = x, np.inf
@@ -198,7 +245,7 @@ def _equal_risk(correlation, budgets):
             break
         try:
             x = x + _newton_step(correlation, budgets, x)
-        except np.linalg.LinAlgError:  # no minimum: x runs away along a riskless portfolio
+        except np.linalg.LinAlgError:  # no minimum: a riskless portfolio lets x grow forever
             break
     if not error < _TOLERANCE:
         remedy = "Leave out one of the names that offset each other."
@@ -206,16 +253,16 @@ def _equal_risk(correlation, budgets):
     return best
 
 
-def _newton_step(correlation, budgets, x):
+def _newton_step(correlation: FloatArray, budgets: FloatArray, x: FloatArray) -> FloatArray:
     gradient = correlation @ x - budgets / x
-    step = -np.linalg.solve(correlation + np.diag(budgets / x**2), gradient)
-    largest = np.abs(step / x).max()
+    step: npt.NDArray[Any] = -np.linalg.solve(correlation + np.diag(budgets / x**2), gradient)
+    largest = float(np.abs(step / x).max())
     # Spinu's rule: the full step is safe below 0.95 (3 - sqrt 5) / 2.
     return step if largest < 0.36 else step / (1 + largest)
 
 
-def _check_covariance(component, covariance):
-    """Return the volatilities and the correlation matrix of a covariance that is one."""
+def _check_covariance(component: str, covariance: _Matrix) -> tuple[FloatArray, FloatArray]:
+    """Return the volatilities and the correlation matrix of a valid covariance matrix."""
     matrix = np.asarray(covariance, dtype=float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ParameterError(component, "covariance", "square", matrix.shape)
@@ -223,8 +270,8 @@ def _check_covariance(component, covariance):
         names = list(covariance.index), list(covariance.columns)
         raise ParameterError(component, "covariance", "labelled alike on rows and columns", names)
     if not np.isfinite(matrix).all():
-        value = f"{np.count_nonzero(~np.isfinite(matrix))} values that are not"
-        raise ParameterError(component, "covariance", "finite", value)
+        count = np.count_nonzero(~np.isfinite(matrix))
+        raise ParameterError(component, "covariance", "finite", f"{count} values that are not")
     variance = matrix.diagonal()
     if variance.min() <= 0:
         remedy = "Leave out names that stood still."
@@ -238,7 +285,7 @@ def _check_covariance(component, covariance):
     return volatility, (correlation + correlation.T) / 2
 
 
-def _check_budgets(component, budgets, covariance):
+def _check_budgets(component: str, budgets: _Budgets | None, covariance: _Matrix) -> FloatArray:
     n_names = len(covariance)
     if budgets is None:
         return np.full(n_names, 1 / n_names)
@@ -251,14 +298,15 @@ def _check_budgets(component, budgets, covariance):
         remedy = "Leave a name out to give it no risk."
         value = shares.tolist()
         raise ParameterError(component, "budgets", "positive, one per name", value, remedy)
-    return shares / shares.sum()
+    normalised: FloatArray = shares / shares.sum()
+    return normalised
 
 
-def _unsolvable(constraint, value, remedy):
+def _unsolvable(constraint: str, value: float, remedy: str) -> ParameterError:
     return ParameterError("risk_parity", "covariance", constraint, float(value), remedy)
 
 
-def _like(covariance, weights):
+def _like(covariance: _Matrix, weights: FloatArray) -> Column:
     if isinstance(covariance, pd.DataFrame):
         return pd.Series(weights, index=covariance.index)
     return weights

@@ -4,10 +4,13 @@ Everything here is computed from the window itself, never from running sums: tho
 bad tick after it has left, and lose all digits for a name that stands still.
 """
 
+from __future__ import annotations
+
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations, pairwise
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,7 @@ from bt_risk.errors import (
     check_whole,
     is_number,
 )
-from bt_risk.rules.frames import as_frame, check_min_periods
+from bt_risk.rules.frames import BoolArray, FloatArray, Numbers, Table, as_frame, check_min_periods
 
 __all__ = [
     "correlation_exposure",
@@ -31,16 +34,24 @@ __all__ = [
 
 _log = logging.getLogger("bt_risk")
 
-# What rounding leaves of a spread that is truly zero, as a share of the mean return.
+# The largest spread that rounding makes of a true zero, as a share of the mean return.
 _ROUNDING = 32 * np.finfo(float).eps
 
 # Above this ratio of squared mean to variance, sums of squares lose digits that matter.
 _OFF_CENTRE = 1e4
-_CHUNK_BYTES = 2**22  # what rolling_correlation works on at a time
+_CHUNK_BYTES = 2**22  # how much rolling_correlation computes at a time
 
 
-def same_bet(side_i, side_j, rho):
-    """How far two positions are one bet: 1 is the same bet twice, -1 a perfect hedge.
+@overload
+def same_bet(side_i: float, side_j: float, rho: float) -> float: ...
+
+
+@overload
+def same_bet(side_i: Numbers, side_j: Numbers, rho: Numbers) -> float | FloatArray: ...
+
+
+def same_bet(side_i: Numbers, side_j: Numbers, rho: Numbers) -> float | FloatArray:
+    """Return how far two positions are one bet: 1 is the same bet twice, -1 a perfect hedge.
 
     Parameters
     ----------
@@ -65,7 +76,21 @@ def same_bet(side_i, side_j, rho):
     return np.where(np.isnan(rho), 1.0, side_i * side_j * np.asarray(rho))[()]
 
 
-def correlation_matrix(returns, window=252, min_periods=60):
+@overload
+def correlation_matrix(
+    returns: FloatArray, window: int = 252, min_periods: int = 60
+) -> FloatArray: ...
+
+
+@overload
+def correlation_matrix(
+    returns: pd.DataFrame | Mapping[str, pd.Series], window: int = 252, min_periods: int = 60
+) -> pd.DataFrame: ...
+
+
+def correlation_matrix(
+    returns: Table, window: int = 252, min_periods: int = 60
+) -> FloatArray | pd.DataFrame:
     """Correlation of all pairs over the last `window` times.
 
     Parameters
@@ -107,7 +132,17 @@ def correlation_matrix(returns, window=252, min_periods=60):
     return matrix.to_numpy() if isinstance(returns, np.ndarray) else matrix
 
 
-def rolling_correlation(returns, window=252):
+@overload
+def rolling_correlation(returns: FloatArray, window: int = 252) -> FloatArray: ...
+
+
+@overload
+def rolling_correlation(
+    returns: pd.DataFrame | Mapping[str, pd.Series], window: int = 252
+) -> pd.DataFrame: ...
+
+
+def rolling_correlation(returns: Table, window: int = 252) -> FloatArray | pd.DataFrame:
     """Correlation of all pairs over each `window` bars, as ``returns.rolling(window).corr()``.
 
     Parameters
@@ -147,15 +182,15 @@ def rolling_correlation(returns, window=252):
 
 
 def correlation_exposure(
-    positions,
-    returns,
-    capital=1.0,
-    correlation_limit=0.7,
-    exposure_limit=0.05,
-    correlated_scale=0.8,
-    window=252,
-    min_periods=60,
-):
+    positions: Mapping[str, float],
+    returns: pd.DataFrame | Mapping[str, pd.Series],
+    capital: float = 1.0,
+    correlation_limit: float | None = 0.7,
+    exposure_limit: float | None = 0.05,
+    correlated_scale: float = 0.8,
+    window: int = 252,
+    min_periods: int = 60,
+) -> dict[str, float]:
     """Positions with correlated bets cut and the total capped, as a new dict.
 
     Parameters
@@ -208,8 +243,8 @@ def correlation_exposure(
     return _cap_total(sized, exposure_limit * capital)
 
 
-def _rolling_matrices(values, window):
-    """Correlations of shape (n_bars, n_names, n_names); NaN where a window is not complete."""
+def _rolling_matrices(values: FloatArray, window: int) -> FloatArray:
+    """Return correlations of shape (n_bars, n_names, n_names); NaN in incomplete windows."""
     n_bars, n_names = values.shape
     matrices = np.full((n_bars, n_names, n_names), np.nan)
     # A window before the first bar, of NaN: sums that reach into it are NaN.
@@ -223,8 +258,8 @@ def _rolling_matrices(values, window):
     return matrices
 
 
-def _fill_block(matrices, span, window):
-    """Fill the bars of one block; say at which ones rounding could show.
+def _fill_block(matrices: FloatArray, span: FloatArray, window: int) -> BoolArray:
+    """Fill the bars of one block; return at which ones rounding could show.
 
     `span` holds the returns of the block and of the `window` bars before it.
     """
@@ -241,11 +276,12 @@ def _fill_block(matrices, span, window):
         block *= scale[:, None, :]
         block -= offset[:, rows, None] * offset[:, None, :]
         np.clip(block, -1.0, 1.0, out=matrices[:, rows])
-    return (window * mean**2 > _OFF_CENTRE * squares).any(axis=1)
+    doubtful: BoolArray = np.any(window * mean**2 > _OFF_CENTRE * squares, axis=1)
+    return doubtful
 
 
-def _window_sums(terms, window):
-    """Sum of each window that ends after the first `window` rows of `terms`, which it uses up.
+def _window_sums(terms: FloatArray, window: int) -> FloatArray:
+    """Return the sum of each window that ends after the first `window` rows; overwrite `terms`.
 
     It is the end of the first block plus the beginning of the second: nothing outside the window
     is ever added, so there is nothing to subtract and nothing that drifts.
@@ -259,18 +295,21 @@ def _window_sums(terms, window):
     return sums
 
 
-def _one_matrix(returns):
-    """Correlations of one window of shape (window, n_names), centred on its own mean."""
+def _one_matrix(returns: FloatArray) -> FloatArray:
+    """Return correlations of one window of shape (window, n_names), centred on its own mean."""
     mean = returns.mean(axis=0)
     centred = returns - mean
     squares = np.einsum("ij,ij->j", centred, centred)
     still = squares <= len(returns) * (_ROUNDING * mean) ** 2
     centred /= np.where(still, np.nan, np.sqrt(squares))
-    return np.clip(centred.T @ centred, -1.0, 1.0)
+    matrix: FloatArray = np.clip(centred.T @ centred, -1.0, 1.0)
+    return matrix
 
 
-def _repeated_bets(positions, matrix, correlation_limit):
-    """Names that are the same bet as a later one, each once, in order."""
+def _repeated_bets(
+    positions: Mapping[str, float], matrix: pd.DataFrame, correlation_limit: float
+) -> list[str]:
+    """Return the names that are the same bet as a later one, each once, in order."""
     held = [name for name, value in positions.items() if value]
     repeated = {}
     for first, second in combinations(held, 2):
@@ -282,7 +321,7 @@ def _repeated_bets(positions, matrix, correlation_limit):
     return list(repeated)
 
 
-def _cap_total(positions, ceiling):
+def _cap_total(positions: dict[str, float], ceiling: float) -> dict[str, float]:
     total = sum(abs(value) for value in positions.values())
     if total <= ceiling:
         return positions
@@ -290,7 +329,7 @@ def _cap_total(positions, ceiling):
     return {name: value * (ceiling / total) for name, value in positions.items()}
 
 
-def _check_positions(component, positions):
+def _check_positions(component: str, positions: Mapping[str, float]) -> dict[str, float]:
     if not isinstance(positions, Mapping):
         remedy = "A Series has to_dict()."
         raise ParameterError(
@@ -302,7 +341,9 @@ def _check_positions(component, positions):
     return {name: float(value) for name, value in positions.items()}
 
 
-def _columns_of(component, returns, names):
+def _columns_of(
+    component: str, returns: pd.DataFrame | Mapping[str, pd.Series], names: Iterable[str]
+) -> pd.DataFrame:
     frame = as_frame(component, "returns", returns)
     missing = [name for name in names if name not in frame.columns]
     if missing:

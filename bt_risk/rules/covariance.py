@@ -1,7 +1,9 @@
-"""Covariance of what is held: volatility, each name's share of it, how many bets there are.
+"""Covariance of the names held: volatility, each name's share of it, how many bets there are.
 
-No matrix of names by names is built: what it does to weights is computed from the returns.
+No matrix of names by names is built: its product with weights is computed from the returns.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -9,23 +11,25 @@ import numpy as np
 
 from bt_risk.rules.estimators import (
     ROLLING,
+    Estimator,
     centred,
     shrinkage,
     squares_about_the_mean,
 )
+from bt_risk.rules.frames import FloatArray
 
 __all__ = ["Covariance", "effective_bets", "risk_shares"]
 
 
 class Covariance:
-    """The covariance matrix of some returns, as far as weights can tell.
+    """Compute the covariance matrix of some returns, or what it does to weights.
 
     Parameters
     ----------
     returns : ndarray of shape (n_names, n_returns)
         Log returns, oldest first, without gaps.
     estimator : Estimator
-        How they become covariances.
+        The weights of the returns, and the shrinkage.
     multi_bar : int
         Bars that a return spans; covariances are per bar.
     bars_per_year : float
@@ -44,7 +48,13 @@ class Covariance:
     array([0.01, 0.03])
     """
 
-    def __init__(self, returns, estimator=ROLLING, multi_bar=1, bars_per_year=math.nan):
+    def __init__(
+        self,
+        returns: FloatArray,
+        estimator: Estimator = ROLLING,
+        multi_bar: int = 1,
+        bars_per_year: float = math.nan,
+    ) -> None:
         self._returns, self._estimator, self._multi_bar = returns, estimator, multi_bar
         self.bars_per_year = bars_per_year
         self._weights = estimator.weights(returns.shape[1])
@@ -54,7 +64,7 @@ class Covariance:
             self.variances = squares_about_the_mean(returns) * self._weights[0] / multi_bar
         self._drawn = shrinkage(centred(returns)) if estimator.shrinks else (0.0, 0.0)
 
-    def times(self, weights):
+    def times(self, weights: FloatArray) -> FloatArray:
         """Return the matrix times `weights`, of shape (n_names,): per bar, in their unit."""
         path = weights @ self._returns
         path = path - path @ self._weights / self._weights.sum()
@@ -63,19 +73,20 @@ class Covariance:
         deviations = np.sqrt(self.variances)
         target = mean * deviations * (deviations @ weights)
         target += (1 - mean) * self.variances * weights
-        return intensity * target + (1 - intensity) * product
+        mixed: FloatArray = intensity * target + (1 - intensity) * product
+        return mixed
 
-    def matrix(self):
+    def matrix(self) -> FloatArray:
         """Return the matrix itself, of shape (n_names, n_names), per bar.
 
-        For allocation, which asks once a week: no decision of the gate needs it.
+        For allocation, which needs it once a week; no decision of the gate does.
         """
         return np.column_stack([self.times(unit) for unit in np.eye(len(self.variances))])
 
-    def correlations(self):
+    def correlations(self) -> FloatArray:
         """Return all correlations, of shape (n_names, n_names); NaN where a name stood still.
 
-        For reports: no decision needs it.
+        For reports; no decision needs them.
         """
         rows = self._estimator.weigh(self._returns)
         still = self.variances <= 0
@@ -88,8 +99,8 @@ class Covariance:
         return matrix
 
 
-def risk_shares(weights, covariance):
-    """Each name's share of the variance of a portfolio, adding up to 1 (Euler).
+def risk_shares(weights: FloatArray, covariance: Covariance) -> FloatArray:
+    """Return each name's share of the variance of a portfolio, adding up to 1 (Euler).
 
     Parameters
     ----------
@@ -115,8 +126,8 @@ def risk_shares(weights, covariance):
     return parts / total if total > 0 else np.full(len(parts), math.nan)
 
 
-def effective_bets(weights, covariance):
-    """How many uncorrelated bets of equal size a portfolio is worth, from 1 to the number of names.
+def effective_bets(weights: FloatArray, covariance: Covariance) -> float:
+    """Return how many uncorrelated bets of equal size a portfolio is worth: 1 to its names.
 
     Parameters
     ----------

@@ -1,12 +1,16 @@
 """Rule 5: the fall from the high-water mark, and the breaker that acts on it."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from bt_risk.errors import check_fraction, check_positive
+from bt_risk.rules.frames import ColumnT, FloatArray
 
 __all__ = [
     "ARMED",
@@ -30,7 +34,7 @@ ARMED, TRIPPED, COOLING, LOCKED = "ARMED", "TRIPPED", "COOLING", "LOCKED"
 _ROUNDING = 1e-12
 
 
-def high_water_mark(equity):
+def high_water_mark(equity: ColumnT) -> ColumnT:
     """Return the running maximum of `equity`.
 
     Parameters
@@ -49,14 +53,14 @@ def high_water_mark(equity):
     array([100., 120., 120.])
     """
     values = np.asarray(equity, dtype=float)
-    mark = np.fmax.accumulate(values) if len(values) else values.copy()
+    mark: FloatArray = np.fmax.accumulate(values) if len(values) else values.copy()
     mark[np.isnan(values)] = np.nan
     if isinstance(equity, pd.Series):
-        return pd.Series(mark, index=equity.index, name=equity.name)
-    return mark
+        return cast(ColumnT, pd.Series(mark, index=equity.index, name=equity.name))
+    return cast(ColumnT, mark)
 
 
-def drawdown(equity):
+def drawdown(equity: ColumnT) -> ColumnT:
     """Return the fall of `equity` from its high-water mark, as a positive fraction.
 
     Parameters
@@ -83,11 +87,11 @@ def drawdown(equity):
     known = values[~np.isnan(values)]
     if len(known):
         check_positive("drawdown", "the first equity", float(known[0]))
-    return 1.0 - equity / high_water_mark(equity)
+    return cast(ColumnT, 1.0 - equity / high_water_mark(equity))
 
 
 class RiskManager:
-    """Track realised capital and say when to stop: the article's class.
+    """Track realised capital and report when to stop: the article's class.
 
     Parameters
     ----------
@@ -104,16 +108,16 @@ class RiskManager:
     (True, True, False)
     """
 
-    def __init__(self, capital, drawdown_limit=0.10):
+    def __init__(self, capital: float, drawdown_limit: float = 0.10) -> None:
         self.capital = self.peak = check_positive("RiskManager", "capital", capital)
         self.drawdown_limit = check_fraction("RiskManager", "drawdown_limit", drawdown_limit)
 
     @property
-    def drawdown(self):
-        """Fall from the peak as a fraction."""
+    def drawdown(self) -> float:
+        """Return the fall from the peak as a fraction."""
         return (self.peak - self.capital) / self.peak
 
-    def update(self, pnl):
+    def update(self, pnl: float) -> bool:
         """Book a profit or loss in currency; return whether trading may go on. NaN is refused."""
         if math.isnan(pnl):
             check_positive("RiskManager", "pnl", pnl, remedy="Pass the trade's profit or loss.")
@@ -124,7 +128,7 @@ class RiskManager:
 
 @dataclass(frozen=True)
 class BreakerRule:
-    """When a breaker trips, and how it comes back; see `bt_risk.DrawdownBreaker`."""
+    """State when a breaker trips and how it is armed again; see `bt_risk.DrawdownBreaker`."""
 
     drawdown_limit: float = 0.10
     cooldown_bars: int | None = None
@@ -135,7 +139,7 @@ class BreakerRule:
 
 @dataclass(frozen=True)
 class BreakerState:
-    """Everything that a breaker remembers from one bar to the next.
+    """Hold everything that a breaker remembers from one bar to the next.
 
     Attributes
     ----------
@@ -161,12 +165,19 @@ class BreakerState:
     final: bool = False
 
 
-def fall(value, mark):
+def fall(value: float, mark: float) -> float:
     """Return how far a finite `value` is below `mark`, as a positive fraction of it."""
     return 1.0 - value / mark if mark > 0 else math.inf
 
 
-def step(state, value, rule, *, flat=False, new_bar=True):
+def step(
+    state: BreakerState,
+    value: float,
+    rule: BreakerRule,
+    *,
+    flat: bool = False,
+    new_bar: bool = True,
+) -> BreakerState:
     """Advance a breaker by one value of the account; the only place where it changes.
 
     Parameters
@@ -178,7 +189,7 @@ def step(state, value, rule, *, flat=False, new_bar=True):
     rule : BreakerRule
         The limits.
     flat : bool
-        Whether nothing is held any more that the breaker wants closed.
+        Whether every position that the breaker closes is closed.
     new_bar : bool
         Whether a bar has closed since the last step; cool-downs count bars.
 
@@ -204,14 +215,14 @@ def step(state, value, rule, *, flat=False, new_bar=True):
     return state
 
 
-def rearm(state, value):
+def rearm(state: BreakerState, value: float) -> BreakerState:
     """Return an ARMED state with the mark rebased to `value`; a final state stays as it is."""
     if state.final or not math.isfinite(value):
         return state
     return replace(state, status=ARMED, high_water_mark=value, cooldown_left=0)
 
 
-def taper(drawdown, taper_from, drawdown_limit):
+def taper(drawdown: float, taper_from: float, drawdown_limit: float) -> float:
     """Return the share of the risk budget that is left: 1 up to `taper_from`, 0 at the limit.
 
     Examples
@@ -224,7 +235,7 @@ def taper(drawdown, taper_from, drawdown_limit):
     return max(0.0, (drawdown_limit - drawdown) / (drawdown_limit - taper_from))
 
 
-def _mark(state, value):
+def _mark(state: BreakerState, value: float) -> BreakerState:
     if value <= state.high_water_mark and value <= state.lifetime_mark:
         return state
     mark = value if math.isnan(state.high_water_mark) else max(state.high_water_mark, value)
@@ -232,7 +243,7 @@ def _mark(state, value):
     return replace(state, high_water_mark=mark, lifetime_mark=ever)
 
 
-def _watch(state, value, rule):
+def _watch(state: BreakerState, value: float, rule: BreakerRule) -> BreakerState:
     lifetime = rule.lifetime_limit
     final = lifetime < math.inf and fall(value, state.lifetime_mark) >= lifetime - _ROUNDING
     if not final and fall(value, state.high_water_mark) < rule.drawdown_limit - _ROUNDING:
@@ -243,13 +254,13 @@ def _watch(state, value, rule):
     return replace(state, status=TRIPPED, breaches=0, trips=state.trips + 1, final=final)
 
 
-def _after_flat(state, rule):
+def _after_flat(state: BreakerState, rule: BreakerRule) -> BreakerState:
     if state.final or rule.cooldown_bars is None:
         return replace(state, status=LOCKED)
     return replace(state, status=COOLING, cooldown_left=rule.cooldown_bars)
 
 
-def _cool(state, value, rule):
+def _cool(state: BreakerState, value: float, rule: BreakerRule) -> BreakerState:
     left = max(0, state.cooldown_left - 1)
     state = replace(state, cooldown_left=left)
     if left or not math.isfinite(value):

@@ -5,11 +5,15 @@ first, so that sums of products of two of them are covariances; no matrix of nam
 built.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Self, cast
 
 import numpy as np
 
 from bt_risk.errors import ParameterError, check_choice, check_positive
+from bt_risk.rules.frames import BoolArray, FloatArray, IntArray, Numbers
 
 __all__ = [
     "ROLLING",
@@ -22,8 +26,7 @@ __all__ = [
     "squares_about_the_mean",
 ]
 
-# What rounding leaves of a spread that is truly zero: the standard deviation of differences of log
-# prices.
+# The largest standard deviation of differences of log prices that rounding makes of a true zero.
 _STILL = 1e-12
 # Below this share of the sum of squares, the sum of squares about the mean has lost digits.
 _DOUBTFUL = 1e-4
@@ -33,7 +36,7 @@ KINDS = ("rolling", "ewm", "ledoit-wolf")
 
 @dataclass(frozen=True)
 class Estimator:
-    """How a window of returns becomes correlations.
+    """Turn a window of returns into correlations.
 
     Parameters
     ----------
@@ -48,7 +51,7 @@ class Estimator:
     halflife: float | None = None
 
     @classmethod
-    def checked(cls, component, kind, halflife):
+    def checked(cls, component: str, kind: str, halflife: float | None) -> Self:
         """Return an estimator, or raise a ParameterError of `component`."""
         check_choice(component, "estimator", kind, KINDS)
         if kind == "ewm":
@@ -60,16 +63,16 @@ class Estimator:
         return cls(kind, halflife)
 
     @property
-    def fades(self):
-        """Whether older returns count less."""
+    def fades(self) -> bool:
+        """Return whether older returns count less."""
         return self.kind == "ewm"
 
     @property
-    def shrinks(self):
-        """Whether correlations are drawn towards their mean."""
+    def shrinks(self) -> bool:
+        """Return whether correlations are drawn towards their mean."""
         return self.kind == "ledoit-wolf"
 
-    def weights(self, count):
+    def weights(self, count: int) -> FloatArray:
         """Return the weights of `count` squares, oldest first, whose sum is a variance.
 
         Equal ones are 1 / (n - 1); fading ones add up to 1, as in RiskMetrics.
@@ -77,7 +80,7 @@ class Estimator:
         fading = self._fading(np.arange(count)[::-1])
         return fading / (fading.sum() if self.fades else max(count - 1, 1))
 
-    def weigh(self, steps, counted=None):
+    def weigh(self, steps: FloatArray, counted: BoolArray | None = None) -> FloatArray:
         """Centre and weigh returns, so that sums of products of rows are covariances.
 
         Parameters
@@ -102,34 +105,41 @@ class Estimator:
             steps = np.where(counted, steps, 0.0)
         share = weights.sum(axis=1, keepdims=True)
         mean = (steps * weights).sum(axis=1, keepdims=True) / np.where(share > 0, share, 1)
-        return (steps - mean) * np.sqrt(weights)
+        weighted: FloatArray = (steps - mean) * np.sqrt(weights)
+        return weighted
 
-    def _fading(self, age):
-        return 0.5 ** (age / self.halflife) if self.fades else np.ones(np.shape(age))
+    def _fading(self, age: IntArray) -> FloatArray:
+        if not self.fades:
+            return np.ones(np.shape(age))
+        halflife = cast(float, self.halflife)  # `checked` refuses None where returns fade
+        weights: FloatArray = 0.5 ** (age / halflife)
+        return weights
 
 
 ROLLING = Estimator()
 
 
-def centred(returns):
+def centred(returns: FloatArray) -> FloatArray:
     """Return rows less their mean."""
-    return returns - np.add.reduce(returns, axis=1, keepdims=True) / max(returns.shape[1], 1)
+    mean = np.add.reduce(returns, axis=1, keepdims=True) / max(returns.shape[1], 1)
+    rows: FloatArray = returns - mean
+    return rows
 
 
-def squares(rows, counts):
-    """Return the sums of squares of centred rows, 0 where only rounding is left of a spread."""
+def squares(rows: FloatArray, counts: float) -> FloatArray:
+    """Return the sums of squares of centred rows, 0 where the spread is only rounding."""
     total = np.einsum("ij,ij->i", rows, rows)
     return np.where(total <= counts * _STILL**2, 0.0, total)
 
 
-def squares_about_the_mean(returns, weights=None):
+def squares_about_the_mean(returns: FloatArray, weights: FloatArray | None = None) -> FloatArray:
     """Return the sums of squares of rows less their mean, 0 for a still one; NaN with a gap."""
     if weights is None:
         total, share = np.einsum("ij,ij->i", returns, returns), max(returns.shape[1], 1)
         weights = np.ones(returns.shape[1])
     else:
         total, share = returns**2 @ weights, weights.sum()
-    about = total - (returns @ weights) ** 2 / share
+    about: FloatArray = total - (returns @ weights) ** 2 / share
     doubtful = about < _DOUBTFUL * total
     if doubtful.any():
         rows = returns[doubtful]
@@ -138,15 +148,22 @@ def squares_about_the_mean(returns, weights=None):
     return about
 
 
-def pearson(products, squares, squares_one):
-    """Correlations from sums of products and of squares; NaN where one of the two stood still."""
+def pearson(products: FloatArray, squares: FloatArray, squares_one: Numbers) -> FloatArray:
+    """Return correlations from sums of products and of squares; NaN where one name stood still."""
     scale = np.sqrt(squares * squares_one)
     rho = products / np.where(scale > 0, scale, np.nan)
     return np.minimum(np.maximum(rho, -1.0), 1.0)
 
 
-def semi_correlation(rows, squares, ones, squares_one, side, sides):
-    """Correlation over the bars at which two positions of equal risk lose together.
+def semi_correlation(
+    rows: FloatArray,
+    squares: FloatArray,
+    ones: FloatArray,
+    squares_one: Numbers,
+    side: int,
+    sides: IntArray,
+) -> FloatArray:
+    """Return the correlation over the bars at which two positions of equal risk lose together.
 
     Parameters
     ----------
@@ -188,8 +205,8 @@ def semi_correlation(rows, squares, ones, squares_one, side, sides):
     return pearson(products, squares, squares_one)
 
 
-def shrinkage(rows):
-    """How far correlations should be drawn towards their mean, and that mean.
+def shrinkage(rows: FloatArray) -> tuple[float, float]:
+    """Return how far correlations should be drawn towards their mean, and that mean.
 
     Parameters
     ----------

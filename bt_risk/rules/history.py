@@ -1,9 +1,14 @@
 """Prices or returns from before a run, as users have them."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 import numpy as np
+import pandas as pd
 
 from bt_risk.errors import ParameterError, check_choice
-from bt_risk.rules.frames import as_frame
+from bt_risk.rules.frames import FloatArray, Table, Time, as_frame
 
 __all__ = ["ONE_CLOCK", "check_history", "log_path"]
 
@@ -13,7 +18,9 @@ ONE_CLOCK = (
 )
 
 
-def check_history(component, names, history, kind, before=None):
+def check_history(
+    component: str, names: Iterable[str], history: Table, kind: str, before: Time = None
+) -> pd.DataFrame:
     """Return prices or returns from before the run as a frame with a column for every name."""
     check_choice(component, "kind", kind, ("prices", "returns"))
     frame, columns = as_frame(component, "history", history), list(names)
@@ -33,7 +40,7 @@ def check_history(component, names, history, kind, before=None):
     return frame
 
 
-def _check_values(component, frame, kind):
+def _check_values(component: str, frame: pd.DataFrame, kind: str) -> None:
     values, floor = frame.to_numpy(), 0.0 if kind == "prices" else -1.0
     bad = values[(values <= floor) | np.isinf(values)]
     if bad.size:
@@ -42,11 +49,12 @@ def _check_values(component, frame, kind):
         raise ParameterError(component, "history", constraint, float(bad[0]), remedy)
 
 
-def log_path(frame, kind):
-    """Log prices of shape (n_names, n_times) of a frame of prices or of simple returns."""
+def log_path(frame: pd.DataFrame, kind: str) -> FloatArray:
+    """Return log prices of shape (n_names, n_times) of a frame of prices or of simple returns."""
     if kind == "prices":
-        return np.log(frame.to_numpy().T)
-    steps = np.log1p(frame.to_numpy().T)
+        logs: FloatArray = np.log(frame.to_numpy().T)
+        return logs
+    steps: FloatArray = np.log1p(frame.to_numpy().T)
     # The time before the first row. A name that begins later has no known time to start from.
     origin = np.where(np.isnan(steps[:, :1]), np.nan, 0.0)
     path = np.where(np.isnan(steps), np.nan, np.nancumsum(steps, axis=1))

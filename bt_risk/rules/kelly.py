@@ -1,12 +1,18 @@
-"""Kelly sizing: how much to risk, how sure we are of it, and the leash on it.
+"""Kelly sizing: how much to risk, how certain the estimate is, and the cap on it.
 
 Every result is a fraction of equity at *risk*: what is lost if the trade loses its planned 1R.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from bt_risk.errors import (
     ParameterError,
@@ -17,6 +23,7 @@ from bt_risk.errors import (
     check_whole,
     is_number,
 )
+from bt_risk.rules.frames import FloatArray, Numbers
 
 __all__ = [
     "empirical_kelly",
@@ -33,7 +40,21 @@ _ROUGH_HALVINGS = 24  # within the bootstrap, whose own error is far larger
 _CHUNK = 2**14  # resampled trades at a time; keeps the bootstrap inside the processor's cache
 
 
-def kelly_criterion(win_rate, payoff_ratio):
+@overload
+def kelly_criterion(win_rate: float, payoff_ratio: float) -> float: ...
+
+
+@overload
+def kelly_criterion(
+    win_rate: Numbers | list[float] | tuple[float, ...],
+    payoff_ratio: Numbers | list[float] | tuple[float, ...],
+) -> FloatArray | pd.Series: ...
+
+
+def kelly_criterion(
+    win_rate: Numbers | list[float] | tuple[float, ...],
+    payoff_ratio: Numbers | list[float] | tuple[float, ...],
+) -> Numbers:
     """Fraction to risk that maximises the growth of a bet with two outcomes.
 
     Parameters
@@ -76,7 +97,7 @@ def kelly_criterion(win_rate, payoff_ratio):
     return p - (1 - p) / b
 
 
-def two_point_kelly(r_multiples):
+def two_point_kelly(r_multiples: npt.ArrayLike) -> float:
     """Kelly fraction of a sample of trades, seen as one mean win and one mean loss.
 
     Parameters
@@ -119,7 +140,7 @@ def two_point_kelly(r_multiples):
     return float(_two_point(sample)) if sample.size else math.nan
 
 
-def empirical_kelly(r_multiples):
+def empirical_kelly(r_multiples: npt.ArrayLike) -> float:
     """Kelly fraction of a sample of trades as they were, large losses included.
 
     Parameters
@@ -161,8 +182,12 @@ def empirical_kelly(r_multiples):
 
 
 def kelly_lower_bound(
-    r_multiples, confidence=0.95, seed=0, estimator="two-point", n_resamples=1000
-):
+    r_multiples: npt.ArrayLike,
+    confidence: float = 0.95,
+    seed: int = 0,
+    estimator: str = "two-point",
+    n_resamples: int = 1000,
+) -> float:
     """Kelly fraction that the trades support with the given confidence.
 
     Parameters
@@ -221,7 +246,9 @@ def kelly_lower_bound(
     return float(np.quantile(estimates, 1 - confidence, method="lower"))
 
 
-def kelly_risk(full_kelly, kelly_scale=0.5, kelly_limit=0.02):
+def kelly_risk(
+    full_kelly: float, kelly_scale: float = 0.5, kelly_limit: float | None = 0.02
+) -> float:
     """Share of equity to risk on one trade: a Kelly fraction, scaled and capped.
 
     Parameters
@@ -262,7 +289,14 @@ def kelly_risk(full_kelly, kelly_scale=0.5, kelly_limit=0.02):
     return float(min(kelly_scale * full_kelly, limit)) if full_kelly > 0 else 0.0
 
 
-def half_kelly_position(win_rate, avg_win, avg_loss, capital, kelly_scale=0.5, kelly_limit=0.02):
+def half_kelly_position(
+    win_rate: float,
+    avg_win: float,
+    avg_loss: float,
+    capital: float,
+    kelly_scale: float = 0.5,
+    kelly_limit: float | None = 0.02,
+) -> float:
     """Amount of money to risk on one trade, by half Kelly with a cap.
 
     Parameters
@@ -313,18 +347,18 @@ def half_kelly_position(win_rate, avg_win, avg_loss, capital, kelly_scale=0.5, k
     return kelly_risk(full_kelly, kelly_scale, kelly_limit) * capital
 
 
-def _numeric(values):
+def _numeric(values: Any) -> Any:
     return np.asarray(values, dtype=float) if isinstance(values, list | tuple) else values
 
 
-def _refuse(param, values, bad, constraint, remedy):
+def _refuse(param: str, values: Numbers, bad: Any, constraint: str, remedy: str) -> None:
     bad = np.asarray(bad)
     if bad.any():
         first = np.asarray(values)[bad][0].item()
         raise ParameterError("kelly_criterion", param, constraint, first, remedy)
 
 
-def _sample(component, r_multiples):
+def _sample(component: str, r_multiples: npt.ArrayLike) -> FloatArray:
     """Return the known results as an array, with scratch trades at exactly zero."""
     sample = np.asarray(r_multiples, dtype=float)
     if sample.ndim != 1 or np.isinf(sample).any():
@@ -334,22 +368,23 @@ def _sample(component, r_multiples):
     return np.where(np.abs(sample) < _SCRATCH, 0.0, sample)
 
 
-def _two_point(samples):
-    """Two-point Kelly along the last axis."""
+def _two_point(samples: FloatArray) -> FloatArray:
+    """Return the two-point Kelly fraction along the last axis."""
     n_wins = np.count_nonzero(samples > 0, axis=-1)
     n_losses = np.count_nonzero(samples < 0, axis=-1)
     mean_win = _mean_or_planned(np.maximum(samples, 0), n_wins)
     mean_loss = _mean_or_planned(np.maximum(-samples, 0), n_losses)
     decided = np.maximum(n_wins + n_losses, 1)
-    return n_wins / decided / mean_loss - n_losses / decided / mean_win
+    fraction: FloatArray = n_wins / decided / mean_loss - n_losses / decided / mean_win
+    return fraction
 
 
-def _mean_or_planned(amounts, count):
+def _mean_or_planned(amounts: FloatArray, count: Any) -> FloatArray:
     return np.where(count > 0, amounts.sum(axis=-1) / np.maximum(count, 1), 1.0)
 
 
-def _empirical(samples, halvings=_HALVINGS):
-    """Growth-optimal fraction along the last axis, from below."""
+def _empirical(samples: FloatArray, halvings: int = _HALVINGS) -> FloatArray:
+    """Return the growth-optimal fraction along the last axis, from below."""
     worst = -samples.min(axis=-1)
     unbounded = (worst <= 0) & (samples.max(axis=-1) > 0)
     low = np.zeros(worst.shape)
@@ -361,8 +396,10 @@ def _empirical(samples, halvings=_HALVINGS):
     return np.where(unbounded, 1.0, low)
 
 
-def _resampled(estimate, sample, n_resamples, seed):
-    """Estimates of `n_resamples` bootstrap samples, a bounded number of trades at a time."""
+def _resampled(
+    estimate: Callable[[FloatArray], FloatArray], sample: FloatArray, n_resamples: int, seed: int
+) -> FloatArray:
+    """Return the estimates of `n_resamples` bootstrap samples, in chunks of trades."""
     generator, n_trades = np.random.default_rng(seed), sample.size
     rows = max(1, _CHUNK // n_trades)
     sizes = [min(rows, n_resamples - done) for done in range(0, n_resamples, rows)]
@@ -370,7 +407,7 @@ def _resampled(estimate, sample, n_resamples, seed):
     return np.concatenate([estimate(sample[rows_of_trades]) for rows_of_trades in picks])
 
 
-_ESTIMATORS = {
+_ESTIMATORS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "two-point": _two_point,
     "empirical": partial(_empirical, halvings=_ROUGH_HALVINGS),
 }

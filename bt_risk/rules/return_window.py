@@ -4,12 +4,19 @@ Everything is computed from the window itself, never from running sums: those st
 tick after it has left, and lose all digits for a name that stands still.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from bt_risk.errors import ParameterError, check_whole
 from bt_risk.rules.covariance import Covariance
 from bt_risk.rules.estimators import (
     ROLLING,
+    Estimator,
     centred,
     pearson,
     semi_correlation,
@@ -17,14 +24,27 @@ from bt_risk.rules.estimators import (
     squares,
     squares_about_the_mean,
 )
-from bt_risk.rules.frames import check_min_periods
+from bt_risk.rules.frames import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Numbers,
+    Table,
+    Time,
+    check_min_periods,
+)
 from bt_risk.rules.history import ONE_CLOCK, check_history, log_path
 
-__all__ = ["ReturnWindow", "sides_of"]
+__all__ = ["ReturnWindow", "Rows", "Sides", "sides_of"]
+
+# Positions in `names`.
+Rows: TypeAlias = Sequence[int] | IntArray
+# +1 or -1 of the candidate and of each of the others.
+Sides: TypeAlias = tuple[int, IntArray]
 
 
 class ReturnWindow:
-    """The last closes of many names on one time axis, and their correlations on demand.
+    """Keep the last closes of many names on one time axis; compute correlations on demand.
 
     Parameters
     ----------
@@ -60,32 +80,34 @@ class ReturnWindow:
     (array([1.]), array([3]))
     """
 
-    def __init__(self, names, window=252, min_periods=60, multi_bar=1):
+    def __init__(
+        self, names: Iterable[str], window: int = 252, min_periods: int = 60, multi_bar: int = 1
+    ) -> None:
         self.names = tuple(names)
         self.window = check_whole("ReturnWindow", "window", window, low=2)
         self.min_periods = check_min_periods("ReturnWindow", min_periods, self.window)
         self.multi_bar = check_whole("ReturnWindow", "multi_bar", multi_bar)
-        self.last_time = None
+        self.last_time: Time = None
         self._depth = self.window + self.multi_bar
         # Twice the depth: the axis slides along it and is moved back once per window.
         self._logs = np.full((len(self.names), 2 * self._depth), np.nan)
         self._steps = np.full_like(self._logs, np.nan)  # from `multi_bar` columns before to each
-        self._times = [None] * (2 * self._depth)
+        self._times: list[Time] = [None] * (2 * self._depth)
         self._start = self._stop = 0
         self._seam = 0  # no return spans the columns before and from here on
 
-    def __len__(self):
+    def __len__(self) -> int:
         first, last = self._across()
         return max(self._stop - self._start - self.multi_bar, 0) - (last - first)
 
-    def _across(self):
+    def _across(self) -> tuple[int, int]:
         """Return the first and the end of the columns whose return would span the seam."""
         if not self._start < self._seam < self._stop:
             return 0, 0
         first = max(self._seam, self._start + self.multi_bar)
         return first, max(min(self._seam + self.multi_bar, self._stop), first)
 
-    def update(self, time, closes):
+    def update(self, time: Time, closes: npt.ArrayLike) -> None:
         """Add the closes of one time; at the time of the last call, merge them into it.
 
         Parameters
@@ -111,8 +133,8 @@ class ReturnWindow:
         if before >= 0:
             np.subtract(self._logs[:, last], self._logs[:, before], out=self._steps[:, last])
 
-    def seed(self, history, kind="prices", before=None):
-        """Fill the window with what is known from before the run.
+    def seed(self, history: Table, kind: str = "prices", before: Time = None) -> None:
+        """Fill the window with prices or returns from before the run.
 
         Parameters
         ----------
@@ -143,7 +165,7 @@ class ReturnWindow:
             self._seam = self._stop if kind == "returns" else 0
             self.last_time = frame.index[-1]
 
-    def blank(self, rows):
+    def blank(self, rows: BoolArray) -> FloatArray | float:
         """Forget the closes of some names, a mask; return those of the last time, NaN for none.
 
         Times at the end at which no other name has a close leave the axis.
@@ -155,8 +177,14 @@ class ReturnWindow:
         self.last_time = self._times[self._stop - 1] if self._stop > self._start else None
         return last
 
-    def correlations(self, candidate, others, estimator=ROLLING, sides=None):
-        """Correlation of one name with each of `others` over the window.
+    def correlations(
+        self,
+        candidate: int,
+        others: Rows,
+        estimator: Estimator = ROLLING,
+        sides: Sides | None = None,
+    ) -> tuple[FloatArray, IntArray]:
+        """Return the correlation of one name with each of `others` over the window.
 
         Parameters
         ----------
@@ -181,13 +209,13 @@ class ReturnWindow:
         """
         others = np.asarray(others, dtype=np.intp)
         names = np.concatenate((others, [candidate]))
-        every = 4 * len(names) > len(self.names)  # then copying rows costs more than it spares
+        every = 4 * len(names) > len(self.names)  # then copying rows takes longer than it saves
         steps = self._returns(slice(None) if every else names)
         spread = squares_about_the_mean(steps)
         spread = spread[names] if every else spread
         plain = sides is None and not (estimator.fades or estimator.shrinks)
         if plain and not np.isnan(spread.sum()):
-            # Twice, so that what rounding leaves of its mean does not meet the means of the others.
+            # Centred twice: the others' means would multiply the rounding error of its mean.
             products = steps @ centred(centred(steps[candidate if every else -1][None]))[0]
             products = products[others] if every else products[:-1]
             rho = pearson(products, spread[:-1], spread[-1])
@@ -198,8 +226,10 @@ class ReturnWindow:
         rho[counts < self.min_periods] = np.nan
         return rho, counts
 
-    def covariance(self, rows, estimator=ROLLING):
-        """Covariance per bar of the returns of some names, over the times that all of them have.
+    def covariance(
+        self, rows: Rows, estimator: Estimator = ROLLING
+    ) -> tuple[Covariance | None, int]:
+        """Return the covariance per bar of the returns of some names, over their common times.
 
         Parameters
         ----------
@@ -221,43 +251,51 @@ class ReturnWindow:
         per_year = _bars_per_year(times)
         return Covariance(returns, estimator, self.multi_bar, per_year), count
 
-    def closes(self, rows):
+    def closes(self, rows: Rows) -> IntArray:
         """Return how many closes of each of some names are in the window."""
-        return np.isfinite(self._logs[rows, self._start : self._stop]).sum(axis=1)
+        counts: IntArray = np.isfinite(self._logs[rows, self._start : self._stop]).sum(axis=1)
+        return counts
 
-    def _common(self, rows):
+    def _common(self, rows: IntArray) -> tuple[FloatArray, list[Time]]:
         """Return the returns of some names between the times that all of them have, and these."""
         returns, times = self._returns(rows), self._times[self._start : self._stop]
         if not np.isnan(returns).any():
             return returns, times
         logs = self._logs[rows, self._start : self._stop]
         whole = np.flatnonzero(np.isfinite(logs).all(axis=0))
-        seam = np.searchsorted(whole, self._seam - self._start)
+        seam = int(np.searchsorted(whole, self._seam - self._start))
         return _returns(logs[:, whole], seam, self.multi_bar), [times[k] for k in whole]
 
-    def _append(self, time):
+    def _append(self, time: Time) -> None:
         if self._stop == self._logs.shape[1]:
             kept = self._depth - 1
             for table in (self._logs, self._steps):
                 table[:, :kept] = table[:, -kept:]
             self._times[:kept] = self._times[-kept:]
             self._start, self._stop = 0, kept
-            self._seam = 0  # no more columns were seeded than are kept: it has left long ago
+            self._seam = 0  # the seeded columns have left the window before
         self._logs[:, self._stop] = self._steps[:, self._stop] = np.nan
         self._times[self._stop] = time
         self._stop += 1
         self._start = max(self._start, self._stop - self._depth)
         self.last_time = time
 
-    def _returns(self, rows):
+    def _returns(self, rows: slice | IntArray) -> FloatArray:
         """Return the returns in the window of some names: a view for a slice without a seam."""
         begin = self._start + self.multi_bar
         steps = self._steps[rows, begin : max(self._stop, begin)]
         first, last = self._across()
         return np.delete(steps, slice(first - begin, last - begin), axis=1) if last else steps
 
-    def _estimate(self, names, rows, spread, estimator, sides):
-        """Correlations and counts of all but the last of `names` with it, whatever the gaps.
+    def _estimate(
+        self,
+        names: IntArray,
+        rows: FloatArray,
+        spread: FloatArray,
+        estimator: Estimator,
+        sides: Sides | None,
+    ) -> tuple[FloatArray, IntArray]:
+        """Return correlations and counts of all but the last of `names` with it, whatever the gaps.
 
         `rows` are their returns, `spread` the sums of squares of these about the mean.
         """
@@ -270,8 +308,10 @@ class ReturnWindow:
             )
         return rho, counts
 
-    def _joined(self, candidate, others, estimator, sides):
-        """Correlations and counts of pairs with gaps: the returns between their common times."""
+    def _joined(
+        self, candidate: int, others: IntArray, estimator: Estimator, sides: Sides | None
+    ) -> tuple[FloatArray, IntArray]:
+        """Return correlations and counts of pairs with gaps, from their common times."""
         axis = slice(self._start, self._stop)
         one, logs = self._logs[candidate, axis], self._logs[others, axis]
         common = np.isfinite(logs) & np.isfinite(one)
@@ -286,7 +326,7 @@ class ReturnWindow:
         rho = pearson(np.einsum("ij,ij->i", rows, ones), spread, spread_one)
         return _worse(rho, rows, spread, ones, spread_one, sides), counted.sum(axis=1)
 
-    def _check_time(self, time):
+    def _check_time(self, time: Time) -> None:
         try:
             ahead = bool(time == time if self.last_time is None else time >= self.last_time)
         except TypeError:  # a float against a date, naive against aware
@@ -296,7 +336,7 @@ class ReturnWindow:
             raise ParameterError("ReturnWindow.update", "time", constraint, time, ONE_CLOCK)
 
 
-def _returns(logs, seam, step):
+def _returns(logs: FloatArray, seam: int, step: int) -> FloatArray:
     """Return the log returns over `step` columns; none spans the column `seam` and the one before.
 
     `logs` has shape (n_names, n_times).
@@ -307,8 +347,8 @@ def _returns(logs, seam, step):
     return returns
 
 
-def _common_times_before(common, step):
-    """Per row, the column `step` common times before each column; -1 where there is none."""
+def _common_times_before(common: BoolArray, step: int) -> IntArray:
+    """Return, per row, the column `step` common times before each column; -1 for none."""
     last = np.where(common, np.arange(common.shape[1]), -1)
     np.maximum.accumulate(last, axis=1, out=last)
     last = np.column_stack([np.full(len(last), -1), last[:, :-1]])
@@ -318,8 +358,8 @@ def _common_times_before(common, step):
     return before
 
 
-def _whole(rows, estimator, sides):
-    """Correlations of all but the last row with it; there are no gaps."""
+def _whole(rows: FloatArray, estimator: Estimator, sides: Sides | None) -> FloatArray:
+    """Return correlations of all but the last row with it; there are no gaps."""
     count = rows.shape[1]
     rows = centred(rows)
     rows = estimator.weigh(rows) if estimator.fades else rows
@@ -331,12 +371,19 @@ def _whole(rows, estimator, sides):
     return _worse(rho, rows[:-1], spread[:-1], rows[-1], spread[-1], sides)
 
 
-def sides_of(sides, part):
+def sides_of(sides: Sides | None, part: BoolArray) -> Sides | None:
     """Return the sides of the candidate and of a part of the others, None where none are given."""
     return None if sides is None else (sides[0], sides[1][part])
 
 
-def _worse(rho, rows, spread, ones, spread_one, sides):
+def _worse(
+    rho: FloatArray,
+    rows: FloatArray,
+    spread: FloatArray,
+    ones: FloatArray,
+    spread_one: Numbers,
+    sides: Sides | None,
+) -> FloatArray:
     """Return the correlation, or that of the falls where it makes the two more of one bet."""
     if sides is None:
         return rho
@@ -345,8 +392,8 @@ def _worse(rho, rows, spread, ones, spread_one, sides):
     return np.where(np.isnan(rho), rho, sign * np.fmax(sign * rho, sign * down))
 
 
-def _bars_per_year(times):
-    """Return how many of these bars a year has, by the calendar; NaN if that cannot be said."""
+def _bars_per_year(times: Sequence[Time]) -> float:
+    """Return how many of these bars a year has, by the calendar; NaN where no time passes."""
     first, last = times[1] if times[0] is None else times[0], times[-1]
     count = len(times) - 1 - (times[0] is None)
     elapsed = last - first

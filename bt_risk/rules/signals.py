@@ -1,9 +1,12 @@
 """The article's BTC mean reversion: a scan of one price series, sized, stopped and broken."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import talib
 
 from bt_risk.errors import (
@@ -14,6 +17,7 @@ from bt_risk.errors import (
     is_number,
 )
 from bt_risk.rules.drawdown import RiskManager
+from bt_risk.rules.frames import FloatArray, IntArray
 from bt_risk.rules.sizing import position_size
 from bt_risk.rules.trailing_stop import atr, ratchet
 
@@ -21,19 +25,19 @@ __all__ = ["generate_signal"]
 
 
 def generate_signal(
-    prices,
-    capital=100000,
-    rsi_period=14,
-    oversold=30,
-    risk_limit=0.01,
-    atr_period=14,
-    atr_multiple=2.0,
-    drawdown_limit=0.10,
-    multiplier=1.0,
-    commission=0.0,
-    step=None,
-    warmup=100,
-):
+    prices: pd.DataFrame,
+    capital: float = 100000,
+    rsi_period: int = 14,
+    oversold: float = 30,
+    risk_limit: float = 0.01,
+    atr_period: int = 14,
+    atr_multiple: float = 2.0,
+    drawdown_limit: float = 0.10,
+    multiplier: float = 1.0,
+    commission: float = 0.0,
+    step: float | None = None,
+    warmup: int = 100,
+) -> list[dict[str, Any]]:
     """Buy oversold bars, size by volatility, trail a stop, and stop trading at the drawdown limit.
 
     Parameters
@@ -87,10 +91,11 @@ def generate_signal(
     the bar's range reaches. A size of zero (no range, or below the step) is no signal.
 
     Nothing reads a bar that has not closed: with more prices, closed trades stay as they are, and
-    ``bar``, ``time`` and ``size`` of the last signal too. Each price is looked at once.
+    ``bar``, ``time`` and ``size`` of the last signal too. Each price is read once.
 
     Differs from the article, which recomputes the average true range for each signal, opens a
-    position on top of another, risks 1 % of the initial capital, and tells its breaker of no loss.
+    position on top of another, risks 1 % of the initial capital, and reports no loss to its
+    breaker.
 
     Examples
     --------
@@ -111,26 +116,35 @@ def generate_signal(
         size = position_size(manager.capital, risk_limit, bars.width[bar], multiplier, step)
         if size == 0:
             continue
-        signal, flat_since = _trade(bars, bar, size, multiplier, commission)
+        signal, end = _trade(bars, bar, size, multiplier, commission)
         signals.append(signal)
-        if flat_since is None or not manager.update(signal["pnl"]):
+        if end is None or not manager.update(signal["pnl"]):
             break
+        flat_since = end
     return signals
 
 
 class _Bars(NamedTuple):
-    """The known bars of a price frame; lists where the scan walks from bar to bar."""
+    """Hold the known bars of a price frame; as lists where the scan goes from bar to bar."""
 
-    row: list
-    time: object
-    open: list
-    low: list
-    width: list
-    level: list
-    rsi: np.ndarray
+    row: list[int]
+    time: pd.Index
+    open: list[float]
+    low: list[float]
+    width: list[float]
+    level: list[float]
+    rsi: FloatArray
 
 
-def _check(capital, oversold, risk_limit, atr_multiple, multiplier, commission, step):
+def _check(
+    capital: float,
+    oversold: float,
+    risk_limit: float,
+    atr_multiple: float,
+    multiplier: float,
+    commission: float,
+    step: float | None,
+) -> None:
     name = "generate_signal"
     check_positive(name, "capital", capital)
     if not (is_number(oversold) and 0 <= oversold <= 100):
@@ -143,18 +157,27 @@ def _check(capital, oversold, risk_limit, atr_multiple, multiplier, commission, 
         check_positive(name, "step", step, remedy="None switches it off.")
 
 
-def _bars(prices, rsi_period, atr_period, atr_multiple):
+def _bars(prices: pd.DataFrame, rsi_period: int, atr_period: int, atr_multiple: float) -> _Bars:
     rsi_period = check_whole("generate_signal", "rsi_period", rsi_period, low=2)
     atr_period = check_whole("generate_signal", "atr_period", atr_period)
     row, opens, high, low, close = _known_bars(prices)
     width = atr_multiple * atr(high, low, close, atr_period)
     long_enough = close.size > rsi_period
     rsi = talib.RSI(close, timeperiod=rsi_period) if long_enough else np.full(close.size, np.nan)
-    walked = (column.tolist() for column in (opens, low, width, close - width))
-    return _Bars(row.tolist(), prices.index[row], *walked, rsi)
+    return _Bars(
+        row=row.tolist(),
+        time=prices.index[row],
+        open=opens.tolist(),
+        low=low.tolist(),
+        width=width.tolist(),
+        level=(close - width).tolist(),
+        rsi=rsi,
+    )
 
 
-def _known_bars(prices):
+def _known_bars(
+    prices: pd.DataFrame,
+) -> tuple[IntArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return row number, open, high, low and close of the bars that have all their prices."""
     names = [str(column).lower() for column in getattr(prices, "columns", ())]
     if missing := [name for name in ("high", "low", "close") if name not in names]:
@@ -169,7 +192,9 @@ def _known_bars(prices):
     return np.flatnonzero(known), opens[0], high, low, close
 
 
-def _trade(bars, bar, size, multiplier, commission):
+def _trade(
+    bars: _Bars, bar: int, size: float, multiplier: float, commission: float
+) -> tuple[dict[str, Any], int | None]:
     """Return the signal of one bar with the trade it leads to, and the bar that ends the trade."""
     signal = dict(
         bar=bars.row[bar], time=bars.time[bar], size=size, stop=bars.level[bar], entry=math.nan
@@ -188,7 +213,7 @@ def _trade(bars, bar, size, multiplier, commission):
     return signal, end
 
 
-def _touched(bars, entered, stop):
+def _touched(bars: _Bars, entered: int, stop: float) -> tuple[int, float] | None:
     """Return the bar that touches the trailing stop of a long position and the price it pays."""
     for bar in range(entered + 1, len(bars.row)):
         stop = ratchet(stop, bars.level[bar - 1], +1)

@@ -1,19 +1,50 @@
 """Position size from risk and stop distance, on the grid that the market trades."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
+from typing import cast, overload
 
 import numpy as np
 import pandas as pd
 
 from bt_risk.errors import check_positive, check_whole
+from bt_risk.rules.frames import Column, ColumnT, FloatArray, Numbers
 
 __all__ = ["floored_atr", "position_size", "round_down", "volatility_floor"]
 
 _ON_THE_GRID = 1e-12  # relative; closer than this to a whole number of steps is rounding error
 
 
-def position_size(equity, risk, stop_distance, multiplier=1.0, step=None):
+@overload
+def position_size(
+    equity: float,
+    risk: float,
+    stop_distance: float,
+    multiplier: float = 1.0,
+    step: float | None = None,
+) -> float: ...
+
+
+@overload
+def position_size(
+    equity: Numbers,
+    risk: Numbers,
+    stop_distance: Numbers,
+    multiplier: float = 1.0,
+    step: float | None = None,
+) -> Column: ...
+
+
+def position_size(
+    equity: Numbers,
+    risk: Numbers,
+    stop_distance: Numbers,
+    multiplier: float = 1.0,
+    step: float | None = None,
+) -> Numbers:
     """Units to hold so that a hit stop costs the given share of equity.
 
     Parameters
@@ -65,7 +96,19 @@ def position_size(equity, risk, stop_distance, multiplier=1.0, step=None):
     return round_down(size, step)
 
 
-def round_down(size, step=None):
+@overload
+def round_down(size: float, step: float | None = None) -> float: ...
+
+
+@overload
+def round_down(size: FloatArray, step: float | None = None) -> FloatArray: ...
+
+
+@overload
+def round_down(size: pd.Series, step: float | None = None) -> pd.Series: ...
+
+
+def round_down(size: Numbers, step: float | None = None) -> Numbers:
     """Largest whole number of steps that is not above the size.
 
     Parameters
@@ -107,7 +150,7 @@ def round_down(size, step=None):
     return values if values.ndim else float(values)
 
 
-def volatility_floor(atr, atr_floor=0.5, window=100):
+def volatility_floor(atr: ColumnT, atr_floor: float = 0.5, window: int = 100) -> ColumnT:
     """ATR for sizing: never below a share of its own recent median.
 
     A market that has just fallen asleep would otherwise be given a very large position.
@@ -146,10 +189,12 @@ def volatility_floor(atr, atr_floor=0.5, window=100):
     known = ~np.isnan(values)
     median = pd.Series(values[known]).rolling(window, min_periods=1).median().to_numpy()
     values[known] = np.maximum(values[known], atr_floor * median)
-    return pd.Series(values, index=atr.index, name=atr.name) if hasattr(atr, "index") else values
+    if isinstance(atr, pd.Series):
+        return cast(ColumnT, pd.Series(values, index=atr.index, name=atr.name))
+    return cast(ColumnT, values)
 
 
-def floored_atr(recent_atr, atr_floor=0.5):
+def floored_atr(recent_atr: Sequence[float] | FloatArray, atr_floor: float = 0.5) -> float:
     """Return the last of the recent ATR values, or the floor under it: `volatility_floor` today.
 
     Parameters
@@ -179,12 +224,13 @@ def floored_atr(recent_atr, atr_floor=0.5):
     return float(max(values[-1], atr_floor * np.nanmedian(values)))
 
 
-def _whole_steps(ratio):
+def _whole_steps(ratio: FloatArray) -> FloatArray:
     nearest = np.rint(ratio)
     return np.where(nearest - ratio <= _ON_THE_GRID * nearest, nearest, np.floor(ratio))
 
 
 @lru_cache(maxsize=64)
-def _decimals(step):
+def _decimals(step: float) -> int:
     """Return the digits after the point of the shortest decimal form of the step."""
-    return max(0, -Decimal(repr(step)).normalize().as_tuple().exponent)
+    exponent = Decimal(repr(step)).normalize().as_tuple().exponent
+    return max(0, -int(exponent))

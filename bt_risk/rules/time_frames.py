@@ -1,17 +1,24 @@
-"""Closes of datas of different time frames: two of them are compared on the coarser one's bars.
+"""Closes of data feeds of different time frames: a pair is compared on the coarser one's bars.
 
 A window of 252 bars is ten days of hours and a year of days. Each time frame has a window of its
 own, in which finer names appear with their last close at or before the end of each bar.
 """
 
+from __future__ import annotations
+
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
-from bt_risk.rules.estimators import ROLLING
+from bt_risk.rules.covariance import Covariance
+from bt_risk.rules.estimators import ROLLING, Estimator
+from bt_risk.rules.frames import BoolArray, FloatArray, IntArray, Table, Time
 from bt_risk.rules.history import check_history
-from bt_risk.rules.return_window import ReturnWindow, sides_of
+from bt_risk.rules.return_window import ReturnWindow, Rows, Sides, sides_of
 
 __all__ = ["TimeFrames"]
 
@@ -21,7 +28,7 @@ _DAY = 1.0
 
 
 class TimeFrames:
-    """The last closes of many names, on the bars of each time frame that there is among them.
+    """Keep the last closes of many names, on the bars of each time frame that they have.
 
     Parameters
     ----------
@@ -50,7 +57,9 @@ class TimeFrames:
     (array([1.]), array([4]))
     """
 
-    def __init__(self, names, window=252, min_periods=60, multi_bar=1):
+    def __init__(
+        self, names: Sequence[str], window: int = 252, min_periods: int = 60, multi_bar: int = 1
+    ) -> None:
         self.names = tuple(names)
         self.last_time = -math.inf
         returns = ReturnWindow(names, window, min_periods, multi_bar)
@@ -58,13 +67,13 @@ class TimeFrames:
         self._axis_of = np.zeros(len(names), dtype=np.intp)
         self._times = np.full(len(names), np.nan)
 
-    def update(self, time, closes):
+    def update(self, time: float, closes: npt.ArrayLike) -> None:
         """Add the closes of one time.
 
         Parameters
         ----------
         time : float
-            In days. A time before the last one is late and left out: its place has gone by.
+            In days. A time before the last one is late and left out.
         closes : sequence of float, of length len(names)
             NaN for a name without a bar at this time.
         """
@@ -81,8 +90,8 @@ class TimeFrames:
         for axis in self._axes:
             axis.update(time, np.where(known, closes, np.nan))
 
-    def seed(self, history, kind="prices", before=None):
-        """Fill the windows with what is known from before the run: see `ReturnWindow.seed`."""
+    def seed(self, history: Table, kind: str = "prices", before: Time = None) -> None:
+        """Fill the windows with history from before the run: see `ReturnWindow.seed`."""
         frame = check_history("TimeFrames.seed", self.names, history, kind, before)
         times = frame.index.to_numpy(dtype=float)
         known = frame.notna().to_numpy().T
@@ -94,8 +103,8 @@ class TimeFrames:
             for axis in self._axes:
                 axis.seed(frame, kind)
 
-    def expect(self, gaps):
-        """Say before the first close how far apart the bars of each name are.
+    def expect(self, gaps: npt.ArrayLike) -> None:
+        """Set, before the first close, how far apart the bars of each name are.
 
         Parameters
         ----------
@@ -105,8 +114,14 @@ class TimeFrames:
         gaps = np.asarray(gaps, dtype=float)
         self._learn(~np.isnan(gaps), gaps)
 
-    def correlations(self, candidate, others, estimator=ROLLING, sides=None):
-        """Correlation of one name with each of `others`: see `ReturnWindow.correlations`."""
+    def correlations(
+        self,
+        candidate: int,
+        others: Rows,
+        estimator: Estimator = ROLLING,
+        sides: Sides | None = None,
+    ) -> tuple[FloatArray, IntArray]:
+        """Return correlations of one name with each of `others`, as `ReturnWindow` does."""
         if len(self._axes) == 1:
             return self._axes[0].returns.correlations(candidate, others, estimator, sides)
         others = np.asarray(others, dtype=np.intp)
@@ -118,17 +133,19 @@ class TimeFrames:
             rho[part], counts[part] = returns.correlations(candidate, others[part], estimator, some)
         return rho, counts
 
-    def covariance(self, rows, estimator=ROLLING):
-        """Covariance of some names on the coarsest bars of them: see `ReturnWindow.covariance`."""
-        axis = self._axes[self._axis_of[rows].min()]
+    def covariance(
+        self, rows: Rows, estimator: Estimator = ROLLING
+    ) -> tuple[Covariance | None, int]:
+        """Return the covariance of some names on their coarsest bars, as `ReturnWindow` does."""
+        axis: _Axis = self._axes[self._axis_of[rows].min()]
         return axis.returns.covariance(rows, estimator)
 
-    def closes(self, rows):
+    def closes(self, rows: Rows) -> IntArray:
         """Return how many closes of each of some names are on the coarsest bars of them."""
-        axis = self._axes[self._axis_of[rows].min()]
+        axis: _Axis = self._axes[self._axis_of[rows].min()]
         return axis.returns.closes(rows)
 
-    def _learn(self, known, gaps):
+    def _learn(self, known: BoolArray, gaps: FloatArray) -> None:
         """Move the names whose bars turn out to be closer than those of their time frame."""
         lengths = np.array([axis.length for axis in self._axes])[self._axis_of]
         closer = known & (gaps > 0) & (gaps * _SAME < lengths)
@@ -138,15 +155,15 @@ class TimeFrames:
                 own[i] = self._axis_for(gaps[i], own[i])
             self._assign(own)
 
-    def _axis_for(self, length, old):
+    def _axis_for(self, length: float, old: _Axis) -> _Axis:
         for axis in self._axes:
             if length / _SAME <= axis.length <= length * _SAME:
                 return axis
-        new = old.of_length(length)  # with what the name has closed at so far
+        new = old.of_length(length)  # with the closes of the name so far
         self._axes.append(new)
         return new
 
-    def _assign(self, own):
+    def _assign(self, own: Sequence[_Axis]) -> None:
         ranked = sorted(self._axes, key=lambda axis: -axis.length)
         used = {id(axis) for axis in own}
         self._axes = [axis for axis in ranked if id(axis) in used]
@@ -157,37 +174,37 @@ class TimeFrames:
 
 
 class _Axis:
-    """The bars of one time frame, and what finer names closed at when each of them ended."""
+    """Keep the bars of one time frame, and the closes of finer names at the end of each bar."""
 
-    def __init__(self, length, returns):
+    def __init__(self, length: float, returns: ReturnWindow) -> None:
         self.length, self.returns = length, returns
         self._own = np.ones(len(returns.names), dtype=bool)
         self._finer = ~self._own
         self._closes = np.full(len(returns.names), np.nan)  # of finer names, since the last bar
         self._waits = False  # for the end of the newest bar
 
-    def update(self, time, closes):
-        """Take in the closes of one time: first what belongs to the bar before, then a new one."""
+    def update(self, time: float, closes: FloatArray) -> None:
+        """Add the closes of one time: to the bar before, if that has not ended, or to a new one."""
         if self._waits and time > self._end():
             self._sample()
         fresh = self._finer & ~np.isnan(closes)
         self._closes[fresh] = closes[fresh]
         if self._waits and time >= self._end():
             self._sample()
-        # Coarser names are kept where they have a place: they may turn out to belong here.
+        # Closes of coarser names are stored too: their bars may turn out to be of this time frame.
         if time == self.returns.last_time or not np.isnan(closes[self._own]).all():
             self.returns.update(time, np.where(self._finer, np.nan, closes))
             self._waits = True
             if time >= self._end():
                 self._sample()
 
-    def seed(self, frame, kind):
-        """Fill the window with the rows of this time frame, finer names as they closed by then."""
+    def seed(self, frame: pd.DataFrame, kind: str) -> None:
+        """Fill the window with the rows of this time frame, finer names at their last closes."""
         if self._finer.any():
             frame = self._sampled(frame, kind)
         self.returns.seed(frame, kind)
 
-    def of_length(self, length):
+    def of_length(self, length: float) -> _Axis:
         """Return a copy for bars of another length."""
         new = copy.deepcopy(self)
         new.length = length
@@ -195,23 +212,23 @@ class _Axis:
             new._closes[:], new._waits = np.nan, False
         return new
 
-    def assign(self, own, finer):
-        """Say which names are of this time frame, and which are sampled from now on."""
+    def assign(self, own: BoolArray, finer: BoolArray) -> None:
+        """Set which names are of this time frame, and which are sampled from now on."""
         left = finer & ~self._finer
         if left.any():
             self._closes[left] = self.returns.blank(left)
             self._waits = self.returns.last_time is not None
         self._own, self._finer = own, finer
 
-    def _end(self):
+    def _end(self) -> float:
         return _end_of(self.returns.last_time, self.length)
 
-    def _sample(self):
+    def _sample(self) -> None:
         self.returns.update(self.returns.last_time, self._closes)
         self._closes[:] = np.nan
         self._waits = False
 
-    def _sampled(self, frame, kind):
+    def _sampled(self, frame: pd.DataFrame, kind: str) -> pd.DataFrame:
         names = np.array(self.returns.names)
         path = frame if kind == "prices" else (1 + frame).cumprod()
         rows = frame[names[self._own]].notna().any(axis=1)
@@ -224,17 +241,17 @@ class _Axis:
         return table.apply(lambda column: column.dropna().pct_change()).reindex(table.index)
 
 
-def _end_of(time, length):
+def _end_of(time: float, length: float) -> float:
     """Return when a bar ends: a daily one of midnight with its day, any other at its stamp."""
     return time + _DAY if length > 0.9 * _DAY and time == int(time) else time
 
 
-def _as_of(prices, ends):
+def _as_of(prices: pd.Series, ends: Sequence[float]) -> FloatArray | float:
     """Return the last of `prices` by each end, NaN where there was none since the end before."""
     last = np.searchsorted(prices.index, ends, side="right") - 1
     fresh = last > np.concatenate([[-1], last[:-1]])
     return np.where(fresh, prices.to_numpy()[last], np.nan) if len(prices) else np.nan
 
 
-def _shortest(times):
+def _shortest(times: FloatArray) -> float:
     return np.diff(times).min() if len(times) > 1 else np.nan

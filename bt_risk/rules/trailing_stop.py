@@ -1,10 +1,14 @@
 """Average true range, and stops that follow the price and never step back.
 
-The one-bar forms (`true_range`, `atr_step`, `WilderATR`, `ratchet`) are what runs live; the forms
-for whole series give the same numbers.
+The one-bar forms (`true_range`, `atr_step`, `WilderATR`, `ratchet`) run live; the forms for whole
+series give the same numbers.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,13 +20,14 @@ from bt_risk.errors import (
     check_positive,
     check_whole,
 )
+from bt_risk.rules.frames import BoolArray, Column, ColumnT, FloatArray
 
 __all__ = ["WilderATR", "atr", "atr_step", "atr_stop", "ratchet", "trail", "true_range"]
 
 _INF = math.inf
 
 
-def true_range(high, low, previous_close):
+def true_range(high: float, low: float, previous_close: float) -> float:
     """Range of one bar, including the gap from the close before it.
 
     Parameters
@@ -53,7 +58,7 @@ def true_range(high, low, previous_close):
     return top - (low if low < previous_close else previous_close)
 
 
-def atr_step(previous_atr, true_range, atr_period):
+def atr_step(previous_atr: float, true_range: float, atr_period: int) -> float:
     """Average true range after one more bar, by Wilder's smoothing.
 
     Parameters
@@ -112,20 +117,20 @@ class WilderATR:
 
     __slots__ = ("_n_ranges", "_previous_close", "_sum", "atr_period", "value")
 
-    def __init__(self, atr_period=14):
+    def __init__(self, atr_period: int = 14) -> None:
         self.atr_period = check_whole("WilderATR", "atr_period", atr_period)
         self.value = math.nan
         self._previous_close, self._n_ranges, self._sum = math.nan, 0, 0.0
 
-    def persist(self):
-        """Return what `restore` of another one needs to go on from here, as plain numbers."""
+    def persist(self) -> list[float]:
+        """Return the state as plain numbers, for `restore` of another one."""
         return [self.value, self._previous_close, self._n_ranges, self._sum]
 
-    def restore(self, kept):
-        """Go on where the one stood that `kept` is from."""
-        self.value, self._previous_close, self._n_ranges, self._sum = kept
+    def restore(self, saved: Sequence[Any]) -> None:
+        """Take over the state that `persist` of another one returned."""
+        self.value, self._previous_close, self._n_ranges, self._sum = saved
 
-    def update(self, high, low, close):
+    def update(self, high: float, low: float, close: float) -> float:
         """Take one closed bar in, and return the value after it."""
         if not -_INF < high + low + close < _INF:
             return self.value
@@ -138,14 +143,14 @@ class WilderATR:
             self._seed(true_range(high, low, previous))
         return self.value
 
-    def _seed(self, one_range):
+    def _seed(self, one_range: float) -> None:
         self._sum += one_range
         self._n_ranges += 1
         if self._n_ranges == self.atr_period:
             self.value = self._sum / self.atr_period
 
 
-def atr(high, low, close, atr_period=14):
+def atr(high: Column, low: Column, close: ColumnT, atr_period: int = 14) -> ColumnT:
     """Average true range of a whole price series (Wilder's, by TA-Lib).
 
     Parameters
@@ -183,10 +188,10 @@ def atr(high, low, close, atr_period=14):
     """
     atr_period = check_whole("atr", "atr_period", atr_period)
     bars, known = _known_bars("atr", high, low, close)
-    return _like(close, _on_all_bars(_wilder(*bars, atr_period), known))
+    return _like(close, _on_all_bars(_wilder(bars, atr_period), known))
 
 
-def ratchet(stop_price, level, side):
+def ratchet(stop_price: float, level: float, side: int) -> float:
     """Stop after one more bar: it moves with the position and never against it.
 
     Parameters
@@ -227,7 +232,7 @@ def ratchet(stop_price, level, side):
     raise ParameterError("ratchet", "side", "+1 (long) or -1 (short)", side)
 
 
-def trail(levels, touch=None, side=1):
+def trail(levels: ColumnT, touch: Column | None = None, side: int = 1) -> ColumnT:
     """Run `ratchet` over a series of stop levels.
 
     Parameters
@@ -266,7 +271,16 @@ def trail(levels, touch=None, side=1):
     return _like(levels, _on_all_bars(side * stops, known))
 
 
-def atr_stop(high, low, close, atr_period=14, atr_multiple=2.0, anchor="close", side=1, buffer=0.0):
+def atr_stop(
+    high: Column,
+    low: Column,
+    close: ColumnT,
+    atr_period: int = 14,
+    atr_multiple: float = 2.0,
+    anchor: str = "close",
+    side: int = 1,
+    buffer: float = 0.0,
+) -> ColumnT:
     """Trailing stop a few average true ranges behind the price.
 
     Parameters
@@ -320,7 +334,7 @@ def atr_stop(high, low, close, atr_period=14, atr_multiple=2.0, anchor="close", 
     check_choice("atr_stop", "anchor", anchor, ("close", "extreme", "high"))
     check_choice("atr_stop", "side", side, (1, -1))
     bars, known = _known_bars("atr_stop", high, low, close)
-    width = (atr_multiple + buffer) * _wilder(*bars, atr_period)[atr_period:]
+    width = (atr_multiple + buffer) * _wilder(bars, atr_period)[atr_period:]
     highs, lows, closes = (side * prices[atr_period:] for prices in bars)
     best, worst = (highs, lows) if side > 0 else (lows, highs)
     if anchor == "close":
@@ -331,7 +345,7 @@ def atr_stop(high, low, close, atr_period=14, atr_multiple=2.0, anchor="close", 
     return _like(close, _on_all_bars(np.concatenate((warmup, side * stops)), known))
 
 
-def _known_bars(component, *columns):
+def _known_bars(component: str, *columns: Column) -> tuple[list[FloatArray], BoolArray]:
     """Return the columns without the bars where one of them is unknown, and which bars stayed."""
     arrays = [np.ascontiguousarray(column, dtype=float) for column in columns]
     if any(array.ndim != 1 or array.size != arrays[0].size for array in arrays):
@@ -341,12 +355,13 @@ def _known_bars(component, *columns):
     return (arrays if known.all() else [array[known] for array in arrays]), known
 
 
-def _on_all_bars(values, known):
+def _on_all_bars(values: FloatArray, known: BoolArray) -> FloatArray:
     """Spread the values of the known bars: an unknown bar shows the value before it."""
     return values if known.all() else np.concatenate(([np.nan], values))[np.cumsum(known)]
 
 
-def _wilder(high, low, close, atr_period):
+def _wilder(bars: list[FloatArray], atr_period: int) -> FloatArray:
+    high, low, close = bars
     if close.size <= atr_period:
         return np.full(close.size, np.nan)
     return talib.ATR(high, low, close, timeperiod=atr_period)
@@ -356,7 +371,7 @@ def _wilder(high, low, close, atr_period):
 # exact in floating point. A stop at infinity is touched at once, so the first bar begins a run.
 
 
-def _trail_closes(levels, lows):
+def _trail_closes(levels: FloatArray, lows: FloatArray) -> FloatArray:
     stop, stops = _INF, []
     for level, low in zip(levels.tolist(), lows.tolist(), strict=True):
         if low <= stop or level > stop:
@@ -365,7 +380,7 @@ def _trail_closes(levels, lows):
     return np.array(stops)
 
 
-def _trail_extremes(highs, lows, widths):
+def _trail_extremes(highs: FloatArray, lows: FloatArray, widths: FloatArray) -> FloatArray:
     stop, extreme, stops = _INF, -_INF, []
     for high, low, width in zip(highs.tolist(), lows.tolist(), widths.tolist(), strict=True):
         if low <= stop:
@@ -380,5 +395,7 @@ def _trail_extremes(highs, lows, widths):
     return np.array(stops)
 
 
-def _like(template, values):
-    return pd.Series(values, index=template.index) if isinstance(template, pd.Series) else values
+def _like(template: ColumnT, values: FloatArray) -> ColumnT:
+    if isinstance(template, pd.Series):
+        return cast(ColumnT, pd.Series(values, index=template.index))
+    return cast(ColumnT, values)
