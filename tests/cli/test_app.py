@@ -151,6 +151,7 @@ def check_journal(path, text):
     ]
 
 
+@pytest.mark.full
 def test_the_demo_runs_from_any_folder_and_its_bar_leaves_no_trace(prices, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

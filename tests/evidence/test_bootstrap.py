@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.scenarios import Plan, bars, cerebro, flat, random_walk
+from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.errors import ParameterError
@@ -166,7 +167,7 @@ def walk_without_an_edge(rng):
     }
 
 
-@pytest.mark.parametrize(("confidence", "most"), [(0.95, 0.0998), (0.8, 0.2913)])
+@pytest.mark.parametrize(("confidence", "most"), sliced([(0.95, 0.0998), (0.8, 0.2913)], 2))
 def test_without_an_edge_evidence_is_claimed_as_often_as_the_level_says(confidence, most):
     """Of 120 walks, and any of three overlays; `most` is the level and 2.5 standard errors."""
     rng = np.random.default_rng(2024)

@@ -175,6 +175,7 @@ def test_the_same_seed_gives_the_same_result(result):
     pd.testing.assert_frame_equal(result.sharpe, again.sharpe)
 
 
+@pytest.mark.full
 def test_several_processes_give_the_same_runs(tmp_path):
     """In a process of its own: the workers import what `build` is from."""
     (tmp_path / "mine.py").write_text(

@@ -186,6 +186,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.full
 @settings(max_examples=40, deadline=None)
 @given(PLANS, st.integers(0, 50), st.sampled_from(POLICIES), st.sampled_from([0.0, 0.002]))
 def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from helpers.scenarios import bars, flat, random_walk
 from helpers.shadow_runs import book_of, building, only, order, walked
+from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.evidence.counterfactual import Fill
@@ -68,7 +69,7 @@ def kind(value):
     return bt.Order.ExecTypes[value["exectype"]] if isinstance(value, dict) else str(value)
 
 
-@pytest.mark.parametrize(("entry", "late"), ENTRIES, ids=kind)
+@pytest.mark.parametrize(("entry", "late"), sliced(ENTRIES, 3), ids=kind)
 def test_every_kind_of_order_fills_on_paper_as_it_does_in_the_bare_run(entry, late):
     """Same bar, same price, slippage included, on random walks.
 

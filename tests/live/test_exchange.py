@@ -118,7 +118,7 @@ def test_without_a_fault_the_whole_life_of_a_position_is_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("at", "kind"), sliced(itertools.product(range(1, REQUESTS + 1), KINDS), 9)
+    ("at", "kind"), sliced(itertools.product(range(1, REQUESTS + 1), KINDS), 13)
 )
 def test_a_fault_at_any_step_leaves_the_account_as_it_should_be(at, kind, tmp_path):
     """At each request that changes something, from the entry to the flattening."""

@@ -191,7 +191,7 @@ def test_every_write_is_a_point(tmp_path):
     assert len(count) == 2 * POINTS
 
 
-@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 5, 5))
+@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 5, 9))
 def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     with exchange(ROWS, 20, tmp_path) as venue:
         assert in_child(killed_run, venue, tmp_path, point, after) == signal.SIGKILL
@@ -202,7 +202,7 @@ def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     check_end(book, tmp_path, mark)
 
 
-@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 7, 5))
+@pytest.mark.parametrize(("point", "after"), reduced(KILLS, 7, 7))
 def test_the_line_drops_at_any_write_and_it_goes_on(point, after, tmp_path):
     with exchange(ROWS, 20, tmp_path) as venue:
         at_write(point, lambda: drop(venue), after)
@@ -212,7 +212,7 @@ def test_the_line_drops_at_any_write_and_it_goes_on(point, after, tmp_path):
     check_end(book, tmp_path)
 
 
-@pytest.mark.parametrize(("point", "after"), reduced(KILLS[40:], 15, 3))
+@pytest.mark.parametrize(("point", "after"), reduced(KILLS[40:], 15, 5))
 def test_the_line_drops_and_then_it_is_killed(point, after, tmp_path):
     """The requests of the last moments are lost, or their answers are."""
 

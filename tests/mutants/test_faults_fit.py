@@ -65,6 +65,7 @@ def test_a_fault_without_one_place_raises(old):
 
 
 @needs_git
+@pytest.mark.full
 def test_the_script_tells_a_fault_from_none(capsys):
     assert not mutants.judge([ROUNDS_UP, HARMLESS], processes=2)
     said = capsys.readouterr().out

@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 article = importlib.import_module("article_2024")
 
 
+@pytest.mark.full
 def test_the_figures_of_the_benchmark_are_those_that_are_written_down(monkeypatch):
     path = shared_data("crypto_1h_2024/BTCUSDT_1h_2024.csv.gz")
     monkeypatch.setenv("BT_RISK_SHARED_DATA", str(path.parents[1]))

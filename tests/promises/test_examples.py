@@ -12,6 +12,8 @@ import bt_risk
 
 FILES = sorted((ROOT / "examples").glob("*.py"))
 MARK = "Expected last line: "
+SLOW = ("07_risk_parity", "btc_mean_reversion")
+EACH = [pytest.param(p, marks=pytest.mark.full) if p.stem in SLOW else p for p in FILES]
 
 
 def half_kelly(r):
@@ -84,7 +86,7 @@ def test_every_example_is_checked():
     assert [path.stem for path in FILES] == list(CHECKS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EACH, ids=lambda path: path.stem)
 def test_the_example_prints_what_it_promises(path):
     promised = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).partition(MARK)[2]
     printed = io.StringIO()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.shared_data import ROOT
+from helpers.slices import sliced
 
 import bt_risk
 
@@ -30,7 +31,7 @@ def blocks(page):
     return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", sliced(PAGES, len(PAGES)))
 def test_python_blocks_run_in_order_and_print_the_text_that_follows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found, namespace, compared = blocks(page), {}, 0
@@ -88,6 +89,7 @@ def test_readme_names_every_public_component_and_parameter_of_a_rule():
     assert parameters <= known
 
 
+@pytest.mark.full
 def test_the_page_of_the_demo_quotes_what_it_prints_today(tmp_path):
     quoted = next(text for kind, text in blocks("docs/demo.md") if kind == "console")
     command = [sys.executable, "-m", "bt_risk", "demo", "--out", str(tmp_path / "out")]

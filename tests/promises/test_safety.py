@@ -360,7 +360,7 @@ def bars_of(seeds):
     return bars
 
 
-@pytest.mark.parametrize("chunk", sliced(range(CHUNKS), 5))
+@pytest.mark.parametrize("chunk", sliced(range(CHUNKS), 8))
 def test_no_random_strategy_breaks_a_promise(chunk):
     assert bars_of(range(chunk * CHUNK, (chunk + 1) * CHUNK)) >= BARS / CHUNKS
 

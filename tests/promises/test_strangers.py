@@ -32,7 +32,7 @@ WORK = {
 }
 STRANGERS = list(WORK)
 MODES = {"runonce": True, "next": False}
-BOTH_MODES = sliced(itertools.product(STRANGERS, MODES), 3)
+BOTH_MODES = sliced(itertools.product(STRANGERS, MODES), 5)
 
 # What these never do on their own; a short position there is one that nobody asked for. `team` is
 # missing: it counts its shares itself and sells them again after the stop has (docs/faq.md).

@@ -97,8 +97,10 @@ def test_the_seeds_reach_every_kind_of_order_and_every_end_of_one():
     assert all(recording.rows(one, "trade") for one in runs)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("setup", [(gate,), (cap_none,), (breaker,), (breaker, cap_none, reports)])
+EACH_AND_ALL = [(gate,), (cap_none,), (breaker,), (breaker, cap_none, reports)]
+
+
+@pytest.mark.parametrize(("mode", "setup"), sliced(itertools.product(MODES, EACH_AND_ALL), 3))
 def test_every_setup_is_transparent_in_every_engine_mode(mode, setup):
     assert run(101, setup, mode=mode) == run(101, mode=mode)
 
@@ -239,7 +241,7 @@ def observe(cerebro):
     bt_risk.protect(cerebro, tight, mode="observe")
 
 
-@pytest.mark.parametrize("seed", sliced(WORLDS, 9))
+@pytest.mark.parametrize("seed", sliced(WORLDS, 19))
 def test_in_every_mode_and_with_every_feature_nothing_changes(seed):
     world = everything.World(seed)
     bare = everything.play(world)

@@ -116,6 +116,7 @@ def test_any_run_has_a_page(kind, tmp_path):
     assert figures_on(text)["Max drawdown"] >= 0
 
 
+@pytest.mark.full
 def test_the_year_is_the_data_s_unless_it_is_said(protected, tmp_path):
     text = tear_sheet(protected, tmp_path / "p.html", periods_per_year=252).read_text("utf-8")
     returns, _, _ = pyfolio_inputs(protected)

@@ -100,7 +100,7 @@ def test_every_write_is_a_point(writes):
 
 
 @pytest.mark.parametrize(
-    ("point", "after"), sliced(itertools.product(range(1, POINTS + 1), (False, True)), 7)
+    ("point", "after"), sliced(itertools.product(range(1, POINTS + 1), (False, True)), 11)
 )
 def test_killed_at_any_write_it_goes_on(point, after, tmp_path):
     assert in_child(killed_run, tmp_path, point, after) == signal.SIGKILL
