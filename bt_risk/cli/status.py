@@ -7,6 +7,7 @@ from rich.table import Table
 
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.rules.drawdown import ARMED
+from bt_risk.tolerances import PRICE_EPS
 
 __all__ = ["gate_state", "show_status", "unfinished"]
 
@@ -68,7 +69,7 @@ def unfinished(kept):
         size = f"{order['side'] * order['remaining']:+g} {order['data']}"
         if order["own"] and order["kind"] == "stop":
             wanted = resting.get(order["data"], math.nan)
-            if abs(wanted - order["price"]) > 1e-9 * abs(wanted):
+            if abs(wanted - order["price"]) > PRICE_EPS * abs(wanted):
                 lines.append(f"the stop of {order['data']} moves to {wanted:g}")
         elif order["venue_id"] is None:
             lines.append(f"order {key} for {size}: sent, not acknowledged yet")

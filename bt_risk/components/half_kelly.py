@@ -19,7 +19,6 @@ from bt_risk.errors import (
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import SizeProposal
-from bt_risk.portfolio.position import EPS
 from bt_risk.rules.kelly import (
     empirical_kelly,
     kelly_lower_bound,
@@ -27,6 +26,7 @@ from bt_risk.rules.kelly import (
     two_point_kelly,
 )
 from bt_risk.rules.sizing import position_size, round_down
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["HalfKellySizer"]
 
@@ -116,7 +116,7 @@ class HalfKellySizer(bt.Sizer):
     def _getsizing(self, comminfo, cash, data, isbuy):
         position = self.broker.venue.position(data)
         held = position.size if position else 0.0
-        if abs(held) > EPS and (held > 0) != isbuy:
+        if abs(held) > SIZE_EPS and (held > 0) != isbuy:
             return abs(held)
         return self._propose(self.broker.find(data), 1 if isbuy else -1, comminfo)
 

@@ -7,8 +7,8 @@ from bt_risk.errors import check_positive
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import SizeProposal
-from bt_risk.portfolio.position import EPS
 from bt_risk.rules.sizing import round_down
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["RiskParitySizer"]
 
@@ -71,7 +71,7 @@ class RiskParitySizer(bt.Sizer):
 
     def _getsizing(self, comminfo, cash, data, isbuy):
         held = self.broker.getposition(data).size
-        if abs(held) > EPS and (held > 0) != isbuy:
+        if abs(held) > SIZE_EPS and (held > 0) != isbuy:
             return abs(held)
         instrument, side = self.broker.find(data), 1 if isbuy else -1
         weight = self._weight(instrument, side)

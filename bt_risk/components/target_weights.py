@@ -14,9 +14,9 @@ from bt_risk.errors import (
     raised_as,
 )
 from bt_risk.gate.broker import RiskBroker
-from bt_risk.portfolio.position import EPS
 from bt_risk.rules.allocation import METHODS, signed_weights
 from bt_risk.rules.return_model import ReturnModel
+from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = ["Allocation", "Settings", "target_weights"]
 
@@ -116,7 +116,7 @@ def target_weights(
 
 
 def _drifted(held, weight, buffer):
-    return abs(weight - held) > buffer * abs(weight) + EPS
+    return abs(weight - held) > buffer * abs(weight) + LIMIT_EPS
 
 
 def _leaving(instrument):

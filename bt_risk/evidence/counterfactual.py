@@ -6,7 +6,7 @@ from typing import NamedTuple
 from bt_risk.evidence.paper_broker import PaperBroker, PaperOrder
 from bt_risk.evidence.paper_cash import TradingCosts
 from bt_risk.evidence.paper_trade import PaperTrade
-from bt_risk.portfolio.position import EPS
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["BREAKER", "OTHER", "SIZES", "STOP", "Fill", "Counterfactual"]
 
@@ -132,8 +132,8 @@ class Counterfactual:
     def _label(self):
         """Return who answers for what the meant and the bare position differ by."""
         meant, side = self._meant(), _sign(self._bare)
-        refused_by_sizer = abs(meant) <= EPS and side in self._unsized
-        return SIZES if meant * self._bare > EPS or refused_by_sizer else OTHER
+        refused_by_sizer = abs(meant) <= SIZE_EPS and side in self._unsized
+        return SIZES if meant * self._bare > SIZE_EPS or refused_by_sizer else OTHER
 
     def _move(self, price):
         """Let the price go to `price`, and everything that is held earn or lose by it."""
@@ -158,7 +158,7 @@ class Counterfactual:
             rule, side, units, bar.time, price, distance, stop, after=after, costs=cost
         )
         paper.batch = bar.number if after else batch
-        paper.matched = self._bare * side > EPS
+        paper.matched = self._bare * side > SIZE_EPS
         self.papers.append(paper)
         self._held.append(paper)
 
@@ -166,7 +166,7 @@ class Counterfactual:
         """Take units off a paper at a price, for a cost that its result bears (or is spared)."""
         paper.units -= units
         paper.costs += cost
-        if paper.units <= EPS:
+        if paper.units <= SIZE_EPS:
             self._drop(paper, bar, price, end)
 
     def _drop(self, paper, bar, price, end):
@@ -194,11 +194,11 @@ class Counterfactual:
         for wish in wishes:
             if not wish.again:
                 self._leave(-wish.side, bar)
-            if wish.opening > EPS:
+            if wish.opening > SIZE_EPS:
                 self._distance[wish.side] = wish.distance
                 self._unsized.discard(wish.side)
                 self._replace(wish)
-                if wish.opening - wish.allowed > EPS:
+                if wish.opening - wish.allowed > SIZE_EPS:
                     self._waiting.append(PaperOrder(wish))
             elif wish.rule == SIZER:
                 self._unsized.add(wish.side)
@@ -234,7 +234,7 @@ class Counterfactual:
         if not self._bare:
             self._unsized.discard(side)
         opened, side = abs(fill.size) - closed, _sign(fill.size)
-        if opened <= EPS:
+        if opened <= SIZE_EPS:
             return
         self._paid[side] += opened
         for paper in self._papers(side, False):
@@ -248,12 +248,12 @@ class Counterfactual:
         side, cost = _sign(self._real), fill.cost / abs(fill.size)
         closed = min(abs(fill.size), abs(self._real)) if fill.size * side < 0 else 0.0
         self._real = _settled(self._real + fill.size)
-        if closed and self._bare * side > EPS:
+        if closed and self._bare * side > SIZE_EPS:
             rule = STOP if fill.stop else BREAKER if self._halted(bar) else None
             if rule:
                 self._open(rule, side, closed, bar, fill.price, -cost * closed, after=True)
         opened, side = abs(fill.size) - closed, _sign(fill.size)
-        if opened > EPS:
+        if opened > SIZE_EPS:
             self._paid[side] -= opened
             self._in_again(side, opened, bar, fill.price, cost)
             for paper in self._papers(side, False):  # what was cut before has come in after all
@@ -284,9 +284,9 @@ class Counterfactual:
         wish, side = order.wish, order.wish.side
         known = sum([p.units for p in self._papers(side, False) if p.batch != wish.batch])
         units = order.units - known
-        if units > EPS and self.account is not None:
+        if units > SIZE_EPS and self.account is not None:
             units = self._payable(wish, units, price, cost, bar)
-        if units > EPS:
+        if units > SIZE_EPS:
             self._move(price)
             self._in_again(side, units, bar, price, cost, wish.batch)
             self._distance[side] = wish.distance
@@ -304,7 +304,7 @@ class Counterfactual:
         The bare run knows both of an order at the market. A price of its own an order has to reach.
         """
         side = order.wish.side
-        same = [f for f in bare if f.size * side > 0 and self._bare * side > EPS]
+        same = [f for f in bare if f.size * side > 0 and self._bare * side > SIZE_EPS]
         price = self.venue.fill(order, bar)
         if not same:
             return price, (self._cost(price) if price else 0.0)
@@ -336,13 +336,13 @@ class Counterfactual:
         side, units = _sign(self._real), abs(self._real)
         self._real, self._over = 0.0, True
         self._waiting.clear()
-        if units and self._bare * side > EPS:
+        if units and self._bare * side > SIZE_EPS:
             self._open(BREAKER, side, units, bar, bar.close, 0.0, after=True)
 
 
 def _sign(value):
-    return (value > EPS) - (value < -EPS)
+    return (value > SIZE_EPS) - (value < -SIZE_EPS)
 
 
 def _settled(size):
-    return 0.0 if abs(size) <= EPS else size
+    return 0.0 if abs(size) <= SIZE_EPS else size

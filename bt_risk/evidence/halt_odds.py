@@ -15,6 +15,7 @@ from bt_risk.evidence.bootstrap import (
 )
 from bt_risk.policy import Policy
 from bt_risk.report.calendar import check_periods_per_year
+from bt_risk.tolerances import RATIO_EPS
 
 __all__ = ["LEAST", "HaltOdds", "halt_probability"]
 
@@ -159,7 +160,7 @@ def _simulated(values, limit, ahead, samples, seed):
     for days in picks:
         history = values[days]
         fall = _falls(history[_futures(rng, len(history), ahead, block)])
-        halted = fall >= limit - 1e-12
+        halted = fall >= limit - RATIO_EPS
         hit = halted.any(axis=1)
         chances.append(hit.mean())
         firsts.append(halted.argmax(axis=1)[hit] + 1)

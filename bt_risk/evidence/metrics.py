@@ -10,6 +10,7 @@ import numpy as np
 
 from bt_risk.report.calendar import periods_per_year
 from bt_risk.report.pyfolio import daily_equity, daily_returns
+from bt_risk.tolerances import RATIO_EPS, SIZE_EPS
 
 __all__ = ["FRACTIONS", "MEASURES", "Days", "days_of", "measures", "volatility"]
 
@@ -98,9 +99,9 @@ def days_of(record):
 def _closed(fills):
     """Return how many trades ended on each day: positions that became flat or changed sides."""
     held = fills.groupby("name")["size"].cumsum()
-    held = held.where(held.abs() > 1e-9, 0.0)
+    held = held.where(held.abs() > SIZE_EPS, 0.0)
     before = held - fills["size"]
-    before = before.where(before.abs() > 1e-9, 0.0)
+    before = before.where(before.abs() > SIZE_EPS, 0.0)
     ends = (before != 0.0) & (np.sign(held) != np.sign(before))
     return ends.astype(float).groupby(fills["time"].dt.normalize()).sum()
 
@@ -145,7 +146,7 @@ def measures(days, year):
             deepest,
             fall.mean(axis=-1),
             -worst.mean(axis=-1),
-            (fall > 1e-12).mean(axis=-1),
+            (fall > RATIO_EPS).mean(axis=-1),
             days.exposure.mean(axis=-1),
             days.turnover.mean(axis=-1) * year,
             days.costs.mean(axis=-1) * year,

@@ -16,7 +16,8 @@ from bt_risk.orders import (
     plain,
     refusal,
 )
-from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.position import WorkingOrder
+from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.gate.order_review import OrderReview
@@ -43,7 +44,7 @@ class Brackets:
             return self._send_child(request, request.size)
         if request.side == entry.side or request.instrument is not entry.instrument:
             return self._submit_dependent(request, parent)
-        if request.kind == "stop" and parent.status == parent.Created and entry.opening > EPS:
+        if request.kind == "stop" and parent.status == parent.Created and entry.opening > SIZE_EPS:
             refused = self._judge_family(request, entry)
             if refused:
                 return self._reject_family(request, parent, refused)
@@ -57,11 +58,11 @@ class Brackets:
         opening = request.size - closing - void
         decision = self.order_review.review(request, opening, distance)
         size = request.size
-        if void > EPS and not decision.reason:
+        if void > SIZE_EPS and not decision.reason:
             decision = refusal("trim", VOID.format(void), decision.size)
         if decision.reason:
             size = max(closing, self.order_review.round(request, closing + decision.size))
-        if size <= EPS:
+        if size <= SIZE_EPS:
             return self._reject_child(request, parent, decision)
         return self._send_child(request, size, size - closing, decision, distance)
 
@@ -105,13 +106,13 @@ class Brackets:
         opening, entry.opening = entry.opening, 0.0
         decision = self.order_review.review(parent, opening, distance, entry.price)
         entry.opening, entry.distance = opening, distance
-        return decision if decision.size < opening - EPS else None
+        return decision if decision.size < opening - SIZE_EPS else None
 
     def _submit_dependent(self, request: OrderRequest, parent: Any) -> Any:
         """Send an order that waits for its parent but opens: it is judged like any other."""
         distance = self.order_review.stop_distance(request)
         decision = self.order_review.review(request, request.size, distance)
-        if decision.size < request.size - EPS:
+        if decision.size < request.size - SIZE_EPS:
             return self._reject_family(request, parent, decision)
         verdict = Verdict(request.size, decision, 0.0, distance)
         order = self.order_review.send(request, verdict)
@@ -129,7 +130,7 @@ class Brackets:
         if entry is not None:
             asked = OrderAsked(parent, entry.opening, 0.0, entry.distance, decision.rule)
             self.order_review.events.asked(asked)
-        if entry is not None and entry.closing > EPS and parent in family:
+        if entry is not None and entry.closing > SIZE_EPS and parent in family:
             family.remove(parent)
             self._cut_to_exit(parent, entry, decision)
         elif not family:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS
 from bt_risk.rules.sizing import round_down
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["affordable"]
 
@@ -41,7 +41,7 @@ def _reserved(gate: Any) -> float:
     costs = [
         _cost(gate, w.instrument.data, w.side * w.opening, w.price)
         for w in gate.book.working.values()
-        if w.opening > EPS
+        if w.opening > SIZE_EPS
     ]
     return sum([max(0.0, cost) for cost in costs])
 

@@ -9,7 +9,8 @@ import backtrader as bt
 
 from bt_risk.orders import DEFAULTS, OrderRequest, plain
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["ExitOrders"]
 
@@ -84,7 +85,7 @@ class ExitOrders:
     def cancel_entries(self, rule: str, kind: str | None = None) -> None:
         """Cancel the part that the user's working orders (of one kind) would open."""
         for working in list(self.gate.book.working.values()):
-            if not working.own and working.opening > EPS and kind in (None, working.kind):
+            if not working.own and working.opening > SIZE_EPS and kind in (None, working.kind):
                 self.cancel_entry(working, rule)
         self.gate.process_notifications()  # what is cancelled makes room at once
 
@@ -96,10 +97,10 @@ class ExitOrders:
         new = working.ref not in self.ended
         if new:
             self.gate.events.cut(working.handle, working.opening, rule)
-        if working.closing <= EPS:
+        if working.closing <= SIZE_EPS:
             self.ended.add(working.ref)
             self.gate.venue.cancel_entry(working.handle)
-        if self.gate.venue.clamps or working.closing > EPS:
+        if self.gate.venue.clamps or working.closing > SIZE_EPS:
             # BackBroker cancels only what it has accepted; the rest is clamped when it would fill.
             working.opening = 0.0
             self.guarded.add(working.ref)
@@ -128,7 +129,7 @@ class ExitOrders:
         """Return whether nothing is held, and neither an exit of ours nor an entry works."""
         book = self.gate.book
         held = any(part.size for part in book.parts.values())
-        return not held and not any(w.opening > EPS or w.own for w in book.working.values())
+        return not held and not any(w.opening > SIZE_EPS or w.own for w in book.working.values())
 
     def guard(self, owner: Any, instrument: Instrument, side: int) -> None:
         """Let the working exits of an owner open no more than they were allowed to.
@@ -143,7 +144,7 @@ class ExitOrders:
         """Cancel the guarded exits, or all exits, of a position that is closed."""
         for w in list(part.instrument.orders.values()):
             ends = everything and not w.own
-            if (ends or w.ref in self.guarded) and w.owner is part.owner and w.opening <= EPS:
+            if (ends or w.ref in self.guarded) and w.owner is part.owner and w.opening <= SIZE_EPS:
                 self.gate.venue.withdraw(w.handle)
                 reason = "execution: cancelled, its position is closed"
                 self.gate.journal.order(w.handle, "execution", "trim", reason, 0.0)

@@ -7,7 +7,8 @@ from typing import Any
 
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["FillTracker"]
 
@@ -97,7 +98,7 @@ class FillTracker:
         if position is None:
             return
         unknown = float(position.size - instrument.size)
-        if abs(unknown) > EPS:
+        if abs(unknown) > SIZE_EPS:
             instrument.multiplier = self.gate.multiplier(instrument.data)
             part = self.book.part(instrument, owner)
             self.book.fill(part, unknown, position.price, 0.0, instrument.time)

@@ -11,8 +11,9 @@ from bt_risk.live.equity_monitor import EquityMonitor, LastKnownValue
 from bt_risk.live.executions import ReportedExecutions
 from bt_risk.orders import OrderRequest, plain
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import exiting
+from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.gate.broker import RiskBroker
@@ -146,7 +147,7 @@ class LiveVenue(Venue):
         resting = exits.resting(part)
         size = abs(part.size) - exiting(self.gate.book, part, -part.side, "market")
         order = None
-        if size > EPS and not resting and self._may_try(part):
+        if size > SIZE_EPS and not resting and self._may_try(part):
             order = exits.send(part, size, rule, reason, stops=stops)
         for working in resting:
             self.withdraw(working.handle)

@@ -25,9 +25,10 @@ from bt_risk.orders import (
     refusal,
 )
 from bt_risk.portfolio.book import Book
-from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.position import WorkingOrder
 from bt_risk.portfolio.preview import preview_order
 from bt_risk.rules.sizing import round_down
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["OrderReview"]
 
@@ -84,7 +85,7 @@ class OrderReview:
 
     def _answer(self, request: OrderRequest, verdict: Verdict) -> Any:
         """Reject an order, or send what a verdict allows of it."""
-        if verdict.size <= EPS and verdict.decision.reason:
+        if verdict.size <= SIZE_EPS and verdict.decision.reason:
             return self.reject(request, verdict.decision)
         order = self.send(request, verdict)
         if order is None and self.sender.unsaved:
@@ -108,20 +109,20 @@ class OrderReview:
         preview = request.preview
         closing, opening, void = preview.closing, preview.opening, preview.void
         spare = preview.spare
-        leaving = self.gate.exit_orders.leaving(preview.part) if spare > EPS else None
+        leaving = self.gate.exit_orders.leaving(preview.part) if spare > SIZE_EPS else None
         if leaving is not None:
             reason = f"{leaving.handle.info.bt_risk}; it is being closed already"
             return Verdict(0.0, Decision(0.0, reason, leaving.rule))
         distance = self.stop_distance(request)
         decision = self.review(request, opening, distance)
-        if not decision.reason and void <= EPS:
+        if not decision.reason and void <= SIZE_EPS:
             return Verdict(request.size, decision, closing, distance)
         if not decision.reason:
             decision = refusal("trim", VOID.format(void), decision.size)
         size = self._sendable(request, closing, opening, decision)
         # Resting exits may never fill, so they do not prevent another exit: it passes, but may only
         # close, and once one of these exits has closed the position the others are cancelled.
-        overlaps = spare > size + EPS
+        overlaps = spare > size + SIZE_EPS
         opens = size - closing
         size = min(request.size, max(size, spare))
         void = min(void, request.size - size)
@@ -132,7 +133,7 @@ class OrderReview:
         size = request.size
         if isinstance(size, SizeProposal) and size.reason:
             return Decision(0.0, size.reason, size.rule)
-        if not (math.isfinite(size) and size > EPS) and self.gate.judges:
+        if not (math.isfinite(size) and size > SIZE_EPS) and self.gate.judges:
             return refusal("size", f"must be a positive number; got {float(size)!r}")
         return None
 
@@ -163,7 +164,7 @@ class OrderReview:
     def _ask_limits(
         self, request: OrderRequest, opening: float, distance: float, price: float | None
     ) -> Decision:
-        if opening <= EPS:
+        if opening <= SIZE_EPS:
             return Decision(opening)
         trading_state = self.gate.trading_state
         if trading_state.asked:
@@ -266,16 +267,16 @@ class OrderReview:
             self.gate.exit_orders.guarded.add(order.ref)
         if verdict.overlaps:
             self.gate.exit_orders.guard(request.owner, request.instrument, request.side)
-        if isinstance(request.size, SizeProposal) and opening > EPS:
+        if isinstance(request.size, SizeProposal) and opening > SIZE_EPS:
             self.gate.venue.fit_at_fill(order, request.size.step)
-        if size < request.size - EPS:
+        if size < request.size - SIZE_EPS:
             order.addinfo(bt_risk=verdict.decision.reason)
             working.cut, working.void = request.size - size, verdict.void
             self._remember_lost(request, request.size - size - verdict.void, opening)
             self.journal(request, "trim", size, verdict.decision)
         else:
-            self.journal(request, "exit" if opening <= EPS else "allow", size, Decision(size))
-        if opening > EPS:
+            self.journal(request, "exit" if opening <= SIZE_EPS else "allow", size, Decision(size))
+        if opening > SIZE_EPS:
             self._note_repeated_exit(request)
 
     def _working(self, request: OrderRequest, size: float, order: Any) -> WorkingOrder:
@@ -287,7 +288,7 @@ class OrderReview:
         """Note once that an order opens just what our stop has closed: it may be an exit."""
         part = request.preview.part
         stopped, part.stopped = part.stopped, 0.0
-        if abs(stopped - request.side * -request.size) <= EPS and not self._noted:
+        if abs(stopped - request.side * -request.size) <= SIZE_EPS and not self._noted:
             self._noted = True
             name = request.instrument.name
             reason = (
@@ -310,9 +311,9 @@ class OrderReview:
             self.record_refusal(request)
             return
         opening = self._working(request, size, order).opening
-        action = "exit" if opening <= EPS else "allow"
-        if verdict.size < size - EPS:
-            action = "reject" if verdict.size <= EPS else "trim"
+        action = "exit" if opening <= SIZE_EPS else "allow"
+        if verdict.size < size - SIZE_EPS:
+            action = "reject" if verdict.size <= SIZE_EPS else "trim"
         self.journal(request, action, min(verdict.size, size), verdict.decision)
 
     def record_refusal(self, request: OrderRequest) -> None:
@@ -321,7 +322,7 @@ class OrderReview:
 
     def _remember_lost(self, request: OrderRequest, lost: float, opening: float) -> None:
         """Remember what was cut from the entries of a trade: an exit may ask to close it too."""
-        if opening > EPS:
+        if opening > SIZE_EPS:
             part = request.preview.part
             before = part.lost if part.lost_side == request.side else 0.0
             part.lost, part.lost_side = before + lost, request.side

@@ -16,7 +16,8 @@ import backtrader as bt
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import plain
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder, shrink_exits
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder, shrink_exits
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["SimulatedExecution"]
 
@@ -97,12 +98,12 @@ class SimulatedExecution:
         if not begun and not working.instrument.after(working.set_at):
             return
         size = min(working.remaining, self._free(part, working))
-        if size > EPS:
+        if size > SIZE_EPS:
             held = abs(part.size)
             self._run(order, working, size, begun)
             self.gate.process_notifications()
             left = abs(part.size) if part.size * working.side < 0 else 0.0
-            if left < held - EPS:
+            if left < held - SIZE_EPS:
                 self._shrink_exits(part, working.side, held, left)
 
     def _free(self, part: OwnerPosition, working: WorkingOrder) -> float:
@@ -189,9 +190,9 @@ class SimulatedExecution:
         return min(working.remaining, held + working.opening)
 
     def _resize(self, order: Any, working: WorkingOrder, size: float) -> None:
-        if size > working.remaining - EPS:
+        if size > working.remaining - SIZE_EPS:
             return
-        if size <= EPS:
+        if size <= SIZE_EPS:
             self._cancel(order, "the stop has closed its position")
             return
         order.executed.remsize = plain(size) if order.isbuy() else -plain(size)
@@ -212,12 +213,12 @@ class SimulatedExecution:
         held = part.held_against(working.side)
         held_back = working.opening if self.gate.trading_state else 0.0
         size = min(working.remaining, held + working.opening - held_back)
-        if size > EPS:
+        if size > SIZE_EPS:
             self._run(order, working, size, begun=False)
-            if held_back > EPS and not order.alive():
+            if held_back > SIZE_EPS and not order.alive():
                 states = self.gate.trading_state
                 self.gate.journal.order(order, states.rule, "trim", states.why[1], size)
-        elif held_back <= EPS:
+        elif held_back <= SIZE_EPS:
             self._cancel(order, "another exit has closed the position")
 
     def _cancel(self, order: Any, reason: str | None = None, alone: bool = False) -> None:
@@ -245,7 +246,7 @@ class SimulatedExecution:
 
     def _closes(self, order: Any) -> bool:
         working = self.gate.book.working.get(order.ref)
-        return working is not None and (working.closing > EPS or working.reduces > EPS)
+        return working is not None and (working.closing > SIZE_EPS or working.reduces > SIZE_EPS)
 
     # -- cash at the fill ------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.venue import EquitySources, Venue
 from bt_risk.orders import HALTED, plain
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.gate.broker import RiskBroker
@@ -128,7 +129,7 @@ class SimulatedVenue(Venue):
         Return the order. The exits that it replaces are clamped when it executes.
         """
         order = None
-        if abs(part.size) > EPS:
+        if abs(part.size) > SIZE_EPS:
             order = self.gate.exit_orders.send(part, abs(part.size), rule, reason, stops=stops)
         for working in self.gate.exit_orders.resting(part):
             if not working.own:

@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass, replace
 
 from bt_risk.errors import ParameterError, check_limit
+from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = [
     "REJECT",
-    "SLACK",
     "TRIM",
     "Decision",
     "Limit",
@@ -22,9 +22,6 @@ __all__ = [
     "RiskPerTrade",
     "check_limits",
 ]
-
-# Sums of floats that equal a limit exactly may exceed it by rounding: that is not a breach.
-SLACK = 1e-9
 
 REJECT, TRIM = "reject", "trim"
 
@@ -166,7 +163,7 @@ class Limit:
         wanted = used + request.size * per_unit
         if math.isnan(wanted):
             return self.refuse(0.0, f"{parameter} cannot be judged: {self._unknown(request)}")
-        if wanted <= limit * equity * (1 + SLACK):
+        if wanted <= limit * equity * (1 + LIMIT_EPS):
             return Decision(request.size)
         room = max(0.0, (limit * equity - used) / per_unit) if per_unit > 0 else 0.0
         measured = wanted / equity

@@ -7,12 +7,12 @@ from itertools import product
 from bt_risk.errors import check_limit, check_whole
 from bt_risk.limits.base import Decision
 from bt_risk.limits.trade_guards import Guard, check_count_limit
+from bt_risk.tolerances import RATIO_EPS
 
 __all__ = ["DailyLossLimit", "OrderRateLimit"]
 
 MINUTE = 1.0 / 1440.0
 _TICK = 1e-8  # a millisecond: date numbers are no more exact than that
-_SLACK = 1e-12
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class DailyLossLimit(Guard):
             begin = curve.day_begin(end - 1, request.instrument)
             first = begin if today else max(begin, since)
             loss = curve.loss(self._key(request), begin, first, end)
-            if loss >= self.daily_loss_limit - _SLACK:
+            if loss >= self.daily_loss_limit - RATIO_EPS:
                 limit = self.daily_loss_limit
                 reason = f"{loss:.4f} of equity lost in a day >= daily_loss_limit {limit:.4f}"
                 return self._refuse(reason, loss, limit)

@@ -13,12 +13,12 @@ from bt_risk.errors import (
 )
 from bt_risk.limits.base import (
     REJECT,
-    SLACK,
     TRIM,
     Decision,
     Limit,
 )
 from bt_risk.rules.return_model import ReturnModel
+from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = ["CorrelationLimit"]
 
@@ -108,7 +108,7 @@ class CorrelationLimit(Limit):
         k = int(np.argmax(excess))  # the first NaN, if there is one
         if math.isnan(excess[k]):
             return self.refuse(0.0, self._not_known(book.instruments[others[k]], counts[k], book))
-        if excess[k] <= SLACK:
+        if excess[k] <= LIMIT_EPS:
             return Decision(request.size)
         kept = request.size * self.scale if self.on == TRIM else 0.0
         reason = self._same_bet(book.instruments[others[k]], signed[k])
@@ -121,16 +121,16 @@ class CorrelationLimit(Limit):
         for other, side, signed in bets:
             pair = frozenset((request.instrument.copies[0].index, int(other)))
             key = id(self), pair, int(side) * request.side
-            if signed > (released if key in book.latched else self.limit) + SLACK:
+            if signed > (released if key in book.latched else self.limit) + LIMIT_EPS:
                 book.latched.add(key)
-            elif signed <= released + SLACK:
+            elif signed <= released + LIMIT_EPS:
                 book.latched.discard(key)
             limits.append(released if key in book.latched else self.limit)
         return limits
 
     def _same_bet(self, other, signed):
         text = f"signed correlation with {other.name} {signed:.4f} > correlation_limit"
-        if signed > self.limit + SLACK:
+        if signed > self.limit + LIMIT_EPS:
             return f"{text} {self.limit:.4f}"
         return f"{text} {self.limit:.4f} - hysteresis {self.hysteresis:.4f}"
 

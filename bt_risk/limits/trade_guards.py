@@ -23,6 +23,7 @@ from bt_risk.errors import (
     is_number,
 )
 from bt_risk.limits.base import Decision, Limit
+from bt_risk.tolerances import RATIO_EPS
 
 __all__ = [
     "CooldownGuard",
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 SCOPES = ("data", "all")
-_SLACK = 1e-12
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ class MinimumEdgeGuard(_TradeGuard):
         known = (trade.r_multiple for trade in trades if not math.isnan(trade.r_multiple))
         sample = list(islice(known, self.lookback))
         edge = math.fsum(sample)
-        if len(sample) < self.lookback or edge >= self.edge_floor - _SLACK:
+        if len(sample) < self.lookback or edge >= self.edge_floor - RATIO_EPS:
             return None
         reason = (
             f"{edge:.2f} R from the last {self.lookback} {self._whose(request)} "

@@ -7,12 +7,12 @@ import numpy as np
 from bt_risk.errors import check_choice, check_limit, check_positive
 from bt_risk.limits.base import (
     REJECT,
-    SLACK,
     TRIM,
     Decision,
     Limit,
 )
 from bt_risk.rules.return_model import ReturnModel
+from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = ["VolatilityLimit", "largest_size"]
 
@@ -139,7 +139,7 @@ class VolatilityLimit(Limit):
         square = float(unit**2 @ covariance.variances) * per_year
         after = before + 2 * cross * request.size + square * request.size**2
         ceiling = max(self.limit**2, before)
-        if after <= ceiling * (1 + SLACK):
+        if after <= ceiling * (1 + LIMIT_EPS):
             return Decision(request.size)
         if not math.isfinite(after):
             return self.refuse(0.0, f"volatility unknown: {request.instrument.why_unknown()}")

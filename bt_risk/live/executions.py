@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from bt_risk.portfolio.position import EPS
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["Execution", "ReportedExecutions"]
 
@@ -74,11 +74,11 @@ class ReportedExecutions:
         new = []
         for bit in bits:
             size = min(float(abs(bit.size)), ordered - booked)
-            if size > EPS:
+            if size > SIZE_EPS:
                 booked += size
                 commission = float(bit.closedcomm + bit.openedcomm)
                 new.append(Execution(size, float(bit.price), commission, bit.dt))
-        if done - booked > EPS:
+        if done - booked > SIZE_EPS:
             price = float(order.executed.price or order.created.price or instrument.price)
             new.append(Execution(done - booked, price, 0.0, instrument.time))
             booked = done

@@ -8,7 +8,7 @@ for what is still held, and the stop is placed again if the exit fails.
 from copy import copy
 from dataclasses import dataclass
 
-from bt_risk.portfolio.position import EPS
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["ExitHandover"]
 
@@ -64,11 +64,11 @@ class ExitHandover:
         left = ticket.preview.part.held_against(ticket.side) + working.opening
         size = min(working.remaining, left)
         order = None
-        if size > EPS:
+        if size > SIZE_EPS:
             order = self.gate.order_sender.transmit(ticket, size)
         if order is None:
             reason = "exit handover: the stop has closed the position first"
-            if size > EPS:
+            if size > SIZE_EPS:
                 reason = "exit handover: the broker took no order"
             self._end(held.order, reason)
             return

@@ -14,7 +14,8 @@ import backtrader as bt
 
 from bt_risk.limits.base import Decision
 from bt_risk.live.settings import BUILT_IN, CAPABILITIES
-from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.position import WorkingOrder
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["OrderSender"]
 
@@ -42,7 +43,7 @@ class _Doubt:
         if told and self.client_id:
             return told == self.client_id
         same = self.order.data is order.data and self.order.exectype == order.exectype
-        return same and abs(self.order.created.size - order.created.size) <= EPS
+        return same and abs(self.order.created.size - order.created.size) <= SIZE_EPS
 
 
 class OrderSender:
@@ -119,13 +120,13 @@ class OrderSender:
         """
         state = self.gate.recovery.recorder
         failed = state.intend(ticket, size, own=own, opening=opening, distance=distance)
-        self.unsaved = bool(failed) and size - opening <= EPS and self.gate.intervenes
+        self.unsaved = bool(failed) and size - opening <= SIZE_EPS and self.gate.intervenes
         if self.unsaved:
             self.rule, self.why, self.refused = "state", failed, True
             state.sent(None)
             return None
         order = None
-        if not own and ticket.args["parent"] is None and size - opening > EPS:
+        if not own and ticket.args["parent"] is None and size - opening > SIZE_EPS:
             order = self.gate.venue.hold(ticket, size)
         if order is None:
             order = self.transmit(ticket, size, own)

@@ -8,7 +8,7 @@ import time
 import backtrader as bt
 
 from bt_risk.orders import HALTED
-from bt_risk.portfolio.position import EPS
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["Shutdown"]
 
@@ -74,7 +74,7 @@ class Shutdown:
 
     def _resting(self):
         working = self.gate.book.working.values()
-        return [w for w in working if not w.own and w.opening > EPS]
+        return [w for w in working if not w.own and w.opening > SIZE_EPS]
 
     def _say_what_is_open(self):
         for part in self.gate.book.parts.values():

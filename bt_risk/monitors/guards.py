@@ -9,7 +9,8 @@ from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.base import Monitor
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS, WorkingOrder
+from bt_risk.portfolio.position import WorkingOrder
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["GuardMonitor"]
 
@@ -37,7 +38,7 @@ class GuardMonitor(Monitor):
             book.curve.mark(book, book.latest, gate.unit_value(), gate.equity())
         if not gate.observe:
             for working in list(book.working.values()):
-                if not working.own and working.opening > EPS:
+                if not working.own and working.opening > SIZE_EPS:
                     self._judge(working)
             gate.process_notifications()  # what is cancelled makes room at once
 
@@ -49,7 +50,7 @@ class GuardMonitor(Monitor):
         )
         for guard in self._guards:
             decision, closing = guard.review(request, self.gate.book), working.closing
-            if decision.size <= EPS:
+            if decision.size <= SIZE_EPS:
                 if self.gate.exit_orders.cancel_entry(working, decision.rule):
                     self.gate.journal.order(
                         working.handle, decision.rule, "trim", decision.reason, closing

@@ -14,8 +14,9 @@ import backtrader as bt
 from bt_risk.errors import ParameterError
 from bt_risk.monitors.base import Monitor
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS, OwnerPosition, place_of, position_key
+from bt_risk.portfolio.position import OwnerPosition, place_of, position_key
 from bt_risk.rules.trailing_stop import ratchet
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["TrailingStopMonitor", "StopRule"]
 
@@ -307,7 +308,7 @@ class TrailingStopMonitor(Monitor):
         stop.order = order or stop.order
 
     def _place(self, stop: _TradeStop, size: float) -> None:
-        if not stop.price > 0.0 or size <= EPS:
+        if not stop.price > 0.0 or size <= SIZE_EPS:
             stop.resting = math.nan
             return
         # A price that arrived late says nothing about the market now.
@@ -326,11 +327,11 @@ class TrailingStopMonitor(Monitor):
 
     def _move(self, stop: _TradeStop, order: Any, size: float) -> None:
         working = self.gate.book.working[order.ref]
-        if stop.price == stop.resting and abs(size - working.remaining) <= EPS:
+        if stop.price == stop.resting and abs(size - working.remaining) <= SIZE_EPS:
             return
         if self.gate.feed_monitor.behind(stop.part.instrument):
             return  # it moves once, when the late bars have all arrived
-        if not stop.price > 0.0 or size <= EPS:
+        if not stop.price > 0.0 or size <= SIZE_EPS:
             self.gate.venue.withdraw(order)
         elif self.gate.exit_orders.amend(order, size, stop.price):
             self._set(stop)

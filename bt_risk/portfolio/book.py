@@ -18,7 +18,6 @@ from bt_risk.portfolio.equity_curve import EquityCurve
 from bt_risk.portfolio.exposure import Exposure
 from bt_risk.portfolio.instrument import STALE_BARS, Instrument
 from bt_risk.portfolio.position import (
-    EPS,
     ClosedTrade,
     OwnerPosition,
     SentOrder,
@@ -26,6 +25,7 @@ from bt_risk.portfolio.position import (
     closed_trade,
 )
 from bt_risk.portfolio.return_windows import ReturnWindows
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["Book"]
 
@@ -216,7 +216,7 @@ class Book:
         if closing:
             self._close(part, closing, price, commission * share, time, stopped)
         opening = size - closing
-        if abs(opening) > EPS:
+        if abs(opening) > SIZE_EPS:
             self._open(part, opening, price, commission * (1.0 - share), time, distance)
         self._settle(part.instrument, price, time)
         for one in part.instrument.parts:
@@ -256,14 +256,14 @@ class Book:
         part.pnl += -size * (price - part.price) * part.instrument.multiplier - commission
         side = part.side
         part.size += size
-        if abs(part.size) <= EPS:
+        if abs(part.size) <= SIZE_EPS:
             part.size = 0.0
             self.trades.append(closed_trade(part, side, time, stopped, self.rounds + 1))
 
     def _settle(self, instrument: Instrument, price: float, time: float) -> None:
         """Update the net size; where owners offset each other exactly, close their trades."""
         instrument.size = sum([part.size for part in instrument.parts])
-        if abs(instrument.size) <= EPS:
+        if abs(instrument.size) <= SIZE_EPS:
             instrument.size = 0.0
             for part in instrument.parts:
                 if part.size:
@@ -275,7 +275,7 @@ class Book:
         entries = [
             w
             for w in part.instrument.orders.values()
-            if w.owner is part.owner and w.opening > EPS and w.side == part.lost_side
+            if w.owner is part.owner and w.opening > SIZE_EPS and w.side == part.lost_side
         ]
         if part.size * part.lost_side <= 0 and not entries:
             part.lost, part.lost_side = 0.0, 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bt_risk.portfolio.position import EPS
+from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
@@ -95,7 +95,7 @@ class Correlations:
         book = self._book
         held = book.sides.nonzero()[0]
         leads, sides = self._leads[held], book.sides[held]
-        opening = [w for w in book.working.values() if w.opening > EPS]
+        opening = [w for w in book.working.values() if w.opening > SIZE_EPS]
         if opening or self._copied:
             bets = dict.fromkeys(zip(leads.tolist(), sides.tolist(), strict=True))
             bets |= {(w.instrument.copies[0].index, w.side): None for w in opening}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from bt_risk.portfolio.position import EPS
+from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,7 +34,7 @@ class Exposure:
     def live(self) -> list[Instrument]:
         """Return the instruments that are held or may be opened by a working order."""
         book = self._book
-        opening = {w.instrument.index for w in book.working.values() if w.opening > EPS}
+        opening = {w.instrument.index for w in book.working.values() if w.opening > SIZE_EPS}
         return [i for i in book.instruments if i.size or i.index in opening]
 
     def of(self, instrument: Instrument, side: int, unit: Unit) -> float:
@@ -134,7 +134,7 @@ class Exposure:
             covered = min(left, size)
             lost += covered * distance
             left -= covered
-        if left > EPS:
+        if left > SIZE_EPS:
             under_water = side * (price - instrument.price)
             lost += left * (instrument.stop_distance() + under_water)
         return lost * instrument.multiplier
@@ -164,7 +164,7 @@ class Exposure:
         """Return what working orders may open; with `resting` False only those at the market."""
         groups: dict[object, float] = {}
         for w in instrument.orders.values():
-            if w.side == side and w.opening > EPS and (resting or w.kind == "market"):
+            if w.side == side and w.opening > SIZE_EPS and (resting or w.kind == "market"):
                 per_unit = w.price if unit == "notional" else w.distance
                 entering = w.opening * per_unit * instrument.multiplier
                 if math.isnan(entering):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = [
-    "EPS",
     "ClosedTrade",
     "OwnerPosition",
     "SentOrder",
@@ -20,10 +20,6 @@ __all__ = [
     "position_key",
     "shrink_exits",
 ]
-
-# Sizes up to this many units are zero: 3 x 0.1 - 0.3 leaves 5.6e-17 of a position, and no market
-# trades a billionth of a unit.
-EPS = 1e-9
 
 
 @dataclass(slots=True, eq=False)
@@ -263,7 +259,7 @@ def shrink_exits(
             free[a] -= max(0.0, exits - was)
             left[a] -= max(0.0, keeps - now)
             taken[group, a], kept[group, a] = max(was, exits), max(now, keeps)
-        if exits - keeps > EPS:
+        if exits - keeps > SIZE_EPS:
             changed[ref] = remaining - exits + keeps
     return changed
 

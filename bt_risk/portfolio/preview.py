@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bt_risk.portfolio.position import EPS
+from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
@@ -116,7 +116,7 @@ def _left_whole(part: OwnerPosition, side: int) -> bool:
         for w in part.instrument.orders.values()
         if w.kind == "market" and w.side == side and w.owner is part.owner and not w.cut
     ]
-    return 0.0 < -side * part.size <= sum(exits) + EPS
+    return 0.0 < -side * part.size <= sum(exits) + SIZE_EPS
 
 
 def _cover_distance(part: OwnerPosition, side: int) -> float:

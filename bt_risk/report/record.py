@@ -13,9 +13,9 @@ from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.journal import FIELDS
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
-from bt_risk.portfolio.position import EPS
 from bt_risk.report.calendar import remaining_times, timestamps
 from bt_risk.rules.return_model import ReturnModel
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["RunRecord", "ReportData", "record_of", "unique_names"]
 
@@ -172,7 +172,7 @@ class ReportData(QuietAnalyzer):
         bar, sums = len(self._bars), [0.0, 0.0, 0.0, 0.0]
         for i, feed, _, _ in self._feeds:
             size = _size(gate, feed)
-            if abs(size) <= EPS or not len(feed):
+            if abs(size) <= SIZE_EPS or not len(feed):
                 continue
             short = size < 0
             risk = stop = math.nan

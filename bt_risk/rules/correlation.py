@@ -35,7 +35,7 @@ __all__ = [
 _log = logging.getLogger("bt_risk")
 
 # The largest spread that rounding makes of a true zero, as a share of the mean return.
-_ROUNDING = 32 * np.finfo(float).eps
+_STILL = 32 * np.finfo(float).eps
 
 # Above this ratio of squared mean to variance, sums of squares lose digits that matter.
 _OFF_CENTRE = 1e4
@@ -300,7 +300,7 @@ def _one_matrix(returns: FloatArray) -> FloatArray:
     mean = returns.mean(axis=0)
     centred = returns - mean
     squares = np.einsum("ij,ij->j", centred, centred)
-    still = squares <= len(returns) * (_ROUNDING * mean) ** 2
+    still = squares <= len(returns) * (_STILL * mean) ** 2
     centred /= np.where(still, np.nan, np.sqrt(squares))
     matrix: FloatArray = np.clip(centred.T @ centred, -1.0, 1.0)
     return matrix

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bt_risk.errors import check_fraction, check_positive
 from bt_risk.rules.frames import ColumnT, FloatArray
+from bt_risk.tolerances import RATIO_EPS
 
 __all__ = [
     "ARMED",
@@ -29,9 +30,6 @@ __all__ = [
 ]
 
 ARMED, TRIPPED, COOLING, LOCKED = "ARMED", "TRIPPED", "COOLING", "LOCKED"
-
-# Equity that falls by exactly the limit arrives as 0.09999999999999998: that is a trip.
-_ROUNDING = 1e-12
 
 
 def high_water_mark(equity: ColumnT) -> ColumnT:
@@ -245,8 +243,8 @@ def _mark(state: BreakerState, value: float) -> BreakerState:
 
 def _watch(state: BreakerState, value: float, rule: BreakerRule) -> BreakerState:
     lifetime = rule.lifetime_limit
-    final = lifetime < math.inf and fall(value, state.lifetime_mark) >= lifetime - _ROUNDING
-    if not final and fall(value, state.high_water_mark) < rule.drawdown_limit - _ROUNDING:
+    final = lifetime < math.inf and fall(value, state.lifetime_mark) >= lifetime - RATIO_EPS
+    if not final and fall(value, state.high_water_mark) < rule.drawdown_limit - RATIO_EPS:
         return replace(state, breaches=0) if state.breaches else state
     state = replace(state, breaches=state.breaches + 1)
     if state.breaches < rule.confirmations:

@@ -10,17 +10,15 @@ from typing import Any
 
 from bt_risk.orders import KINDS
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS, OwnerPosition, WorkingOrder
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import preview_order
 from bt_risk.state.file import Record, SavedState
 from bt_risk.state.protocols import Gate
 from bt_risk.state.recorder import StateRecorder
 from bt_risk.state.records import CLIENT_ID, venue_id
+from bt_risk.tolerances import PRICE_EPS, SIZE_EPS
 
 __all__ = ["Reconciler"]
-
-# A price that went through a venue and back is the same if it differs by no more than this.
-_SAME = 1e-9
 
 
 class Reconciler:
@@ -150,13 +148,13 @@ class Reconciler:
         position = self.gate.venue.position(instrument.data)
         size = 0.0 if position is None else float(position.size)
         difference = size - instrument.size
-        if abs(difference) > EPS and self._may_be_notified(instrument, difference):
+        if abs(difference) > SIZE_EPS and self._may_be_notified(instrument, difference):
             return False
         instrument.multiplier = self.gate.multiplier(instrument.data)
-        if abs(difference) > EPS:
+        if abs(difference) > SIZE_EPS:
             self._book_exits(instrument, size)
         unknown = size - instrument.size
-        if abs(unknown) > EPS:
+        if abs(unknown) > SIZE_EPS:
             self._book_entry(instrument, unknown, position)
         self._waiting.pop(instrument.index, None)
         self._settled.add(instrument.name)
@@ -185,7 +183,7 @@ class Reconciler:
         for part in instrument.parts:
             excess = instrument.size - (size if size * part.size > 0 else 0.0)
             closed = min(abs(part.size), excess * part.side)
-            if closed > EPS:
+            if closed > SIZE_EPS:
                 price, key, order = self._exit_of(instrument, part)
                 since = len(self.gate.book.trades)
                 stopped = order is not None and bool(order["stops"])
@@ -215,7 +213,7 @@ class Reconciler:
         """Book what is held and was not saved; a stop protects it from now on."""
         side = 1 if unknown > 0 else -1
         missing = self.missing.get(instrument.name, {}).values()
-        entry = next((r for r in missing if r["side"] == side and r["opening"] > EPS), None)
+        entry = next((r for r in missing if r["side"] == side and r["opening"] > SIZE_EPS), None)
         part = self.gate.book.part(instrument, self.owner(entry["owner"] if entry else 0))
         distance = entry["distance"] if entry else math.nan
         price = _price_of(unknown, part, position)
@@ -292,11 +290,11 @@ def _alike(order: Any, record: Record) -> bool:
         return False
     if record["kind"] != KINDS.get(order.exectype, "stop"):
         return False
-    if abs(abs(order.executed.remsize) - record["remaining"]) > EPS:
+    if abs(abs(order.executed.remsize) - record["remaining"]) > SIZE_EPS:
         return False
     if record["kind"] == "market" or not order.created.price:
         return bool(record["kind"] == "market")
-    return math.isclose(order.created.price, record["price"], rel_tol=_SAME)
+    return math.isclose(order.created.price, record["price"], rel_tol=PRICE_EPS)
 
 
 def _price_of(unknown: float, part: OwnerPosition, position: Any) -> float:

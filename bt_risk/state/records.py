@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import (
-    EPS,
     ClosedTrade,
     OwnerPosition,
     SentOrder,
     WorkingOrder,
 )
 from bt_risk.state.file import Record
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = [
     "CLIENT_ID",
@@ -90,7 +90,7 @@ def restore_part(part: OwnerPosition, record: Record) -> None:
     for name in _PART:
         setattr(part, name, record[name])
     part.instrument.size = sum([one.size for one in part.instrument.parts])
-    if abs(part.instrument.size) <= EPS:
+    if abs(part.instrument.size) <= SIZE_EPS:
         part.instrument.size = 0.0
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from bt_risk.orders import REDUCING
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS
 from bt_risk.state.file import StateFile
 from bt_risk.state.protocols import Gate
 from bt_risk.state.reconciler import Reconciler
 from bt_risk.state.recorder import StateRecorder
 from bt_risk.state.records import restore_part, restored_sent, restored_trade, shifted
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["Recovery"]
 
@@ -155,7 +155,7 @@ class Recovery:
 
     def _held(self, instrument: Instrument) -> bool:
         position = self.gate.venue.position(instrument.data)
-        return position is not None and abs(position.size) > EPS
+        return position is not None and abs(position.size) > SIZE_EPS
 
     # -- bars ------------------------------------------------------------------------------------
 
