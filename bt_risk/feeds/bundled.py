@@ -36,7 +36,7 @@ def load_data(name: str) -> pd.DataFrame:
     DataFrame of shape (n_bars, 5)
         Columns open, high, low, close (US dollars or index points) and volume, all float64 and
         without NaN; index `datetime`, oldest first: UTC time of the bar's opening without zone
-        for hourly bars, the exchange's date for daily ones. A fresh copy at each call.
+        for hourly bars, the exchange's date for daily ones. A new copy at each call.
 
     Raises
     ------

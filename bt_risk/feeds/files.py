@@ -66,10 +66,10 @@ def read_prices(path: str | PathLike[str]) -> pd.DataFrame:
     Notes
     -----
     Numbers in the time column are seconds, milliseconds, microseconds or nanoseconds since 1970,
-    each told by its own magnitude (one file may hold two units), or dates like 20240131. Times with
+    each by its own magnitude (one file may hold two units), or dates like 20240131. Times with
     a zone are converted to UTC, times without one are taken as UTC. Dates like 01/02/2024 are read
     when some date of the file can only be read in one way. A bar is impossible when it is wrong by
-    more than a billionth of the price; less than that is float noise, and kept.
+    more than a billionth of the price; less than that is float noise, and accepted.
 
     Examples
     --------

@@ -235,7 +235,7 @@ class RiskBroker(BrokerProxy):
         self.book, self.own, self.allocations, self.ticks = book, {}, {}, 0
         self._notifications, self._stopped = deque(), False
         self.alerts = Alerts(self.live.listeners)
-        self.journal = Journal(self.observe, self.alerts.tell)
+        self.journal = Journal(self.observe, self.alerts.notify)
         self.journal.begin(book)
         self.venue = self._new_venue()
         self.registry.clear()

@@ -33,11 +33,12 @@ class Alerts:
         self._sentences: queue.Queue[str | None] = queue.Queue(maxsize=_ROOM)
         self._thread: threading.Thread | None = None
 
-    def tell(self, sentence: str) -> None:
+    def notify(self, sentence: str) -> None:
         """Pass a sentence on; return at once."""
         if not self._listeners:
             return
         if self._thread is None:
+            self._sentences = queue.Queue(maxsize=_ROOM)
             self._thread = threading.Thread(target=self._run, name="bt_risk alerts", daemon=True)
             self._thread.start()
         try:
@@ -75,7 +76,7 @@ def webhook(url: str, *, timeout: float = 5.0, key: str = "text") -> Callable[[s
     timeout : float, default 5.0
         Seconds.
     key : str, default "text"
-        Name of the sentence in the JSON object, as Slack has it; Discord wants ``"content"``.
+        Name of the sentence in the JSON object, as Slack has it; Discord needs ``"content"``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How to split capital over names by their covariance: equal risk, or inverse volatility."""
+"""Weights that split capital over names: equal risk, inverse volatility, or equal."""
 
 from __future__ import annotations
 

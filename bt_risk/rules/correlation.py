@@ -1,4 +1,4 @@
-"""How alike names move: correlation of returns, and what it does to exposure.
+"""Correlation of returns, and the cap on exposure to names that move alike.
 
 Everything here is computed from the window itself, never from running sums: those still carry a
 bad tick after it has left, and lose all digits for a name that stands still.
@@ -206,7 +206,7 @@ def correlation_exposure(
     exposure_limit : float or None
         Ceiling of ``sum(abs(position))`` as a fraction of capital. None: no limit.
     correlated_scale : float
-        What is kept of a position that repeats a later one, in [0, 1].
+        Share of a position that remains if it repeats a later one, in [0, 1].
     window, min_periods : int
         As in `correlation_matrix`.
 

@@ -51,7 +51,7 @@ class ReturnWindow:
     names : sequence of str
         The names, in the order in which `update` gets their closes.
     window : int
-        Returns looked back on the shared axis; ``window + multi_bar`` times are kept.
+        Returns looked back on the shared axis; ``window + multi_bar`` times are stored.
     min_periods : int
         Common returns that a pair must have for its correlation to be known.
     multi_bar : int
@@ -68,7 +68,7 @@ class ReturnWindow:
     Notes
     -----
     ``len()`` is the number of returns on the axis. An update writes one column of log closes and
-    one of returns; all else is computed when correlations are asked for.
+    one of returns; all else is computed on request.
 
     Examples
     --------

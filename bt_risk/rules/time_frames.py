@@ -187,8 +187,8 @@ class _Axis:
         """Add the closes of one time: to the bar before, if that has not ended, or to a new one."""
         if self._waits and time > self._end():
             self._sample()
-        fresh = self._finer & ~np.isnan(closes)
-        self._closes[fresh] = closes[fresh]
+        new_bar = self._finer & ~np.isnan(closes)
+        self._closes[new_bar] = closes[new_bar]
         if self._waits and time >= self._end():
             self._sample()
         # Closes of coarser names are stored too: their bars may turn out to be of this time frame.
@@ -249,8 +249,8 @@ def _end_of(time: float, length: float) -> float:
 def _as_of(prices: pd.Series, ends: Sequence[float]) -> FloatArray | float:
     """Return the last of `prices` by each end, NaN where there was none since the end before."""
     last = np.searchsorted(prices.index, ends, side="right") - 1
-    fresh = last > np.concatenate([[-1], last[:-1]])
-    return np.where(fresh, prices.to_numpy()[last], np.nan) if len(prices) else np.nan
+    new_bar = last > np.concatenate([[-1], last[:-1]])
+    return np.where(new_bar, prices.to_numpy()[last], np.nan) if len(prices) else np.nan
 
 
 def _shortest(times: FloatArray) -> float:

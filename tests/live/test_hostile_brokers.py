@@ -641,7 +641,7 @@ def test_a_slow_and_a_failing_listener_hold_nobody_up():
     alerts = Alerts([failing, heard.append, slow])
     began = time.monotonic()
     for number in range(2000):
-        alerts.tell(f"{number}")
+        alerts.notify(f"{number}")
     assert time.monotonic() - began < 1.0
     release.set()
     thread = alerts._thread
