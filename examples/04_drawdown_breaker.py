@@ -11,7 +11,7 @@ import bt_risk
 PRICES = bt_risk.load_data("nasdaq_1d").loc["2000":"2002"]
 
 
-# %% Buy and hold: it buys back whatever is taken from it.
+# %% Buy and hold: it buys again after its position is closed.
 class Hold(bt.Strategy):
     def next(self):
         if not self.position:

@@ -1,4 +1,4 @@
-"""What do all five rules do to a strategy that knows nothing of them?
+"""What do all five rules do to a strategy that was written without them?
 
 Expected last line: max drawdown 23.3 % bare, 5.6 % protected
 """
@@ -27,7 +27,7 @@ class Cross(bt.Strategy):
                 self.close(data)
 
 
-# %% `protect` is the line: limits, stops, breaker and journal, whoever sized the order.
+# %% `protect` adds limits, stops, breaker and journal, for orders of any size.
 def run(policy):
     cerebro = bt.Cerebro(stdstats=False)
     for name, frame in FRAMES.items():

@@ -1,4 +1,4 @@
-"""What do the rules say without Backtrader, on nothing but pandas?
+"""What do the rules return without Backtrader, on nothing but pandas?
 
 Expected last line: 34 signals before the breaker; bitcoin itself fell by 81.6 %
 """

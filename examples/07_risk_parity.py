@@ -13,12 +13,12 @@ NAMES = ["aapl", "goog", "ibm", "msft"]
 FRAMES = {name: bt_risk.load_data(f"{name}_1d").loc[YEARS] for name in NAMES}
 
 
-# %% Weights are estimated once a month; a position is traded when it is 10 % away from its own.
+# %% Weights are estimated once a month; a position is traded when it is 10 % away from its weight.
 class Monthly(bt.Strategy):
     params = dict(method="equal")
 
     def __init__(self):
-        self.weights()  # from here on closes are kept
+        self.weights()  # bt_risk records closes from here on
 
     def weights(self):
         return bt_risk.target_weights(self, self.p.method, refresh="monthly", gross_limit=0.95)

@@ -13,7 +13,7 @@ BTC = dict(step=1e-5, min_notional=10)
 POLICY = bt_risk.Policy(action="pause", cooldown_bars=60, instruments={"BTC": BTC})
 
 
-# %% Buy while RSI(14) is below 30. Size and exit are the suite's business.
+# %% Buy while RSI(14) is below 30. The rules decide size and exit.
 class MeanReversion(bt.Strategy):
     params = dict(trend=None)
 
@@ -41,7 +41,7 @@ def run(**settings):
     return dict(equity=cerebro.broker.getvalue(), fall=fall, trades=len(trades))
 
 
-# %% The article expects a Sharpe of 1.2. Costs of 0.1 % a side and a falling market say no.
+# %% The article expects a Sharpe of 1.2. Costs of 0.1 % a side and a falling market leave none.
 def main():
     plain, filtered = run(), run(trend=200)
     for name, result in (("plain", plain), ("with the filter", filtered)):

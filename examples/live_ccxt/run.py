@@ -1,8 +1,8 @@
-"""A strategy live behind bt_risk: `python run.py http://127.0.0.1:8000`, an exchange on loopback.
+"""Run a strategy live with bt_risk: `python run.py http://127.0.0.1:8000`, an exchange on loopback.
 
-With a file after the address, such as risk.db, a run goes on where an earlier one has ended.
+With a state file after the address, such as risk.db, the run goes on where the last one ended.
 Without an address it trades at the venue itself, with the keys in BINANCE_KEY and BINANCE_SECRET.
-What people must hear about is posted to WEBHOOK.
+Alerts are posted to WEBHOOK.
 """
 
 import logging

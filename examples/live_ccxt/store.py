@@ -1,8 +1,9 @@
 """A Backtrader store on ccxt, small enough to read: one spot market, bars by WebSocket.
 
-An example to start from, made for Binance and what speaks like it. It does what bt_risk would
-like of a store: client ids, an answer to "what became of it?", every fill once, positions and open
-orders found again after a restart, DISCONNECTED when the line drops and the missed bars after it.
+Start from it for a store of your own. It is made for Binance and exchanges with the same interface.
+It has all that bt_risk can use of a store: client ids, a query for the state of an order, every
+fill once, positions and open orders after a restart, DISCONNECTED when the connection drops, and
+the missed bars after that.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import ccxt
 
 log = logging.getLogger("live_ccxt")
 TYPES = {None: "market", bt.Order.Market: "market", bt.Order.Limit: "limit"}
-EPOCH, MILLISECONDS = 719_163.0, 86_400_000.0  # 1970 as Backtrader counts days, and one of them
+EPOCH, MILLISECONDS = 719_163.0, 86_400_000.0  # 1970 in Backtrader's days, and one day
 LOST = ccxt.OperationFailed  # no answer: network, timeout, 503
 
 
@@ -30,7 +31,7 @@ class Store:
     def __init__(self, client, symbol, ws_url, timeframe="1m"):
         self.client, self.symbol, self.timeframe = client, symbol, timeframe
         self.ws_url = f"{ws_url}/{symbol.replace('/', '').lower()}@kline_{timeframe}"
-        self.news = queue.Queue()
+        self.messages = queue.Queue()
         self._loop = self._thread = None
 
     def start(self):
@@ -52,25 +53,25 @@ class Store:
         self._loop.close()
 
     async def _listen(self):
-        """Put closed bars in the queue, for ever; a line that drops is said and taken up again."""
+        """Put closed bars in the queue; report a connection that drops, and open it again."""
         async with aiohttp.ClientSession() as session:
             while True:
                 try:
                     async with session.ws_connect(self.ws_url) as socket:
-                        self.news.put(("up", None))
+                        self.messages.put(("up", None))
                         async for message in socket:
                             k = message.json()["k"]
                             if k["x"]:
                                 prices = [float(k[name]) for name in "ohlcv"]
-                                self.news.put(("bar", [int(k["t"]), *prices]))
+                                self.messages.put(("bar", [int(k["t"]), *prices]))
                 except (aiohttp.ClientError, OSError) as error:
                     log.warning("bars: %s", error)
-                self.news.put(("down", None))
+                self.messages.put(("down", None))
                 await asyncio.sleep(0.05)
 
 
 class Data(bt.feed.DataBase):
-    """Bars of the store's market: what there is already, then what comes."""
+    """The bars of the store's market: first those of the past, then new ones."""
 
     params = (("store", None), ("qcheck", 0.5))
 
@@ -88,7 +89,7 @@ class Data(bt.feed.DataBase):
         return bool(self._bars)
 
     def _fetch(self):
-        """Take the bars that have closed since the last one; return whether that has worked."""
+        """Fetch the bars that have closed since the last one; return whether that worked."""
         store = self.store
         since = self._newest + 1 if self._newest >= 0 else None
         try:
@@ -106,7 +107,7 @@ class Data(bt.feed.DataBase):
             return None
         opened, *prices = self._bars.popleft()
         if opened <= self._newest:
-            return None  # the history had it already
+            return None  # it was in the history
         self._newest = opened
         self.lines.datetime[0] = EPOCH + opened / MILLISECONDS
         names = ("open", "high", "low", "close", "volume")
@@ -117,7 +118,7 @@ class Data(bt.feed.DataBase):
 
     def _listen(self):
         try:
-            what, row = self.store.news.get(timeout=self._qcheck or 0.001)
+            what, row = self.store.messages.get(timeout=self._qcheck or 0.001)
         except queue.Empty:
             return
         if what == "bar":
@@ -127,11 +128,11 @@ class Data(bt.feed.DataBase):
         elif self._fetch():
             self.put_notification(self.LIVE)
         else:
-            self.store.news.put(("up", None))
+            self.store.messages.put(("up", None))
 
 
 class Broker(bt.BrokerBase):
-    """Orders and account of the store's market; whoever asks often is asked for patience."""
+    """The orders and the account of the store's market, polled at most once in `poll` seconds."""
 
     params = (("store", None), ("data", None), ("poll", 1.0))
     capabilities = {"client_ids": True, "trailing": False, "oco": False, "brackets": False}
@@ -139,7 +140,7 @@ class Broker(bt.BrokerBase):
     def start(self):
         super().start()
         self.client, self.symbol = self.p.store.client, self.p.store.symbol
-        self._news, self._working, self._by_client_id = deque(), {}, {}
+        self._notifications, self._working, self._by_client_id = deque(), {}, {}
         self._polled, self._stale = 0.0, True
         self.position = bt.position.Position()
         self._refresh()
@@ -158,7 +159,7 @@ class Broker(bt.BrokerBase):
         self.cash, self._stale = self._balance["total"].get(quote, 0.0), False
 
     def _entry_price(self, held):
-        """Average price of the last buys that make up what is held."""
+        """Return the average price of the last buys that make up the position."""
         left, cost = held, 0.0
         for trade in reversed(self.client.fetch_my_trades(self.symbol)):
             if trade["side"] == "buy" and left > 1e-12:
@@ -170,7 +171,7 @@ class Broker(bt.BrokerBase):
         return self.cash
 
     def getvalue(self, datas=None):
-        """Return what the account is worth; with `datas`, what is held, for ``order_target_*``."""
+        """Return the account value; with `datas` that of the position, for ``order_target_*``."""
         price = self.p.data.close[0] if len(self.p.data) else self.position.price
         held = self.position.size * price
         return held if datas else self.cash + held
@@ -188,11 +189,11 @@ class Broker(bt.BrokerBase):
 
     def _place(self, kind, owner, data, size, client_id, price=None, exectype=None, **kwargs):
         tradeid = kwargs.get("tradeid", 0)
-        size = float(self.client.amount_to_precision(self.symbol, size))  # what the venue takes
+        size = float(self.client.amount_to_precision(self.symbol, size))  # as the venue requires
         order = kind(
             owner=owner, data=data, size=size, price=price, exectype=exectype, tradeid=tradeid
         )
-        self._know(order, client_id or uuid4().hex)
+        self._register(order, client_id or uuid4().hex)
         stops = exectype == bt.Order.Stop
         params = {"clientOrderId": order.info.client_id}
         if stops:
@@ -214,11 +215,11 @@ class Broker(bt.BrokerBase):
         self._accepted(order, row)
         return order
 
-    def _know(self, order, client_id):
+    def _register(self, order, client_id):
         order.addinfo(client_id=client_id)
         order.addcomminfo(self.getcommissioninfo(order.data))
         self._by_client_id[client_id] = order
-        if len(self._by_client_id) > 2000:  # nobody asks for those that ended long ago
+        if len(self._by_client_id) > 2000:  # those that ended long ago are not needed
             for known, one in list(self._by_client_id.items())[:1000]:
                 if not one.alive():
                     del self._by_client_id[known]
@@ -228,10 +229,10 @@ class Broker(bt.BrokerBase):
         self._working[row["id"]] = order
         order.accept(self)
         self._notify(order)
-        self._take(order, row)
+        self._update(order, row)
 
     def _adopt(self, row, counted=False):
-        """Make an order of what the venue has; `counted`: what has filled is in the position."""
+        """Return an order for a row of the venue; `counted`: its fills are in the position."""
         kind = bt.order.BuyOrder if row["side"] == "buy" else bt.order.SellOrder
         stop = row.get("triggerPrice") or row.get("stopPrice")
         price = stop or row["price"]
@@ -239,13 +240,13 @@ class Broker(bt.BrokerBase):
         before = (row.get("filled") or 0.0) if counted else 0.0
         size = row["amount"] - before
         order = kind(data=self.p.data, size=size, price=price, exectype=exectype, simulated=True)
-        self._know(order, row["clientOrderId"])
+        self._register(order, row["clientOrderId"])
         order.addinfo(before=before, cost=row["cost"] if before else 0.0)
         self._accepted(order, row)
         return order
 
     def order_by_client_id(self, client_id):
-        """Return the order that the venue has under a client id, None if it has none."""
+        """Return the order with a client id, or None if the venue has none."""
         order = self._by_client_id.get(client_id)
         if order is None or "venue_id" not in order.info:
             params = {"origClientOrderId": client_id}
@@ -259,7 +260,7 @@ class Broker(bt.BrokerBase):
         return order
 
     def get_orders_open(self):
-        """Return the orders that may still fill, those from before this process included."""
+        """Return the orders that may still fill, also those of an earlier process."""
         return [order for order in self._working.values() if order.alive()]
 
     def cancel(self, order):
@@ -269,12 +270,12 @@ class Broker(bt.BrokerBase):
             log.info("cancel: %s has ended already", order.info.client_id)
 
     def get_notification(self):
-        return self._news.popleft() if self._news else None
+        return self._notifications.popleft() if self._notifications else None
 
     def _notify(self, order):
-        self._news.append(order.clone())
+        self._notifications.append(order.clone())
 
-    # -- what has become of them -----------------------------------------------------------------
+    # -- fills and ends --------------------------------------------------------------------------
 
     def next(self):
         if (not self._working and not self._stale) or time.monotonic() - self._polled < self.p.poll:
@@ -284,14 +285,14 @@ class Broker(bt.BrokerBase):
             open_rows = {row["id"]: row for row in self.client.fetch_open_orders(self.symbol)}
             for venue_id, order in list(self._working.items()):
                 row = open_rows.get(venue_id)
-                self._take(order, row or self.client.fetch_order(venue_id, self.symbol))
+                self._update(order, row or self.client.fetch_order(venue_id, self.symbol))
             if self._stale:
                 self._refresh()
         except LOST as error:
             log.warning("orders: %s", error)
 
-    def _take(self, order, row):
-        """Book what is new of an order: what has filled, and how it has ended."""
+    def _update(self, order, row):
+        """Book the new fills of an order, and its end."""
         size = (row.get("filled") or 0.0) - order.info.get("before", 0.0) - abs(order.executed.size)
         if size > 1e-12:
             cost = row["cost"] - order.info.get("cost", 0.0)
@@ -313,7 +314,7 @@ class Broker(bt.BrokerBase):
         pnl = info.profitandloss(-closed, before, price)
         closing = (closed, abs(closed) * before, fees[0])
         opening = (opened, abs(opened) * price, fees[1])
-        self.cash -= size * price + sum(fees)  # until the venue is asked: what is sold is not gone
+        self.cash -= size * price + sum(fees)  # an estimate until the next refresh
         order.execute(now, size, price, *closing, *opening, 0.0, pnl, held, average)
         self._notify(order)
         self._stale = True
