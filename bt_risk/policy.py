@@ -1,33 +1,38 @@
 """All five rules at once: a policy, and the one line that protects a Cerebro with it."""
 
+from __future__ import annotations
+
 import logging
 import math
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import backtrader as bt
 import tomli_w
 
-from bt_risk.components.drawdown_breaker import DrawdownBreaker, check_breaker
-from bt_risk.components.half_kelly import HalfKellySizer, check_sizer
+from bt_risk.components.drawdown_breaker import DrawdownBreaker
+from bt_risk.components.half_kelly import HalfKellySizer
 from bt_risk.components.risk_journal import RiskJournal
-from bt_risk.components.trailing_stop import ATRTrailingStop, check_stop
+from bt_risk.components.settings import KellySettings, SizerSettings
+from bt_risk.components.trailing_stop import ATRTrailingStop
 from bt_risk.errors import (
     ParameterError,
     check_choice,
-    check_flag,
-    check_whole,
     raised_as,
 )
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.base import NotionalLimit, RiskPerTrade, check_limits
 from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
 from bt_risk.limits.portfolio import portfolio_limits
+from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings, TradeSettings
+from bt_risk.limits.trade_guards import Guard
 from bt_risk.live.settings import Live
-from bt_risk.portfolio.instrument import STALE_BARS, check_instruments
+from bt_risk.monitors.settings import BreakerSettings, DrawdownSettings, StopSettings
+from bt_risk.parameters import EquityLimit, Flag, Settings
+from bt_risk.portfolio.instrument import check_instruments
 from bt_risk.state.file import check_state
 
 __all__ = ["Policy", "protect"]
@@ -35,8 +40,8 @@ __all__ = ["Policy", "protect"]
 _log = logging.getLogger("bt_risk")
 
 
-@dataclass(frozen=True)
-class Policy:
+@dataclass(frozen=True, kw_only=True)
+class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, TradeSettings):
     """The five rules and their limits; ratios are fractions, durations are bars.
 
     `guards` stand beside the five rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in
@@ -52,78 +57,16 @@ class Policy:
     ParameterError: Policy: risk_limit must be ...
     """
 
-    risk_limit: float | None = 0.01
-    notional_limit: float | None = 1.0
-    exposure_limit: float | None = 0.05
-    gross_limit: float | None = None
-    net_limit: float | None = None
-    position_limit: float | None = None
-    groups: dict | None = None
-    group_limit: float | None = None
-    exposure_unit: str = "risk"
-    on_exposure: str = "trim"
-    correlation_limit: float | None = 0.7
-    window: int = 252
-    min_periods: int = 60
-    on_correlation: str = "reject"
-    correlated_scale: float = 0.8
-    hysteresis: float = 0.0
-    correlation_estimator: str = "rolling"
-    halflife: float | None = None
-    multi_bar: int = 1
-    downside: bool = False
-    unknown: str = "refuse"
-    max_stale_bars: int = STALE_BARS
-    volatility_limit: float | None = None
-    on_volatility: str = "trim"
-    periods_per_year: float | None = None
-    drawdown_limit: float | None = 0.10
-    action: str = "stop"
-    flatten: bool = True
-    cooldown_bars: int | None = None
-    rearm_at: str = "rebase"
-    lifetime_limit: float | None = None
-    taper_from: float | None = None
-    confirmations: int = 1
-    atr_period: int = 14
-    atr_multiple: float = 2.0
-    anchor: str = "close"
-    buffer: float = 0.0
-    trigger: str = "intrabar"
-    min_step: float = 0.0
-    kelly_scale: float = 0.5
-    kelly_limit: float = 0.02
-    lookback: int = 100
-    min_trades: int = 100
-    warmup_risk: float = 0.01
-    probe_risk: float = 0.001
-    recalculate: str = "weekly"
-    estimator: str = "two-point"
-    confidence: float | None = None
-    history: tuple | None = None
-    win_rate: float | None = None
-    payoff_ratio: float | None = None
-    pool: str = "strategy"
-    atr_floor: float = 0.5
-    instruments: dict | None = None
-    guards: tuple = ()
-    trailing_stop: bool = True
-    sizer: bool = True
+    exposure_limit: EquityLimit = EXPOSURE_LIMIT
+    instruments: dict[str, dict[str, Any]] | None = None
+    guards: tuple[Guard, ...] = ()
+    trailing_stop: Flag = True
+    sizer: Flag = True
 
-    def __post_init__(self):
-        for name in _SWITCHES:
-            if getattr(self, name) == math.inf:  # the file's word for what is None here
-                object.__setattr__(self, name, None)
-        object.__setattr__(self, "guards", check_guards("Policy", self.guards))
-        with raised_as("Policy"):
-            self.limits()
-        check_whole("Policy", "max_stale_bars", self.max_stale_bars)
-        check_breaker("Policy", **self._only(DrawdownBreaker))
-        check_stop("Policy", **self._only(ATRTrailingStop))
-        check_sizer("Policy", **{"step": None} | self._only(HalfKellySizer))
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("guards", check_guards("Policy", self.guards))
         check_instruments("Policy", self.instruments)
-        check_flag("Policy", "trailing_stop", self.trailing_stop)
-        check_flag("Policy", "sizer", self.sizer)
 
     @classmethod
     def from_toml(cls, path):
@@ -161,7 +104,7 @@ class Policy:
         values = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None and field.name in _SWITCHES:
+            if value is None and field.name in self.switches():
                 value = math.inf
             if value is not None:
                 values[field.name] = list(value) if isinstance(value, tuple) else value
@@ -212,7 +155,8 @@ class Policy:
 
     def _optional(self, unit):
         """Return the limits that are off unless they are asked for, in words."""
-        at_most = {name: f"at most {_percent(getattr(self, name))} of equity" for name in _SWITCHES}
+        limits = {name: _percent(getattr(self, name)) for name in self.switches()}
+        at_most = {name: f"at most {limit} of equity" for name, limit in limits.items()}
         groups = "; ".join(f"{group}: {', '.join(of)}" for group, of in (self.groups or {}).items())
         return [
             (self.gross_limit, f"long and short together: {at_most['gross_limit']} {unit}"),
@@ -243,35 +187,14 @@ class Policy:
         return [
             RiskPerTrade(self.risk_limit),
             NotionalLimit(self.notional_limit),
-            *self._portfolio_limits(),
+            *portfolio_limits(self),
             *self.guards,
         ]
 
-    def _portfolio_limits(self):
-        names = {name: name for name in signature(portfolio_limits).parameters}
-        names["estimator"] = "correlation_estimator"
-        with raised_as("Policy", **names):
-            return portfolio_limits(**{param: getattr(self, names[param]) for param in names})
-
-    def _only(self, component):
-        """Return the fields that a component has a parameter for."""
-        return {key: value for key, value in asdict(self).items() if hasattr(component.params, key)}
-
-
-# Fields that None or infinity switches off.
-_SWITCHES = {
-    "risk_limit",
-    "notional_limit",
-    "exposure_limit",
-    "gross_limit",
-    "net_limit",
-    "position_limit",
-    "group_limit",
-    "correlation_limit",
-    "volatility_limit",
-    "drawdown_limit",
-    "lifetime_limit",
-}
+    def params(self, kind: type[Settings]) -> dict[str, Any]:
+        """Return those parameters of a component that the policy sets, by name."""
+        own = {one.name for one in fields(self)}
+        return {one.name: getattr(self, one.name) for one in fields(kind) if one.name in own}
 
 
 def _percent(fraction):
@@ -326,8 +249,8 @@ def protect(cerebro, policy=None, mode="enforce", *, limits=(), journal=None, st
     settings = Live.named("protect", **live) if live else None
     cerebro.addstore(_Guard(cerebro, policy, limits, observe, state, settings))
     if policy.trailing_stop and not observe:
-        cerebro.addobserver(ATRTrailingStop, **policy._only(ATRTrailingStop))
-    cerebro.addanalyzer(DrawdownBreaker, **policy._only(DrawdownBreaker))
+        cerebro.addobserver(ATRTrailingStop, **policy.params(StopSettings))
+    cerebro.addanalyzer(DrawdownBreaker, **policy.params(BreakerSettings))
     cerebro.addanalyzer(_PolicyJournal, path=journal, policy=policy, _name="riskjournal")
 
 
@@ -395,7 +318,7 @@ class _PolicyJournal(RiskJournal):
         if not policy.sizer:
             reason = f"sizes come from {type(sizer).__name__}: the policy leaves them as they are"
         elif default and not _chosen_sizer(strategy):
-            strategy.setsizer(HalfKellySizer(**policy._only(HalfKellySizer)))
+            strategy.setsizer(HalfKellySizer(**policy.params(SizerSettings)))
             reason = "sizes come from HalfKellySizer: the strategy had the default of one unit"
         else:
             reason = f"sizes come from {type(sizer).__name__}, and the gate trims them"

@@ -1,19 +1,39 @@
 """Rules 3 and 4: how much in one direction, how much of what moves together, how much at once."""
 
+from __future__ import annotations
+
+from dataclasses import fields
+from difflib import get_close_matches
+from inspect import Parameter, signature
+from typing import Any
+
 import pandas as pd
 from backtrader import date2num
 
-from bt_risk.errors import (
-    ParameterError,
-    check_choice,
-    check_whole,
-    raised_as,
-)
+from bt_risk.errors import ParameterError, check_choice
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.portfolio import portfolio_limits
-from bt_risk.portfolio.instrument import STALE_BARS
+from bt_risk.limits.settings import ESTIMATOR, LimitSettings
+from bt_risk.live.settings import Live
+from bt_risk.parameters import keyword_parameters, with_signature
 
 __all__ = ["CorrelationCap"]
+
+_LIMITS = {one.name: one for one in keyword_parameters(LimitSettings, ESTIMATOR)}
+
+
+def _parameters() -> list[Parameter]:
+    """Return the parameters of a `CorrelationCap`: those of the limits, and of a `RiskBroker`."""
+    this, broker, *gate, live = signature(RiskBroker.__init__).parameters.values()
+    history = [
+        Parameter("history", Parameter.KEYWORD_ONLY, default=None),
+        Parameter("history_kind", Parameter.KEYWORD_ONLY, default="prices"),
+    ]
+    return [this, broker, *_LIMITS.values(), *history, *gate, live]
+
+
+_SIGNATURE = _parameters()
+_NAMES = [*(one.name for one in _SIGNATURE), *(one.name for one in fields(Live))]
 
 
 class CorrelationCap(RiskBroker):
@@ -79,75 +99,42 @@ class CorrelationCap(RiskBroker):
         Cut an order to the largest size that keeps it, or refuse it. A hedge passes.
     periods_per_year : float, optional
         Bars in a year; None: counted in the window itself, by the calendar.
-    instruments, atr_period, atr_multiple, guards
+    instruments, atr_period, atr_multiple, guards, limits, state, **live
         As for `RiskBroker`.
     """
 
+    @with_signature(_SIGNATURE)
     def __init__(
         self,
-        broker=None,
+        broker: Any = None,
         *,
-        correlation_limit=0.7,
-        window=252,
-        min_periods=60,
-        on_correlation="reject",
-        correlated_scale=0.8,
-        hysteresis=0.0,
-        estimator="rolling",
-        halflife=None,
-        multi_bar=1,
-        downside=False,
-        unknown="refuse",
-        max_stale_bars=STALE_BARS,
-        history=None,
-        history_kind="prices",
-        exposure_limit=None,
-        gross_limit=None,
-        net_limit=None,
-        position_limit=None,
-        groups=None,
-        group_limit=None,
-        exposure_unit="risk",
-        on_exposure="trim",
-        volatility_limit=None,
-        on_volatility="trim",
-        periods_per_year=None,
-        **gate,
-    ):
-        super().__init__(broker, **gate)
-        with raised_as("CorrelationCap"):
-            limits = portfolio_limits(
-                correlation_limit=correlation_limit,
-                window=window,
-                min_periods=min_periods,
-                on_correlation=on_correlation,
-                correlated_scale=correlated_scale,
-                hysteresis=hysteresis,
-                estimator=estimator,
-                halflife=halflife,
-                multi_bar=multi_bar,
-                downside=downside,
-                unknown=unknown,
-                exposure_limit=exposure_limit,
-                gross_limit=gross_limit,
-                net_limit=net_limit,
-                position_limit=position_limit,
-                groups=groups,
-                group_limit=group_limit,
-                exposure_unit=exposure_unit,
-                on_exposure=on_exposure,
-                volatility_limit=volatility_limit,
-                on_volatility=on_volatility,
-                periods_per_year=periods_per_year,
-            )
-        self.call_stale_after(check_whole("CorrelationCap", "max_stale_bars", max_stale_bars))
-        history = _history(history, history_kind)
-        for limit in limits:
-            limit.history = history
-        self.registry.permanent += limits
+        history: pd.DataFrame | None = None,
+        history_kind: str = "prices",
+        **settings: Any,
+    ) -> None:
+        name = type(self).__name__
+        _check_names(name, settings)
+        given = {key: settings.pop(key) for key in _LIMITS if key in settings}
+        limits = LimitSettings.checked(name, given, ESTIMATOR)
+        super().__init__(broker, **settings)
+        self.call_stale_after(limits.max_stale_bars)
+        known = _history(history, history_kind)
+        for limit in portfolio_limits(limits):
+            limit.history = known
+            self.registry.permanent.append(limit)
 
 
-def _history(frame, kind):
+def _check_names(component: str, settings: dict[str, Any]) -> None:
+    """Raise a TypeError for the name of a parameter that there is not."""
+    for name in settings:
+        if name not in _NAMES:
+            near = get_close_matches(name, _NAMES, 1, 0.75)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{component} has no parameter {name!r}{hint}")
+
+
+def _history(frame: pd.DataFrame | None, kind: str) -> tuple[pd.DataFrame, str] | None:
+    """Return the frame indexed by Backtrader's date numbers, and what it holds."""
     kind = check_choice("CorrelationCap", "history_kind", kind, ("prices", "returns"))
     if frame is None:
         return None

@@ -5,20 +5,10 @@ import math
 import backtrader as bt
 
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
-from bt_risk.errors import (
-    ParameterError,
-    check_choice,
-    check_flag,
-    check_fraction,
-    check_limit,
-    check_whole,
-)
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.taper import Taper
 from bt_risk.monitors.drawdown import DrawdownMonitor
-from bt_risk.rules.drawdown import (
-    BreakerRule,
-)
+from bt_risk.monitors.settings import BreakerSettings
 
 __all__ = ["DrawdownBreaker"]
 
@@ -62,22 +52,12 @@ class DrawdownBreaker(QuietAnalyzer):
     Rule: bt_risk.rules.drawdown      Acts: at the next bar's open      Persisted: yes
     """
 
-    params = dict(
-        drawdown_limit=0.10,
-        action="stop",
-        flatten=True,
-        cooldown_bars=None,
-        rearm_at="rebase",
-        lifetime_limit=None,
-        taper_from=None,
-        confirmations=1,
-        equity=None,
-    )
+    params = BreakerSettings.defaults()
 
     def __init__(self):
-        settings = check_breaker("DrawdownBreaker", **self.p._getkwargs())
+        settings = BreakerSettings.from_params("DrawdownBreaker", self.p)
         self._gate = RiskBroker.of(self.strategy)
-        breaker = DrawdownMonitor(self._gate, *settings)
+        breaker = DrawdownMonitor(self._gate, settings)
         monitors = self._gate.registry.monitors
         same = [m for m in monitors if getattr(m, "settings", None) == breaker.settings]
         if same:
@@ -143,42 +123,3 @@ def _dated(trip, limit):
 
 def _date(number):
     return None if math.isnan(number) else bt.num2date(number)
-
-
-def check_breaker(
-    component,
-    drawdown_limit=0.10,
-    action="stop",
-    flatten=True,
-    cooldown_bars=None,
-    rearm_at="rebase",
-    lifetime_limit=None,
-    taper_from=None,
-    confirmations=1,
-    equity=None,
-):
-    """Return ``(rule, action, flatten, taper_from, equity)``, every parameter checked."""
-    limit = check_limit(component, "drawdown_limit", drawdown_limit, fraction=True)
-    check_choice(component, "action", action, ("stop", "pause"))
-    check_flag(component, "flatten", flatten)
-    check_choice(component, "rearm_at", rearm_at, ("rebase", "recovery"))
-    if rearm_at == "recovery" and flatten:
-        remedy = "A flat account never recovers: use flatten=False, or rearm_at='rebase'."
-        raise ParameterError(component, "rearm_at", "'rebase' with flatten=True", rearm_at, remedy)
-    if cooldown_bars is not None:
-        cooldown_bars = check_whole(component, "cooldown_bars", cooldown_bars)
-        if action == "stop":
-            remedy = "A run that has ended cannot cool down: use action='pause'."
-            raise ParameterError(
-                component, "cooldown_bars", "None with action='stop'", cooldown_bars, remedy
-            )
-    lifetime = check_limit(component, "lifetime_limit", lifetime_limit, fraction=True)
-    if taper_from is not None:
-        check_fraction(component, "taper_from", taper_from, zero=True)
-        if taper_from >= limit or math.isinf(limit):
-            raise ParameterError(component, "taper_from", "below drawdown_limit", taper_from)
-    if equity is not None and not callable(equity):
-        raise ParameterError(component, "equity", "a callable without arguments", equity)
-    confirmations = check_whole(component, "confirmations", confirmations)
-    rule = BreakerRule(limit, cooldown_bars, rearm_at, lifetime, confirmations)
-    return rule, action, flatten, taper_from, equity

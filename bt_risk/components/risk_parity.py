@@ -1,16 +1,30 @@
 """A sizer that splits capital by risk: every position at its weight of the portfolio."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
 import backtrader as bt
 
-from bt_risk.components.target_weights import Allocation, Settings
-from bt_risk.errors import check_positive
+from bt_risk.components.target_weights import Allocation, AllocationSettings
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import SizeProposal
+from bt_risk.parameters import OptionalPositive
 from bt_risk.rules.sizing import round_down
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["RiskParitySizer"]
+__all__ = ["RiskParitySettings", "RiskParitySizer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskParitySettings(AllocationSettings):
+    """The parameters of `RiskParitySizer`, which describes them."""
+
+    component: ClassVar[str] = "RiskParitySizer"
+
+    step: OptionalPositive = None  # units
 
 
 class RiskParitySizer(bt.Sizer):
@@ -42,25 +56,10 @@ class RiskParitySizer(bt.Sizer):
     Rule: bt_risk.rules.allocation      Acts: when asked      Persisted: no
     """
 
-    params = dict(
-        method="risk_parity",
-        volatility_target=None,
-        budgets=None,
-        refresh="weekly",
-        rebalance_buffer=0.1,
-        gross_limit=1.0,
-        window=252,
-        min_periods=60,
-        periods_per_year=None,
-        step=None,
-    )
+    params = RiskParitySettings.defaults()
 
-    def __init__(self):
-        values = self.p._getkwargs()
-        step = values.pop("step")
-        self._settings = Settings("RiskParitySizer", **values)
-        if step is not None:
-            check_positive("RiskParitySizer", "step", step)
+    def __init__(self) -> None:
+        self._settings = RiskParitySettings.from_params("RiskParitySizer", self.p)
 
     def set(self, strategy, broker):
         """Find the gate, which keeps the closes that weights come from."""
@@ -87,15 +86,15 @@ class RiskParitySizer(bt.Sizer):
     def _why(self, instrument):
         if not instrument.price > 0:
             return instrument.why_unknown()
-        return f"fewer than {self.p.min_periods} returns are common to all names"
+        return f"fewer than {self._settings.min_periods} returns are common to all names"
 
     def _propose(self, instrument, side, weight, multiplier):
         gate, unit = self.broker, instrument.price * multiplier
         instrument.multiplier = multiplier
-        step = self.p.step or instrument.facts.get("step", 1.0)
+        step = self._settings.step or instrument.facts.get("step", 1.0)
         target = weight * gate.book.risk_scale * gate.equity()
         missing = target - gate.book.exposure.of(instrument, side, "notional")
-        if missing <= self.p.rebalance_buffer * target:
+        if missing <= self._settings.rebalance_buffer * target:
             return _refusal(f"{instrument.name} is at its weight of {weight:.4f} already")
         size = affordable(gate, instrument, side, round_down(missing / unit, step), step)
         if size <= 0 or size * unit < instrument.facts.get("min_notional", 0.0):

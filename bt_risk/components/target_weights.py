@@ -1,57 +1,118 @@
-"""Capital split over datas by what the gate has seen of them: target weights."""
+"""Target weights: capital split over the data feeds of a Cerebro by their risk."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from bt_risk.errors import (
     ParameterError,
-    check_choice,
-    check_limit,
     check_positive,
     check_whole,
     is_number,
     raised_as,
 )
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.limits.settings import LimitSettings
+from bt_risk.parameters import (
+    Check,
+    EquityLimit,
+    OptionalPositive,
+    PositiveOrZero,
+    Returns,
+    Settings,
+    one_of,
+)
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.rules.allocation import METHODS, signed_weights
 from bt_risk.rules.return_model import ReturnModel
 from bt_risk.tolerances import LIMIT_EPS
 
-__all__ = ["Allocation", "Settings", "target_weights"]
+__all__ = ["Allocation", "AllocationSettings", "target_weights"]
 
-REFRESH = {
+# Shares of risk by name of the data feed, or one for each.
+Budgets = Mapping[str, float] | Sequence[float]
+
+REFRESH: dict[str, Callable[[date], tuple[int, ...]]] = {
     "weekly": lambda day: day.isocalendar()[:2],
     "monthly": lambda day: (day.year, day.month),
 }
 
+_VOLATILITY = Check(
+    check_positive, optional=True, remedy="Ratios are fractions: 10 % a year is 0.1."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationSettings(Settings):
+    """The parameters of `target_weights` that `RiskParitySizer` has too, which describes them."""
+
+    component: ClassVar[str] = "target_weights"
+
+    method: Annotated[str, one_of(*METHODS)] = "risk_parity"
+    volatility_target: Annotated[float | None, _VOLATILITY] = None  # of equity, per year
+    budgets: Budgets | None = None  # shares of risk
+    refresh: Annotated[str, one_of(*REFRESH)] = "weekly"
+    rebalance_buffer: PositiveOrZero = 0.1  # share of a weight
+    gross_limit: EquityLimit = 1.0
+    window: int = LimitSettings.window  # bars, at least min_periods
+    min_periods: Returns = LimitSettings.min_periods
+    periods_per_year: OptionalPositive = None  # bars
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        self._set("window", check_whole(name, "window", self.window, low=self.min_periods))
+        if self.budgets is not None:
+            self._check_budgets(name, self.budgets)
+
+    def _check_budgets(self, name: str, budgets: Any) -> None:
+        if self.method != "risk_parity":
+            raise ParameterError(name, "budgets", "None unless method='risk_parity'", budgets)
+        if not isinstance(budgets, (dict, list, tuple)):
+            raise ParameterError(name, "budgets", "a dict by data name, or a list", budgets)
+        for share in budgets.values() if isinstance(budgets, dict) else budgets:
+            check_positive(name, "budgets", share, remedy="One share of risk for each name.")
+
+    @property
+    def frozen(self) -> tuple[str, int, int]:
+        """Return the settings that an estimate depends on, which is frozen for a period."""
+        return self.refresh, self.window, self.min_periods
+
+
+_PARAMETERS = [one.name for one in fields(AllocationSettings)]
+
 
 def target_weights(
-    strategy,
-    method="risk_parity",
-    volatility_target=None,
-    budgets=None,
+    strategy: Any,
+    method: str = AllocationSettings.method,
+    volatility_target: float | None = AllocationSettings.volatility_target,
+    budgets: Budgets | None = AllocationSettings.budgets,
     *,
-    sides=None,
-    datas=None,
-    refresh="weekly",
-    rebalance_buffer=0.1,
-    gross_limit=1.0,
-    window=252,
-    min_periods=60,
-    periods_per_year=None,
-):
-    """Weights to bring positions to: ``order_target_percent(data, target=weight)`` for each.
+    sides: Mapping[Any, int] | Sequence[int] | None = None,
+    datas: Sequence[Any] | None = None,
+    refresh: str = AllocationSettings.refresh,
+    rebalance_buffer: float = AllocationSettings.rebalance_buffer,
+    gross_limit: float | None = AllocationSettings.gross_limit,
+    window: int = AllocationSettings.window,
+    min_periods: int = AllocationSettings.min_periods,
+    periods_per_year: float | None = AllocationSettings.periods_per_year,
+) -> dict[Any, float]:
+    """Return the weights to bring positions to, by data feed.
 
     ::
 
         for data, weight in bt_risk.target_weights(self).items():
             self.order_target_percent(data, target=weight)
 
-    They come from the closes that the gate has seen of all datas, joined on time, up to the bar
-    that has just closed. The gate begins to keep them with the first call: call it in the
-    strategy's ``__init__`` too. The covariance is estimated at the first call of a week (or month)
-    and frozen in it; when nothing has drifted out of its buffer there is nothing to do.
+    They come from the closes of all data feeds in this run, joined on time, up to the bar that has
+    just closed. The gate records closes from the first call on: call it in the strategy's
+    ``__init__`` too. The covariance is estimated at the first call of a week (or month) and frozen
+    in it. A position within its buffer gets no weight: it is not to be traded now.
 
     Parameters
     ----------
@@ -60,15 +121,15 @@ def target_weights(
     volatility_target : float, optional
         Standard deviation of the portfolio's return per year that the weights are scaled to, as a
         fraction. Default: absolute weights add up to 1 (or to `gross_limit` if that is less).
-    budgets : dict by data name, or sequence with one for each of `datas`, optional
+    budgets : dict by name of the data feed, or sequence with one for each of `datas`, optional
         Shares of risk, positive, in any scale; for risk parity only. Default: equal.
-    sides : dict by data or name, or sequence with one for each of `datas`, optional
+    sides : dict by data feed or name, or sequence with one for each of `datas`, optional
         +1 long, -1 short, 0 (or left out of a dict) not to be held: its weight is 0. Default: the
         side that is held, long where nothing is.
     datas : sequence of data feeds, optional
         Default: all; of a resampled or replayed copy only the first counts.
     refresh : {"weekly", "monthly"}
-        ISO weeks or calendar months of the first data's own time.
+        ISO weeks or calendar months of the first data feed's own time.
     rebalance_buffer : float, default 0.1
         Share of its weight that a position may be away from it before it is traded; 0: always.
     gross_limit : float, default 1.0
@@ -82,26 +143,16 @@ def target_weights(
     Returns
     -------
     dict of data feed to float
-        Signed fractions of equity, for the datas that are to be traded now; empty while too little
-        is known.
+        Signed fractions of equity, for the data feeds that are to be traded now; empty while there
+        is too little history.
 
     Raises
     ------
     ParameterError
         For an argument outside its range.
     """
-    settings = Settings(
-        "target_weights",
-        method,
-        volatility_target,
-        budgets,
-        refresh,
-        rebalance_buffer,
-        gross_limit,
-        window,
-        min_periods,
-        periods_per_year,
-    )
+    given = {name: value for name, value in locals().items() if name in _PARAMETERS}
+    settings = AllocationSettings.checked("target_weights", given)
     allocation = Allocation.of(RiskBroker.of(strategy), settings, datas)
     signs = allocation.signs(sides)
     weights = allocation.weights(signs, settings)
@@ -115,59 +166,13 @@ def target_weights(
     }
 
 
-def _drifted(held, weight, buffer):
+def _drifted(held: float, weight: float, buffer: float) -> bool:
     return abs(weight - held) > buffer * abs(weight) + LIMIT_EPS
 
 
-def _leaving(instrument):
-    """Whether a market order is on its way: what is held is about to change."""
+def _leaving(instrument: Instrument) -> bool:
+    """Return whether a market order is working: the position is about to change."""
     return any(w.kind == "market" for w in instrument.orders.values())
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The parameters of `target_weights`, checked; `component` is who has asked."""
-
-    component: str
-    method: str = "risk_parity"
-    volatility_target: float | None = None
-    budgets: object = None
-    refresh: str = "weekly"
-    rebalance_buffer: float = 0.1
-    gross_limit: float | None = 1.0
-    window: int = 252
-    min_periods: int = 60
-    periods_per_year: float | None = None
-
-    def __post_init__(self):
-        name = self.component
-        check_choice(name, "method", self.method, METHODS)
-        check_choice(name, "refresh", self.refresh, tuple(REFRESH))
-        check_positive(name, "rebalance_buffer", self.rebalance_buffer, zero=True)
-        check_limit(name, "gross_limit", self.gross_limit)
-        check_whole(name, "min_periods", self.min_periods, low=2)
-        check_whole(name, "window", self.window, low=self.min_periods)
-        if self.volatility_target is not None:
-            remedy = "Ratios are fractions: 10 % a year is 0.1."
-            check_positive(name, "volatility_target", self.volatility_target, remedy=remedy)
-        if self.periods_per_year is not None:
-            check_positive(name, "periods_per_year", self.periods_per_year)
-        if self.budgets is not None:
-            self._check_budgets()
-
-    def _check_budgets(self):
-        name, budgets = self.component, self.budgets
-        if self.method != "risk_parity":
-            raise ParameterError(name, "budgets", "None unless method='risk_parity'", budgets)
-        if not isinstance(budgets, (dict, list, tuple)):
-            raise ParameterError(name, "budgets", "a dict by data name, or a list", budgets)
-        for share in budgets.values() if isinstance(budgets, dict) else budgets:
-            check_positive(name, "budgets", share, remedy="One share of risk for each name.")
-
-    @property
-    def frozen(self):
-        """What an estimate that holds for a whole period depends on."""
-        return self.refresh, self.window, self.min_periods
 
 
 @dataclass

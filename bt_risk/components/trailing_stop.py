@@ -1,15 +1,14 @@
 """Rule 2: a stop behind every position, resting at the broker, that only ever tightens."""
 
+from dataclasses import replace
+
 import backtrader as bt
 
-from bt_risk.errors import check_choice, check_positive, check_whole
 from bt_risk.gate.broker import RiskBroker
-from bt_risk.monitors.trailing_stop import StopRule, TrailingStopMonitor
+from bt_risk.monitors.settings import StopSettings
+from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 
 __all__ = ["ATRTrailingStop"]
-
-ANCHORS = ("close", "extreme", "high")
-TRIGGERS = ("intrabar", "close")
 
 
 class ATRTrailingStop(bt.Observer):
@@ -45,19 +44,14 @@ class ATRTrailingStop(bt.Observer):
 
     _stclock = True
     lines = ("stop",)
-    params = dict(
-        atr_period=14,
-        atr_multiple=2.0,
-        anchor="close",
-        buffer=0.0,
-        trigger="intrabar",
-        min_step=0.0,
-    )
+    params = StopSettings.defaults()
     plotinfo = dict(plot=True, subplot=False, plotlinelabels=True)
     plotlines = dict(stop=dict(_name="ATR stop", color="darkorange", drawstyle="steps-post"))
 
     def __init__(self):
-        rule = check_stop("ATRTrailingStop", **self.p._getkwargs())
+        rule = StopSettings.from_params("ATRTrailingStop", self.p)
+        if rule.anchor == "high":
+            rule = replace(rule, anchor="extreme")
         gate = RiskBroker.of(self._owner)
         self._line = self.lines.stop
         self._keeper = gate.registry.monitor(TrailingStopMonitor)
@@ -73,16 +67,3 @@ class ATRTrailingStop(bt.Observer):
     def next(self):
         """Draw where the stop rests."""
         self._line[0] = self._keeper.price(self._owner, self._instrument)
-
-
-def check_stop(component, atr_period, atr_multiple, anchor, buffer, trigger, min_step):
-    """Return the checked parameters of a stop."""
-    anchor = check_choice(component, "anchor", anchor, ANCHORS)
-    return StopRule(
-        check_whole(component, "atr_period", atr_period),
-        check_positive(component, "atr_multiple", atr_multiple),
-        "close" if anchor == "close" else "extreme",
-        check_positive(component, "buffer", buffer, zero=True),
-        check_choice(component, "trigger", trigger, TRIGGERS),
-        check_positive(component, "min_step", min_step, zero=True),
-    )

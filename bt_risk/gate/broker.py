@@ -9,7 +9,7 @@ from typing import Any
 
 import backtrader as bt
 
-from bt_risk.errors import ParameterError, check_positive, check_whole
+from bt_risk.errors import ParameterError
 from bt_risk.gate.broker_proxy import BrokerProxy
 from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.fills import FillTracker
@@ -30,6 +30,7 @@ from bt_risk.live.feed_monitor import FeedMonitor
 from bt_risk.live.order_sender import OrderSender
 from bt_risk.live.settings import Live
 from bt_risk.live.shutdown import Shutdown
+from bt_risk.monitors.settings import StopDistanceSettings
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import (
@@ -127,10 +128,9 @@ class RiskBroker(BrokerProxy):
         settings, state_file = Live.named(name, **live), check_state(name, state)
         facts = check_instruments(name, instruments)
         added = [*check_limits(name, limits), *check_guards(name, guards)]
-        if atr_period is not None:
-            check_whole(name, "atr_period", atr_period)
-        if atr_multiple is not None:
-            check_positive(name, "atr_multiple", atr_multiple)
+        distance = {"atr_period": atr_period, "atr_multiple": atr_multiple}
+        given = {param: value for param, value in distance.items() if value is not None}
+        StopDistanceSettings.checked(name, given)
         if isinstance(broker, RiskBroker):
             object.__setattr__(self, "__dict__", broker.__dict__)
         else:
@@ -149,7 +149,9 @@ class RiskBroker(BrokerProxy):
             raise ParameterError(name, "broker", "a broker", broker, remedy)
         self.inner = bt.brokers.BackBroker() if broker is None else broker
         self.cerebro = getattr(self.inner, "cerebro", None)
-        self.instruments, self._stop_rule, self.live = {}, (14, 2.0), Live()
+        distance = StopDistanceSettings()
+        self._stop_rule = distance.atr_period, distance.atr_multiple
+        self.instruments, self.live = {}, Live()
         self.late = self.observe = False
         self.shutdown = self.state_file = self.max_stale_bars = None
         self.recovery = NoState()

@@ -6,10 +6,14 @@ size requested, and the smallest decision counts. The book is `bt_risk.portfolio
 anything that answers the same questions.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
 
-from bt_risk.errors import ParameterError, check_limit
+from bt_risk.errors import ParameterError
+from bt_risk.limits.settings import REJECT, TRIM, TradeSettings
+from bt_risk.parameters import ceiling
 from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = [
@@ -22,8 +26,6 @@ __all__ = [
     "RiskPerTrade",
     "check_limits",
 ]
-
-REJECT, TRIM = "reject", "trim"
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,9 @@ class RiskPerTrade(Limit):
         Fraction of equity; None or infinity switches the limit off.
     """
 
-    def __init__(self, risk_limit=0.01):
-        self.limit = check_limit("RiskPerTrade", "risk_limit", risk_limit, fraction=True)
+    def __init__(self, risk_limit: float | None = TradeSettings.risk_limit) -> None:
+        settings = TradeSettings.checked(self.name, {"risk_limit": risk_limit})
+        self.limit = ceiling(settings.risk_limit)
 
     def review(self, request, book):
         """Return the `Decision` for `request`."""
@@ -212,8 +215,9 @@ class NotionalLimit(Limit):
         Fraction of equity (2.0 allows leverage of 2); None or infinity switches it off.
     """
 
-    def __init__(self, notional_limit=1.0):
-        self.limit = check_limit("NotionalLimit", "notional_limit", notional_limit)
+    def __init__(self, notional_limit: float | None = TradeSettings.notional_limit) -> None:
+        settings = TradeSettings.checked(self.name, {"notional_limit": notional_limit})
+        self.limit = ceiling(settings.notional_limit)
 
     def review(self, request, book):
         """Return the `Decision` for `request`."""

@@ -1,23 +1,14 @@
 """Rule 4: no second bet on what is held already."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
-from bt_risk.errors import (
-    ParameterError,
-    check_choice,
-    check_fraction,
-    check_limit,
-    check_positive,
-)
-from bt_risk.limits.base import (
-    REJECT,
-    TRIM,
-    Decision,
-    Limit,
-)
-from bt_risk.rules.return_model import ReturnModel
+from bt_risk.limits.base import Decision, Limit
+from bt_risk.limits.settings import ESTIMATOR, TRIM, LimitSettings
+from bt_risk.parameters import ceiling
 from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = ["CorrelationLimit"]
@@ -59,33 +50,25 @@ class CorrelationLimit(Limit):
 
     def __init__(
         self,
-        correlation_limit=0.7,
-        window=252,
-        min_periods=60,
-        on_correlation=REJECT,
-        correlated_scale=0.8,
-        unknown="refuse",
+        correlation_limit: float | None = LimitSettings.correlation_limit,
+        window: int = LimitSettings.window,
+        min_periods: int = LimitSettings.min_periods,
+        on_correlation: str = LimitSettings.on_correlation,
+        correlated_scale: float = LimitSettings.correlated_scale,
+        unknown: str = LimitSettings.unknown,
         *,
-        estimator="rolling",
-        halflife=None,
-        hysteresis=0.0,
-        multi_bar=1,
-        downside=False,
-    ):
-        name = self.name
-        self.limit = check_limit(name, "correlation_limit", correlation_limit, fraction=True)
-        self.model = ReturnModel.checked(
-            name, window, min_periods, multi_bar, estimator, halflife, unknown
-        )
-        self.on = check_choice(name, "on_correlation", on_correlation, (REJECT, TRIM))
-        self.scale = check_fraction(name, "correlated_scale", correlated_scale, one=False)
-        self.hysteresis = check_positive(name, "hysteresis", hysteresis, zero=True)
-        if self.hysteresis >= self.limit:
-            constraint = f"below correlation_limit, which is {self.limit:g}"
-            raise ParameterError(name, "hysteresis", constraint, hysteresis)
-        if not isinstance(downside, bool):
-            raise ParameterError(name, "downside", "True or False", downside)
-        self.downside = downside
+        estimator: str = LimitSettings.correlation_estimator,
+        halflife: float | None = LimitSettings.halflife,
+        hysteresis: float = LimitSettings.hysteresis,
+        multi_bar: int = LimitSettings.multi_bar,
+        downside: bool = LimitSettings.downside,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        settings = LimitSettings.checked(self.name, given, ESTIMATOR)
+        self.limit = ceiling(settings.correlation_limit)
+        self.model = settings.return_model
+        self.on, self.scale = settings.on_correlation, settings.correlated_scale
+        self.hysteresis, self.downside = settings.hysteresis, settings.downside
 
     def prepare(self, book):
         """Have the window kept that correlations are computed from."""

@@ -4,20 +4,20 @@ All of them are fractions of equity, in one of two units: ``"risk"`` is what is 
 ``"notional"`` is what is held. Working orders count as if they filled.
 """
 
-import math
-from collections.abc import Mapping
+from __future__ import annotations
 
-from bt_risk.errors import ParameterError, check_choice, check_limit
-from bt_risk.limits.base import (
-    REJECT,
-    TRIM,
-    Decision,
-    Limit,
-)
+import math
+from collections.abc import Collection, Mapping
+
+from bt_risk.errors import ParameterError
+from bt_risk.limits.base import Decision, Limit
+from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings
+from bt_risk.parameters import ceiling
 
 __all__ = ["ExposureLimit", "GrossLimit", "GroupLimit", "NetLimit", "PositionLimit"]
 
-UNITS = ("risk", "notional")
+
+Groups = Mapping[str, Collection[str]]
 
 
 class _Exposure(Limit):
@@ -25,10 +25,22 @@ class _Exposure(Limit):
 
     parameter = ""
 
-    def __init__(self, limit, exposure_unit, on_exposure):
-        self.limit = check_limit(self.name, self.parameter, limit)
-        self.unit = check_choice(self.name, "exposure_unit", exposure_unit, UNITS)
-        self.on = check_choice(self.name, "on_exposure", on_exposure, (TRIM, REJECT))
+    def __init__(
+        self,
+        limit: float | None,
+        exposure_unit: str,
+        on_exposure: str,
+        groups: Groups | None = None,
+    ) -> None:
+        given = {
+            self.parameter: limit,
+            "exposure_unit": exposure_unit,
+            "on_exposure": on_exposure,
+            "groups": groups,
+        }
+        settings = LimitSettings.checked(self.name, given)
+        self.limit = ceiling(limit)
+        self.unit, self.on = settings.exposure_unit, settings.on_exposure
 
     def review(self, request, book):
         """Return the `Decision` for `request`."""
@@ -57,7 +69,12 @@ class ExposureLimit(_Exposure):
 
     parameter = "exposure_limit"
 
-    def __init__(self, exposure_limit=0.05, exposure_unit="risk", on_exposure=TRIM):
+    def __init__(
+        self,
+        exposure_limit: float | None = EXPOSURE_LIMIT,
+        exposure_unit: str = LimitSettings.exposure_unit,
+        on_exposure: str = LimitSettings.on_exposure,
+    ) -> None:
         super().__init__(exposure_limit, exposure_unit, on_exposure)
 
     def _used(self, request, book):
@@ -77,7 +94,12 @@ class GrossLimit(_Exposure):
 
     parameter = "gross_limit"
 
-    def __init__(self, gross_limit=None, exposure_unit="risk", on_exposure=TRIM):
+    def __init__(
+        self,
+        gross_limit: float | None = LimitSettings.gross_limit,
+        exposure_unit: str = LimitSettings.exposure_unit,
+        on_exposure: str = LimitSettings.on_exposure,
+    ) -> None:
         super().__init__(gross_limit, exposure_unit, on_exposure)
 
     def _used(self, request, book):
@@ -100,7 +122,12 @@ class NetLimit(_Exposure):
 
     parameter = "net_limit"
 
-    def __init__(self, net_limit=None, exposure_unit="risk", on_exposure=TRIM):
+    def __init__(
+        self,
+        net_limit: float | None = LimitSettings.net_limit,
+        exposure_unit: str = LimitSettings.exposure_unit,
+        on_exposure: str = LimitSettings.on_exposure,
+    ) -> None:
         super().__init__(net_limit, exposure_unit, on_exposure)
 
     def _used(self, request, book):
@@ -120,7 +147,12 @@ class PositionLimit(_Exposure):
 
     parameter = "position_limit"
 
-    def __init__(self, position_limit=None, exposure_unit="risk", on_exposure=TRIM):
+    def __init__(
+        self,
+        position_limit: float | None = LimitSettings.position_limit,
+        exposure_unit: str = LimitSettings.exposure_unit,
+        on_exposure: str = LimitSettings.on_exposure,
+    ) -> None:
         super().__init__(position_limit, exposure_unit, on_exposure)
 
     def _used(self, request, book):
@@ -143,12 +175,15 @@ class GroupLimit(_Exposure):
 
     parameter = "group_limit"
 
-    def __init__(self, groups=None, group_limit=None, exposure_unit="risk", on_exposure=TRIM):
-        super().__init__(group_limit, exposure_unit, on_exposure)
-        self.groups = self._check(groups)
-        if self.active and not self.groups:
-            constraint = 'given with group_limit, as {"majors": ["BTC", "ETH"]}'
-            raise ParameterError(self.name, "groups", constraint, groups)
+    def __init__(
+        self,
+        groups: Groups | None = LimitSettings.groups,
+        group_limit: float | None = LimitSettings.group_limit,
+        exposure_unit: str = LimitSettings.exposure_unit,
+        on_exposure: str = LimitSettings.on_exposure,
+    ) -> None:
+        super().__init__(group_limit, exposure_unit, on_exposure, groups)
+        self.groups = {name: frozenset(members) for name, members in (groups or {}).items()}
 
     def prepare(self, book):
         """Raise a ParameterError for a name that no data has."""
@@ -172,14 +207,3 @@ class GroupLimit(_Exposure):
             if decision.size < answer.size:
                 answer = decision
         return answer
-
-    def _check(self, groups):
-        constraint = "a dict of lists of data names by name of the group"
-        groups = {} if groups is None else groups
-        if not isinstance(groups, Mapping):
-            raise ParameterError(self.name, "groups", constraint, groups)
-        for members in groups.values():
-            listed = isinstance(members, (list, tuple, set)) and members
-            if not listed or not all(isinstance(name, str) for name in members):
-                raise ParameterError(self.name, "groups", constraint, groups)
-        return {group: frozenset(members) for group, members in groups.items()}

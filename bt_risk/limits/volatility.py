@@ -1,17 +1,14 @@
 """How much the whole portfolio may move, judged on every order."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
-from bt_risk.errors import check_choice, check_limit, check_positive
-from bt_risk.limits.base import (
-    REJECT,
-    TRIM,
-    Decision,
-    Limit,
-)
-from bt_risk.rules.return_model import ReturnModel
+from bt_risk.limits.base import Decision, Limit
+from bt_risk.limits.settings import ESTIMATOR, REJECT, LimitSettings
+from bt_risk.parameters import ceiling
 from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = ["VolatilityLimit", "largest_size"]
@@ -82,26 +79,22 @@ class VolatilityLimit(Limit):
 
     def __init__(
         self,
-        volatility_limit=None,
-        window=252,
-        min_periods=60,
-        on_volatility=TRIM,
-        unknown="refuse",
+        volatility_limit: float | None = LimitSettings.volatility_limit,
+        window: int = LimitSettings.window,
+        min_periods: int = LimitSettings.min_periods,
+        on_volatility: str = LimitSettings.on_volatility,
+        unknown: str = LimitSettings.unknown,
         *,
-        estimator="rolling",
-        halflife=None,
-        multi_bar=1,
-        periods_per_year=None,
-    ):
-        name = self.name
-        self.limit = check_limit(name, "volatility_limit", volatility_limit)
-        self.model = ReturnModel.checked(
-            name, window, min_periods, multi_bar, estimator, halflife, unknown
-        )
-        self.on = check_choice(name, "on_volatility", on_volatility, (TRIM, REJECT))
-        self.periods_per_year = periods_per_year
-        if periods_per_year is not None:
-            check_positive(name, "periods_per_year", periods_per_year)
+        estimator: str = LimitSettings.correlation_estimator,
+        halflife: float | None = LimitSettings.halflife,
+        multi_bar: int = LimitSettings.multi_bar,
+        periods_per_year: float | None = LimitSettings.periods_per_year,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        settings = LimitSettings.checked(self.name, given, ESTIMATOR)
+        self.limit = ceiling(settings.volatility_limit)
+        self.model = settings.return_model
+        self.on, self.periods_per_year = settings.on_volatility, settings.periods_per_year
 
     def prepare(self, book):
         """Have the window kept that the covariance is computed from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,13 +11,13 @@ from bt_risk.errors import (
     ParameterError,
 )
 from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.settings import BreakerSettings
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.rules.drawdown import (
     ARMED,
     TRIPPED,
-    BreakerRule,
     BreakerState,
     fall,
     rearm,
@@ -34,31 +34,18 @@ _SAVED = ("trips", "drawdown", "max_drawdown", "reason")
 class DrawdownMonitor(Monitor):
     """Judge the equity of one gate at every close, and act on a drawdown beyond the limit."""
 
-    def __init__(
-        self,
-        gate: Any,
-        rule: BreakerRule,
-        action: str,
-        flatten: bool,
-        taper_from: float | None,
-        equity: Callable[[], float] | None,
-    ) -> None:
+    def __init__(self, gate: Any, settings: BreakerSettings) -> None:
         # One sample of a live broker is no reason to sell everything.
-        confirmations = max(rule.confirmations, gate.venue.min_confirmations)
-        rule = replace(rule, confirmations=confirmations)
-        self.gate, self.rule = gate, rule
-        self.action, self.flatten = action, flatten
-        self.taper_from, self.equity = taper_from, equity
+        confirmations = max(settings.confirmations, gate.venue.min_confirmations)
+        self.settings = replace(settings, confirmations=confirmations)
+        self.gate, self.rule = gate, self.settings.rule
+        self.action, self.flatten = settings.action, settings.flatten
+        self.taper_from, self.equity = settings.taper_from, settings.equity
         self.state = BreakerState()
         self.trips: list[dict[str, Any]] = []
         self.drawdown = self.max_drawdown = 0.0
         self.finished = self.cleared = False
         self.reason = ""
-
-    @property
-    def settings(self) -> tuple[Any, ...]:
-        """Return what makes two breakers the same one."""
-        return self.rule, self.action, self.flatten, self.taper_from, self.equity
 
     # -- across a restart ------------------------------------------------------------------------
 

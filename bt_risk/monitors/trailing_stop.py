@@ -13,24 +13,13 @@ import backtrader as bt
 
 from bt_risk.errors import ParameterError
 from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.settings import StopSettings
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, place_of, position_key
 from bt_risk.rules.trailing_stop import ratchet
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["TrailingStopMonitor", "StopRule"]
-
-
-@dataclass(frozen=True)
-class StopRule:
-    """Parameters of the stops behind one strategy's positions in one data feed."""
-
-    atr_period: int
-    atr_multiple: float
-    anchor: str
-    buffer: float
-    trigger: str
-    min_step: float
+__all__ = ["TrailingStopMonitor"]
 
 
 @dataclass
@@ -58,7 +47,7 @@ class _TradeStop:
     """
 
     part: OwnerPosition
-    rule: StopRule
+    rule: StopSettings
     number: int
     side: int
     price: float
@@ -80,13 +69,13 @@ class TrailingStopMonitor(Monitor):
 
     def __init__(self, gate: Any) -> None:
         self.gate = gate
-        self.rules: dict[tuple[int, Any], StopRule] = {}
+        self.rules: dict[tuple[int, Any], StopSettings] = {}
         self.stops: dict[tuple[int, Any], _TradeStop] = {}
         self.observers: list[Any] = []
         self._emulates = not gate.order_sender.can("stop")
         self._reported: set[str] = set()
 
-    def guard(self, owner: Any, instrument: Instrument, rule: StopRule) -> None:
+    def guard(self, owner: Any, instrument: Instrument, rule: StopSettings) -> None:
         """Guard what this owner holds of an instrument from now on."""
         key = (instrument.index, owner)
         if self.rules.setdefault(key, rule) != rule:
@@ -202,7 +191,7 @@ class TrailingStopMonitor(Monitor):
 
     # -- one stop --------------------------------------------------------------------------------
 
-    def _begin(self, part: OwnerPosition, rule: StopRule) -> _TradeStop:
+    def _begin(self, part: OwnerPosition, rule: StopSettings) -> _TradeStop:
         # The distance was frozen when the order was reviewed: the risk taken is the risk planned.
         price = _first_stop(part)
         length = part.instrument.length

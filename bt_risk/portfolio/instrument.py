@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import ParameterError, check_fraction, check_positive
+from bt_risk.rules.return_model import STALE_BARS
 from bt_risk.rules.trailing_stop import WilderATR
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["STALE_BARS", "Instrument", "check_instruments", "instruments_of"]
 
 ATR_MEDIAN_BARS = 100
-STALE_BARS = 5
 
 # Attributes that the state file saves, beside the ATRs.
 _SAVED = ("price", "closed", "top", "bottom", "time", "longest_gap", "multiplier")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import backtrader as bt
 import pandas as pd
 
-from bt_risk.components.half_kelly import TIMELINE, HalfKellySizer
+from bt_risk.components.half_kelly import HalfKellySizer
+from bt_risk.components.kelly_estimate import TIMELINE
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.gate.broker import RiskBroker

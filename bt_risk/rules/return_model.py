@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
-from bt_risk.errors import check_choice, check_whole
 from bt_risk.rules.estimators import ROLLING, Estimator
 
-__all__ = ["ReturnModel"]
+__all__ = ["STALE_BARS", "ReturnModel"]
+
+# Bars of other feeds without one of its own until a feed is stale, and its returns are unknown.
+STALE_BARS = 5
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,6 @@ class ReturnModel:
     multi_bar: int = 1
     estimator: Estimator = ROLLING
     unknown: str = "refuse"
-
-    @classmethod
-    def checked(
-        cls,
-        component: str,
-        window: int,
-        min_periods: int,
-        multi_bar: int,
-        estimator: str,
-        halflife: float | None,
-        unknown: str,
-    ) -> Self:
-        """Return a model, or raise a ParameterError of `component`."""
-        min_periods = check_whole(component, "min_periods", min_periods, low=2)
-        return cls(
-            check_whole(component, "window", window, low=min_periods),
-            min_periods,
-            check_whole(component, "multi_bar", multi_bar),
-            Estimator.checked(component, estimator, halflife),
-            check_choice(component, "unknown", unknown, ("refuse", "allow")),
-        )
 
     @property
     def key(self) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ PACKAGE = Path(bt_risk.__file__).parent
 # From the bottom up. A module imports from lower lines only, and from its own folder.
 LAYERS = [
     ["errors", "tolerances"],
+    ["parameters"],
     ["rules", "feeds"],
     ["limits", "portfolio"],
     ["orders"],
