@@ -143,7 +143,7 @@ class Limit:
 
     def review(self, request, book):
         """Return the `Decision` for `request`."""
-        raise NotImplementedError(f"{self.name} has no review(request, book)")
+        raise TypeError(f"{self.name} has no review(request, book)")
 
     def explain(self, decision):
         """Return a decision of this limit that cuts an order with a reason and a rule."""

@@ -55,6 +55,13 @@ def test_one_line_sizes_and_stops_an_unchanged_strategy(mode):
     assert tape["fills"] == [(6, "D0", 250, 100.0), (8, "D0", -250, 96.0)]
 
 
+def test_the_stop_is_that_of_the_policy():
+    """With trigger="close" the position leaves at the open after the close beyond its stop."""
+    policy = bt_risk.Policy(atr_period=3, trigger="close")
+    tape = tape_of(taped(protected(CRASH, policy=policy), [order(5, "buy")]))
+    assert tape["fills"] == [(6, "D0", 250, 100.0), (9, "D0", -250, 91.0)]
+
+
 def test_an_explicit_size_is_trimmed_to_the_risk_per_trade():
     strategy = taped(protected(CALM), [order(5, "buy", size=1000)])
     assert sizes(strategy) == [250]

@@ -152,5 +152,5 @@ def test_what_is_no_list_of_limits_raises(name, limits):
 
 
 def test_the_base_class_names_what_is_missing():
-    with pytest.raises(NotImplementedError, match="Limit has no review"):
+    with pytest.raises(TypeError, match="Limit has no review"):
         Limit().review(None, None)

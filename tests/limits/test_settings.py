@@ -117,7 +117,7 @@ def test_the_estimator_of_the_limits_is_not_that_of_kelly(make):
 
 def test_the_signature_of_the_cap_names_every_parameter():
     shown = inspect.signature(bt_risk.CorrelationCap).parameters
-    expected = {name: default for name, default in LimitSettings.defaults()}
+    expected = dict(LimitSettings.defaults())
     for name, parameter in shown.items():
         setting = ESTIMATOR.get(name, name)
         if setting in expected:
