@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import partial
 from inspect import Parameter, Signature
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
@@ -141,16 +141,17 @@ class Settings:
         return {name for name, check in _checks(cls).items() if check.off}
 
 
-@cache
+_CHECKS: dict[type[Settings], dict[str, Check]] = {}
+
+
 def _checks(kind: type[Settings]) -> dict[str, Check]:
-    """Return the check of each field whose type has one."""
-    hints = get_type_hints(kind, include_extras=True)
-    found = {}
-    for one in fields(kind):
-        for note in getattr(hints[one.name], "__metadata__", ()):
-            if isinstance(note, Check):
-                found[one.name] = note
-    return found
+    """Return the check of each field whose type has one, worked out once for each class."""
+    if kind not in _CHECKS:
+        hints = get_type_hints(kind, include_extras=True)
+        notes = {one.name: getattr(hints[one.name], "__metadata__", ()) for one in fields(kind)}
+        found = [(name, note) for name, of in notes.items() for note in of]
+        _CHECKS[kind] = {name: note for name, note in found if isinstance(note, Check)}
+    return _CHECKS[kind]
 
 
 def ceiling(limit: float | None) -> float:

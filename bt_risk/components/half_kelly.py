@@ -83,7 +83,8 @@ class HalfKellySizer(bt.Sizer):
         held = position.size if position else 0.0
         if abs(held) > SIZE_EPS and (held > 0) != isbuy:
             return abs(held)
-        return self._propose(self.broker.find(data), 1 if isbuy else -1, comminfo)
+        instrument: Any = self.broker.find(data)
+        return self._propose(instrument, 1 if isbuy else -1, comminfo)
 
     def _propose(self, instrument: Instrument, side: int, comminfo: Any) -> SizeProposal:
         if not instrument.closed > 0:

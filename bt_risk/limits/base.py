@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bt_risk.errors import ParameterError
 from bt_risk.limits.settings import REJECT, TRIM, TradeSettings
@@ -125,7 +126,7 @@ class Limit:
     ...         return self.refuse(0.0, f"{len(others)} names held >= {self.limit}", len(others))
     """
 
-    history = None
+    history: Any = None
     limit = math.nan
 
     @property
