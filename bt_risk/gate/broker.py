@@ -267,7 +267,7 @@ class RiskBroker(BrokerProxy):
         self.venue.execute()
         news = fresh = self.book.update()
         if self.feed_monitor.active:
-            news = self.feed_monitor.look(fresh)
+            news = self.feed_monitor.check(fresh)
         if self.fill_tracker.unknown:
             self.fill_tracker.adopt(fresh)
         if self.recovery:
@@ -298,7 +298,7 @@ class RiskBroker(BrokerProxy):
             order = self.inner.get_notification()
             if order is None:
                 return
-            if self.order_sender.claim(order):
+            if self.order_sender.doubts.claim(order):
                 continue
             filled = self.fill_tracker.take(order)
             if filled or order.ref not in self.own:

@@ -69,8 +69,7 @@ class LiveVenue(Venue):
         gate = self.gate
         self.inner.next()
         gate.process_notifications()
-        if gate.order_sender.doubts:
-            gate.order_sender.advance()
+        gate.order_sender.doubts.advance()
         if gate.exit_handover.waiting:
             gate.exit_handover.advance()
         if gate.trading_state:
@@ -104,7 +103,7 @@ class LiveVenue(Venue):
 
     def _replaced(self, working: WorkingOrder, size: float, price: float) -> bool:
         sender = self.gate.order_sender
-        if not sender.can("replace") or working.ref in sender.doubts:
+        if not sender.capabilities.can("replace") or working.ref in sender.doubts:
             return False
         try:
             return bool(self.inner.replace(working.handle, size=plain(size), price=price))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.tolerances import SIZE_EPS
+
+if TYPE_CHECKING:
+    from bt_risk.live.protocols import Gate
 
 __all__ = ["Execution", "ReportedExecutions"]
 
@@ -29,7 +33,7 @@ class ReportedExecutions:
     a list of executions; it may count one twice. Nothing fills for more than was ordered.
     """
 
-    def __init__(self, gate: Any) -> None:
+    def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self._seen: dict[int, int] = {}
         self._booked: dict[int, float] = {}
@@ -42,7 +46,7 @@ class ReportedExecutions:
         """Leave out executions that are in the position already."""
         self._seen[order.ref] = count
 
-    def new(self, order: Any, instrument: Any) -> list[Execution]:
+    def new(self, order: Any, instrument: Instrument) -> list[Execution]:
         """Return the executions that were not read before, and let our order follow its clone."""
         self._follow(order)
         seen, booked = self._seen.get(order.ref), self._booked.get(order.ref)
@@ -64,7 +68,7 @@ class ReportedExecutions:
 
     @staticmethod
     def _within(
-        order: Any, instrument: Any, bits: list[Any], booked: float
+        order: Any, instrument: Instrument, bits: list[Any], booked: float
     ) -> tuple[list[Execution], float]:
         """Return the new executions within the size ordered, and what is booked with them."""
         ordered = abs(order.created.size)

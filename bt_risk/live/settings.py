@@ -13,27 +13,9 @@ from bt_risk.errors import (
     check_whole,
     raised_as,
 )
+from bt_risk.live.capabilities import check_capabilities
 
-__all__ = ["BUILT_IN", "CAPABILITIES", "Live"]
-
-# The capabilities of Backtrader's own live brokers, by module.
-BUILT_IN: dict[str, dict[str, bool]] = {
-    "backtrader.brokers.ibbroker": {"trailing": True, "oco": True, "brackets": True},
-    "backtrader.brokers.oandabroker": {"brackets": True},
-}
-
-# The capabilities that a broker may have, and the value assumed for one that does not declare it. A
-# store that does not support a kind of order seldom refuses it: it sells a trailing stop at the
-# market, or does not cancel the other order of an OCO group.
-CAPABILITIES = {
-    "stop": True,
-    "trailing": False,
-    "oco": False,
-    "brackets": False,
-    "replace": False,
-    "reduce_only": False,
-    "client_ids": False,
-}
+__all__ = ["Live"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +76,7 @@ class Live:
         check_whole("Live", "equity_confirmations", self.equity_confirmations, remedy="")
         if self.stale_after is not None:
             check_positive("Live", "stale_after", self.stale_after)
-        object.__setattr__(self, "capabilities", _check_capabilities(self.capabilities))
+        object.__setattr__(self, "capabilities", check_capabilities(self.capabilities))
         check_choice("Live", "on_stop_rejected", self.on_stop_rejected, ("exit", "halt"))
         check_whole("Live", "stop_retries", self.stop_retries, low=0, remedy="")
         check_positive("Live", "retry_after", self.retry_after, zero=True)
@@ -124,18 +106,3 @@ class Live:
 def _check_callable(param: str, value: object, constraint: str) -> None:
     if not callable(value):
         raise ParameterError("Live", param, constraint, value)
-
-
-def _check_capabilities(capabilities: dict[str, bool] | None) -> dict[str, bool]:
-    given = {} if capabilities is None else capabilities
-    if not isinstance(given, dict):
-        constraint = "a dict of True or False by name"
-        raise ParameterError("Live", "capabilities", constraint, given)
-    for name, value in given.items():
-        if name not in CAPABILITIES:
-            listed = f"named {', '.join(CAPABILITIES)}"
-            raise ParameterError("Live", "capabilities", listed, name)
-        if not isinstance(value, bool):
-            constraint = "a dict of True or False by name"
-            raise ParameterError("Live", "capabilities", constraint, value)
-    return dict(given)

@@ -72,7 +72,7 @@ class TrailingStopMonitor(Monitor):
         self.rules: dict[tuple[int, Any], StopSettings] = {}
         self.stops: dict[tuple[int, Any], _TradeStop] = {}
         self.observers: list[Any] = []
-        self._emulates = not gate.order_sender.can("stop")
+        self._emulates = not gate.order_sender.capabilities.can("stop")
         self._reported: set[str] = set()
 
     def guard(self, owner: Any, instrument: Instrument, rule: StopSettings) -> None:

@@ -505,7 +505,7 @@ def test_a_venue_that_never_confirms_is_not_waited_for_for_ever(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.startswith("ended")
-    assert "+1 D0: an entry, its cancel not confirmed" in err
+    assert "+1 D0: an entry whose cancel is not confirmed" in err
 
 
 @pytest.fixture(autouse=True)

@@ -259,7 +259,7 @@ def test_an_order_that_nobody_has_heard_of_is_given_up_in_time():
 
     strategy, _ = run(Gone(), CALM, BUY, retry_after=0.0)
     assert strategy.orders[-1][2] == "Rejected"
-    assert "nobody has heard of it" in strategy.orders[-1][-1]
+    assert "the broker has never confirmed it" in strategy.orders[-1][-1]
 
 
 def test_an_error_that_is_an_answer_becomes_a_native_rejected():
@@ -485,7 +485,7 @@ def test_what_the_brokers_of_backtrader_can_do_is_known():
     native = IBBroker()
     IBBroker.__module__ = "backtrader.brokers.ibbroker"
     gates = [bt_risk.RiskBroker(broker) for broker in (native, Venue())]
-    assert [gate.order_sender.can("oco") for gate in gates] == [True, False]
+    assert [gate.order_sender.capabilities.can("oco") for gate in gates] == [True, False]
 
 
 def test_an_order_that_a_broker_is_said_to_know_is_sent():
