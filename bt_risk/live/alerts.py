@@ -28,9 +28,12 @@ class Alerts:
     logged; one that hangs holds back the other listeners and nothing else.
     """
 
+    # Made with the thread: a queue has a lock, and a gate that has one cannot be pickled for the
+    # processes of an optimisation.
+    _sentences: queue.Queue[str | None]
+
     def __init__(self, listeners: Iterable[Callable[[str], Any]]) -> None:
         self._listeners = tuple(listeners)
-        self._sentences: queue.Queue[str | None] = queue.Queue(maxsize=_ROOM)
         self._thread: threading.Thread | None = None
 
     def notify(self, sentence: str) -> None:
