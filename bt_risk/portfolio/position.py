@@ -44,7 +44,7 @@ class OwnerPosition:
     number : int
         Trades so far, the open one included: a stop belongs to the trade of its number.
     tradeid : int
-        Backtrader's trade id of the last entry.
+        Backtrader's trade id of the order that has opened the trade.
     lost, lost_side : float, int
         Units that the gate cut from the entries of this trade, and the side of those entries:
         see `OrderPreview.void`.
