@@ -13,7 +13,15 @@ from helpers.shared_data import ROOT
 import bt_risk
 from bt_risk.feeds.bundled import CATALOGUE, load_data
 
-PRODUCT = ["bt_risk", "examples", "data", "README.md", "CHANGELOG.md"]
+PRODUCT = [
+    "bt_risk",
+    "examples",
+    "data",
+    "docs",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 TEXT = {".py", ".md", ".cfg", ".toml", ".txt", ".csv", ".typed"}
 
 
