@@ -130,6 +130,8 @@ class StateFile:
         run = int(self.saved.meta.get("run", 0)) + 1
         self.saved.meta |= {"run": str(run), "process": str(os.getpid())}
         self.saved.meta.setdefault("id", secrets.token_hex(4))
+        # Prefix of the ids of this run's orders: no other run of any file has it.
+        self.name = f"{self.saved.meta['id']}-{run}"
         with self._db:
             pairs = self.saved.meta.items()
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", pairs)
@@ -145,11 +147,6 @@ class StateFile:
         except BaseException:
             self._db.close()
             raise
-
-    @property
-    def name(self) -> str:
-        """Prefix of the ids of this run's orders: no other run of any file has it."""
-        return f"{self.saved.meta['id']}-{self.saved.meta['run']}"
 
     def write(
         self,

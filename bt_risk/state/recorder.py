@@ -235,7 +235,6 @@ class StateRecorder:
     def _order(self, working: WorkingOrder, strategies: list[Any]) -> Record:
         record = order_record(working, place_of(working.owner, strategies))
         order: Any = working.handle
-        record["venue_id"] = venue_id(order)
         if working.group != working.ref:
             record["group"] = repr(working.group)
         if working.parent is not None:

@@ -97,7 +97,8 @@ def restore_part(part: OwnerPosition, record: Record) -> None:
 def order_record(working: WorkingOrder, place: int) -> Record:
     """Return a working order as plain values."""
     record = {name: getattr(working, name) for name in _ORDER}
-    return record | {"data": working.instrument.name, "owner": place}
+    known = {"owner": place, "venue_id": venue_id(working.handle)}
+    return record | {"data": working.instrument.name} | known
 
 
 def trade_record(trade: ClosedTrade, place: int) -> Record:
