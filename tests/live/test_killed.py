@@ -135,14 +135,14 @@ def check_end(book, folder, mark=0.0):
     exits = [o for o in book["orders"] if o["side"] == "SELL" and o["type"] == "MARKET"]
     assert [float(order["origQty"]) for order in entries] == [WHOLE]
     assert sum(float(order["origQty"]) for order in exits) == WHOLE
-    kept = read_state(folder / "risk.db")
-    breaker = kept.of("breaker")["0:"]
+    saved = read_state(folder / "risk.db")
+    breaker = saved.of("breaker")["0:"]
     assert breaker["state"]["status"] == "LOCKED"
     assert [trip["flattened"] for trip in breaker["trips"]] == [True]
     assert mark_of(folder) >= mark
     assert mark_of(folder) == pytest.approx(max(closing_equity(book)))
     trips, _ = trips_of(book)
-    assert [t["pnl"] for t in kept.trades.values()] == pytest.approx([t[3] for t in trips])
+    assert [t["pnl"] for t in saved.trades.values()] == pytest.approx([t[3] for t in trips])
 
 
 def closing_equity(book):

@@ -94,9 +94,9 @@ def test_a_running_process_picks_a_rearm_up(tmp_path, command, monkeypatch):
     assert "ends within its next bar" in command("rearm", tmp_path / "risk.db")[1]
     (tmp_path / "answered").touch()
     assert status_of(pid) == 0
-    kept = read_state(tmp_path / "risk.db", 100)
-    assert not kept.requests
-    assert [line[3] for line in kept.decisions if line[2] == "DrawdownBreaker"].count("rearm") == 1
+    saved = read_state(tmp_path / "risk.db", 100)
+    assert not saved.requests
+    assert [line[3] for line in saved.decisions if line[2] == "DrawdownBreaker"].count("rearm") == 1
 
 
 def test_the_lock_ends_with_the_process_that_is_killed(tmp_path):

@@ -56,16 +56,16 @@ def check_end(folder, book):
     """Flat and halted; no trade is lost or counted twice, and the mark is the highest there was."""
     assert book["orders"] == []
     assert book["positions"] == {"D0": [0, 0.0]}
-    kept = read_state(folder / "risk.db")
-    breaker = kept.of("breaker")["0:"]
+    saved = read_state(folder / "risk.db")
+    breaker = saved.of("breaker")["0:"]
     assert breaker["state"]["status"] == "LOCKED"
     assert breaker["trips"][-1]["flattened"]
     assert len(breaker["trips"]) == 1
     equity = [row["equity"] for row in book["log"] if row["what"] == "equity"]
     assert breaker["state"]["high_water_mark"] == pytest.approx(max(equity))
     trips, _ = round_trips(book["log"])
-    assert [t["pnl"] for t in kept.trades.values()] == pytest.approx([t[3] for t in trips])
-    assert len({t["opened"] for t in kept.trades.values()}) == len(trips)
+    assert [t["pnl"] for t in saved.trades.values()] == pytest.approx([t[3] for t in trips])
+    assert len({t["opened"] for t in saved.trades.values()}) == len(trips)
 
 
 def check_sent(book):
@@ -145,10 +145,10 @@ def test_killed_and_the_market_goes_on_without_it(point, reports, tmp_path):
     trips, still = round_trips(book["log"])
     assert still is None
     assert book["orders"] == []
-    kept = read_state(tmp_path / "risk.db").trades.values()
+    saved = read_state(tmp_path / "risk.db").trades.values()
     if reports:
-        assert [t["pnl"] for t in kept] == pytest.approx([trip[3] for trip in trips])
-    assert len(kept) == len(trips)
+        assert [t["pnl"] for t in saved] == pytest.approx([trip[3] for trip in trips])
+    assert len(saved) == len(trips)
     for row in book["log"]:
         if row["what"] == "guard" and row["held"] and not row["leaving"]:
             assert [size for size, _ in row["stops"]] == [-row["held"]], row
@@ -229,11 +229,11 @@ def test_a_stop_that_filled_in_the_meantime_is_one_trade(tmp_path, reports):
     assert book["orders"] == []
     trips, still = round_trips(book["log"])
     assert still is None
-    kept = read_state(tmp_path / "risk.db")
-    (trade,) = kept.trades.values()
+    saved = read_state(tmp_path / "risk.db")
+    (trade,) = saved.trades.values()
     assert trade["pnl"] == pytest.approx(trips[0][3])
     assert trade["stopped"]
-    (key,) = kept.trades
+    (key,) = saved.trades
     stop = next(row["id"] for row in book["log"] if row["what"] == "filled" and row["size"] < 0)
     assert key == f"{stop}/0"  # the venue's own id: told again, it is the same trade
     run(tmp_path, rows=[*rows, *flat(1, price=96.0)], reports=reports)
@@ -335,8 +335,8 @@ def guards(folder, first):
 def test_the_state_of_another_data_is_kept(tmp_path):
     run(tmp_path, rows=ROWS[:23])
     run(tmp_path, rows=ROWS[:23], names=("OTHER",))
-    kept = read_state(tmp_path / "risk.db")
-    assert kept.of("position")["D0/0"]["size"] == 100
+    saved = read_state(tmp_path / "risk.db")
+    assert saved.of("position")["D0/0"]["size"] == 100
     assert any("this run has no such data" in note for note in notes(tmp_path))
 
 
@@ -383,9 +383,9 @@ def test_windows_begin_anew_after_bars_that_nobody_brings(tmp_path):
 
 def test_the_week_of_kelly_goes_on(tmp_path):
     run(tmp_path, rows=ROWS[:29])
-    kept = read_state(tmp_path / "risk.db").of("sizer")["0"]
+    saved = read_state(tmp_path / "risk.db").of("sizer")["0"]
     strategy = run(tmp_path, rows=ROWS[:29])
-    assert strategy.getsizer().persist() == {"state": kept["state"], "kelly": {}}
+    assert strategy.getsizer().persist() == {"state": saved["state"], "kelly": {}}
     assert [trade.r_multiple for trade in strategy.broker.book.trades] == pytest.approx(
         [strategy.broker.book.trades[0].pnl / 1000.0]
     )
@@ -441,6 +441,22 @@ def test_without_its_state_a_run_with_positions_refuses_entries_and_places_stops
     assert again.broker.trading_state.why == (state, reason)
     request(tmp_path / "risk.db", "rearm")
     assert run(tmp_path, rows=[*rows, *flat(2)]).broker.state == "ACTIVE"
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_live_feed_may_bring_no_bar_in_its_first_rounds(tmp_path, runs):
+    class LateFrame(LiveFrame):
+        def start(self):
+            super().start()
+            self._wait = 3
+
+    for _ in range(runs):
+        engine = bt.Cerebro(stdstats=False)
+        engine.adddata(LateFrame(dataname=bars(*flat(5))), name="D0")
+        engine.setbroker(bt_risk.RiskBroker(Venue(), state=tmp_path / "risk.db"))
+        engine.addstrategy(Script)
+        engine.run()
+    assert read_state(tmp_path / "risk.db").of("instrument")["D0"]["bars"] == 5
 
 
 def test_a_first_run_of_a_flat_account_is_no_loss(tmp_path):
@@ -532,8 +548,8 @@ def test_a_backtest_keeps_what_it_is_asked_to_keep(tmp_path):
     engine.addstrategy(Takes)
     engine.setbroker(bt_risk.RiskBroker(engine.broker, state=tmp_path / "risk.db"))
     engine.run()
-    kept = read_state(tmp_path / "risk.db")
-    assert kept.of("position")["D0/0"]["size"] == 1
+    saved = read_state(tmp_path / "risk.db")
+    assert saved.of("position")["D0/0"]["size"] == 1
     assert {path.name for path in tmp_path.iterdir()} == {"risk.db", "risk.db-lock"}
 
 
@@ -612,8 +628,8 @@ def test_an_exit_that_waits_for_its_stop_leaves_no_position_unguarded(point, tmp
     stops = [row["left"] for row in book["orders"] if row["exectype"] == bt.Order.Stop]
     assert stops == ([-held] if held else [])
     trips, _ = round_trips(book["log"])
-    kept = read_state(tmp_path / "risk.db").trades.values()
-    assert [trade["pnl"] for trade in kept] == pytest.approx([trip[3] for trip in trips])
+    saved = read_state(tmp_path / "risk.db").trades.values()
+    assert [trade["pnl"] for trade in saved] == pytest.approx([trip[3] for trip in trips])
 
 
 class Second(bt.Strategy):

@@ -1,4 +1,4 @@
-"""The closes that are kept across a restart make the windows that were there before."""
+"""Windows that are rebuilt from the saved closes equal those before the restart."""
 
 import math
 
@@ -37,24 +37,24 @@ def seen(frames):
     return [frames.correlations(k, [0, 1, 2]) for k in range(3)]
 
 
-def kept_of(rows, every=1):
-    """Return what is kept when it is thinned again and again, as it comes."""
-    kept = {}
+def saved_of(rows, every=1):
+    """Return the closes that are left when they are thinned after every few rows."""
+    saved = {}
     for number, (time, row) in enumerate(rows.items()):
-        kept[time] = dict(row)
+        saved[time] = dict(row)
         if number % every == 0:
-            kept = thinned(kept, DEPTH)
-    return kept
+            saved = thinned(saved, DEPTH)
+    return saved
 
 
-def again(kept):
+def again(saved):
     frames = TimeFrames(NAMES, WINDOW, 2)
     gaps = []
     for name in NAMES:
-        times = [time for time, row in kept.items() if name in row]
+        times = [time for time, row in saved.items() if name in row]
         gaps.append(min(np.diff(times), default=math.nan))
     frames.expect(gaps)
-    feed(frames, kept)
+    feed(frames, saved)
     return frames
 
 
@@ -65,7 +65,7 @@ def test_windows_of_several_time_frames_are_made_again(hours, every, midnight):
     rows = dict(list(closes_of(30, midnight).items())[:hours])
     whole = TimeFrames(NAMES, WINDOW, 2)
     feed(whole, rows)
-    frames = again(kept_of(rows, every))
+    frames = again(saved_of(rows, every))
     later = dict(list(closes_of(30, midnight).items())[hours : hours + 50])
     for _ in range(2):
         for (rho, counts), (expected, expected_counts) in zip(
@@ -79,9 +79,9 @@ def test_windows_of_several_time_frames_are_made_again(hours, every, midnight):
 
 def test_no_more_is_kept_than_that():
     rows = closes_of(200, midnight=False)
-    kept = kept_of(rows, every=25)
-    assert len(kept) < 6 * DEPTH + 25
-    assert [sum(name in row for row in thinned(kept, DEPTH).values()) for name in NAMES] == [
+    saved = saved_of(rows, every=25)
+    assert len(saved) < 6 * DEPTH + 25
+    assert [sum(name in row for row in thinned(saved, DEPTH).values()) for name in NAMES] == [
         DEPTH,
         pytest.approx(3 * DEPTH, abs=DEPTH),
         pytest.approx(2 * DEPTH, abs=DEPTH),
