@@ -53,7 +53,9 @@ class Witness(bt.Analyzer):
             "bars": len(self.strategy),
             "gate": type(gate).__name__,
             "inside": type(gate.inner).__name__ if hasattr(gate, "inner") else None,
-            "hooks": [type(hook).__name__ for hook in getattr(gate, "hooks", [])],
+            "monitors": [type(one).__name__ for one in gate.registry.monitors]
+            if hasattr(gate, "registry")
+            else [],
             "limits": len(getattr(gate, "limits", [])),
         }
         print(self.saw)
@@ -141,7 +143,7 @@ def test_observer_and_analyzer_share_one_gate_and_do_what_a_script_does(btrun, p
     saw = btrun("--observer", f"{path}:ATRTrailingStop", "--analyzer", f"{path}:DrawdownBreaker")
     assert saw["gate"] == "RiskBroker"
     assert saw["inside"] == "BackBroker"
-    assert sorted(saw["hooks"]) == ["DrawdownMonitor", "TrailingStopMonitor"]
+    assert sorted(saw["monitors"]) == ["DrawdownMonitor", "TrailingStopMonitor"]
 
     def add(cerebro):
         cerebro.addobserver(bt_risk.ATRTrailingStop)
@@ -188,7 +190,7 @@ def test_a_hook_of_ones_own_adds_sizer_and_broker(btrun):
     saw = btrun("--hook", "risk.py:risk:drawdown_limit=0.2")
     assert saw["gate"] == "CorrelationCap"
     assert saw["inside"] == "BackBroker"
-    assert saw["hooks"] == ["DrawdownMonitor"]
+    assert saw["monitors"] == ["DrawdownMonitor"]
 
 
 def test_the_page_shows_the_hook_that_is_tested_here():
