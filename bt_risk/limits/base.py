@@ -1,21 +1,25 @@
-"""What the gate asks before it lets an order open anything.
+"""Limits: rules that the gate asks before an order opens anything.
 
 A limit is an object with one method, ``review(request, book) -> Decision``. The request is the
-part of an order that opens (exits are never reviewed), the decision's size lies between 0 and the
-size requested, and the smallest decision counts. The book is `bt_risk.portfolio.book.Book`, or
-anything that answers the same questions.
+part of an order that opens; exits are never reviewed. The decision's size lies between 0 and the
+size requested, and the smallest decision counts. The book is a `bt_risk.portfolio.book.Book`, or
+an object with the same attributes.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import ParameterError
 from bt_risk.limits.settings import REJECT, TRIM, TradeSettings
 from bt_risk.parameters import ceiling
 from bt_risk.tolerances import LIMIT_EPS
+
+if TYPE_CHECKING:
+    from bt_risk.portfolio.book import Book
+    from bt_risk.portfolio.instrument import Instrument
 
 __all__ = [
     "REJECT",
@@ -31,27 +35,27 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Request:
-    """The opening part of one order, as the limits see it.
+    """The part of one order that opens or increases a position.
 
     Attributes
     ----------
-    instrument : bt_risk.portfolio.book.Instrument
-        What is traded; has `multiplier`, `name` and the facts of this instrument.
+    instrument : bt_risk.portfolio.instrument.Instrument
+        The instrument of the order, with its `name`, `price`, `size` and `multiplier`.
     side : int
         +1 buys, -1 sells.
     size : float
         Units that would open, positive.
     price : float
-        Where it is expected to fill: its own price, or the last close for a market order.
+        Expected fill: the order's own price, or the last close for a market order.
     stop_distance : float
-        Price distance to the stop that will protect it; NaN while it is unknown.
+        Price distance to the stop that will protect the position; NaN while it is unknown.
     budgeted : bool
-        Whether a risk budget governs its size, so that scaling the budget scales the order.
+        Whether a risk budget limits the size, so that a smaller budget makes a smaller order.
     again : bool
-        Whether this is an order that was judged before, and has gone out.
+        Whether the order was judged before and is working at the broker.
     """
 
-    instrument: object
+    instrument: Instrument
     side: int
     size: float
     price: float
@@ -60,12 +64,12 @@ class Request:
     again: bool = False
 
     @property
-    def unit_risk(self):
+    def unit_risk(self) -> float:
         """Currency lost per unit if the stop is hit."""
         return self.stop_distance * self.instrument.multiplier
 
     @property
-    def unit_notional(self):
+    def unit_notional(self) -> float:
         """Currency held per unit."""
         return self.price * self.instrument.multiplier
 
@@ -93,25 +97,29 @@ class Decision:
     measured: float = math.nan
     limit: float = math.nan
 
-    def __post_init__(self):
-        if not self.size >= 0.0:  # NaN included: it would compare as "not smaller", and pass
+    def __post_init__(self) -> None:
+        if not self.size >= 0.0:  # NaN too: no size is smaller than NaN, so it would pass
             raise ParameterError("Decision", "size", "zero or more", self.size)
 
 
 class Limit:
-    """A rule that is asked before an order opens anything; the base class of all limits.
+    """Judge orders before they open anything; the base class of all limits.
 
-    To write a limit of your own, inherit from this class and define `review`; pass an instance to
-    ``RiskBroker(limits=[...])`` or ``protect(cerebro, limits=[...])``. Exits never reach it. The
-    other members are optional.
+    To write a limit of your own, inherit from this class and define ``review(request, book)``,
+    which returns a `Decision`: ``Decision(request.size)`` to send all of it, `refuse` to send
+    less. Pass an instance to ``RiskBroker(limits=[...])`` or ``protect(cerebro, limits=[...])``.
+    The order is cut to the smallest decision of all limits; exits are never reviewed.
+
+    Two members are optional: ``prepare(book)`` is called before the first bar of a run, and a limit
+    whose `active` is False is not asked.
 
     Attributes
     ----------
     limit : float
-        The number that `refuse` writes to the journal; infinity switches the limit off, NaN is for
-        a limit that has no such number.
+        The number that `refuse` writes to the journal; infinity switches the limit off, and NaN
+        is for a limit that has no such number.
     history : tuple or None
-        ``(DataFrame, kind)`` of what is known from before the run, for limits that use returns.
+        ``(DataFrame, kind)`` of prices or returns from before the run, for limits on returns.
 
     Examples
     --------
@@ -119,46 +127,55 @@ class Limit:
     ...     def __init__(self, names):
     ...         self.limit = names
     ...
-    ...     def review(self, request, book):
+    ...     def review(self, request: Request, book: Book) -> Decision:
     ...         others = [one for one in book.exposure.live() if one is not request.instrument]
     ...         if len(others) < self.limit:
     ...             return Decision(request.size)
     ...         return self.refuse(0.0, f"{len(others)} names held >= {self.limit}", len(others))
     """
 
-    history: Any = None
-    limit = math.nan
+    history: tuple[Any, str] | None = None
+    limit: float = math.nan
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the limit in decisions and errors."""
         return type(self).__name__
 
     @property
-    def active(self):
+    def active(self) -> bool:
         """Whether this limit can ever refuse anything; one that cannot is not asked."""
         return not math.isinf(self.limit)
 
-    def prepare(self, book):
-        """Get ready for a run, before its first bar; a limit may start windows of closes here."""
+    def prepare(self, book: Book) -> None:
+        """Prepare for a run, before its first bar; ``book.windows.add`` records closes."""
 
-    def review(self, request, book):
+    def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         raise TypeError(f"{self.name} has no review(request, book)")
 
-    def explain(self, decision):
-        """Return a decision of this limit that cuts an order with a reason and a rule."""
+    def explain(self, decision: Decision) -> Decision:
+        """Return a decision that cuts an order, with a reason and a rule where it has none."""
         reason = decision.reason or f"{self.name}: at most {decision.size:g} units"
         return replace(decision, reason=reason, rule=decision.rule or self.name)
 
-    def refuse(self, size, reason, measured=math.nan):
-        """Return the decision that leaves `size`, because of what the reason says."""
+    def refuse(self, size: float, reason: str, measured: float = math.nan) -> Decision:
+        """Return the decision that cuts a request to `size` units, with the reason."""
         return Decision(size, f"{self.name}: {reason}", self.name, measured, self.limit)
 
-    def cap(self, request, equity, used, unit, limit, parameter, on=TRIM):
-        """Cut the request to what is left of ``limit x equity`` after `used`, both in currency.
+    def cap(
+        self,
+        request: Request,
+        equity: float,
+        used: float,
+        unit: str,
+        limit: float,
+        parameter: str,
+        on: str = TRIM,
+    ) -> Decision:
+        """Return the decision that cuts a request to what `used` leaves of ``limit x equity``.
 
-        The `unit` is ``"risk"`` or ``"notional"``.
+        Both are in currency; the `unit` is ``"risk"`` or ``"notional"``.
         """
         per_unit = request.unit_risk if unit == "risk" else request.unit_notional
         if not (equity > 0 and math.isfinite(equity)):
@@ -174,7 +191,8 @@ class Limit:
         allowed = 0.0 if on == REJECT else min(room, request.size)
         return Decision(allowed, f"{self.name}: {reason}", self.name, measured, limit)
 
-    def _unknown(self, request):
+    def _unknown(self, request: Request) -> str:
+        """Return why the risk of a request is unknown."""
         instrument = request.instrument
         if math.isnan(request.stop_distance) and not math.isnan(instrument.stop_distance()):
             return "its stop is not on the losing side of its price"
@@ -182,11 +200,11 @@ class Limit:
 
 
 class RiskPerTrade(Limit):
-    """Rule 1: what a position loses at its stop stays below `risk_limit` of equity.
+    """Rule 1: a position loses at most `risk_limit` of equity at its stop.
 
-    It judges the position that would result, held and working orders on that side included, so
-    that many small orders cannot walk around it; the part above is cut. An instrument's own
-    ``risk_limit`` goes before.
+    The limit judges the position that would result, with the working orders on that side, so that
+    many small orders are no way around it. It cuts the part above. An instrument's own
+    ``risk_limit`` replaces this one.
 
     Parameters
     ----------
@@ -198,9 +216,9 @@ class RiskPerTrade(Limit):
         settings = TradeSettings.checked(self.name, {"risk_limit": risk_limit})
         self.limit = ceiling(settings.risk_limit)
 
-    def review(self, request, book):
+    def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
-        limit = request.instrument.facts.get("risk_limit", self.limit) * book.risk_scale
+        limit: float = request.instrument.facts.get("risk_limit", self.limit) * book.risk_scale
         if math.isinf(limit):
             return Decision(request.size)
         used = book.exposure.of(request.instrument, request.side, "trade")
@@ -220,14 +238,14 @@ class NotionalLimit(Limit):
         settings = TradeSettings.checked(self.name, {"notional_limit": notional_limit})
         self.limit = ceiling(settings.notional_limit)
 
-    def review(self, request, book):
+    def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         used = book.exposure.of(request.instrument, request.side, "notional")
         return self.cap(request, book.equity, used, "notional", self.limit, "notional_limit")
 
 
-def check_limits(component, limits):
-    """Return the limits as a tuple, or raise ParameterError for an object that is none."""
+def check_limits(component: str, limits: Any) -> tuple[Limit, ...]:
+    """Return the limits as a tuple, or raise ParameterError for an object that is no limit."""
     constraint = "a list of limits, such as [bt_risk.NotionalLimit(1.0)]"
     remedy = "A limit of your own inherits from bt_risk.Limit and has review(request, book)."
     if not isinstance(limits, (list, tuple)):

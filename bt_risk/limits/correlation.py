@@ -1,46 +1,53 @@
-"""Rule 4: no second bet on what is held already."""
+"""Rule 4: no second bet on the same market move."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bt_risk.limits.base import Decision, Limit
+from bt_risk.limits.base import Decision, Limit, Request
 from bt_risk.limits.settings import ESTIMATOR, TRIM, LimitSettings
 from bt_risk.parameters import ceiling
 from bt_risk.tolerances import LIMIT_EPS
+
+if TYPE_CHECKING:
+    from bt_risk.portfolio.book import Book
+    from bt_risk.portfolio.instrument import Instrument
 
 __all__ = ["CorrelationLimit"]
 
 
 class CorrelationLimit(Limit):
-    """Rule 4: no second bet on what is held already.
+    """Rule 4: no second bet on the same market move.
 
-    With every name that is held, or about to be by a working order, the signed correlation
-    ``side_i x side_j x rho`` of log returns must not exceed the limit: long two names that move
-    together is one bet twice, and so is long one and short its mirror image; a hedge passes.
+    With every instrument that is held, or that a working order may open, the signed correlation
+    ``side_i x side_j x rho`` of log returns must not exceed the limit. Two long positions that move
+    together are one bet twice; so are a long and a short position that move against each other. A
+    hedge passes.
 
     Parameters
     ----------
     correlation_limit : float, default 0.7
         In (0, 1]; None or infinity switches it off.
     window, min_periods : int
-        Bars of the window, and the least number of common returns for an opinion.
+        Bars of the window, and the least number of returns that both must have in common.
     on_correlation : {"reject", "trim"}
-        Refuse the order, or scale it by `correlated_scale` (once, however many names match).
+        Refuse the order, or scale it by `correlated_scale` (once, however many instruments match).
     correlated_scale : float, default 0.8
         In (0, 1).
     unknown : {"refuse", "allow"}
-        What to do when fewer than `min_periods` returns are common, or a name stood still or has
-        no bars any more. "refuse" counts the signed correlation as +1 whatever the sides.
+        What to do when fewer than `min_periods` returns are common, when a price did not move, or
+        when an instrument is stale. "refuse" counts the signed correlation as +1 on either side.
     estimator : {"rolling", "ewm", "ledoit-wolf"}
         How returns become a correlation: see `bt_risk.rules.estimators.Estimator`.
     halflife : float, optional
         In returns, for "ewm".
     hysteresis : float, default 0.0
         A pair that was refused stays so until its signed correlation is at most
-        ``correlation_limit - hysteresis``. Judged when an order asks, not on every bar.
+        ``correlation_limit - hysteresis``. Judged with each order, not on every bar.
     multi_bar : int, default 1
         Bars that a return spans.
     downside : bool, default False
@@ -70,12 +77,12 @@ class CorrelationLimit(Limit):
         self.on, self.scale = settings.on_correlation, settings.correlated_scale
         self.hysteresis, self.downside = settings.hysteresis, settings.downside
 
-    def prepare(self, book):
-        """Have the window kept that correlations are computed from."""
+    def prepare(self, book: Book) -> None:
+        """Record the closes that correlations are computed from."""
         if len({id(instrument.root) for instrument in book.instruments}) > 1:
             book.windows.add(self.model, self.history)  # one instrument correlates with nothing
 
-    def review(self, request, book):
+    def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         others, sides, signed, counts = book.correlations.same_bets(
             request.instrument, request.side, self.model, self.downside
@@ -84,7 +91,7 @@ class CorrelationLimit(Limit):
             return Decision(request.size)
         if self.model.unknown == "allow":
             signed = np.where(np.isnan(signed), -1.0, signed)
-        limits = self.limit
+        limits: Any = self.limit
         if self.hysteresis:
             limits = self._latches(request, zip(others, sides, signed, strict=True), book)
         excess = signed - limits
@@ -93,12 +100,14 @@ class CorrelationLimit(Limit):
             return self.refuse(0.0, self._not_known(book.instruments[others[k]], counts[k], book))
         if excess[k] <= LIMIT_EPS:
             return Decision(request.size)
-        kept = request.size * self.scale if self.on == TRIM else 0.0
+        allowed = request.size * self.scale if self.on == TRIM else 0.0
         reason = self._same_bet(book.instruments[others[k]], signed[k])
-        return self.refuse(kept, reason, float(signed[k]))
+        return self.refuse(allowed, reason, float(signed[k]))
 
-    def _latches(self, request, bets, book):
-        """Return the limit of each pair: the lower one where it was above and has not come down."""
+    def _latches(
+        self, request: Request, bets: Iterable[tuple[Any, Any, Any]], book: Book
+    ) -> list[float]:
+        """Return the limit of each pair: the lower one for a pair that is not released yet."""
         released = self.limit - self.hysteresis
         limits = []
         for other, side, signed in bets:
@@ -111,13 +120,13 @@ class CorrelationLimit(Limit):
             limits.append(released if key in book.latched else self.limit)
         return limits
 
-    def _same_bet(self, other, signed):
+    def _same_bet(self, other: Instrument, signed: float) -> str:
         text = f"signed correlation with {other.name} {signed:.4f} > correlation_limit"
         if signed > self.limit + LIMIT_EPS:
             return f"{text} {self.limit:.4f}"
         return f"{text} {self.limit:.4f} - hysteresis {self.hysteresis:.4f}"
 
-    def _not_known(self, other, count, book):
+    def _not_known(self, other: Instrument, count: int, book: Book) -> str:
         unknown = f"correlation with {other.name} unknown"
         if book.is_stale(other):
             return f"{unknown}: it has had no bar for {book.rounds - other.round} of the others"

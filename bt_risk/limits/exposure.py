@@ -1,18 +1,23 @@
-"""Rule 3 and its relatives: how much at once, in one direction, in all, in one name, in a group.
+"""Rule 3 and related limits: exposure in one direction, in all, in one instrument, in a group.
 
-All of them are fractions of equity, in one of two units: ``"risk"`` is what is lost at the stops,
-``"notional"`` is what is held. Working orders count as if they filled.
+All are fractions of equity in one of two units: ``"risk"`` is the loss at the stops, ``"notional"``
+the value of the positions. Working orders count as if they had filled.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from bt_risk.errors import ParameterError
-from bt_risk.limits.base import Decision, Limit
+from bt_risk.limits.base import Decision, Limit, Request
 from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings
 from bt_risk.parameters import ceiling
+
+if TYPE_CHECKING:
+    from bt_risk.portfolio.book import Book
+    from bt_risk.portfolio.exposure import Unit
 
 __all__ = ["ExposureLimit", "GrossLimit", "GroupLimit", "NetLimit", "PositionLimit"]
 
@@ -21,7 +26,7 @@ Groups = Mapping[str, Collection[str]]
 
 
 class _Exposure(Limit):
-    """What all of them have in common; `parameter` is the name of the limit's own parameter."""
+    """Limit an exposure; `parameter` is the name of the subclass's own parameter."""
 
     parameter = ""
 
@@ -40,29 +45,34 @@ class _Exposure(Limit):
         }
         settings = LimitSettings.checked(self.name, given)
         self.limit = ceiling(limit)
-        self.unit, self.on = settings.exposure_unit, settings.on_exposure
+        self.unit: Unit = "risk" if settings.exposure_unit == "risk" else "notional"
+        self.on = settings.on_exposure
 
-    def review(self, request, book):
+    def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         return self._judge(request, book, self._used(request, book), self.parameter)
 
-    def _judge(self, request, book, used, parameter):
+    def _used(self, request: Request, book: Book) -> float:
+        """Return the exposure without the request, in currency."""
+        raise TypeError(f"{self.name} has no exposure")
+
+    def _judge(self, request: Request, book: Book, used: float, parameter: str) -> Decision:
         return self.cap(request, book.equity, used, self.unit, self.limit, parameter, self.on)
 
-    def _unknown(self, request):
+    def _unknown(self, request: Request) -> str:
         known = not math.isnan(request.unit_risk) and not math.isnan(request.unit_notional)
         return "a position on that side has no known risk" if known else super()._unknown(request)
 
 
 class ExposureLimit(_Exposure):
-    """Rule 3: all positions in one direction together stay below `exposure_limit` of equity.
+    """Rule 3: all positions in one direction together are at most `exposure_limit` of equity.
 
     Parameters
     ----------
     exposure_limit : float, default 0.05
         Fraction of equity; None or infinity switches it off.
     exposure_unit : {"risk", "notional"}
-        What is added up: the loss at the stops, or what is held.
+        Whether the loss at the stops or the value of the positions is added up.
     on_exposure : {"trim", "reject"}
         Cut the order to what fits, or refuse it whole.
     """
@@ -77,12 +87,12 @@ class ExposureLimit(_Exposure):
     ) -> None:
         super().__init__(exposure_limit, exposure_unit, on_exposure)
 
-    def _used(self, request, book):
+    def _used(self, request: Request, book: Book) -> float:
         return book.exposure.of_side(request.side, self.unit)
 
 
 class GrossLimit(_Exposure):
-    """Long and short positions together: the sum of absolute values stays below `gross_limit`.
+    """Long and short positions together: the sum of absolute values is at most `gross_limit`.
 
     Parameters
     ----------
@@ -102,15 +112,15 @@ class GrossLimit(_Exposure):
     ) -> None:
         super().__init__(gross_limit, exposure_unit, on_exposure)
 
-    def _used(self, request, book):
+    def _used(self, request: Request, book: Book) -> float:
         own = book.exposure.of(request.instrument, request.side, self.unit)
         return own + book.exposure.gross(request.instrument, self.unit)
 
 
 class NetLimit(_Exposure):
-    """Long less short positions: the absolute value of the sum stays below `net_limit`.
+    """Long less short positions: the absolute value of the sum is at most `net_limit`.
 
-    An order that brings the sum nearer to zero passes.
+    An order that brings the sum closer to zero passes.
 
     Parameters
     ----------
@@ -130,12 +140,12 @@ class NetLimit(_Exposure):
     ) -> None:
         super().__init__(net_limit, exposure_unit, on_exposure)
 
-    def _used(self, request, book):
+    def _used(self, request: Request, book: Book) -> float:
         return book.exposure.net(request.instrument, request.side, self.unit)
 
 
 class PositionLimit(_Exposure):
-    """One instrument, its resampled and replayed copies included, stays below `position_limit`.
+    """One instrument, with its resampled and replayed copies, is at most `position_limit`.
 
     Parameters
     ----------
@@ -155,18 +165,18 @@ class PositionLimit(_Exposure):
     ) -> None:
         super().__init__(position_limit, exposure_unit, on_exposure)
 
-    def _used(self, request, book):
+    def _used(self, request: Request, book: Book) -> float:
         return book.exposure.of(request.instrument, request.side, self.unit)
 
 
 class GroupLimit(_Exposure):
-    """The names of a group together, long and short, stay below `group_limit` of equity.
+    """The positions of a group, long and short together, are at most `group_limit` of equity.
 
     Parameters
     ----------
     groups : dict of str to list of str
-        Names of datas by name of the group: ``{"majors": ["BTC", "ETH"]}``. A name may be in
-        several groups; one that no data has raises when the run begins.
+        Names of data feeds by name of the group: ``{"majors": ["BTC", "ETH"]}``. A name may be in
+        several groups; a name without a data feed raises when the run begins.
     group_limit : float, optional
         Fraction of equity for each group; None or infinity switches it off.
     exposure_unit, on_exposure
@@ -185,16 +195,16 @@ class GroupLimit(_Exposure):
         super().__init__(group_limit, exposure_unit, on_exposure, groups)
         self.groups = {name: frozenset(members) for name, members in (groups or {}).items()}
 
-    def prepare(self, book):
-        """Raise a ParameterError for a name that no data has."""
+    def prepare(self, book: Book) -> None:
+        """Raise a ParameterError for a name without a data feed."""
         names = [instrument.name for instrument in book.instruments]
         for group, members in self.groups.items():
             for name in members:
                 if name not in names:
-                    listed = f"names of datas of this Cerebro ({', '.join(names)})"
+                    listed = f"names of data feeds of this Cerebro ({', '.join(names)})"
                     raise ParameterError(self.name, f"groups[{group!r}]", listed, name)
 
-    def review(self, request, book):
+    def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`: that of the group with the least room."""
         answer = Decision(request.size)
         copies = {copy.name for copy in request.instrument.copies}

@@ -1,6 +1,9 @@
-"""Guards as tables of a TOML file, and the check of a list of them."""
+"""Guards as tables of a TOML file, and the check of a list of guards."""
+
+from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from bt_risk.errors import ParameterError, raised_as
 from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
@@ -14,7 +17,7 @@ from bt_risk.limits.trade_guards import (
 
 __all__ = ["GUARDS", "check_guards", "guard_from", "guard_table"]
 
-GUARDS = {
+GUARDS: dict[str, type[Guard]] = {
     kind.__name__: kind
     for kind in (
         CooldownGuard,
@@ -27,17 +30,17 @@ GUARDS = {
 }
 
 
-def check_guards(component, guards):
-    """Return the guards as a tuple, or raise ParameterError for what is none."""
+def check_guards(component: str, guards: Any) -> tuple[Guard, ...]:
+    """Return the guards as a tuple, or raise ParameterError for an object that is no guard."""
     if not isinstance(guards, (list, tuple)) or not all(isinstance(g, Guard) for g in guards):
         constraint = "a list of guards, such as [bt_risk.DailyLossLimit(0.03)]"
         raise ParameterError(component, "guards", constraint, guards)
     return tuple(guards)
 
 
-def guard_from(component, table):
-    """Return the guard that a table of a TOML file describes: its class by name, its parameters."""
-    kind = GUARDS.get(table.get("guard")) if isinstance(table, dict) else None
+def guard_from(component: str, table: Any) -> Guard:
+    """Return the guard of a table in a TOML file: the name of its class, and its parameters."""
+    kind = GUARDS.get(table.get("guard", "")) if isinstance(table, dict) else None
     if kind is None:
         constraint = f"tables with guard = one of {', '.join(GUARDS)}"
         raise ParameterError(component, "guards", constraint, table)
@@ -52,7 +55,7 @@ def guard_from(component, table):
         return kind(**values)
 
 
-def guard_table(guard):
-    """Return the table that `guard_from` makes the same guard of."""
+def guard_table(guard: Guard) -> dict[str, Any]:
+    """Return the table from which `guard_from` makes the same guard."""
     values = {one.name: getattr(guard, one.name) for one in fields(guard)}
     return {"guard": guard.name, **values}

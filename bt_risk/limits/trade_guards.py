@@ -1,19 +1,22 @@
-"""Guards: rules that refuse entries for a while after something went wrong.
+"""Guards: rules that refuse entries for a while after losses, stop-outs or too many orders.
 
-A guard answers the same question as a limit, ``review(request, book) -> Decision``, and answers
-it with all or nothing. It keeps nothing itself: what it needs of the past (closed trades, equity at
-every close, orders sent) is in the book, so a new run begins clean.
+A guard is a limit that decides all or nothing. It has no state: the past that it needs (closed
+trades, equity at every close, orders sent) is in the book.
 
-`scope` says whose past counts: ``"data"``, that of the instrument that the order is for, or
-``"all"``, that of the account. With `side_aware` only the same side's past counts: longs that
-lost refuse longs. A cool-down of n bars begins with the bar in which the guard trips: orders are
-refused at its close and at the n - 1 closes that follow (bars of the data, or with
-``scope="all"`` of any data; bars of one time are one).
+`scope` states whose past counts: ``"data"``, that of the instrument of the order, or ``"all"``,
+that of the account. With `side_aware` only the past of the same side counts: losses of long
+positions refuse long entries. A cool-down of n bars begins with the bar in which the guard trips:
+orders are refused at its close and at the n - 1 closes that follow. They are bars of the data feed,
+or with ``scope="all"`` of any data feed, where bars of one time count once.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import (
     ParameterError,
@@ -22,8 +25,12 @@ from bt_risk.errors import (
     check_whole,
     is_number,
 )
-from bt_risk.limits.base import Decision, Limit
+from bt_risk.limits.base import Decision, Limit, Request
 from bt_risk.tolerances import RATIO_EPS
+
+if TYPE_CHECKING:
+    from bt_risk.portfolio.book import Book
+    from bt_risk.portfolio.position import ClosedTrade, SentOrder
 
 __all__ = [
     "CooldownGuard",
@@ -39,46 +46,55 @@ SCOPES = ("data", "all")
 
 @dataclass(frozen=True)
 class Guard(Limit):
-    """What all guards have in common: whose past counts, and how to say no."""
+    """Refuse entries for a while; the base class of all guards."""
 
     scope: str = field(default="data", kw_only=True)
     side_aware: bool = field(default=False, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choice(self.name, "scope", self.scope, SCOPES)
         check_flag(self.name, "side_aware", self.side_aware)
 
-    def _set(self, **values):
+    def describe(self) -> str:
+        """Return the rule in words."""
+        return self.name
+
+    def _set(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def _refuse(self, reason, measured, limit):
+    def _refuse(self, reason: str, measured: float, limit: float) -> Decision:
         return Decision(0.0, f"{self.name}: {reason}", self.name, float(measured), float(limit))
 
-    def _concerns(self, event, request):
+    def _concerns(self, event: ClosedTrade | SentOrder, request: Request) -> bool:
+        """Return whether the past event counts for a request."""
         same_side = not self.side_aware or event.side == request.side
         return same_side and (self.scope == "all" or event.index == request.instrument.lead.index)
 
-    def _bar(self, event):
+    def _bar(self, event: ClosedTrade | SentOrder) -> int:
+        """Return the number of the bar of a past event."""
         return event.round if self.scope == "all" else event.bar
 
-    def _now(self, request, book):
+    def _now(self, request: Request, book: Book) -> int:
+        """Return the number of the present bar."""
         return book.rounds if self.scope == "all" else request.instrument.lead.length
 
-    def _whose(self, request):
+    def _whose(self, request: Request) -> str:
         side = {1: "long ", -1: "short "}[request.side] if self.side_aware else ""
-        where = "any data" if self.scope == "all" else request.instrument.name
+        where = "any data feed" if self.scope == "all" else request.instrument.name
         return f"{side}trades of {where}"
 
-    def _scope_in_words(self):
-        where = "of the account" if self.scope == "all" else "of the same data"
+    def _scope_in_words(self) -> str:
+        where = "of the account" if self.scope == "all" else "of the same data feed"
         return where + (", on the same side" if self.side_aware else "")
 
 
 class _TradeGuard(Guard):
-    """A guard that trips when a trade closes: what `_tripped` says of the trades up to it."""
+    """Trip when a trade closes, if `_tripped` refuses because of the trades up to it."""
 
-    def review(self, request, book):
+    cooldown_bars: int
+
+    def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         now = self._now(request, book)
         for end in range(len(book.trades), 0, -1):
@@ -92,7 +108,13 @@ class _TradeGuard(Guard):
                 return refusal
         return Decision(request.size)
 
-    def _back(self, request, trades, end):
+    def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:
+        """Return the refusal if the guard trips on these trades, the newest first."""
+        raise TypeError(f"{self.name} never trips")
+
+    def _back(
+        self, request: Request, trades: Sequence[ClosedTrade], end: int
+    ) -> Iterator[ClosedTrade]:
         """Yield the trades that count, the newest first."""
         for place in range(end - 1, -1, -1):
             if self._concerns(trades[place], request):
@@ -103,8 +125,8 @@ class _TradeGuard(Guard):
 class CooldownGuard(_TradeGuard):
     """No new entry for some bars after an exit.
 
-    An exit is a position that has become flat. An order that turns a position round is judged
-    before it fills, as one decision: its opening part passes.
+    An exit is a position that has become flat. An order that reverses a position is judged before
+    it fills, as one decision: its opening part passes.
 
     Parameters
     ----------
@@ -113,28 +135,28 @@ class CooldownGuard(_TradeGuard):
     scope : {"data", "all"}
         Whose exits count.
     side_aware : bool, default False
-        Whether only an entry on the side that was left is refused.
+        Whether only an entry on the side of the closed position is refused.
     """
 
     cooldown_bars: int = 5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         bars = 0 if self.cooldown_bars is None else self.cooldown_bars
         self._set(cooldown_bars=check_whole(self.name, "cooldown_bars", bars, low=0))
 
     @property
-    def active(self):
+    def active(self) -> bool:
         """Whether this guard can ever refuse anything."""
         return self.cooldown_bars > 0
 
-    def _tripped(self, request, trades):
+    def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:
         left = next(trades).instrument
         bars = self.cooldown_bars
         reason = f"a position in {left} was closed less than cooldown_bars {bars} ago"
         return self._refuse(reason, math.nan, bars)
 
-    def describe(self):
+    def describe(self) -> str:
         """Return the rule in words."""
         return (
             f"cool-down: no entry for {self.cooldown_bars} bars after an exit "
@@ -146,13 +168,13 @@ class CooldownGuard(_TradeGuard):
 class StopoutGuard(_TradeGuard):
     """No new entry for some bars after several trades were stopped out.
 
-    A stop-out is a trade that a stop order has closed at a loss: the user's, or that of
-    `ATRTrailingStop`. A trailing stop that takes a profit is none.
+    A stop-out is a trade that a stop order has closed at a loss: the strategy's own stop, or that
+    of `ATRTrailingStop`. A trade that a trailing stop closes at a profit is none.
 
     Parameters
     ----------
     stopout_limit : int, default 3
-        Stop-outs that trip it; None or infinity switches the guard off.
+        Stop-outs that trip the guard; None or infinity switches the guard off.
     lookback : int, default 100
         Bars within which they must lie.
     cooldown_bars : int, default 50
@@ -168,7 +190,7 @@ class StopoutGuard(_TradeGuard):
     cooldown_bars: int = 50
     scope: str = field(default="all", kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._set(
             stopout_limit=check_count_limit(self.name, "stopout_limit", self.stopout_limit),
@@ -177,11 +199,11 @@ class StopoutGuard(_TradeGuard):
         )
 
     @property
-    def active(self):
+    def active(self) -> bool:
         """Whether this guard can ever refuse anything."""
         return not math.isinf(self.stopout_limit)
 
-    def _tripped(self, request, trades):
+    def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:
         newest = next(trades)
         if not _stopped_out(newest):
             return None
@@ -198,7 +220,7 @@ class StopoutGuard(_TradeGuard):
         )
         return self._refuse(reason, count, self.stopout_limit)
 
-    def describe(self):
+    def describe(self) -> str:
         """Return the rule in words."""
         return (
             f"stop-outs: no entry for {self.cooldown_bars} bars after {self.stopout_limit} within "
@@ -206,7 +228,7 @@ class StopoutGuard(_TradeGuard):
         )
 
 
-def _stopped_out(trade):
+def _stopped_out(trade: ClosedTrade) -> bool:
     return trade.stopped and trade.pnl < 0
 
 
@@ -214,13 +236,13 @@ def _stopped_out(trade):
 class LosingStreakGuard(_TradeGuard):
     """No new entry for some bars after several losing trades in a row.
 
-    After the cool-down the streak goes on: one more loss trips it again, and a trade that does
-    not lose ends it. Results are net of commission.
+    After the cool-down the streak goes on: one more loss trips the guard again, and a trade
+    without a loss ends the streak. Results are net of commission.
 
     Parameters
     ----------
     streak_limit : int, default 4
-        Losses in a row that trip it; None or infinity switches the guard off.
+        Losses in a row that trip the guard; None or infinity switches the guard off.
     cooldown_bars : int, default 50
         Bars without an entry from the last of them on.
     scope : {"all", "data"}
@@ -233,7 +255,7 @@ class LosingStreakGuard(_TradeGuard):
     cooldown_bars: int = 50
     scope: str = field(default="all", kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._set(
             streak_limit=check_count_limit(self.name, "streak_limit", self.streak_limit),
@@ -241,11 +263,11 @@ class LosingStreakGuard(_TradeGuard):
         )
 
     @property
-    def active(self):
+    def active(self) -> bool:
         """Whether this guard can ever refuse anything."""
         return not math.isinf(self.streak_limit)
 
-    def _tripped(self, request, trades):
+    def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:
         streak = 0
         for trade in trades:
             if not trade.pnl < 0:
@@ -258,7 +280,7 @@ class LosingStreakGuard(_TradeGuard):
         )
         return self._refuse(reason, streak, self.streak_limit)
 
-    def describe(self):
+    def describe(self) -> str:
         """Return the rule in words."""
         return (
             f"losing streak: no entry for {self.cooldown_bars} bars after {self.streak_limit} "
@@ -268,11 +290,11 @@ class LosingStreakGuard(_TradeGuard):
 
 @dataclass(frozen=True)
 class MinimumEdgeGuard(_TradeGuard):
-    """No new entry for some bars in what has not paid for its risk lately.
+    """No new entry for some bars while the last trades have earned too little for their risk.
 
-    The sum of the R-multiples (net result over what was risked) of the last trades must not be
-    below a floor. Trades whose risk is unknown are left out, and nothing is said before there are
-    `lookback` of the others. After the cool-down one trade may show whether that has changed.
+    The sum of the R-multiples (net result divided by the amount risked) of the last trades must not
+    be below a floor. Trades of unknown risk are left out, and the guard passes everything until
+    there are `lookback` others. After the cool-down one more trade is possible; its result counts.
 
     Parameters
     ----------
@@ -292,7 +314,7 @@ class MinimumEdgeGuard(_TradeGuard):
     lookback: int = 20
     cooldown_bars: int = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         floor = -math.inf if self.edge_floor is None else self.edge_floor
         if not is_number(floor) or floor == math.inf:
@@ -306,11 +328,11 @@ class MinimumEdgeGuard(_TradeGuard):
         )
 
     @property
-    def active(self):
+    def active(self) -> bool:
         """Whether this guard can ever refuse anything."""
         return not math.isinf(self.edge_floor)
 
-    def _tripped(self, request, trades):
+    def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:
         known = (trade.r_multiple for trade in trades if not math.isnan(trade.r_multiple))
         sample = list(islice(known, self.lookback))
         edge = math.fsum(sample)
@@ -322,7 +344,7 @@ class MinimumEdgeGuard(_TradeGuard):
         )
         return self._refuse(reason, edge, self.edge_floor)
 
-    def describe(self):
+    def describe(self) -> str:
         """Return the rule in words."""
         return (
             f"edge: no entry for {self.cooldown_bars} bars after {self.lookback} trades that sum "
@@ -330,8 +352,8 @@ class MinimumEdgeGuard(_TradeGuard):
         )
 
 
-def check_count_limit(component, param, value):
-    """Return a ceiling on a number of things: whole and positive; None or infinity is none."""
+def check_count_limit(component: str, param: str, value: Any) -> float:
+    """Return a ceiling on a count: whole and positive; None or infinity is no limit."""
     if value is None or (is_number(value) and value == math.inf):
         return math.inf
     return check_whole(component, param, value, remedy="None is no limit.")

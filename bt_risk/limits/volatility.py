@@ -1,20 +1,25 @@
-"""How much the whole portfolio may move, judged on every order."""
+"""VolatilityLimit: a ceiling on the ex-ante volatility of the whole portfolio."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bt_risk.limits.base import Decision, Limit
+from bt_risk.limits.base import Decision, Limit, Request
 from bt_risk.limits.settings import ESTIMATOR, REJECT, LimitSettings
 from bt_risk.parameters import ceiling
 from bt_risk.tolerances import LIMIT_EPS
 
+if TYPE_CHECKING:
+    from bt_risk.portfolio.book import Book
+    from bt_risk.rules.covariance import Covariance
+
 __all__ = ["VolatilityLimit", "largest_size"]
 
 
-def largest_size(before, cross, own, ceiling):
+def largest_size(before: float, cross: float, own: float, ceiling: float) -> float:
     """Return the largest size of an order that leaves the variance of a portfolio at `ceiling`.
 
     Parameters
@@ -42,17 +47,17 @@ def largest_size(before, cross, own, ceiling):
     """
     room = ceiling - before
     root = math.sqrt(cross * cross + own * room)
-    # The way without a difference of like numbers.
+    # Of the two forms of the root, the one without a difference of nearly equal numbers.
     return room / (cross + root) if cross > 0 else (root - cross) / own
 
 
 class VolatilityLimit(Limit):
-    """The ex-ante volatility of the portfolio after the order stays below `volatility_limit`.
+    """The ex-ante volatility of the portfolio after the order is at most `volatility_limit`.
 
-    The order is cut to the largest size after which it is at most the limit, or what it was before
-    where that is more already: an order that lowers it, a hedge, passes. Market orders that work
-    count as filled. Entries that rest may never fill: they count where they would add to it, so the
-    order is judged with those and without any, and the smaller answer counts.
+    The order is cut to the largest size that keeps the volatility at the limit, or at its present
+    value where that is above the limit already: an order that lowers it, a hedge, passes. Working
+    market orders count as filled. Resting entries may never fill: the order is judged with those
+    that would raise the volatility, and without any; the smaller answer counts.
 
     Parameters
     ----------
@@ -60,11 +65,11 @@ class VolatilityLimit(Limit):
         Standard deviation of a year's return, as a fraction of equity (0.15 is 15 % a year); None
         or infinity switches it off.
     window, min_periods : int
-        Bars of the window, and the least number of returns that all names must have in common.
+        Bars of the window, and the least number of returns that all instruments have in common.
     on_volatility : {"trim", "reject"}
         Cut the order to what fits, or refuse it whole.
     unknown : {"refuse", "allow"}
-        What to do where the volatility is not known.
+        What to do while the volatility is unknown.
     estimator, halflife, multi_bar
         As of `CorrelationLimit`. Variance of returns of k bars is divided by k.
     periods_per_year : float, optional
@@ -74,7 +79,7 @@ class VolatilityLimit(Limit):
     Notes
     -----
     ``sqrt(periods_per_year x w'S w)``, w the signed values in equity after the order and S the
-    covariance of log returns on the bars of the coarsest data, over the times that all names have.
+    covariance of log returns on the bars of the coarsest data feed, at the times of all of them.
     """
 
     def __init__(
@@ -96,11 +101,11 @@ class VolatilityLimit(Limit):
         self.model = settings.return_model
         self.on, self.periods_per_year = settings.on_volatility, settings.periods_per_year
 
-    def prepare(self, book):
-        """Have the window kept that the covariance is computed from."""
+    def prepare(self, book: Book) -> None:
+        """Record the closes that the covariance is computed from."""
         book.windows.add(self.model, self.history)
 
-    def review(self, request, book):
+    def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         if not (book.equity > 0 and math.isfinite(book.equity)):
             return self.refuse(0.0, f"equity {book.equity:.6g} is not positive")
@@ -124,8 +129,8 @@ class VolatilityLimit(Limit):
             answers.append(self._judge(request, covariance, weights, unit))
         return min(answers, key=lambda decision: decision.size)
 
-    def _judge(self, request, covariance, weights, unit):
-        """Judge an order of so many `unit` beside what is held; both are fractions of equity."""
+    def _judge(self, request: Request, covariance: Covariance, weights: Any, unit: Any) -> Decision:
+        """Judge a request beside these weights; `unit` is one unit of it, as weights."""
         per_year = self.periods_per_year or covariance.bars_per_year
         moved = covariance.times(weights) * per_year
         before, cross = float(weights @ moved), float(unit @ moved)

@@ -166,7 +166,7 @@ def test_entries_are_refused_after_so_many_stop_outs():
     (line, _) = lines(strategy, "reject")
     assert (line["rule"], line["measured"], line["limit"]) == ("StopoutGuard", 3, 3)
     assert line["reason"] == (
-        "StopoutGuard: 3 trades of any data stopped out within 9 bars >= stopout_limit 3"
+        "StopoutGuard: 3 trades of any data feed stopped out within 9 bars >= stopout_limit 3"
     )
 
 
@@ -234,7 +234,7 @@ def test_a_streak_of_losses_refuses_and_goes_on_after_the_cool_down():
     assert statuses(strategy)[8:] == ["Rejected", "Completed", "Completed", "Rejected"]
     first, second = lines(strategy, "reject")
     assert (first["measured"], second["measured"]) == (3, 4)
-    assert "4 trades of any data lost in a row >= streak_limit 3" in second["reason"]
+    assert "4 trades of any data feed lost in a row >= streak_limit 3" in second["reason"]
 
 
 def test_a_win_ends_a_streak():
