@@ -259,7 +259,7 @@ class RiskBroker(BrokerProxy):
 
     def next(self) -> None:
         """Let the wrapped broker execute, then act on its fills and on the new bars."""
-        if self.recovery:
+        if self.recovery.active:
             self.recovery.begin_round()
         if self.shutdown is not None and self.shutdown.ends_run():
             return
@@ -270,10 +270,10 @@ class RiskBroker(BrokerProxy):
             news = self.feed_monitor.check(fresh)
         if self.fill_tracker.unknown:
             self.fill_tracker.adopt(fresh)
-        if self.recovery:
+        if self.recovery.active:
             news = self.recovery.new_bars(fresh, news)
         self._act(news)
-        if self.recovery:
+        if self.recovery.active:
             self.recovery.recorder.save()
 
     def _act(self, fresh: list[Instrument]) -> None:

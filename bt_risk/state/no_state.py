@@ -64,13 +64,12 @@ class NoReconciler:
 
 
 class NoState:
-    """Answer for `Recovery`; it is false, so that `RiskBroker` asks it nothing on every bar."""
+    """Answer for `Recovery`; as it is not `active`, `RiskBroker` asks it nothing on every bar."""
+
+    active = False
 
     def __init__(self) -> None:
         self.recorder, self.reconciler = NoRecorder(), NoReconciler()
-
-    def __bool__(self) -> bool:
-        return False
 
     def begin_round(self) -> None:
         """Begin at once: there is nothing to restore."""

@@ -24,12 +24,16 @@ class Recovery:
 
     Attributes
     ----------
+    active : bool
+        Whether there is a state file: False for `NoState`.
     file : StateFile
     recorder : StateRecorder
         Writes the state while the run lasts.
     reconciler : Reconciler
         Compares the saved orders and positions with the broker's.
     """
+
+    active = True
 
     def __init__(self, gate: Gate, path: Path) -> None:
         self.gate, self.file = gate, StateFile(path)
