@@ -114,7 +114,7 @@ class Correlation(_RiskObserver):
     def next(self):
         """Draw this close."""
         limit, book = self._find(CorrelationLimit), self._gate.book
-        if limit is not None and book.windows:
+        if limit is not None and book.windows.active:
             values = book.exposure.positions()
             pairs = held_pairs(book, limit.model, values)
             self.lines.correlation[0] = highest_correlation(pairs, values)

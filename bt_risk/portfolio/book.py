@@ -138,7 +138,7 @@ class Book:
             self.rounds += 1
             for instrument in fresh:
                 instrument.advance(self.rounds)
-            if self.windows:
+            if self.windows.active:
                 self.windows.update(fresh)
         return fresh
 

@@ -21,18 +21,17 @@ __all__ = ["ReturnWindows"]
 class ReturnWindows:
     """Windows of the closes of all instruments, one for each `ReturnModel` that a limit adds.
 
-    Of the copies of one instrument only the first has closes here: it has the most bars.
+    Of the copies of one instrument only the first has closes here: it has the most bars. Without a
+    model it is not `active`: no closes are needed.
     """
 
     def __init__(self, instruments: Iterable[Instrument]) -> None:
         self._names = [instrument.name for instrument in instruments]
+        self.active = False
         self._frames: dict[tuple[int, ...], TimeFrames] = {}
         self._histories: dict[tuple[int, ...], tuple[pd.DataFrame, str]] = {}
         self._updates: tuple[Any, ...] = ()
         self._no_closes = [math.nan] * len(self._names)
-
-    def __bool__(self) -> bool:
-        return bool(self._frames)
 
     def __getitem__(self, model: ReturnModel) -> TimeFrames:
         return self._frames[model.key]
@@ -45,6 +44,7 @@ class ReturnWindows:
         """
         if model.key not in self._frames:
             self._frames[model.key] = TimeFrames(self._names, *model.key)
+            self.active = True
             self._updates = tuple(frames.update for frames in self._frames.values())
         if history is not None:
             self._histories[model.key] = history

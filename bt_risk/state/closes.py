@@ -51,7 +51,7 @@ class SavedCloses:
 
     def add(self, instruments: Iterable[Instrument]) -> None:
         """Add the last closes of these instruments."""
-        if not self.decided or not self._windows:
+        if not self.decided or not self._windows.active:
             return
         for one in instruments:
             if one.lead is one and one.closed > 0:
