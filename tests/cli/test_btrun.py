@@ -48,14 +48,13 @@ class Witness(bt.Analyzer):
 
     def stop(self):
         gate = self.strategy.broker
+        registry = getattr(gate, "registry", None)
         self.saw = {
             "fills": self.fills,
             "bars": len(self.strategy),
             "gate": type(gate).__name__,
             "inside": type(gate.inner).__name__ if hasattr(gate, "inner") else None,
-            "monitors": [type(one).__name__ for one in gate.registry.monitors]
-            if hasattr(gate, "registry")
-            else [],
+            "monitors": [type(one).__name__ for one in getattr(registry, "monitors", [])],
             "limits": len(getattr(gate, "limits", [])),
         }
         print(self.saw)
@@ -200,6 +199,7 @@ def test_the_page_shows_the_hook_that_is_tested_here():
         assert line in page
 
 
+@pytest.mark.full
 def test_the_bash_of_the_page_runs_as_it_stands(folder, path):
     """With the two commands of the page on the path, under their names."""
     tools = folder / "bin"

@@ -8,7 +8,7 @@ import math
 import backtrader as bt
 import pytest
 from helpers import scenarios as feeds
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.recording import ends, fills, limit_orders, play
 from helpers.scenarios import bars, cerebro, flat
 
@@ -613,7 +613,7 @@ def test_any_set_of_components_works_the_same_in_any_order(count):
 
 def at_venue(rows=CALM, wrap=bt_risk.RiskBroker, reject=(), count=1, **options):
     engine = cerebro(*[bars(*rows) for _ in range(count)])
-    venue = Venue(reject=reject)
+    venue = FakeBroker(reject=reject)
     engine.setbroker(venue if wrap is None else wrap(venue, **options))
     return engine, venue
 
@@ -711,7 +711,7 @@ def test_the_breaker_at_a_venue_ends_flat_and_never_flips():
 
 
 def test_a_venue_that_returns_no_order_leaves_no_reservation():
-    class Silent(Venue):
+    class Silent(FakeBroker):
         def buy(self, owner, data, size, **kwargs):
             return None if size == 400 else super().buy(owner, data, size, **kwargs)
 

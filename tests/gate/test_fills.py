@@ -1,13 +1,13 @@
 """Fills that a venue reports more than once."""
 
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.recording import limit_orders, play
 from helpers.scenarios import bars, cerebro, flat
 
 from bt_risk.limits.base import NotionalLimit
 
 
-class Repeating(Venue):
+class Repeating(FakeBroker):
     """A venue that says everything twice."""
 
     def _notify(self, order):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import backtrader as bt
 import pytest
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.live_feed import LiveFrame
 from helpers.recording import ends, play
 from helpers.scenarios import MODES, Plan, Script, bars, cerebro, flat, optimised, tape_of, taped
@@ -33,7 +33,7 @@ def gated(*rows, broker=None, frames=None):
 def at_venue(*rows, stop=False, idle=6):
     engine = bt.Cerebro(stdstats=False)
     engine.adddata(LiveFrame(dataname=bars(*(rows or flat(40))), idle=idle), name="D0")
-    engine.setbroker(bt_risk.RiskBroker(Venue()))
+    engine.setbroker(bt_risk.RiskBroker(FakeBroker()))
     engine.addanalyzer(bt_risk.RiskJournal)
     if stop:
         engine.addobserver(bt_risk.ATRTrailingStop)
@@ -427,7 +427,7 @@ import backtrader as bt
 import bt_risk
 from helpers.scenarios import Script, bars, flat
 from helpers.live_feed import LiveFrame
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 
 class Slow(LiveFrame):
     def _load(self):
@@ -436,7 +436,7 @@ class Slow(LiveFrame):
 
 engine = bt.Cerebro(stdstats=False)
 engine.adddata(Slow(dataname=bars(*flat(2000)), idle=2), name="D0")
-engine.setbroker(bt_risk.RiskBroker(Venue()))
+engine.setbroker(bt_risk.RiskBroker(FakeBroker()))
 engine.addobserver(bt_risk.ATRTrailingStop)
 engine.addanalyzer(bt_risk.RiskJournal, path={path!r})
 
@@ -524,7 +524,7 @@ def test_a_backtest_and_observe_mode_leave_the_signals_alone():
     before, seen = handlers(), []
     play(gated(), {5: lambda s: seen.append(handlers())})
     engine = at_venue()
-    engine.setbroker(Venue())
+    engine.setbroker(FakeBroker())
     bt_risk.protect(engine, mode="observe")
     play(engine, {5: lambda s: seen.append(handlers())})
     assert seen == [before, before]

@@ -1,1 +1,1 @@
-"""What several tests share: scenarios, brokers, exchanges, recorders."""
+"""Hold what several test modules share: scenarios, brokers, exchanges and recorders."""

@@ -1,4 +1,4 @@
-"""Books by hand, without Backtrader: bars, working orders and fills."""
+"""Build books by hand, without Backtrader: bars, working orders and fills."""
 
 import math
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ ME, OTHER = "me", "other"
 
 
 class Line:
-    """A line buffer as Backtrader's: `array`, `_idx` and `lencount`."""
+    """Imitate a line buffer of Backtrader: `array`, `_idx` and `lencount`."""
 
     def __init__(self):
         self.array, self._idx, self.lencount = [], -1, 0

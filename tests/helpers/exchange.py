@@ -1,10 +1,10 @@
-"""A small exchange of our own on loopback: REST and WebSocket in the shape of Binance spot.
+"""Run a small exchange on loopback: REST and WebSocket in the format of Binance spot.
 
     python tests/helpers/exchange.py                  a random walk, a bar each second, port 8000
-    python tests/helpers/exchange.py BARS.json        these bars when asked for; prints the port
+    python tests/helpers/exchange.py BARS.json        these bars on request; prints the port
 
-Bars come when ``/control/next`` asks for one; ``/control/fault`` lets a request go wrong,
-``/control/book`` shows everything: `book.Book` is the oracle of the tests.
+``/control/next`` shows the next bar, ``/control/fault`` makes a request fail, ``/control/book``
+returns the whole book: `exchange_book.Book` is what the tests compare with.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from exchange_book import MINUTE, STARTED, SYMBOL, Book
 
 
 class Exchange:
-    """The routes, and the faults on the way to them."""
+    """Serve the routes, and inject the faults that a test requests."""
 
     def __init__(self, book):
         self.book, self.sockets = book, set()
@@ -55,12 +55,12 @@ class Exchange:
 
     @staticmethod
     def changes(request):
-        """Whether a request asks for something to happen."""
+        """Return whether a request changes something at the exchange."""
         return request.method in ("POST", "DELETE")
 
     @web.middleware
     async def faulty(self, request, handler):
-        """Let the request go wrong that a fault names: the n-th that changes something, or any."""
+        """Make the request fail that a fault names: the n-th that changes something, or any."""
         if not request.path.startswith("/api"):
             return await handler(request)
         self.requests += 1
@@ -189,7 +189,7 @@ class Exchange:
     # -- control ---------------------------------------------------------------------------------
 
     async def next(self, request):
-        """Show the next bar; say whether there was one."""
+        """Show the next bar; return whether there was one."""
         if self.book.shown >= len(self.book.bars):
             return web.json_response({"more": False})
         await self.advance()

@@ -1,7 +1,7 @@
-"""The order book of the exchanges in this folder, and the oracle of the tests.
+"""Keep the order book of the exchanges in this folder; the tests compare runs with it.
 
-One symbol. Orders are the dicts that Binance spot shows; another protocol tells them in its own
-words. Selling more than is held is allowed, so that a flip shows as a negative position.
+It has one symbol. Orders are the dicts of Binance spot; another protocol translates them. It
+accepts a sale of more than is held, so that a flip shows as a negative position.
 """
 
 import itertools
@@ -11,7 +11,7 @@ STARTED = 1_704_067_200_000  # 2024-01-01
 
 
 class Book:
-    """Orders, fills, cash and position, and the bars that have been."""
+    """Keep orders, fills, cash, the position, and the bars so far."""
 
     def __init__(self, bars, history):
         self.bars, self.shown = bars, history
@@ -97,7 +97,7 @@ class Book:
         self.check()
 
     def check(self):
-        """Look for what must never be: more to sell than is held, or more stops than one."""
+        """Record what must never happen: more to sell than is held, or more stops than one."""
         stops = [o for o in self.open() if o["type"].startswith("STOP")]
         resting = sum(float(o["origQty"]) - float(o["executedQty"]) for o in stops)
         if self.position < 0:
@@ -108,7 +108,7 @@ class Book:
             self.trouble.append(f"stops of {resting}, {self.position} held in bar {self.shown}")
 
     def guard(self):
-        """Return what is held when a bar begins, and what rests or leaves behind it."""
+        """Return the position at the begin of a bar, with its stops and the exits on their way."""
         rows = {"STOP_LOSS": [], "MARKET": [], "LIMIT": []}
         for order in self.open():
             left = round(float(order["origQty"]) - float(order["executedQty"]), 8)
@@ -118,7 +118,7 @@ class Book:
         return [self.shown, self.position, rows["STOP_LOSS"], leaving]
 
     def held_or_coming(self):
-        """Position, and what a partly filled exit has just taken off it."""
+        """Return the position, and what a partly filled exit has just taken off it."""
         return max([self.position, *[f[2] + self.position for f in self.fills[-1:]]])
 
     def next_bar(self):

@@ -1,9 +1,9 @@
-"""A small broker that is not BackBroker: what a store would bring, without a store.
+"""Imitate a live broker: a small broker that is not BackBroker, as a store would bring it.
 
-It knows only what `bt.BrokerBase` asks for (no ``get_value``, ``get_cash``, ``startingcash``,
-``positions``), takes no keyword that it does not know, notifies with clones, numbers orders by
-itself, accepts on the tick after submission and confirms a cancel on the tick after the request,
-behind the fills of that tick: a cancel can lose the race.
+It has only what `bt.BrokerBase` requires (no ``get_value``, ``get_cash``, ``startingcash``,
+``positions``), refuses unknown keywords, notifies with clones and numbers orders by itself. It
+accepts an order on the tick after submission and confirms a cancel on the tick after the request,
+behind the fills of that tick: an order can fill before its cancel is confirmed.
 """
 
 import math
@@ -13,8 +13,8 @@ import backtrader as bt
 from backtrader.position import Position
 
 
-class Venue(bt.BrokerBase):
-    """Fill at the next open of the data, stops and limits at their price or a better open.
+class FakeBroker(bt.BrokerBase):
+    """Fill at the next open of the data feed, stops and limits at their price or a better open.
 
     `sizes` is the position of data0 after every fill, `resting` the largest size that rested on
     one side in stop orders at the end of each tick.

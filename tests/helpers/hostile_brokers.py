@@ -1,15 +1,15 @@
-"""Brokers that do what stores do to people, each in one way: built on the small `venue.Venue`."""
+"""Imitate the faults of real stores, one in each class, on top of `FakeBroker`."""
 
 import backtrader as bt
 
 import bt_risk
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.live_feed import LiveFrame
 from helpers.scenarios import Script, bars
 
 
 class Clock:
-    """Seconds that pass only when a test says so, or by `step` each time somebody looks."""
+    """Count seconds that pass only when a test sets them, or by `step` with each call."""
 
     def __init__(self, step=0.0):
         self.now, self.step = 0.0, step
@@ -20,7 +20,7 @@ class Clock:
 
 
 class Ticking(LiveFrame):
-    """A live feed that takes on states: ``{bar: bt.feed.AbstractDataBase.DISCONNECTED}``."""
+    """Report states of a live feed: ``{bar: bt.feed.AbstractDataBase.DISCONNECTED}``."""
 
     params = (("idle", 3), ("says", None))
 
@@ -52,8 +52,8 @@ def reasons(journal, action):
     return journal[journal.action == action].reason.tolist()
 
 
-class Valued(Venue):
-    """Report another value than it has: `says` is called with the venue, the bar and the truth."""
+class Valued(FakeBroker):
+    """Report a wrong value: ``says(broker, bar, true value)`` returns it."""
 
     params = (("says", None),)
 
@@ -63,9 +63,11 @@ class Valued(Venue):
         return true if self.p.says is None else self.p.says(self, bar, true)
 
 
-class WithIds(Venue):
-    """Take a client id, and say what became of it; `lose` maps the number of a request to what
-    goes wrong with it: ``"request"`` never arrives, ``"answer"`` arrives and nobody is told."""
+class WithIds(FakeBroker):
+    """Take a client id and find orders by it; `lose` maps the number of a request to its fault.
+
+    A ``"request"`` never arrives at the broker, an ``"answer"`` never arrives from it.
+    """
 
     capabilities = {"client_ids": True}
     params = (("lose", None), ("deaf", 0))
@@ -98,7 +100,7 @@ class WithIds(Venue):
         return self.ids.get(client_id)
 
 
-class Raising(Venue):
+class Raising(FakeBroker):
     """Raise `error` for the sells with the numbers in `at`."""
 
     params = (("error", None), ("at", ()))
@@ -114,10 +116,10 @@ class Raising(Venue):
         return super().sell(owner, data, size, **kwargs)
 
 
-class Immediate(Venue):
+class Immediate(FakeBroker):
     """Fill market orders inside ``buy`` and ``sell``, and return them Completed.
 
-    `silent`: it does not notify of them either.
+    `silent`: it does not notify the gate of them either.
     """
 
     params = (("silent", False),)
@@ -135,7 +137,7 @@ class Immediate(Venue):
         return order
 
 
-class Shuffled(Venue):
+class Shuffled(FakeBroker):
     """Hold every notification back for `late` ticks, and deliver each batch backwards and twice."""
 
     params = (("late", 2),)
@@ -155,8 +157,8 @@ class Shuffled(Venue):
             self._held = []
 
 
-class Stuttering(Venue):
-    """Tell of every execution twice in one notification."""
+class Stuttering(FakeBroker):
+    """Report every execution twice in one notification."""
 
     def _notify(self, order):
         news = order.clone()
@@ -165,8 +167,8 @@ class Stuttering(Venue):
         self._news.append(news)
 
 
-class Stingy(Venue):
-    """Fill `parts` of a market order bar after bar; `bits`: tell of each, or only of a size."""
+class Stingy(FakeBroker):
+    """Fill `parts` of a market order bar after bar; `bits`: report each fill, or only the size."""
 
     params = (("parts", 2), ("bits", True), ("cancels", False))
 
@@ -197,7 +199,7 @@ class Stingy(Venue):
         return None
 
 
-class Ticked(Venue):
+class Ticked(FakeBroker):
     """Reject a stop whose price is no whole number of ticks; `asked` are the prices of all."""
 
     params = (("tick", 0.05),)
@@ -217,8 +219,8 @@ class Ticked(Venue):
         super()._answer(order)
 
 
-class Deaf(Venue):
-    """Let the first `fails` cancels fail: by an error, or (`silent`) without a word."""
+class Deaf(FakeBroker):
+    """Let the first `fails` cancels fail: with an error, or (`silent`) without one."""
 
     params = (("fails", 1), ("silent", False))
 
@@ -234,8 +236,8 @@ class Deaf(Venue):
             raise ConnectionError("connection reset")
 
 
-class Hasty(Venue):
-    """Say Canceled to the cancel number `lie` at once, and `late` ticks on that it has filled."""
+class Hasty(FakeBroker):
+    """Report Canceled for the cancel number `lie` at once, and its fill `late` ticks later."""
 
     params = (("lie", 1), ("late", 4))
 
@@ -265,7 +267,7 @@ class Hasty(Venue):
             self._try(order)
 
 
-class Replacing(Venue):
+class Replacing(FakeBroker):
     """Move a resting order in one step."""
 
     capabilities = {"replace": True}

@@ -26,7 +26,7 @@ ROWS = [*flat(20), *RISE, *flat(2, 105.0), *FALL, *flat(6, 97.0)]
 
 
 class Exchange:
-    """The process, and what a test asks of it."""
+    """Control the process of an exchange."""
 
     def __init__(self, port):
         self.port = port
@@ -43,7 +43,7 @@ class Exchange:
         return self.call("book")
 
     def client(self):
-        """Return a ccxt client that knows no other place than this."""
+        """Return a ccxt client that connects to this exchange only."""
         options = {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False}
         options |= {"fetchMargins": False, "warnOnFetchOpenOrdersWithoutSymbol": False}
         client = ccxt.binance(
@@ -81,7 +81,7 @@ def exchange(rows, history, folder, script="exchange.py", **settings):
 
 
 class Lockstep(live_ccxt.Data):
-    """Ask the exchange for the next bar once everything has had `idle` rounds to settle."""
+    """Request the next bar of the exchange after `idle` rounds of the loop without one."""
 
     params = (("exchange", None), ("idle", 8))
 

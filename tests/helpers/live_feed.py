@@ -1,10 +1,10 @@
-"""A live feed: rounds of the loop without a bar between its bars."""
+"""Imitate a live feed: the loop has rounds without a new bar."""
 
 import backtrader as bt
 
 
 class LiveFrame(bt.feeds.PandasData):
-    """Rows of a frame as a live feed brings them, with `idle` empty rounds after each bar."""
+    """Bring the rows of a frame as a live feed does, with `idle` empty rounds after each bar."""
 
     params = (("idle", 6),)
 

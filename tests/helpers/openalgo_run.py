@@ -1,9 +1,9 @@
-"""A strategy live on openalgo-backtrader behind bt_risk, in an environment that has that store.
+"""Run a strategy live on openalgo-backtrader behind bt_risk, in an environment with that store.
 
     python tests/helpers/openalgo_run.py ASKED.json SAID.json
 
-Reads what to do and where the venue is, and writes what it has seen as JSON. What the store does
-wrong is put right here, and nowhere else, each with its version.
+It reads what to do and where the venue is, and writes what it has seen as JSON. The faults of the
+store are corrected here and nowhere else, each with the version that has it.
 """
 
 import json
@@ -40,9 +40,9 @@ from openalgo_bt.utils import history  # noqa: E402
 
 
 class CheckedBroker(OABroker):
-    """openalgo-backtrader 0.1.11 says Canceled whatever the venue has answered: ask it first.
+    """Ask the venue before a cancel: openalgo-backtrader 0.1.11 reports Canceled in any case.
 
-    An order that it does not cancel has filled, or nobody knows yet: the next poll tells.
+    An order that the venue does not cancel has filled, or its state comes with the next poll.
     """
 
     def cancel(self, order):
@@ -52,7 +52,7 @@ class CheckedBroker(OABroker):
 
 
 class PacedData(OAData):
-    """Ask the venue for the next bar when store and venue agree about every order."""
+    """Request the next bar of the venue when the store has the venue's state of every order."""
 
     params = (("venue", None), ("broker", None))
 
@@ -80,7 +80,7 @@ class PacedData(OAData):
         return super()._load()
 
     def _settled(self):
-        """Whether the store has heard of everything that has ended, and has said so."""
+        """Return whether the store has reported every order that has ended."""
         broker = self.p.broker
         resting = {order["orderId"] for order in call(self.p.venue, "book")["open"]}
         for ref, name in list(broker._oidmap.items()):
@@ -92,9 +92,9 @@ class PacedData(OAData):
 
 
 class Asked(bt.Strategy):
-    """Buy what `buys` says, ``{bar: size}``, once the data is live; keep what is told.
+    """Buy what `buys` says, ``{bar: size}``, once the data feed is live; record the notifications.
 
-    At the bar `trail_at` it asks for a trailing stop, which the store would sell at the market.
+    At the bar `trail_at` it requests a trailing stop, which the store would sell at the market.
     """
 
     params = (("buys", None), ("trail_at", None))
@@ -129,7 +129,7 @@ def call(port, path, body=None):
 
 
 def equity_of(client):
-    """Return the account's equity as its funds tell it."""
+    """Return the account's equity as the funds of the venue state it."""
     funds = client.funds()["data"]
     return sum(float(funds[k]) for k in ("availablecash", "utiliseddebits", "m2munrealized"))
 

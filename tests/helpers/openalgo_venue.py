@@ -1,9 +1,9 @@
-"""The exchange of this folder in the words of OpenAlgo: REST by POST, prices by WebSocket.
+"""Serve the exchange of this folder as OpenAlgo does: REST by POST, prices by WebSocket.
 
     python tests/helpers/openalgo_venue.py BARS.json        prints the port
 
-Market orders fill at once. The minute that a bar is of ends for a listener with the first price of
-the next one, so each bar is told as its four prices and, a minute later, its close again.
+Market orders fill at once. For a listener a minute ends with the first price of the next one, so
+each bar is sent as its four prices and, a minute later, its close again.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ STATUS = {"NEW": "open", "PARTIALLY_FILLED": "open", "FILLED": "complete", "CANC
 
 
 class OpenAlgo(Exchange):
-    """The routes of OpenAlgo that its store uses.
+    """Serve the routes of OpenAlgo that its store uses.
 
-    `late` names how long the news of a filled stop keeps the venue's order status waiting:
-    ``"until cancelled"`` until a cancel of it has been refused, ``"forever"``, or None: not at all.
+    `late` says how long the order status of a filled stop stays open: ``"until cancelled"`` until
+    a cancel of it has been refused, ``"forever"``, or None: not at all.
     """
 
     def __init__(self, book):
@@ -68,7 +68,7 @@ class OpenAlgo(Exchange):
         return self.success(data=rows)
 
     async def funds(self, request):
-        """Cash, what the position has cost, and what it has gained: together, the equity."""
+        """Return cash, the cost of the position and its gain: together they are the equity."""
         book = self.book
         cost = self.cost()
         data = {
@@ -125,7 +125,7 @@ class OpenAlgo(Exchange):
         return self.success(orderid=name)
 
     def is_late(self, order):
-        """Whether nobody is told yet that this stop has filled."""
+        """Return whether the fill of this stop is not reported yet."""
         if self.book.late is None or order["type"] != "STOP_LOSS" or order["status"] != "FILLED":
             return False
         return self.book.late == "forever" or self.name(order) not in self.refused
@@ -166,7 +166,7 @@ class OpenAlgo(Exchange):
     # -- WebSocket -------------------------------------------------------------------------------
 
     async def socket(self, request):
-        """Let a listener in that says who it is, and tell it prices once it has asked for them."""
+        """Accept a listener that names itself, and send prices once it has subscribed to them."""
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         known = False
@@ -184,7 +184,7 @@ class OpenAlgo(Exchange):
         return socket
 
     async def advance(self):
-        """Show the next bar as soon as somebody listens."""
+        """Show the next bar as soon as a client listens."""
         await self.listening.wait()
         self.book.next_bar()
         opened, o, h, low, c = self.book.kline(self.book.shown - 1)[:5]

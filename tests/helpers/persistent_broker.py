@@ -1,8 +1,8 @@
-"""A venue whose book outlives the process that trades on it, in a file: what an exchange is.
+"""Imitate a venue that goes on while the process that trades there ends: its book is in a file.
 
-`LastingVenue` is the broker that a good store would bring: after a restart it knows positions and
-open orders again. Every request and every fill changes the file at once, before the call returns.
-`LastingFeed` brings the bars again that were there before the restart, and goes on.
+`PersistentBroker` is the broker that a good store would bring: after a restart it lists positions
+and open orders. Every request and every fill changes the file before the call returns.
+`PersistentFeed` repeats the bars from before the restart, and goes on.
 """
 
 import datetime
@@ -14,11 +14,11 @@ from pathlib import Path
 import backtrader as bt
 from backtrader.position import Position
 
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 
 
-class LastingVenue(Venue):
-    """A `Venue` that keeps its book in `file`; it tells of what filled in the meantime if asked.
+class PersistentBroker(FakeBroker):
+    """Keep the book in `file`; with `reports`, report the fills from between two runs.
 
     Bars are numbered by their date, 2020-01-01 is bar 1. The `log` of the book has what was sent,
     cancelled and filled, and what stood behind the position when each new bar came.
@@ -35,7 +35,7 @@ class LastingVenue(Venue):
         self._working, self._positions, self._known = [], {}, False
 
     def _load(self):
-        """Know again what is held and open: the store has its datas by now."""
+        """Load positions and open orders: the store has its data feeds by now."""
         self._known = True
         for data in self.cerebro.datas:
             held = self.book["positions"].get(data._name, [0, 0.0])
@@ -84,7 +84,7 @@ class LastingVenue(Venue):
     # -- account ---------------------------------------------------------------------------------
 
     def getvalue(self, datas=None):
-        """At the venue's own prices, whatever bars the feed repeats."""
+        """Return the value at the venue's own prices, whatever bars the feed repeats."""
         self._known or self._load()
         marks = self.book["marks"]
         return self.cash + sum(
@@ -192,7 +192,7 @@ class LastingVenue(Venue):
 
 
 def bar_of(data):
-    """Return the number of the bar that a data has now."""
+    """Return the number of the current bar of a data feed."""
     return round(data.datetime[0] - bt.date2num(datetime.datetime(2020, 1, 1))) + 1
 
 
@@ -231,7 +231,7 @@ def write(file, book):
 
 
 def meanwhile(file, name, rows, first):
-    """Let the market go on while no run is there: bars `first`... of one data fill what rests."""
+    """Let the market go on between two runs: bars from `first` on fill what rests."""
     book = read(file)
     for number, (open_, high, low, close) in enumerate(rows, start=first):
         for row in list(book["orders"]):
@@ -255,11 +255,11 @@ def meanwhile(file, name, rows, first):
     write(file, book)
 
 
-class LastingFeed(bt.feeds.PandasData):
-    """Bars of a live feed, with `idle` empty rounds after each that is new.
+class PersistentFeed(bt.feeds.PandasData):
+    """Bring bars as a live feed does, with `idle` empty rounds after each new bar.
 
-    What is before `history` comes at once, as a store fills in what it has missed; `skip` bars at
-    the beginning are too old to be filled in.
+    The bars before `history` come at once, as a store backfills them; the first `skip` bars are too
+    old for that.
     """
 
     params = (("idle", 2), ("history", 0), ("skip", 0))

@@ -1,7 +1,7 @@
-"""Every mode and feature of Backtrader, drawn from a seed: a set-up, and a trader that uses it.
+"""Draw any mode and feature of Backtrader from a seed: a set-up, and a trader that uses it.
 
 A seed draws an engine mode, the shape of the feeds, how the broker fills and charges, and what else
-hangs on the Cerebro. `play` runs it and returns all that can be seen of the run, or the error that
+is added to the Cerebro. `play` runs it and returns everything visible of the run, or the error that
 it ended with: Backtrader refuses some combinations itself.
 """
 
@@ -24,7 +24,7 @@ DAY = datetime.timedelta(days=1)
 
 
 class Everything(RandomTrader):
-    """A `RandomTrader` that also uses timers, the open, deposits, and every way to name an order.
+    """Trade as `RandomTrader`; use timers, the open, deposits and every way to name an order.
 
     `at_open` trades in ``next_open`` instead of ``next``, `cheat` is that of its timer (None: it
     has no timer).
@@ -56,7 +56,7 @@ class Everything(RandomTrader):
     # -- more actions ----------------------------------------------------------------------------
 
     def oco_group(self, data):
-        """Three of which one fills; the third names the second."""
+        """Place three orders of which one fills; the third names the second."""
         size, close, make = self.size(), data.close[0], self.side()
         first = make(data, size=size, exectype=bt.Order.Limit, price=close * 0.99)
         second = make(data, size=size, exectype=bt.Order.Stop, price=close * 1.01, oco=first)
@@ -64,7 +64,7 @@ class Everything(RandomTrader):
         self.keep(first, second, third)
 
     def brackets_at_once(self, data):
-        """Long and short, the second with a trailing stop, or without one of its children."""
+        """Place a long and a short one; this trails its stop or lacks one of its children."""
         close = data.close[0]
         self.keep(
             *self.buy_bracket(
@@ -126,7 +126,7 @@ class Everything(RandomTrader):
             self.cancel(order)
 
     def as_the_broker_says(self, data):
-        """Trade on whatever the broker answers: where it answers otherwise, the runs part."""
+        """Trade on the broker's answers: runs with different answers differ afterwards."""
         broker = self.broker
         answers = (
             len(broker.get_orders_open()),
@@ -157,7 +157,7 @@ Everything.actions = (
 
 
 class Opposite(bt.Indicator):
-    """A signal: against the last bar."""
+    """Signal the opposite of the last bar."""
 
     lines = ("signal",)
 
@@ -349,7 +349,7 @@ NOT_WITH_EXACTBARS_1 = (*RESAMPLED, _replayed, _weekly_feed, _signals, _indicato
 
 
 class World:
-    """What a seed has drawn; `features` names all of it."""
+    """Hold what a seed has drawn; `features` names all of it."""
 
     def __init__(self, seed, bars=46):
         rng = random.Random(seed)
@@ -375,7 +375,7 @@ class World:
         self.draw = rng.random()
 
     def _some_analyzers(self, rng):
-        """Those that ask for every position fail before the first bar of a late feed."""
+        """Return analyzers; those that read every position fail before a late feed has a bar."""
         late = _late in self.shapes or {_weekly_feed, _replayed, *RESAMPLED} & {*self.extras}
         kinds = recording.OTHERS if late else recording.ANALYZERS
         return rng.sample(kinds, 5)
@@ -407,7 +407,7 @@ class World:
 
 
 def play(world, setup=()):
-    """Run a world with the components of `setup`; return all that can be seen of it."""
+    """Run a world with the components of `setup`; return everything visible of it."""
     engine, written = world.cerebro()
     for add in setup:
         add(engine)

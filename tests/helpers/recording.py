@@ -1,4 +1,4 @@
-"""What a run did, bar by bar and exactly, so that two runs can be compared.
+"""Record what a run did, bar by bar and exactly, so that two runs can be compared.
 
 Floats are kept as their ``repr``: equal means equal to the last bit, and NaN equals NaN. Order
 references are numbered by first appearance, because they count on from run to run.
@@ -133,16 +133,16 @@ def rows(recorded, kind):
 
 
 def statuses(recorded):
-    """Return the set of order statuses that any strategy of `record`'s answer was told of."""
+    """Return the set of order statuses that any strategy of `record`'s answer was notified of."""
     return {what[2].strip("'") for what in rows(recorded, "order")}
 
 
 class RandomTrader(bt.Strategy):
-    """Do anything that a strategy may do, from a seed; never look at what guards it.
+    """Do anything that a strategy may do, from a seed, independent of bt_risk.
 
     What it does next depends on the notifications that it gets: where one is missing, late or
-    different, the runs part. `rich` leaves out the orders that end Margin, ``brackets=False`` those
-    with a stop of their own, which a protective stop takes its distance from.
+    different, the runs differ. `rich` leaves out the orders that end Margin, ``brackets=False``
+    those with a stop of their own, which a protective stop takes its distance from.
     """
 
     params = {"seed": 0, "rich": False, "fractional": False, "brackets": True}
@@ -318,7 +318,7 @@ def limit_orders(engine, *limits, instruments=None, atr_period=14, atr_multiple=
 
 
 def breaker_out_of_reach(engine):
-    """Add a component with a finite limit that nothing reaches: it only looks after exits."""
+    """Add a component with a finite limit that nothing reaches: it only protects exits."""
     engine.addanalyzer(bt_risk.DrawdownBreaker, drawdown_limit=0.5, equity=lambda: 1.0)
 
 

@@ -8,7 +8,7 @@ import backtrader as bt
 
 import bt_risk
 from bt_risk.state.file import StateFile
-from helpers.persistent_broker import LastingFeed, LastingVenue, bar_of, read
+from helpers.persistent_broker import PersistentBroker, PersistentFeed, bar_of, read
 from helpers.scenarios import bars, flat
 
 OFF = dict.fromkeys(("risk_limit", "notional_limit", "exposure_limit", "correlation_limit"))
@@ -35,7 +35,7 @@ FRAME = bars(*ROWS)
 
 
 class Wants(bt.Strategy):
-    """Be long 100 from bar 20 to 26, and 1000 from bar 28 on: decided anew on every bar."""
+    """Be long 100 from bar 20 to 26, and 1000 from bar 28 on; decide on every bar."""
 
     def next(self):
         bar = bar_of(self.data)
@@ -58,9 +58,9 @@ def run(
     history = read(file)["clock"].get("D0", 0)
     engine = bt.Cerebro(stdstats=False)
     for name in names:
-        feed = LastingFeed(dataname=bars(*rows), history=history, skip=skip)
+        feed = PersistentFeed(dataname=bars(*rows), history=history, skip=skip)
         engine.adddata(feed, name=name)
-    engine.setbroker(LastingVenue(file=str(file), **venue))
+    engine.setbroker(PersistentBroker(file=str(file), **venue))
     engine.addstrategy(strategy)
     bt_risk.protect(engine, policy, state=folder / "risk.db" if state else None)
     return engine.run()[0]
@@ -113,7 +113,7 @@ def killed_run(folder, point, after, **kwargs):
 
 
 def count_writes(folder):
-    """Return how many writes a run makes that nobody kills."""
+    """Return how many writes an uninterrupted run makes."""
     write, numbers = StateFile.write, []
     StateFile.write = lambda self, *args, **kwargs: (
         numbers.append(1),
@@ -126,7 +126,7 @@ def count_writes(folder):
     return len(numbers)
 
 
-# -- what a book says ---------------------------------------------------------------------------
+# -- what the book of a venue states -------------------------------------------------------------
 
 
 def levels(fills, until, rows=ROWS, multiple=5.0):

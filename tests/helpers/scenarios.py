@@ -1,4 +1,4 @@
-"""Price series and strategies that the tests share: seeded, small, made by hand."""
+"""Make price series and strategies for tests: seeded, small, or by hand."""
 
 import backtrader as bt
 import numpy as np
@@ -51,7 +51,7 @@ class Script(bt.Strategy):
     """Do what `actions` says: ``{bar: callable(strategy)}``, bars counted from 1.
 
     `orders` collects ``(bar, ref, status, size, executed size, executed price, reason)`` of every
-    notification, `held` the position of every data at the close of every bar.
+    notification, `held` the position of every data feed at the close of every bar.
     """
 
     params = {"actions": None}
@@ -81,7 +81,7 @@ class Script(bt.Strategy):
 
 
 class NextScript(Script):
-    """A `Script` that does nothing before every data feed has a bar.
+    """Play a `Script`, and do nothing before every data feed has a bar.
 
     BackBroker fails when it is asked for the position of a data feed that has none.
     """
@@ -93,8 +93,8 @@ class NextScript(Script):
 class Plan(bt.Strategy):
     """Do what `plan` says: ``((bar, method, arguments), ...)``; plain values, so that it pickles.
 
-    A ``data`` among the arguments is the number of the data; ``cancel_all`` cancels every order
-    that the broker shows as open. `made` collects what the methods returned.
+    A ``data`` among the arguments is the number of the data feed; ``cancel_all`` cancels every
+    order that the broker shows as open. `made` collects what the methods returned.
     """
 
     params = {"plan": ()}
@@ -168,7 +168,7 @@ def taped(engine, plan=(), mode="runonce", strategy=Plan, **params):
 
 
 def tape_of(result):
-    """Return what the `Tape` of a strategy, or of an optimisation's result, has kept."""
+    """Return what the `Tape` of a strategy, or of an optimisation's result, has recorded."""
     return result.analyzers.tape.get_analysis()
 
 

@@ -1,4 +1,4 @@
-"""Shadow books of small runs, and walks of one data without a run."""
+"""Make shadow books of small runs, and of one data feed without a run."""
 
 import pytest
 

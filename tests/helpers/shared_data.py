@@ -1,4 +1,4 @@
-"""Where the tests find real data that are not part of the product."""
+"""Find real data that are not part of the product."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Long matrices of parameters: each run of the tests takes a slice, ``pytest -m full`` the rest."""
+"""Slice long matrices of parameters: a slice runs always, the rest with ``pytest -m full``."""
 
 import pytest
 

@@ -1,13 +1,13 @@
 """An exit at a venue waits until the stop that it replaces is cancelled."""
 
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.recording import ends, play
 from helpers.scenarios import bars, cerebro, flat
 
 import bt_risk
 
 
-class Slow(Venue):
+class Slow(FakeBroker):
     """A venue that takes note of a cancel one tick late."""
 
     def start(self):
@@ -40,7 +40,7 @@ def test_an_exit_that_waits_for_a_venue_can_be_cancelled():
     """The stop that made way for it is placed again: it fills on bar 31."""
     rows = [*flat(30), (100, 101, 90, 92), *flat(4, price=92.0)]
     engine = cerebro(bars(*rows))
-    venue = Venue()
+    venue = FakeBroker()
     engine.setbroker(venue)
     engine.addobserver(bt_risk.ATRTrailingStop)
     actions = {20: lambda s: s.buy(size=10), 25: lambda s: s.cancel(s.close())}
@@ -50,7 +50,7 @@ def test_an_exit_that_waits_for_a_venue_can_be_cancelled():
     assert venue.sizes == [10, 0]
 
 
-class NeverSells(Venue):
+class NeverSells(FakeBroker):
     """A venue where no sell order fills."""
 
     def _try(self, order):

@@ -10,7 +10,7 @@ import time
 import backtrader as bt
 import pytest
 from helpers import hostile_brokers as hostile
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.hostile_brokers import Clock, reasons, run
 from helpers.scenarios import Script, bars, flat
 
@@ -118,7 +118,7 @@ def test_a_fall_between_two_closes_is_believed_when_it_stands():
 
 
 def test_a_deposit_is_believed_after_its_confirmations_and_said():
-    class Paid(Venue):
+    class Paid(FakeBroker):
         def next(self):
             super().next()
             if len(self.cerebro.datas[0]) == 25 and self.cash < 150_000:
@@ -171,7 +171,7 @@ def test_an_equity_that_fails_is_unknown_and_no_reason_to_sell():
     def broken():
         raise OSError("no file")
 
-    venue = Venue()
+    venue = FakeBroker()
     strategy, journal = run(
         venue, CALM, BUY, stop=False, breaker=dict(drawdown_limit=0.1), equity=broken
     )
@@ -192,7 +192,7 @@ def test_behind_backbroker_the_value_is_asked_directly():
 def test_one_sample_is_never_enough():
     breaker = bt_risk.DrawdownBreaker
     assert breaker.params.confirmations == 1
-    venue = Venue()
+    venue = FakeBroker()
     strategy, journal = run(
         venue, CRASH, {20: lambda s: s.buy(size=900)}, stop=False, breaker={}, feed=dict(idle=0)
     )
@@ -253,7 +253,7 @@ def test_a_broker_that_cannot_be_asked_is_believed_when_it_notifies():
 
 
 def test_an_order_that_nobody_has_heard_of_is_given_up_in_time():
-    class Gone(Venue):
+    class Gone(FakeBroker):
         def buy(self, owner, data, size, **kwargs):
             raise TimeoutError("no answer")
 
@@ -263,7 +263,7 @@ def test_an_order_that_nobody_has_heard_of_is_given_up_in_time():
 
 
 def test_an_error_that_is_an_answer_becomes_a_native_rejected():
-    class Poor(Venue):
+    class Poor(FakeBroker):
         def buy(self, owner, data, size, **kwargs):
             raise ValueError("insufficient balance")
 
@@ -274,7 +274,7 @@ def test_an_error_that_is_an_answer_becomes_a_native_rejected():
 
 
 def test_without_a_component_an_error_of_the_broker_is_the_user_s():
-    class Poor(Venue):
+    class Poor(FakeBroker):
         def buy(self, owner, data, size, **kwargs):
             raise ValueError("insufficient balance")
 
@@ -369,7 +369,7 @@ def test_what_a_late_fill_opens_after_a_halt_is_closed_and_the_halt_stays(late):
 
 
 def test_a_stop_that_is_refused_twice_is_placed_at_the_third_try():
-    venue = Venue(reject=("V2", "V3"))
+    venue = FakeBroker(reject=("V2", "V3"))
     strategy, journal = run(venue, CALM, BUY)
     assert venue.resting[-1] == -100
     assert len(reasons(journal, "unprotected")) == 1
@@ -407,7 +407,7 @@ def test_a_venue_that_takes_whole_ticks_only_leaves_a_position_without_a_stop_th
 @pytest.mark.parametrize("answer", ["exit", "halt"])
 @pytest.mark.parametrize("kind", ["rejected", "none", "error"])
 def test_a_position_without_a_stop_is_closed(answer, kind):
-    class Unwilling(Venue):
+    class Unwilling(FakeBroker):
         def sell(self, owner, data, size, exectype=None, **kwargs):
             if exectype == bt.Order.Stop and kind == "none":
                 return None
@@ -432,7 +432,7 @@ def test_a_position_without_a_stop_is_closed(answer, kind):
 
 
 def test_a_broker_without_stop_orders_has_them_emulated_on_bars_and_says_so():
-    class Plain(Venue):
+    class Plain(FakeBroker):
         capabilities = {"stop": False}
 
     venue = Plain()
@@ -447,7 +447,7 @@ def test_a_broker_without_stop_orders_has_them_emulated_on_bars_and_says_so():
 
 
 def test_capabilities_that_are_declared_go_before_those_that_are_found():
-    class Boasting(Venue):
+    class Boasting(FakeBroker):
         capabilities = {"stop": True, "anything": 5}
 
     venue = Boasting()
@@ -468,7 +468,7 @@ def test_an_order_of_a_kind_that_the_broker_lacks_is_rejected_with_that_reason(
     declared, words, order
 ):
     """A store that says nothing is not trusted with what others have sold at the market."""
-    venue = Venue()
+    venue = FakeBroker()
     actions = {20: lambda s: s.buy(size=10, **order)}
     strategy, _ = run(venue, CALM, actions, capabilities=declared)
     assert strategy.orders[-1][2] == "Rejected"
@@ -479,18 +479,18 @@ def test_an_order_of_a_kind_that_the_broker_lacks_is_rejected_with_that_reason(
 def test_what_the_brokers_of_backtrader_can_do_is_known():
     """IBBroker needs a package that is not here: one that comes from its module stands for it."""
 
-    class IBBroker(Venue):
+    class IBBroker(FakeBroker):
         pass
 
     native = IBBroker()
     IBBroker.__module__ = "backtrader.brokers.ibbroker"
-    gates = [bt_risk.RiskBroker(broker) for broker in (native, Venue())]
+    gates = [bt_risk.RiskBroker(broker) for broker in (native, FakeBroker())]
     assert [gate.order_sender.capabilities.can("oco") for gate in gates] == [True, False]
 
 
 def test_an_order_that_a_broker_is_said_to_know_is_sent():
     actions = {20: lambda s: s.buy(size=10, exectype=bt.Order.StopTrail, trailamount=1.0)}
-    venue = Venue()
+    venue = FakeBroker()
     run(venue, CALM, actions, capabilities={"trailing": True})
     assert venue._orders == 2  # and the stop behind it
 
@@ -498,7 +498,7 @@ def test_an_order_that_a_broker_is_said_to_know_is_sent():
 def test_reduce_only_is_said_with_exits_of_ours_and_with_nothing_else():
     seen = []
 
-    class Reducing(Venue):
+    class Reducing(FakeBroker):
         capabilities = {"reduce_only": True}
 
         def sell(self, *args, reduce_only=False, **kwargs):
@@ -555,7 +555,7 @@ def test_an_entry_whose_cancel_got_lost_is_not_left_behind_by_a_halt():
 def test_a_cancel_that_loses_against_the_fill_places_nothing():
     """Bar 31 moves the stop up and its low reaches the old one before the cancel is heard."""
     rows = [*flat(30), (100, 110, 100, 110), (110, 111, 90, 92), *flat(6, price=92.0)]
-    venue = Venue()
+    venue = FakeBroker()
     strategy, _ = run(venue, rows, BUY, feed=dict(idle=0))
     assert venue.sizes == [100, 0]
     assert not venue._working
@@ -564,7 +564,7 @@ def test_a_cancel_that_loses_against_the_fill_places_nothing():
 
 def test_a_take_profit_does_not_turn_into_a_short_once_the_stop_has_filled():
     rows = [*DROP, (92, 125, 92, 120), *flat(3, price=120.0)]
-    venue = Venue()
+    venue = FakeBroker()
     actions = BUY | {22: lambda s: s.sell(size=100, price=115.0, exectype=bt.Order.Limit)}
     run(venue, rows, actions)
     assert venue.sizes == [100, 0]
@@ -578,7 +578,7 @@ _Data = bt.feed.AbstractDataBase
 
 @pytest.mark.parametrize("status", [_Data.DISCONNECTED, _Data.DELAYED, _Data.CONNBROKEN])
 def test_a_data_that_says_it_is_not_live_gets_no_new_risk_and_keeps_its_stop(status):
-    venue = Venue()
+    venue = FakeBroker()
     told = []
     actions = BUY | {
         26: lambda s: s.buy(size=10),
@@ -607,7 +607,7 @@ def test_a_data_without_a_bar_for_too_long_gets_no_new_risk():
 
     actions = BUY | {25: silence, 26: lambda s: s.buy(size=20)}
     strategy, _ = run(
-        Venue(), CALM, actions, limits=[NotionalLimit(1.0)], stale_after=60, clock=clock
+        FakeBroker(), CALM, actions, limits=[NotionalLimit(1.0)], stale_after=60, clock=clock
     )
     (rejected,) = [row for row in strategy.orders if row[2] == "Rejected"]
     assert "no bar for 100 s, stale_after is 60 s" in rejected[-1]
@@ -655,7 +655,7 @@ def test_orders_of_ours_that_ended_long_ago_are_forgotten(monkeypatch):
     """The stop is replaced on every bar of a long rise."""
     monkeypatch.setattr("bt_risk.gate.exit_orders._REMEMBERED", 10)
     rise = [(100 + k, 102 + k, 99 + k, 101 + k) for k in range(60)]
-    venue = Venue()
+    venue = FakeBroker()
     strategy, _ = run(venue, [*flat(20), *rise], BUY)
     own = strategy.broker.own
     assert venue._orders > 50
@@ -665,10 +665,10 @@ def test_orders_of_ours_that_ended_long_ago_are_forgotten(monkeypatch):
 
 def test_no_thread_is_left_behind_and_none_is_begun_without_news():
     before = threading.active_count()
-    run(Venue(), CALM, BUY, notify=print)
+    run(FakeBroker(), CALM, BUY, notify=print)
     assert threading.active_count() == before
     told = []
-    run(Venue(), CRASH, {20: lambda s: s.buy(size=900)}, breaker={}, notify=told.append)
+    run(FakeBroker(), CRASH, {20: lambda s: s.buy(size=900)}, breaker={}, notify=told.append)
     assert threading.active_count() == before
     assert sum("halt" in text for text in told) == 1
 
@@ -710,18 +710,18 @@ def test_protect_takes_the_settings_and_refuses_what_is_none():
     bt_risk.protect(
         engine, bt_risk.Policy(risk_limit=None, exposure_limit=None), notify=told.append
     )
-    engine.setbroker(Venue())
+    engine.setbroker(FakeBroker())
     engine.run()
     assert any("halt" in text for text in told)
 
 
 def test_a_risk_limit_judges_a_fall_of_the_account_at_the_venue_as_it_is():
     """Equity of 50,000 by the user's own measure halves what 1 % may lose."""
-    venue = Venue()
+    venue = FakeBroker()
     strategy, _ = run(venue, CALM, {20: lambda s: s.buy(size=1000)}, limits=[RiskPerTrade(0.01)])
     whole = strategy.held[-1][0]
     strategy, _ = run(
-        Venue(),
+        FakeBroker(),
         CALM,
         {20: lambda s: s.buy(size=1000)},
         limits=[RiskPerTrade(0.01)],

@@ -2,7 +2,7 @@
 
 import backtrader as bt
 import pytest
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.live_feed import LiveFrame
 from helpers.scenarios import Script, bars, flat
 
@@ -12,7 +12,7 @@ import bt_risk
 def live(rows, actions, **breaker):
     engine = bt.Cerebro(stdstats=False)
     engine.adddata(LiveFrame(dataname=bars(*rows)), name="D0")
-    engine.setbroker(Venue())
+    engine.setbroker(FakeBroker())
     engine.addstrategy(Script, actions=actions)
     engine.addobserver(bt_risk.ATRTrailingStop)
     engine.addanalyzer(bt_risk.DrawdownBreaker, **breaker)
@@ -55,7 +55,7 @@ def test_a_stop_follows_a_position_whatever_the_rhythm_of_the_feed(idle):
     rows = [*flat(25), (100, 106, 100, 106), (106, 110, 106, 110), (100, 100, 95, 96), *flat(3)]
     engine = bt.Cerebro(stdstats=False)
     engine.adddata(LiveFrame(dataname=bars(*rows), idle=idle), name="D0")
-    engine.setbroker(Venue())
+    engine.setbroker(FakeBroker())
     engine.addstrategy(Script, actions={20: lambda s: s.buy(size=10)})
     engine.addobserver(bt_risk.ATRTrailingStop)
     strategy = engine.run()[0]

@@ -3,7 +3,7 @@
 import itertools
 
 import backtrader as bt
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.recording import play
 from helpers.scenarios import bars, cerebro, flat
 
@@ -18,7 +18,7 @@ def falling(bar):
 
 def test_an_entry_that_a_venue_has_not_cancelled_yet_is_waited_for():
     engine = cerebro(bars(*flat(30)))
-    venue = Venue()
+    venue = FakeBroker()
     engine.setbroker(venue)
     engine.addanalyzer(bt_risk.DrawdownBreaker, equity=falling(10), _name="breaker")
     resting = {"size": 10, "exectype": bt.Order.Limit, "price": 90.0}

@@ -3,7 +3,7 @@
 import backtrader as bt
 import pytest
 from helpers import scenarios as feeds
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.recording import fills, play
 from helpers.scenarios import bars, cerebro, flat
 
@@ -69,7 +69,7 @@ def test_at_a_venue_the_stop_leaves_to_a_market_exit_what_that_will_close():
     """What is held has a bar every second day: the exit of 4 waits there beside the stop."""
     frame = bars(*flat(60))
     engine = cerebro(frame[::2], frame)
-    engine.setbroker(Venue())
+    engine.setbroker(FakeBroker())
     engine.addobserver(bt_risk.ATRTrailingStop)
     engine.addstrategy(
         WatchVenue, actions={32: lambda s: s.buy(size=10), 36: lambda s: s.sell(size=4)}

@@ -41,7 +41,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import scenarios as feeds
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.recording import RandomTrader, breaker_out_of_reach, ends, fills, limit_orders, play
 from helpers.scenarios import bars, cerebro, flat
 
@@ -1009,7 +1009,7 @@ def test_a_subclass_of_backbroker_forgets_what_was_set_and_a_gate_keeps_it():
 def test_a_broker_without_get_value_breaks_pyfolio_and_the_gate_supplies_it():
     def run(wrap):
         engine = cerebro(bars(*flat(5)))
-        engine.setbroker(wrap(Venue()))
+        engine.setbroker(wrap(FakeBroker()))
         engine.addanalyzer(bt.analyzers.PositionsValue, cash=True, _name="values")
         return play(engine, {}).analyzers.values.get_analysis()
 
@@ -1030,7 +1030,7 @@ def test_a_live_broker_values_one_data_at_the_whole_account_and_the_gate_does_no
 
     def venue():
         engine = cerebro(bars(*flat(30)), bars(*flat(30)))
-        engine.setbroker(bt_risk.RiskBroker(Venue()))
+        engine.setbroker(bt_risk.RiskBroker(FakeBroker()))
         return engine
 
     play(venue(), actions)

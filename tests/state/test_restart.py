@@ -10,9 +10,16 @@ from contextlib import closing
 
 import backtrader as bt
 import pytest
-from helpers.fake_broker import Venue
+from helpers.fake_broker import FakeBroker
 from helpers.live_feed import LiveFrame
-from helpers.persistent_broker import LastingFeed, LastingVenue, bar_of, meanwhile, read, write
+from helpers.persistent_broker import (
+    PersistentBroker,
+    PersistentFeed,
+    bar_of,
+    meanwhile,
+    read,
+    write,
+)
 from helpers.restarts import (
     FRAME,
     POLICY,
@@ -453,7 +460,7 @@ def test_a_live_feed_may_bring_no_bar_in_its_first_rounds(tmp_path, runs):
     for _ in range(runs):
         engine = bt.Cerebro(stdstats=False)
         engine.adddata(LateFrame(dataname=bars(*flat(5))), name="D0")
-        engine.setbroker(bt_risk.RiskBroker(Venue(), state=tmp_path / "risk.db"))
+        engine.setbroker(bt_risk.RiskBroker(FakeBroker(), state=tmp_path / "risk.db"))
         engine.addstrategy(Script)
         engine.run()
     assert read_state(tmp_path / "risk.db").of("instrument")["D0"]["bars"] == 5
@@ -642,8 +649,8 @@ def test_two_strategies_have_each_its_own_part_and_stop_again(tmp_path):
     def both(rows):
         engine = bt.Cerebro(stdstats=False)
         history = read(tmp_path / "venue.json")["clock"].get("D0", 0)
-        engine.adddata(LastingFeed(dataname=bars(*rows), history=history), name="D0")
-        engine.setbroker(LastingVenue(file=str(tmp_path / "venue.json")))
+        engine.adddata(PersistentFeed(dataname=bars(*rows), history=history), name="D0")
+        engine.setbroker(PersistentBroker(file=str(tmp_path / "venue.json")))
         engine.addstrategy(Wants)
         engine.addstrategy(Second)
         bt_risk.protect(engine, POLICY, state=tmp_path / "risk.db")
@@ -664,7 +671,7 @@ def test_two_strategies_have_each_its_own_part_and_stop_again(tmp_path):
 def test_every_order_of_a_bracket_is_written_down_before_it_is_sent(tmp_path):
     seen = []
 
-    class Bracketing(Venue):
+    class Bracketing(FakeBroker):
         capabilities = {"brackets": True}
 
         def _make(self, kind, owner, data, size, price, exectype, *args):
