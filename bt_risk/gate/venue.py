@@ -66,7 +66,8 @@ class Venue:
 
     def fund_value(self) -> float:
         """Return the value of one share of the account."""
-        return float(self.inner.fundvalue)
+        value: float = self.inner.fundvalue  # as it is: a numpy number stays one
+        return value
 
     def position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None."""
