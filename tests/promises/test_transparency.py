@@ -431,8 +431,8 @@ def test_the_harness_sees_one_order_that_is_larger_by_one_unit():
 def test_the_harness_sees_one_notification_that_is_late():
     class Late(bt_risk.RiskBroker):
         def get_notification(self):
-            if len(self._queue) == 3:
-                self._queue.rotate(1)
+            if len(self._notifications) == 3:
+                self._notifications.rotate(1)
             return super().get_notification()
 
     def late(cerebro):
