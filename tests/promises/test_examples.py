@@ -64,6 +64,11 @@ def risk_parity(r):
     assert equal[2] > parity[2] > capped[2]  # drawdown
 
 
+def own_limit(r):
+    assert r["refused"] > 0
+    assert r["falls"][1] < 0.7 * r["falls"][0]
+
+
 def btc_mean_reversion(r):
     assert r["plain"]["trades"] > r["filtered"]["trades"] > 0
     assert r["filtered"]["fall"] < 0.12
@@ -78,6 +83,7 @@ CHECKS = {
     "05_all_together": all_together,
     "06_pure_functions": pure_functions,
     "07_risk_parity": risk_parity,
+    "09_own_limit": own_limit,
     "btc_mean_reversion": btc_mean_reversion,
 }
 
