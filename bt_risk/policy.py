@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import backtrader as bt
 import tomli_w
@@ -18,13 +19,9 @@ from bt_risk.components.half_kelly import HalfKellySizer
 from bt_risk.components.risk_journal import RiskJournal
 from bt_risk.components.settings import KellySettings, SizerSettings
 from bt_risk.components.trailing_stop import ATRTrailingStop
-from bt_risk.errors import (
-    ParameterError,
-    check_choice,
-    raised_as,
-)
+from bt_risk.errors import ParameterError, check_choice, raised_as
 from bt_risk.gate.broker import RiskBroker
-from bt_risk.limits.base import NotionalLimit, RiskPerTrade, check_limits
+from bt_risk.limits.base import Limit, NotionalLimit, RiskPerTrade, check_limits
 from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
 from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings, TradeSettings
@@ -44,10 +41,15 @@ _log = logging.getLogger("bt_risk")
 class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, TradeSettings):
     """The five rules and their limits; ratios are fractions, durations are bars.
 
-    `guards` stand beside the five rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in
-    a file one table each: ``[[guards]]``, ``guard = "DailyLossLimit"`` and its parameters.
+    The parameters are those of `HalfKellySizer`, `ATRTrailingStop`, `DrawdownBreaker` and
+    `CorrelationCap` (whose `estimator` is `correlation_estimator` here), and `risk_limit`: what
+    one position may lose at its stop, a fraction of equity.
+
+    `guards` are additional rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in a file
+    one table each: ``[[guards]]``, ``guard = "DailyLossLimit"`` and its parameters.
     ``trailing_stop=False`` leaves the stops to the strategy (risk is then judged at its own stop
-    orders, else at ``atr_multiple`` ATRs), ``sizer=False`` the sizes; the gate judges all the same.
+    orders, else at ``atr_multiple`` ATRs), ``sizer=False`` the sizes; every order is judged all
+    the same.
 
     Examples
     --------
@@ -69,10 +71,10 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
         check_instruments("Policy", self.instruments)
 
     @classmethod
-    def from_toml(cls, path):
-        """Read a policy from a TOML file: the fields by name, ``inf`` for no limit.
+    def from_toml(cls, path: str | Path) -> Self:
+        """Return the policy of a TOML file: the fields by name, ``inf`` for no limit.
 
-        Raises ParameterError, with the file, the key, what it must be and what it is.
+        Raises ParameterError with the file, the key, the constraint and the value.
         """
         path = Path(path)
         try:
@@ -85,7 +87,7 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
         for key in values:
             if key not in known:
                 near = get_close_matches(key, known, 1, 0.75)
-                remedy = f"Did you mean {near[0]}?" if near else "Keys stand at the top."
+                remedy = f"Did you mean {near[0]}?" if near else "Keys are at the top level."
                 raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key, remedy)
         history = values.get("history", [])
         if not isinstance(history, list):
@@ -99,9 +101,9 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
         with raised_as(str(path)):
             return cls(**values)
 
-    def to_toml(self, path=None):
+    def to_toml(self, path: str | Path | None = None) -> str:
         """Return the policy as TOML, and write it to `path` if one is given."""
-        values = {}
+        values: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None and field.name in self.switches():
@@ -114,7 +116,7 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
             Path(path).write_text(text, encoding="utf-8")
         return text
 
-    def describe(self):
+    def describe(self) -> str:
         """Return every rule in words, with its unit, one on each line."""
         risk = f"{_percent(self.risk_limit)} of equity at its stop"
         unit = "at the stops" if self.exposure_unit == "risk" else "in positions"
@@ -153,8 +155,8 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
         guards = [guard.describe() for guard in self.guards if guard.active]
         return "\n".join([*described[:-1], *optional, described[-1], *guards])
 
-    def _optional(self, unit):
-        """Return the limits that are off unless they are asked for, in words."""
+    def _optional(self, unit: str) -> list[tuple[Any, str]]:
+        """Return the limits that are off by default, in words."""
         limits = {name: _percent(getattr(self, name)) for name in self.switches()}
         at_most = {name: f"at most {limit} of equity" for name, limit in limits.items()}
         groups = "; ".join(f"{group}: {', '.join(of)}" for group, of in (self.groups or {}).items())
@@ -166,24 +168,24 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
             (self.volatility_limit, f"volatility: {at_most['volatility_limit']} a year, ex-ante"),
         ]
 
-    def _estimate(self):
-        """Return what is out of the ordinary in how correlations are measured."""
+    def _estimate(self) -> str:
+        """Return how the measure of correlations differs from the default, in words."""
         fading = f"weights that halve every {self.halflife} of them"
         kinds = {"rolling": "", "ewm": fading, "ledoit-wolf": "drawn towards their mean"}
-        said = [
+        words = [
             (self.correlation_estimator != "rolling", kinds[self.correlation_estimator]),
             (self.multi_bar > 1, f"returns of {self.multi_bar} bars"),
             (self.downside, "of falls where it is worse"),
             (self.hysteresis, f"released {self.hysteresis} below"),
         ]
-        return "".join(f", {text}" for on, text in said if on)
+        return "".join(f", {text}" for on, text in words if on)
 
-    def _pause(self):
+    def _pause(self) -> str:
         until = "until rearm()" if self.cooldown_bars is None else f"for {self.cooldown_bars} bars"
         return f"refuses entries {until}"
 
-    def limits(self):
-        """Return new limit objects for the gate; those that are switched off are not active."""
+    def limits(self) -> list[Limit]:
+        """Return new limits for a run; those that are switched off are not active."""
         return [
             RiskPerTrade(self.risk_limit),
             NotionalLimit(self.notional_limit),
@@ -192,41 +194,49 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
         ]
 
     def params(self, kind: type[Settings]) -> dict[str, Any]:
-        """Return those parameters of a component that the policy sets, by name."""
+        """Return the parameters of a component that the policy has, by name."""
         own = {one.name for one in fields(self)}
         return {one.name: getattr(self, one.name) for one in fields(kind) if one.name in own}
 
 
-def _percent(fraction):
+def _percent(fraction: float | None) -> str:
     return "no limit" if fraction is None else f"{100 * fraction:g} %"
 
 
-def protect(cerebro, policy=None, mode="enforce", *, limits=(), journal=None, state=None, **live):
-    """Put all five rules of a policy in front of everything that this Cerebro does.
+def protect(
+    cerebro: bt.Cerebro,
+    policy: Policy | str | Path | None = None,
+    mode: str = "enforce",
+    *,
+    limits: Sequence[Limit] = (),
+    journal: str | Path | None = None,
+    state: str | Path | None = None,
+    **live: Any,
+) -> None:
+    """Apply all five rules of a policy to everything that this Cerebro does.
 
-    The strategy stays as it is. The gate binds to the Cerebro: whatever broker is there when the
-    run starts is wrapped, before any strategy is built. Strategies that keep Backtrader's default
-    sizer get a `HalfKellySizer`; a sizer that was set stays, and the gate trims what it proposes.
+    The strategy stays as it is. At the start of a run the gate wraps the broker that the Cerebro
+    has then, before any strategy is built. Strategies with Backtrader's default sizer get a
+    `HalfKellySizer`; another sizer stays, and the gate trims the sizes that it proposes.
 
     Parameters
     ----------
     cerebro : backtrader.Cerebro
     policy : Policy or path, optional
-        The default policy when left out; a path is read as TOML.
+        Default: ``Policy()``; a path is read as TOML.
     mode : {"enforce", "observe"}
-        Observe changes nothing of the run: the journal holds what would have been decided on the
-        same orders at that moment. There is no sizer, stop, rescue or halt then.
+        "observe" changes nothing of the run: the journal has the decisions that would have been
+        made on the same orders. There is no sizer, stop, rescue or halt then.
     limits : list, optional
-        Limits that every order is judged by beside those of the policy, such as your own: see
-        `Limit`.
+        More limits that every order is judged by, such as your own: see `Limit`.
     journal : str or path, optional
         CSV file that the decisions are written to at the end of each run.
     state : str or path, optional
-        File in which everything is kept that must survive the process: drawdown and halt, stops,
+        File in which everything is saved that must survive the process: drawdown and halt, stops,
         working orders, closed trades, windows of prices, the journal. The next run with this file
         goes on from there, whatever ended this one. Points of an optimisation write nothing.
     **live
-        What a broker that is not a simulation needs, such as ``stale_after=90``: see `Live`.
+        Settings for a real broker, such as ``stale_after=90``: see `Live`.
 
     Notes
     -----
@@ -238,36 +248,44 @@ def protect(cerebro, policy=None, mode="enforce", *, limits=(), journal=None, st
         policy = Policy.from_toml(policy)
     if not isinstance(policy, Policy):
         raise ParameterError("protect", "policy", "a bt_risk.Policy or a path", policy)
-    if any(isinstance(store, _Guard) for store in cerebro.stores):
+    if any(isinstance(store, _Install) for store in cerebro.stores):
         raise ParameterError("protect", "cerebro", "protected once", cerebro)
     observe = check_choice("protect", "mode", mode, ("enforce", "observe")) == "observe"
-    state = check_state("protect", state)
-    if observe and state is not None:
-        remedy = "A run that decides nothing has nothing to keep."
-        raise ParameterError("protect", "state", "None in observe mode", str(state), remedy)
-    limits = check_limits("protect", limits)
+    state_file = check_state("protect", state)
+    if observe and state_file is not None:
+        remedy = "A run that decides nothing has nothing to save."
+        raise ParameterError("protect", "state", "None in observe mode", str(state_file), remedy)
+    added = check_limits("protect", limits)
     settings = Live.named("protect", **live) if live else None
-    cerebro.addstore(_Guard(cerebro, policy, limits, observe, state, settings))
+    cerebro.addstore(_Install(cerebro, policy, added, observe, state_file, settings))
     if policy.trailing_stop and not observe:
         cerebro.addobserver(ATRTrailingStop, **policy.params(StopSettings))
     cerebro.addanalyzer(DrawdownBreaker, **policy.params(BreakerSettings))
     cerebro.addanalyzer(_PolicyJournal, path=journal, policy=policy, _name="riskjournal")
 
 
-class _Guard:
-    """Install the gate at the start of every run, and take it away at the end.
+class _Install:
+    """Install the gate at the start of every run, and remove it at the end.
 
-    Cerebro starts its stores before its broker and before it builds strategies: it is the one
-    place where a gate can be set up that nothing gets around, whatever broker is set by then.
+    Cerebro starts its stores before its broker and before it builds strategies: a gate that a
+    store installs gets every order, whatever broker has been set by then.
     """
 
-    def __init__(self, cerebro, policy, limits, observe, state, live):
+    def __init__(
+        self,
+        cerebro: bt.Cerebro,
+        policy: Policy,
+        limits: Sequence[Limit],
+        observe: bool,
+        state: Path | None,
+        live: Live | None,
+    ) -> None:
         self.cerebro, self.policy, self.limits = cerebro, policy, limits
         self.observe, self.state, self.live = observe, state, live
-        self._installed = None
+        self._installed: RiskBroker | None = None
 
-    def start(self):
-        """Wrap the broker that is there now."""
+    def start(self) -> None:
+        """Wrap the broker that the Cerebro has now."""
         broker = self.cerebro._broker
         if not isinstance(broker, RiskBroker):
             broker = self._installed = RiskBroker(broker)
@@ -285,24 +303,24 @@ class _Guard:
         broker.call_stale_after(self.policy.max_stale_bars)
         broker.bind([*self.policy.limits(), *self.limits], self.policy.instruments, rule)
 
-    def stop(self):
+    def stop(self) -> None:
         """Give the Cerebro its own broker back."""
         if self._installed is not None:
             self._installed.uninstall()
             self._installed = None
 
-    def get_notifications(self):
-        """Return nothing: this store has no news of its own."""
+    def get_notifications(self) -> tuple[Any, ...]:
+        """Return no notifications: Cerebro asks every store for them."""
         return ()
 
 
 class _PolicyJournal(RiskJournal):
-    """The journal of a protected run; it begins with where sizes come from."""
+    """The journal of a protected run; its first line names the source of sizes."""
 
     params = dict(policy=None)
 
-    def start(self):
-        """Give a strategy that kept Backtrader's default sizer one that knows the policy."""
+    def start(self) -> None:
+        """Give a strategy with Backtrader's default sizer that of the policy."""
         super().start()
         strategy, policy = self.strategy, self.p.policy
         gate = RiskBroker.of(strategy)
@@ -310,7 +328,7 @@ class _PolicyJournal(RiskJournal):
             mode = "observe: nothing is changed" if gate.observe else "enforce"
             _log.info("%s; %s", mode, policy.describe().replace("\n", "; "))
         if gate.observe:
-            reason = "observe: these lines say what would have been decided"
+            reason = "observe: these lines are the decisions that would have been made"
             gate.journal.record(gate.latest, "", "protect", "note", reason=reason)
             return
         sizer = strategy.getsizer()
@@ -325,8 +343,8 @@ class _PolicyJournal(RiskJournal):
         gate.journal.record(gate.latest, "", "protect", "note", reason=reason)
 
 
-def _chosen_sizer(strategy):
-    """Return what ``cerebro.addsizer`` or ``addsizer_byidx`` set for this strategy, or None."""
+def _chosen_sizer(strategy: bt.Strategy) -> Any:
+    """Return the sizer that ``addsizer`` or ``addsizer_byidx`` set for this strategy, or None."""
     sizers = strategy.cerebro.sizers
     places = [i for i, s in enumerate(strategy.cerebro.runningstrats) if s is strategy]
     return sizers.get(places[0], sizers.get(None))

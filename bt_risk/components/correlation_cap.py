@@ -1,4 +1,4 @@
-"""Rules 3 and 4: how much in one direction, how much of what moves together, how much at once."""
+"""Rules 3 and 4: limits on one direction, on what moves together, and on the whole portfolio."""
 
 from __future__ import annotations
 
@@ -37,24 +37,25 @@ _NAMES = [*(one.name for one in _SIGNATURE), *(one.name for one in fields(Live))
 
 
 class CorrelationCap(RiskBroker):
-    """A broker that refuses the same bet twice, and too much in one direction.
+    """Refuse the same bet twice, and too much in one direction: a broker around a broker.
 
-    ``cerebro.setbroker(bt_risk.CorrelationCap(cerebro.broker))``. With every name that is held, or
-    about to be, the signed correlation ``side_i x side_j x rho`` must not exceed the limit; a hedge
-    passes, and so does every exit. Too little common history counts as +1: refused with a reason.
+    ``cerebro.setbroker(bt_risk.CorrelationCap(cerebro.broker))``. With every instrument that is
+    held, or that a working order may open, the signed correlation ``side_i x side_j x rho`` must
+    not exceed the limit; a hedge passes, and so does every exit. Too little common history counts
+    as +1: the order is refused with that reason.
 
-    It can also limit exposure in all, in one name and in groups, and the volatility of the whole
-    portfolio. Shares of equity are in `exposure_unit`.
+    It can also limit exposure in all, in one instrument and in groups, and the volatility of the
+    whole portfolio. The fractions of equity are in `exposure_unit`.
 
     Parameters
     ----------
     broker : broker, optional
-        What to wrap (None: a new ``BackBroker``); wrapping a RiskBroker joins it.
+        The broker to wrap (None: a new ``BackBroker``); wrapping a RiskBroker joins it.
     correlation_limit : float, default 0.7
         Signed correlation; None or infinity switches it off.
     window, min_periods : int, default 252, 60
-        Bars of log returns joined on time, and how many must be common. Two datas of different
-        time frames are compared on the bars of the coarser one.
+        Bars of log returns joined on time, and how many two must have in common. Two data feeds
+        of different time frames are compared on the bars of the coarser one.
     on_correlation : {"reject", "trim"}
         Refuse a correlated order, or leave `correlated_scale` of it.
     correlated_scale : float, default 0.8
@@ -116,16 +117,16 @@ class CorrelationCap(RiskBroker):
         _check_names(name, settings)
         given = {key: settings.pop(key) for key in _LIMITS if key in settings}
         limits = LimitSettings.checked(name, given, ESTIMATOR)
+        known = _history(history, history_kind)
         super().__init__(broker, **settings)
         self.call_stale_after(limits.max_stale_bars)
-        known = _history(history, history_kind)
         for limit in portfolio_limits(limits):
             limit.history = known
             self.registry.permanent.append(limit)
 
 
 def _check_names(component: str, settings: dict[str, Any]) -> None:
-    """Raise a TypeError for the name of a parameter that there is not."""
+    """Raise a TypeError for a name that is no parameter, with the nearest one that is."""
     for name in settings:
         if name not in _NAMES:
             near = get_close_matches(name, _NAMES, 1, 0.75)
@@ -134,7 +135,7 @@ def _check_names(component: str, settings: dict[str, Any]) -> None:
 
 
 def _history(frame: pd.DataFrame | None, kind: str) -> tuple[pd.DataFrame, str] | None:
-    """Return the frame indexed by Backtrader's date numbers, and what it holds."""
+    """Return the frame indexed by Backtrader's date numbers, and its kind."""
     kind = check_choice("CorrelationCap", "history_kind", kind, ("prices", "returns"))
     if frame is None:
         return None

@@ -1,6 +1,9 @@
 """Rule 5: stop at a drawdown. Block, cancel, close, wait until flat, and only then stop."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import backtrader as bt
 
@@ -14,38 +17,38 @@ __all__ = ["DrawdownBreaker"]
 
 
 class DrawdownBreaker(QuietAnalyzer):
-    """Refuse entries, close everything and stop once the account has fallen too far.
+    """Refuse entries, close everything and stop once the drawdown has reached a limit.
 
     Params:
 
-      - ``drawdown_limit`` (default: ``0.10``) fraction of the high-water mark; trips at the limit
-        itself. None or infinity: never
-      - ``action`` (default: ``"stop"``) ``"stop"`` ends the run once flat; ``"pause"`` goes on
-        with entries refused, exits and stops at work
+      - ``drawdown_limit`` (default: ``0.10``) fraction of the high-water mark; exactly the limit
+        trips it. None or infinity: never
+      - ``action`` (default: ``"stop"``) ``"stop"`` ends the run once flat; ``"pause"`` goes on with
+        entries refused, exits and stops at work
       - ``flatten`` (default: ``True``) close every position at the next open
-      - ``cooldown_bars`` (default: ``None``) bars of data0 until a pause ends; None: locked until
-        ``rearm()``
-      - ``rearm_at`` (default: ``"rebase"``) after the cool-down trade again from the current equity
-        as the new mark, or wait for ``"recovery"``: the old mark reached again (by positions that
-        were kept: ``flatten=False``)
-      - ``lifetime_limit`` (default: ``None``) fraction of the highest mark ever; no way back
+      - ``cooldown_bars`` (default: ``None``) bars of the first data feed until a pause ends; None:
+        locked until ``rearm()``
+      - ``rearm_at`` (default: ``"rebase"``) after the cool-down the current equity is the new mark;
+        ``"recovery"`` waits until the old mark is reached again (by positions that are still open:
+        ``flatten=False``)
+      - ``lifetime_limit`` (default: ``None``) fraction of the highest mark ever; it trips for good
       - ``taper_from`` (default: ``None``) drawdown from which risk is scaled down linearly, to
         nothing at the limit
-      - ``confirmations`` (default: ``1``) consecutive values beyond the limit that it takes; at
-        least 2 behind a live broker, where they may come between bars
-      - ``equity`` (default: ``None``) a callable without arguments where the broker's value is not
-        equity
+      - ``confirmations`` (default: ``1``) consecutive values beyond the limit that trip it; at
+        least 2 behind a live broker, where values may arrive between bars
+      - ``equity`` (default: ``None``) a callable without arguments that returns equity, where the
+        broker's value is something else
 
     The drawdown is that of the unit value, which deposits and withdrawals do not move. It is
-    judged at every close and acts at the next open: gaps overshoot, and the analysis says by how
-    much.
+    judged at every close, and positions are closed at the next open: after a gap the loss exceeds
+    the limit. ``overshoot`` is by how much.
 
     get_analysis:
 
       - ``state``: ARMED, TRIPPED, COOLING or LOCKED
       - ``tripped_at``, ``flat_at``: naive UTC datetimes of the last trip, or None
       - ``drawdown_at_trip``, ``drawdown_at_flat``, ``overshoot``: fractions, NaN without a trip
-      - ``flattened``: whether the last trip ended flat; False when the data ended first
+      - ``flattened``: whether the last trip ended flat; False if the prices ended first
       - ``trips``: all of them, oldest first
       - ``drawdown``, ``max_drawdown``, ``high_water_mark`` (unit value)
 
@@ -54,46 +57,48 @@ class DrawdownBreaker(QuietAnalyzer):
 
     params = BreakerSettings.defaults()
 
-    def __init__(self):
+    def __init__(self) -> None:
         settings = BreakerSettings.from_params("DrawdownBreaker", self.p)
-        self._gate = RiskBroker.of(self.strategy)
+        self._gate: Any = RiskBroker.of(self.strategy)
         breaker = DrawdownMonitor(self._gate, settings)
         monitors = self._gate.registry.monitors
-        same = [m for m in monitors if getattr(m, "settings", None) == breaker.settings]
+        others = [one for one in monitors if isinstance(one, DrawdownMonitor)]
+        same = [one for one in others if one.settings == breaker.settings]
         if same:
             breaker = same[0]
         elif not math.isinf(min(breaker.rule.drawdown_limit, breaker.rule.lifetime_limit)):
             self._gate.registry.add_monitor(breaker)
             if breaker.taper_from is not None:
                 self._gate.registry.add_limit(Taper())
-        self._breaker = breaker
-        self._analysis = None
+        self._breaker: Any = breaker
+        self._analysis: dict[str, Any] | None = None
 
-    def next(self):
+    def next(self) -> None:
         """End the run after the last strategy has seen this bar, once all is flat."""
         last = self.strategy is self.strategy.cerebro.runningstrats[-1]
         if self._breaker.finished and last:
             self._gate.stop_engine()
 
-    def rearm(self):
+    def rearm(self) -> None:
         """Trade again after a trip, with the high-water mark rebased to the current value."""
         self._breaker.rearm()
 
     @property
-    def state(self):
+    def state(self) -> str:
         """ARMED, TRIPPED, COOLING or LOCKED."""
-        return self.get_analysis()["state"]
+        state: str = self.get_analysis()["state"]
+        return state
 
-    def stop(self):
-        """Keep plain values only, so that optimisations can send them between processes."""
+    def stop(self) -> None:
+        """Keep plain values only: an optimisation sends them between processes."""
         self._analysis = self._summary()
         self._breaker = self._gate = None
 
-    def get_analysis(self):
-        """Return what happened so far."""
+    def get_analysis(self) -> dict[str, Any]:
+        """Return the state and the trips so far."""
         return self._analysis or self._summary()
 
-    def _summary(self):
+    def _summary(self) -> dict[str, Any]:
         breaker = self._breaker
         trips = [_dated(trip, breaker.rule.drawdown_limit) for trip in breaker.trips]
         last = trips[-1] if trips else _dated(dict(_NO_TRIP), math.nan)
@@ -116,10 +121,10 @@ _NO_TRIP = {
 }
 
 
-def _dated(trip, limit):
+def _dated(trip: dict[str, Any], limit: float) -> dict[str, Any]:
     dates = {key: _date(trip[key]) for key in ("tripped_at", "flat_at")}
     return trip | dates | {"overshoot": trip["drawdown_at_flat"] - limit}
 
 
-def _date(number):
+def _date(number: float) -> Any:
     return None if math.isnan(number) else bt.num2date(number)

@@ -25,41 +25,43 @@ class HalfKellySizer(bt.Sizer):
     """Propose a size that risks half the Kelly bet, capped, at a stop of 2 x ATR.
 
     ``size = min(risk x equity / (stop_distance x multiplier), notional_limit x equity / (price x
-    multiplier), what cash net of working orders affords)``, rounded down to the step, with
+    multiplier), what cash less working orders affords)``, rounded down to the step, with
     ``risk = clip(kelly_scale x f*, 0, kelly_limit)`` and ``stop_distance = atr_multiple x max(ATR,
     atr_floor x its 100-bar median)``. f* comes from the last `lookback` closed trades in multiples
-    of what they risked, net of commission. A sell that closes a long returns the position. A zero
-    reaches the strategy as a Rejected order with the reason, so brackets survive.
+    of the amount that they risked, net of commission. A sell that closes a long position returns
+    its size. For a size of zero the strategy gets a Rejected order with the reason, so that
+    brackets work.
 
-    A sizer is not asked when a strategy names a size or a target: `protect` and `CorrelationCap`
-    bound those.
+    Backtrader calls a sizer only if the strategy names no size and no target: `protect` and
+    `CorrelationCap` limit those.
 
     Params:
 
       - ``kelly_scale`` (default: ``0.5``) half Kelly, in (0, 1]
       - ``kelly_limit`` (default: ``0.02``) most that one trade may risk, fraction of equity
       - ``lookback`` (default: ``100``) closed trades in the sample
-      - ``min_trades`` (default: ``100``) closed trades before Kelly speaks
+      - ``min_trades`` (default: ``100``) closed trades from which on Kelly decides
       - ``warmup_risk`` (default: ``0.01``) fraction of equity at risk until then
       - ``probe_risk`` (default: ``0.001``) the same when Kelly is zero or less, so that the sample
-        stays alive; 0 refuses instead
-      - ``recalculate`` (default: ``"weekly"``) ISO weeks of the data's own time (or ``"daily"``,
-        ``"monthly"``): trades closed before the period began count, and the result is frozen in
-        it; ``"trade"`` counts every trade at once
+        goes on; 0 refuses instead
+      - ``recalculate`` (default: ``"weekly"``) ISO weeks in the time of the data feed (or
+        ``"daily"``, ``"monthly"``): trades closed before the period count, and the result is frozen
+        in it; ``"trade"`` counts every trade at once
       - ``estimator`` (default: ``"two-point"``) or ``"empirical"``
       - ``confidence`` (default: ``None``) size on the lower bound of Kelly at this confidence
       - ``history`` (default: ``None``) R-multiples that count as the first trades of the window
       - ``win_rate``, ``payoff_ratio`` (default: ``None``) the same, as `min_trades` trades
-      - ``pool`` (default: ``"strategy"``) all its trades, or ``"data"``: those of the same data
+      - ``pool`` (default: ``"strategy"``) all trades of the strategy, or ``"data"``: those of the
+        same data feed
       - ``atr_period``, ``atr_multiple`` (default: ``14``, ``2.0``) the stop that it sizes for
-      - ``atr_floor`` (default: ``0.5``) calm markets do not grow sizes below this many medians
+      - ``atr_floor`` (default: ``0.5``) least ATR that sizes come from, in multiples of its median
       - ``notional_limit`` (default: ``1.0``) of one position, fraction of equity; None: no limit
       - ``step`` (default: ``None``) size step; None: that of the broker's `instruments`, or 1
 
-    ``state`` is WARMUP, KELLY, PROBE or STARVED (a probe below the step or the minimum notional:
-    journalled, and warned of once).
+    ``state`` is WARMUP, KELLY, PROBE or STARVED (a probe is below the step or the minimum notional;
+    the journal notes it once).
 
-    Rule: bt_risk.rules.kelly, bt_risk.rules.sizing      Acts: when asked      Persisted: yes
+    Rule: bt_risk.rules.kelly, bt_risk.rules.sizing      Acts: on each order      Persisted: yes
     """
 
     params = SizerSettings.defaults()
@@ -80,7 +82,7 @@ class HalfKellySizer(bt.Sizer):
 
     def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
         position = self.broker.venue.position(data)
-        held = position.size if position else 0.0
+        held: float = position.size if position else 0.0
         if abs(held) > SIZE_EPS and (held > 0) != isbuy:
             return abs(held)
         instrument: Any = self.broker.find(data)

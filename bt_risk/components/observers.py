@@ -1,12 +1,16 @@
 """Lines for ``cerebro.plot()``: drawdown, exposure and correlation, each with its limit."""
 
+from __future__ import annotations
+
 import math
+from typing import Any, TypeVar
 
 import backtrader as bt
 
 from bt_risk.components.portfolio_risk import held_pairs, highest_correlation
 from bt_risk.errors import check_choice
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.limits.base import Limit
 from bt_risk.limits.correlation import CorrelationLimit
 from bt_risk.limits.exposure import ExposureLimit
 from bt_risk.monitors.drawdown import DrawdownMonitor
@@ -14,20 +18,22 @@ from bt_risk.rules.drawdown import fall
 
 __all__ = ["Correlation", "Drawdown", "Exposure"]
 
+L = TypeVar("L", bound=Limit)
+
 LIMIT = dict(color="firebrick", ls="--", _name="limit")
 
 
 class _RiskObserver(bt.Observer):
-    """A panel below the prices that shows what the gate sees."""
+    """Draw a panel below the prices from the book of the gate."""
 
     _stclock = True
     plotinfo = dict(plot=True, subplot=True, plotlinelabels=True)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._gate = RiskBroker.of(self._owner)
 
-    def _find(self, kind):
-        """Return the limit of this kind that the gate asks, None without one."""
+    def _find(self, kind: type[L]) -> L | None:
+        """Return the limit of this class, None without one."""
         limits = self._gate.registry.limits
         return next((limit for limit in limits if isinstance(limit, kind)), None)
 
@@ -39,14 +45,15 @@ class Drawdown(_RiskObserver):
     breaker.
     """
 
-    lines = ("drawdown", "limit")
+    lines: Any = ("drawdown", "limit")
     plotlines = dict(drawdown=dict(color="firebrick"), limit=LIMIT)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self._breaker, self._mark = None, -math.inf
+        self._breaker: DrawdownMonitor | None = None
+        self._mark = -math.inf
 
-    def next(self):
+    def next(self) -> None:
         """Draw this close."""
         if self._breaker is None:
             self._breaker = self._gate.registry.monitor(DrawdownMonitor)
@@ -62,17 +69,17 @@ class Drawdown(_RiskObserver):
 
 
 class Exposure(_RiskObserver):
-    """Draw what is held long and short, and the limit of rule 3 where it is in this unit.
+    """Draw the exposure of long and short positions, and the limit of rule 3 if it has that unit.
 
     Params:
 
-      - ``unit`` (default: ``"risk"``) lost at the stops, or ``"notional"``: held
+      - ``unit`` (default: ``"risk"``) loss at the stops, or ``"notional"``: value of the positions
 
     Lines: ``long``, ``short`` (below zero), ``limit`` and ``floor``, its mirror image; fractions
     of equity.
     """
 
-    lines = ("long", "short", "limit", "floor")
+    lines: Any = ("long", "short", "limit", "floor")
     params = dict(unit="risk")
     plotlines = dict(
         long=dict(color="steelblue"),
@@ -81,11 +88,11 @@ class Exposure(_RiskObserver):
         floor=LIMIT | dict(_name="-limit"),
     )
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         check_choice("Exposure", "unit", self.p.unit, ("risk", "notional"))
 
-    def next(self):
+    def next(self) -> None:
         """Draw this close."""
         book, equity = self._gate.book, self._gate.equity()
         sums = {1: 0.0, -1: 0.0}
@@ -102,16 +109,16 @@ class Exposure(_RiskObserver):
 
 
 class Correlation(_RiskObserver):
-    """Draw the highest signed correlation among what is held, and the limit of rule 4.
+    """Draw the highest signed correlation between two positions, and the limit of rule 4.
 
-    Lines: ``correlation``, NaN with fewer than two names or too little history, and ``limit``. It
-    is read as the limit reads it; without one there is nothing to draw.
+    Lines: ``correlation``, NaN with fewer than two positions or too little history, and ``limit``.
+    The correlation is the limit's own; nothing is drawn without a `CorrelationLimit`.
     """
 
-    lines = ("correlation", "limit")
+    lines: Any = ("correlation", "limit")
     plotlines = dict(correlation=dict(color="steelblue"), limit=LIMIT)
 
-    def next(self):
+    def next(self) -> None:
         """Draw this close."""
         limit, book = self._find(CorrelationLimit), self._gate.book
         if limit is not None and book.windows.active:

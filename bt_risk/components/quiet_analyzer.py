@@ -6,10 +6,10 @@ __all__ = ["QuietAnalyzer"]
 
 
 class QuietAnalyzer(bt.Analyzer):
-    """An analyzer that asks neither for cash nor for value: fewer calls on every bar."""
+    """Be an analyzer that uses neither cash nor value: fewer calls on every bar."""
 
-    def _notify_cashvalue(self, cash, value):
-        """Nothing: it has no children either."""
+    def _notify_cashvalue(self, cash: float, value: float) -> None:
+        """Ignore cash and value; there are no children to pass them to."""
 
-    def _notify_fund(self, cash, value, fundvalue, shares):
-        """Nothing: it has no children either."""
+    def _notify_fund(self, cash: float, value: float, fundvalue: float, shares: float) -> None:
+        """Ignore the value of the fund; there are no children to pass it to."""

@@ -1,7 +1,12 @@
 """RiskJournal: every decision of the gate as list, frame or file."""
 
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import backtrader as bt
 import pandas as pd
@@ -13,7 +18,7 @@ __all__ = ["RiskJournal"]
 
 
 class RiskJournal(QuietAnalyzer):
-    """Give the strategy's user every decision of the gate.
+    """Report every decision of the gate.
 
     Params:
 
@@ -23,32 +28,33 @@ class RiskJournal(QuietAnalyzer):
 
       - ``decisions``: a list of dicts with the keys time (a naive UTC datetime), data, rule,
         action, requested, allowed, measured, limit, reason (sizes in units, ratios as fractions)
-      - ``counts``: how many decisions by (rule, action)
+      - ``counts``: number of decisions by (rule, action)
     """
 
     params = dict(path=None)
 
-    def __init__(self):
-        self._journal = None
+    def __init__(self) -> None:
+        self._journal: Journal | None = None
 
-    def start(self):
+    def start(self) -> None:
         """Begin with the journal of this run's gate."""
         self._find()
 
-    def _find(self):
-        self._journal = getattr(self.strategy.broker, "journal", None) or Journal()
+    def _find(self) -> Journal:
+        journal: Journal = getattr(self.strategy.broker, "journal", None) or Journal()
+        self._journal = journal
+        return journal
 
-    def stop(self):
-        """Keep plain values only, so that optimisations can send them between processes."""
-        self._find()
-        kept = Journal()
-        kept.lines = list(self._journal.lines)
-        kept.trades = [replace(trade, owner=None) for trade in self._journal.trades]
-        self._journal = kept
+    def stop(self) -> None:
+        """Copy the journal as plain values, so that optimisations can send it between processes."""
+        journal, copy = self._find(), Journal()
+        copy.lines = list(journal.lines)
+        copy.trades = [replace(trade, owner=None) for trade in journal.trades]
+        self._journal = copy
         if self.p.path is not None:
             self.to_csv(self.p.path)
 
-    def get_analysis(self):
+    def get_analysis(self) -> dict[str, Any]:
         """Return the decisions and their counts."""
         decisions = [dict(zip(FIELDS, line, strict=True)) for line in self._lines()]
         for decision in decisions:
@@ -56,25 +62,25 @@ class RiskJournal(QuietAnalyzer):
             decision["time"] = bt.num2date(time) if time == time else None
         return {"decisions": decisions, "counts": self.counts()}
 
-    def counts(self):
-        """Return a Counter of (rule, action)."""
+    def counts(self) -> Counter[tuple[str, str]]:
+        """Return the number of decisions by (rule, action)."""
         return Counter((line[2], line[3]) for line in self._lines())
 
-    def frame(self):
+    def frame(self) -> pd.DataFrame:
         """Return the decisions as a DataFrame, times as naive UTC timestamps."""
         frame = pd.DataFrame(self._lines(), columns=list(FIELDS))
         frame["time"] = _timestamps(frame["time"])
         return frame
 
-    def to_csv(self, path):
+    def to_csv(self, path: str | Path) -> None:
         """Write the decisions to a CSV file."""
         self.frame().to_csv(path, index=False)
 
-    def to_jsonl(self, path):
+    def to_jsonl(self, path: str | Path) -> None:
         """Write the decisions to a file with one JSON object on each line."""
         self.frame().to_json(path, orient="records", lines=True, date_format="iso")
 
-    def trades(self):
+    def trades(self) -> pd.DataFrame:
         """Return the closed trades, flat to flat: net P&L in currency and in R."""
         columns = ["data", "side", "opened", "closed", "size", "pnl", "r_multiple"]
         trades = self._journal.trades if self._journal else []
@@ -85,17 +91,17 @@ class RiskJournal(QuietAnalyzer):
         frame["opened"], frame["closed"] = _timestamps(frame.opened), _timestamps(frame.closed)
         return frame
 
-    def r_multiples(self):
-        """Return the net result of every closed trade in multiples of what it risked.
+    def r_multiples(self) -> list[float]:
+        """Return the net result of every closed trade in multiples of the amount it risked.
 
-        It is what `HalfKellySizer(history=...)` takes. Trades without a known stop distance are
-        left out.
+        `HalfKellySizer(history=...)` takes them. Trades without a known stop distance are left out.
         """
-        return self.trades()["r_multiple"].dropna().tolist()
+        multiples: list[float] = self.trades()["r_multiple"].dropna().tolist()
+        return multiples
 
-    def _lines(self):
+    def _lines(self) -> list[tuple[Any, ...]]:
         return self._journal.lines if self._journal else []
 
 
-def _timestamps(numbers):
+def _timestamps(numbers: Iterable[float]) -> Any:
     return pd.to_datetime([bt.num2date(n) if n == n else pd.NaT for n in numbers]).round("ms")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
@@ -177,62 +177,70 @@ def _leaving(instrument: Instrument) -> bool:
 
 @dataclass
 class _Estimate:
-    """What was known at the first call of a period."""
+    """The covariance as of the first call of a period."""
 
-    period: tuple
-    indices: list
-    covariance: np.ndarray
+    period: tuple[int, ...]
+    indices: list[int]
+    covariance: Any
     per_year: float
 
 
 class Allocation:
     """The covariance of some instruments of one gate, frozen within a period."""
 
-    def __init__(self, gate, instruments, refresh, window, min_periods):
+    def __init__(
+        self,
+        gate: RiskBroker,
+        instruments: list[Instrument],
+        refresh: str,
+        window: int,
+        min_periods: int,
+    ) -> None:
         self.gate, self.instruments = gate, instruments
         self.refresh, self.window, self.min_periods = refresh, window, min_periods
-        self._estimate = None
+        self._estimate: _Estimate | None = None
         self._model = ReturnModel(window, min_periods)
         gate.book.windows.add(self._model)
 
     @classmethod
-    def of(cls, gate, settings, datas=None):
-        """Return the one that such settings share in this run, made on first use."""
-        instruments = [gate.find(data) for data in datas] if datas else gate.book.instruments
-        if None in instruments:
-            unknown = datas[instruments.index(None)]
-            raise ParameterError(settings.component, "datas", "of this Cerebro", unknown)
-        instruments = list(dict.fromkeys(one.lead for one in instruments))
+    def of(
+        cls, gate: RiskBroker, settings: AllocationSettings, datas: Sequence[Any] | None = None
+    ) -> Self:
+        """Return the allocation of these settings in this run, made on first use."""
+        found = [_find(gate, data, settings.component) for data in datas or ()]
+        every = found or gate.book.instruments
+        instruments = list(dict.fromkeys(one.lead for one in every))
         key = tuple(one.index for one in instruments), settings.frozen
         if key not in gate.allocations:
             gate.allocations[key] = cls(gate, instruments, *settings.frozen)
-        return gate.allocations[key]
+        allocation: Self = gate.allocations[key]
+        return allocation
 
-    def signs(self, sides):
+    def signs(self, sides: Mapping[Any, int] | Sequence[int] | None) -> dict[int, int]:
         """Return +1, -1 or 0 for each instrument, by its index."""
         held = {one.index: -1 if one.size < 0 else 1 for one in self.instruments}
         if sides is None:
             return held
-        if not isinstance(sides, dict):
+        if not isinstance(sides, Mapping):
             return dict(zip(held, _check_signs(sides, len(held)), strict=True))
         named = {self._index(key): value for key, value in sides.items()}
         _check_signs(list(named.values()), len(named))
         return {index: named.get(index, 0) for index in held}
 
-    def _index(self, key):
+    def _index(self, key: Any) -> int:
         for one in self.instruments:
             if key is one.data or (isinstance(key, str) and key == one.name):
                 return one.index
         names = ", ".join(one.name for one in self.instruments)
-        raise ParameterError("target_weights", "sides", f"by data, or by name ({names})", key)
+        raise ParameterError("target_weights", "sides", f"by data feed, or by name ({names})", key)
 
-    def held(self, instrument):
-        """Return the weight that an instrument has now."""
+    def held(self, instrument: Instrument) -> float:
+        """Return the present weight of an instrument."""
         instrument.multiplier = self.gate.multiplier(instrument.data)
         return instrument.size * instrument.value / self.gate.equity() if instrument.size else 0.0
 
-    def weights(self, signs, settings):
-        """Return the weight of each name that is known and to be held, by its index."""
+    def weights(self, signs: Mapping[int, int], settings: AllocationSettings) -> dict[int, float]:
+        """Return the weights by index, of the instruments to be held whose returns are known."""
         wanted = [one for one in self.instruments if signs[one.index] and self._is_alive(one)]
         if not wanted:
             return {}
@@ -253,12 +261,14 @@ class Allocation:
             )
         return dict(zip(names, map(float, weights), strict=True))
 
-    def _is_alive(self, instrument):
+    def _is_alive(self, instrument: Instrument) -> bool:
         book = self.gate.book
         return instrument.price > 0 and not book.is_stale(instrument)
 
-    def _known(self, wanted, settings):
-        """Return the frozen covariance per year of the wanted names that it has, and these."""
+    def _known(
+        self, wanted: list[Instrument], settings: AllocationSettings
+    ) -> tuple[Any, list[int]]:
+        """Return the frozen covariance per year of those that it has, and their indices."""
         day = self.instruments[0].data.num2date(self.gate.book.latest).date()
         period = REFRESH[self.refresh](day)
         if self._estimate is None or self._estimate.period != period:
@@ -271,8 +281,8 @@ class Allocation:
         covariance = self._estimate.covariance[np.ix_(places, places)] * per_year
         return covariance, [indices[place] for place in places]
 
-    def _measure(self, period):
-        """Estimate the covariance of all names that have enough returns, None without any."""
+    def _measure(self, period: tuple[int, ...]) -> _Estimate | None:
+        """Return the covariance of all instruments with enough returns, None without any."""
         returns = self.gate.book.windows[self._model]
         rows = np.array([one.index for one in self.instruments if self._is_alive(one)], dtype=int)
         rows = rows[returns.closes(rows) > self.min_periods] if len(rows) else rows
@@ -283,23 +293,32 @@ class Allocation:
         matrix = covariance.matrix()[np.ix_(moving, moving)]
         return _Estimate(period, rows[moving].tolist(), matrix, covariance.bars_per_year)
 
-    def _budgets(self, settings, names):
-        """Return the shares of risk of these names, given by name or in the order of datas."""
-        budgets = settings.budgets
+    def _budgets(self, settings: AllocationSettings, names: list[int]) -> list[float] | None:
+        """Return the shares of risk of these instruments, given by name or in order."""
+        budgets: Any = settings.budgets
         if budgets is None:
             return None
         if not isinstance(budgets, dict):
-            budgets = dict(enumerate(budgets))
-            places = {one.index: place for place, one in enumerate(self.instruments)}
+            shares: dict[Any, float] = dict(enumerate(budgets))
+            places: dict[int, Any] = {one.index: k for k, one in enumerate(self.instruments)}
         else:
+            shares = budgets
             places = {one.index: one.name for one in self.instruments}
-        if budgets.keys() != set(places.values()):
+        if shares.keys() != set(places.values()):
             listed = f"one for each of {', '.join(one.name for one in self.instruments)}"
             raise ParameterError(settings.component, "budgets", listed, settings.budgets)
-        return [budgets[places[index]] for index in names]
+        return [shares[places[index]] for index in names]
 
 
-def _check_signs(signs, count):
+def _find(gate: RiskBroker, data: Any, component: str) -> Instrument:
+    """Return the instrument of a data feed, or raise a ParameterError."""
+    instrument = gate.find(data)
+    if instrument is None:
+        raise ParameterError(component, "datas", "of this Cerebro", data)
+    return instrument
+
+
+def _check_signs(signs: Sequence[int], count: int) -> Sequence[int]:
     if len(signs) != count or not all(is_number(s) and s in (-1, 0, 1) for s in signs):
         raise ParameterError("target_weights", "sides", f"{count} of +1, -1 and 0", signs)
     return signs

@@ -1,6 +1,9 @@
 """Rule 2: a stop behind every position, resting at the broker, that only ever tightens."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import Any
 
 import backtrader as bt
 
@@ -14,28 +17,29 @@ __all__ = ["ATRTrailingStop"]
 class ATRTrailingStop(bt.Observer):
     """Keep a trailing stop behind every position, and draw it.
 
-    ``cerebro.addobserver`` guards every data and draws the first; ``cerebro.addobservermulti``
-    draws each. The stop is an order that rests at the broker, sized to the position at all times.
-    The strategy's ``notify_order`` sees it fill, and nothing of its moves.
+    ``cerebro.addobserver`` guards every data feed and draws the first; ``cerebro.addobservermulti``
+    draws each. The stop is an order that rests at the broker and always has the size of the
+    position. The strategy's ``notify_order`` is called when it fills, not when it moves.
 
     Params:
 
       - ``atr_period`` (default: ``14``) bars of Wilder's ATR
       - ``atr_multiple`` (default: ``2.0``) ATRs between price and stop (also known as
         atr_multiplier)
-      - ``anchor`` (default: ``"close"``) what the stop trails: ``"close"``, or ``"extreme"`` (alias
-        ``"high"``) for the highest high since entry, the lowest low for shorts (chandelier exit)
+      - ``anchor`` (default: ``"close"``) the price that the stop trails: ``"close"``, or
+        ``"extreme"`` (alias ``"high"``) for the highest high since entry, the lowest low for shorts
+        (chandelier exit)
       - ``buffer`` (default: ``0.0``) ATRs beyond the level
-      - ``trigger`` (default: ``"intrabar"``) ``"intrabar"`` rests an order; ``"close"`` leaves at
-        the next open after a close beyond the stop
+      - ``trigger`` (default: ``"intrabar"``) ``"intrabar"``: an order rests at the broker;
+        ``"close"``: the position is closed at the open after a close beyond the stop
       - ``min_step`` (default: ``0.0``) ATRs that the level must gain before the order moves
 
-    The first stop is the entry fill less the distance that the order was judged with; from the
-    close of the entry bar on it ratchets to ``anchor - side x atr_multiple x ATR`` and never
-    loosens. It is active from the next bar of its data: the bar of the entry is not protected.
-    Gaps fill at the open.
+    The first stop is the entry fill less the distance that the order was judged with. From the
+    close of the entry bar on it moves to ``anchor - side x atr_multiple x ATR`` wherever that is
+    tighter, and never loosens. It is active from the next bar of its data feed: the bar of the
+    entry is not protected. After a gap it fills at the open.
 
-    Lines: ``stop``, the price it rests at, NaN without a position.
+    Lines: ``stop``, the price of the resting order, NaN without a position.
 
     Rule: bt_risk.rules.trailing_stop      Acts: inside the next bar      Persisted: yes
 
@@ -43,27 +47,29 @@ class ATRTrailingStop(bt.Observer):
     """
 
     _stclock = True
-    lines = ("stop",)
+    lines: Any = ("stop",)
     params = StopSettings.defaults()
     plotinfo = dict(plot=True, subplot=False, plotlinelabels=True)
     plotlines = dict(stop=dict(_name="ATR stop", color="darkorange", drawstyle="steps-post"))
 
-    def __init__(self):
+    def __init__(self) -> None:
         rule = StopSettings.from_params("ATRTrailingStop", self.p)
         if rule.anchor == "high":
             rule = replace(rule, anchor="extreme")
         gate = RiskBroker.of(self._owner)
         self._line = self.lines.stop
-        self._keeper = gate.registry.monitor(TrailingStopMonitor)
-        if self._keeper is None:
-            self._keeper = TrailingStopMonitor(gate)
-            gate.registry.add_monitor(self._keeper)
+        monitor = gate.registry.monitor(TrailingStopMonitor)
+        if monitor is None:
+            monitor = TrailingStopMonitor(gate)
+            gate.registry.add_monitor(monitor)
+        self._monitor = monitor
         gate.book.set_stop_rule(rule.atr_period, rule.atr_multiple)
-        self._keeper.observers.append(self)
-        self._instrument = gate.find(self.datas[0])
-        for data in self.datas:
-            self._keeper.guard(self._owner, gate.find(data), rule)
+        monitor.observers.append(self)
+        instruments: list[Any] = [gate.find(data) for data in self.datas]
+        self._instrument = instruments[0]
+        for instrument in instruments:
+            monitor.guard(self._owner, instrument, rule)
 
-    def next(self):
-        """Draw where the stop rests."""
-        self._line[0] = self._keeper.price(self._owner, self._instrument)
+    def next(self) -> None:
+        """Draw the price of the resting stop."""
+        self._line[0] = self._monitor.price(self._owner, self._instrument)

@@ -91,7 +91,7 @@ def test_ten_for_ten_percent_says_how_to_write_it(tmp_path):
     ("text", "said"),
     [
         ("drawdwn_limit = 0.1", "Did you mean drawdown_limit?"),
-        ("[policy]\nrisk_limit = 0.01", "got 'policy'. Keys stand at the top."),
+        ("[policy]\nrisk_limit = 0.01", "got 'policy'. Keys are at the top level."),
     ],
 )
 def test_a_key_that_there_is_not_comes_with_what_may_have_been_meant(tmp_path, text, said):

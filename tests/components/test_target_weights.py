@@ -303,7 +303,7 @@ def test_what_is_at_its_weight_is_refused_and_an_exit_is_the_position():
 def test_what_is_not_known_yet_is_rejected_with_the_reason():
     strategy = sized(walks(0.01, 0.02), {10: lambda s: s.buy()})
     assert ends(strategy)[0][-1] == (
-        "RiskParitySizer: no weight for D0 yet: fewer than 30 returns are common to all names"
+        "RiskParitySizer: no weight for D0 yet: fewer than 30 returns are common to all instruments"
     )
 
 
@@ -391,7 +391,10 @@ def test_a_bad_argument_is_refused_by_name(component, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sides": {"D7": 1}}, "target_weights: sides must be by data, or by name (D0); got 'D7'"),
+        (
+            {"sides": {"D7": 1}},
+            "target_weights: sides must be by data feed, or by name (D0); got 'D7'",
+        ),
         ({"budgets": {"D7": 1}}, "target_weights: budgets must be one for each of D0; got"),
         ({"budgets": [1], "method": "equal"}, "target_weights: budgets must be None unless"),
         ({"budgets": 3}, "target_weights: budgets must be a dict by data name, or a list; got 3"),
