@@ -15,10 +15,10 @@ import backtrader as bt
 from rich.console import Console
 
 import bt_risk
-from bt_risk.cli.tables import show_comparison
+from bt_risk.cli.tables import print_comparison
 from bt_risk.demo.portfolios import COIN, FractionSizer, MeanReversion
 from bt_risk.evidence.compare import evaluate
-from bt_risk.evidence.runner import play
+from bt_risk.evidence.runner import run_variant
 from bt_risk.evidence.variants import BARE, PROTECTED, without
 from bt_risk.feeds.frame import FrameData
 
@@ -51,8 +51,8 @@ def compared(frame, commission):
     ours = functools.partial(build, frame, commission, sized=False)
     policies = {PROTECTED: POLICY}
     policies |= {f"no {rule}": without(POLICY, rule) for rule in ("stop", "drawdown")}
-    runs = {BARE: play(functools.partial(build, frame, commission, sized=True), None)}
-    runs |= {label: play(ours, policy) for label, policy in policies.items()}
+    runs = {BARE: run_variant(functools.partial(build, frame, commission, sized=True), None)}
+    runs |= {label: run_variant(ours, policy) for label, policy in policies.items()}
     return evaluate(runs, POLICY)
 
 
@@ -64,7 +64,7 @@ def main():
     console = Console(highlight=False)
     for commission in (SIDE, 0.0):
         console.rule(f"BTC 2024, {100 * commission:g} % a side", align="left", characters="-")
-        show_comparison(console, compared(frame, commission))
+        print_comparison(console, compared(frame, commission))
         console.print()
 
 

@@ -1,6 +1,7 @@
 """The ``bt-risk`` command."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,16 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bt_risk
-from bt_risk.cli.status import gate_state, show_status
+from bt_risk.cli.status import gate_state, print_status
 from bt_risk.cli.tables import (
-    show,
-    show_comparison,
-    show_legend,
-    show_odds,
+    print_comparison,
+    print_halt_odds,
+    print_legend,
+    print_portfolio,
 )
 from bt_risk.demo import runs as jobs
-from bt_risk.demo.portfolios import COIN, bundled_portfolios, own_portfolios
-from bt_risk.demo.runs import CASH, COMMISSION
+from bt_risk.demo.portfolios import COIN, Portfolio, bundled_portfolios, own_portfolios
+from bt_risk.demo.runs import CASH, COMMISSION, DemoRun
 from bt_risk.errors import (
     BtRiskError,
     ParameterError,
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 
 
-def main():
+def main() -> None:
     """Run the command: the console entry point."""
     try:
         app()
@@ -55,7 +56,7 @@ def main():
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-):
+) -> None:
     """Risk controls for Backtrader."""
     if version:
         typer.echo(f"bt-risk {bt_risk.__version__}")
@@ -63,8 +64,8 @@ def root(
 
 
 @app.command()
-def path():
-    """Print the file that holds every component, for Backtrader's own btrun.
+def path() -> None:
+    """Print the path of the file with every component, for Backtrader's own btrun.
 
     btrun --observer $(bt-risk path):ATRTrailingStop --analyzer $(bt-risk path):DrawdownBreaker ...
     """
@@ -83,43 +84,43 @@ def demo(
     step: Annotated[
         float, typer.Option(help="Smallest tradable unit of --data: 1 for shares.")
     ] = COIN["step"],
-):
+) -> None:
     """Run real portfolios bare and protected, and show what each rule cost and saved."""
     portfolios = bundled_portfolios() if data is None else own_portfolios(data, step)
     _make_folder(out)
     results = _run(portfolios, out)
-    written = list(_write(out, results))  # before the tables: `| head` must not lose it
+    written = list(_write(out, results))  # before the tables, so that `| head` gets the files
     console = Console(highlight=False)
-    show_odds(console, results)
-    show_legend(console, {run.label for runs in results for run in runs})
+    print_halt_odds(console, results)
+    print_legend(console, {run.label for runs in results for run in runs})
     for runs in results:
-        show(console, runs)
+        print_portfolio(console, runs)
     for file in written:
         typer.echo(f"wrote {file}")
 
 
 @app.command()
-def status(state: Annotated[Path, typer.Argument(help="The state file of a run.")]):
-    """Show what a state file holds: halted or not and why, positions with stops, decisions."""
-    kept = read_state(state)
-    show_status(Console(highlight=False), state, kept, is_running(state))
+def status(state: Annotated[Path, typer.Argument(help="The state file of a run.")]) -> None:
+    """Show a state file: whether the gate is halted and why, positions with stops, decisions."""
+    saved = read_state(state)
+    print_status(Console(highlight=False), state, saved, is_running(state))
 
 
 @app.command()
-def rearm(state: Annotated[Path, typer.Argument(help="The state file of a run.")]):
-    """Let entries pass again: after a halt, or after a state that was lost.
+def rearm(state: Annotated[Path, typer.Argument(help="The state file of a run.")]) -> None:
+    """Allow entries again after a halt, or after the state was lost.
 
-    A run that has the file open acts on it at once, else the next one. Each breaker begins with
-    the equity of that moment as its new high-water mark.
+    A run that has the file open re-arms within its next bar, otherwise the next run does when it
+    starts. The equity of that moment is the new high-water mark of each breaker.
     """
-    kept = read_state(state)
-    final = [b for b in kept.of("breaker").values() if b["state"]["final"]]
+    saved = read_state(state)
+    final = [b for b in saved.of("breaker").values() if b["state"]["final"]]
     if final:
         raise StateError(
             f"state: {final[0]['reason']}. The lifetime limit cannot be re-armed: "
-            "begin with another state file if you mean it."
+            "start with another state file to trade again."
         )
-    now, reason = gate_state(kept)
+    now, reason = gate_state(saved)
     if now == ACTIVE:
         typer.echo(f"{state}: nothing is halted")
         return
@@ -134,18 +135,20 @@ def compare(
     more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", hidden=True)] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Prices (CSV, gz or Parquet), a file for each data: --data A B C."),
+        typer.Option(help="Prices (CSV, gz or Parquet), one file per data feed: --data A B C."),
     ] = None,
-    policy: Annotated[Path | None, typer.Option(help="Policy (TOML); the default one.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy (TOML); the default policy when left out.")
+    ] = None,
     rules: Annotated[
-        str, typer.Option(help="each (alone), leave-one-out, or all of both.")
+        str, typer.Option(help="each (alone), leave-one-out, or all (both).")
     ] = "each",
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("bt-risk-compare.html"),
     cash: Annotated[float, typer.Option(help="Currency at the start.")] = CASH,
     commission: Annotated[float, typer.Option(help="Share of the notional, a side.")] = COMMISSION,
     samples: Annotated[int, typer.Option(help="Resampled histories of the bootstrap.")] = 1000,
-):
-    """Run a strategy bare, protected, and with each rule alone or left out; say what differs."""
+) -> None:
+    """Run a strategy bare, protected, and with each rule alone or left out; show what differs."""
     from bt_risk.evidence.strategy_file import Script, parse_script
 
     files = (*(data or ()), *(more or ()))
@@ -153,19 +156,19 @@ def compare(
         raise ParameterError("compare", "--data", "given", "nothing", "Prices: --data FILE ...")
     names = [path.name.split(".")[0] for path in files]
     if len(set(names)) < len(names):
-        raise ParameterError("compare", "--data", "each a file of another name", names)
+        raise ParameterError("compare", "--data", "files with different names", names)
     check_positive("compare", "--cash", cash)
     check_fraction("compare", "--commission", commission, zero=True, one=False)
     build = Script(*parse_script(script), tuple(map(str, files)), cash, commission)
-    build()  # a mistake in a file is said here, once, and not by every process
+    build()  # so that a mistake in a file raises here once, and not in every process
     _make_folder(out.parent, "compare")
     result = bt_risk.compare(build, policy, rules, samples=samples)
     page = result.write(out, title=f"{build.name}: {', '.join(names)}")
-    show_comparison(Console(highlight=False), result)
+    print_comparison(Console(highlight=False), result)
     typer.echo(f"wrote {page}")
 
 
-def _make_folder(out, command="demo"):
+def _make_folder(out: Path, command: str = "demo") -> None:
     """Make the folder before anything runs: a mistake in its name should not cost a minute."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -176,8 +179,8 @@ def _make_folder(out, command="demo"):
         ) from error
 
 
-def _run(portfolios, out):
-    """Run everything with a progress bar, which goes to a terminal only and leaves no trace."""
+def _run(portfolios: list[Portfolio], out: Path) -> list[list[DemoRun]]:
+    """Run all portfolios with a progress bar, which only a terminal shows and which is erased."""
     console = Console(stderr=True)
     columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(
@@ -187,8 +190,8 @@ def _run(portfolios, out):
         return jobs.run(portfolios, jobs.cores(), lambda: progress.advance(task), pages=out)
 
 
-def _write(out, results):
-    """Write pictures and journal; yield what was written, the pages first."""
+def _write(out: Path, results: list[list[DemoRun]]) -> Iterator[Path]:
+    """Write pictures and journal; yield the files written, the pages first."""
     from bt_risk.demo.charts import draw_equity, draw_stops
 
     yield from (run.page for runs in results for run in runs if run.page)
@@ -204,7 +207,7 @@ def _write(out, results):
     yield out / "journal.csv"
 
 
-def _journal(results):
+def _journal(results: list[list[DemoRun]]) -> pd.DataFrame:
     """Return every decision of every run, oldest first within a run."""
     parts = [
         run.decisions.assign(portfolio=run.portfolio.name, run=run.label)

@@ -1,4 +1,4 @@
-"""What ``bt-risk demo`` runs and draws."""
+"""The runs and pictures of ``bt-risk demo``."""
 
 from bt_risk.demo.runs import PAGE, DemoRun, cores, run
 

@@ -1,12 +1,18 @@
-"""The pictures of the demo: equity and drawdown of all runs, and prices with the stop below."""
+"""The pictures of the demo: equity and drawdown of all runs, and prices with fills and stop."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import matplotlib.dates as mdates
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from bt_risk.demo.runs import DemoRun
 from bt_risk.rules.drawdown import drawdown
 
 __all__ = ["draw_equity", "draw_stops"]
@@ -18,24 +24,24 @@ COLORS = {
     "groups": "tab:purple",
     "pause": "tab:orange",
 }
-STRETCH = 240  # bars of price that can be read in one picture
+STRETCH = 240  # the number of bars that is readable in one picture
 
 
-def draw_equity(path, runs, drawdown_limit=0.10):
+def draw_equity(path: str | Path, runs: Sequence[DemoRun], drawdown_limit: float = 0.10) -> None:
     """Draw equity above drawdown for all runs of a portfolio.
 
     Parameters
     ----------
     path : str or path
         PNG file to write.
-    runs : list of bt_risk.demo.Run
+    runs : list of bt_risk.demo.DemoRun
     drawdown_limit : float
         Fraction at which the breaker trips: the dashed line.
     """
     figure, (top, bottom) = _figure(runs[0].portfolio.title, 2, height_ratios=(3, 2), sharex=True)
     for place, run in enumerate(runs):
         color, days = COLORS[run.label], _daily(run)
-        # Other runs equal the protected one until they differ, and would hide it: it is broad.
+        # Other runs equal the protected one at first and would hide it: its line is broader.
         width = 3.2 if run.label == "protected" else 1.2
         top.plot(days.index, days["equity"], color=color, label=run.label, linewidth=width)
         bottom.plot(days.index, days["drawdown"], color=color, linewidth=width)
@@ -59,13 +65,13 @@ def draw_equity(path, runs, drawdown_limit=0.10):
     figure.savefig(path, dpi=110)
 
 
-def _daily(run):
-    """Return equity and the deepest drawdown of each day: hours cannot be seen at this scale."""
+def _daily(run: DemoRun) -> pd.DataFrame:
+    """Return equity and the deepest drawdown of each day, the finest that this scale shows."""
     frame = pd.DataFrame({"equity": run.equity, "drawdown": drawdown(run.equity)})
     return frame.groupby(frame.index.normalize()).agg({"equity": "last", "drawdown": "max"})
 
 
-def _mark_halts(top, bottom, run, style):
+def _mark_halts(top: Axes, bottom: Axes, run: DemoRun, style: dict[str, Any]) -> None:
     times = run.decisions.loc[run.decisions.action == "halt", "time"]
     if times.empty:
         return
@@ -76,14 +82,14 @@ def _mark_halts(top, bottom, run, style):
     bottom.scatter(times, falls.reindex(times, method="ffill"), **style)
 
 
-def draw_stops(path, run):
-    """Draw a stretch of price in which much happens, with fills, stop and refused orders.
+def draw_stops(path: str | Path, run: DemoRun) -> None:
+    """Draw an eventful stretch of prices with fills, stop and refused orders.
 
     Parameters
     ----------
     path : str or path
         PNG file to write.
-    run : bt_risk.demo.Run
+    run : bt_risk.demo.DemoRun
         A protected run; its first instrument is drawn.
     """
     name, prices = next(iter(run.portfolio.frames.items()))
@@ -104,8 +110,8 @@ def draw_stops(path, run):
     figure.savefig(path, dpi=110)
 
 
-def _events(run, name):
-    """Return ``(marker, color, times, prices)`` of all fills and refused orders, by what it was."""
+def _events(run: DemoRun, name: str) -> dict[str, tuple[str, str, pd.Series, pd.Series]]:
+    """Return ``(marker, color, times, prices)`` of all fills and refused orders, by label."""
     fills = run.fills[run.fills.data == name]
     bought, stopped = fills["size"] > 0, fills["stop"]
     kinds = {
@@ -121,8 +127,8 @@ def _events(run, name):
     return events
 
 
-def _stretch(index, events):
-    """Return the slice of bars in which the most kinds of events can be seen, two of each."""
+def _stretch(index: pd.DatetimeIndex, events: Mapping[str, tuple[Any, ...]]) -> slice:
+    """Return the slice of bars with the most kinds of events; three of a kind are enough."""
     seen = np.zeros(len(index))
     starts = range(0, max(1, len(index) - STRETCH + 1), STRETCH // 8)
     places = [np.searchsorted(index, times) for _, _, times, _ in events.values()]
@@ -135,7 +141,7 @@ def _stretch(index, events):
     return slice(index[first], index[last])
 
 
-def _candles(axes, prices):
+def _candles(axes: Axes, prices: pd.DataFrame) -> None:
     rising = prices["close"] >= prices["open"]
     colors = np.where(rising, "0.65", "0.25")
     axes.vlines(prices.index, prices["low"], prices["high"], colors=colors, linewidth=0.8)
@@ -143,7 +149,7 @@ def _candles(axes, prices):
     axes.vlines(prices.index, *body, colors=colors, linewidth=2.4)
 
 
-def _figure(title, rows, **kwargs):
+def _figure(title: str, rows: int, **kwargs: Any) -> tuple[Figure, Any]:
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, **_split(kwargs))
@@ -157,10 +163,10 @@ def _figure(title, rows, **kwargs):
     return figure, axes
 
 
-def _split(kwargs):
+def _split(kwargs: dict[str, Any]) -> dict[str, Any]:
     ratios = kwargs.pop("height_ratios", None)
     return kwargs | ({"gridspec_kw": {"height_ratios": ratios}} if ratios else {})
 
 
-def _legend(axes):
+def _legend(axes: Axes) -> None:
     axes.legend(loc="best", frameon=True, framealpha=0.85)

@@ -1,7 +1,8 @@
-"""What the demo runs: two textbook strategies, on the prices of the package or the user's own."""
+"""The portfolios of the demo: two textbook strategies, on bundled prices or the user's own."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import backtrader as bt
 import pandas as pd
@@ -23,15 +24,15 @@ __all__ = [
 ]
 
 TREND_BARS = 200
-MIN_BARS = 300  # the average needs 200; with less than 100 left there is nothing to see
+MIN_BARS = 300  # the average needs 200; fewer than 100 more would show nothing
 
 CALENDARS = (365, 252, 52, 12)
-COIN = dict(step=1e-5, min_notional=10)
+COIN: dict[str, float] = dict(step=1e-5, min_notional=10)
 PAUSE = dict(action="pause", cooldown_bars=60)
-ALONE = {"bare": None, "protected": {}, "pause": PAUSE}
+ALONE: dict[str, dict[str, Any] | None] = {"bare": None, "protected": {}, "pause": PAUSE}
 GROUPS = {"indices": ["SP500", "NASDAQ"], "stocks": ["AAPL", "GOOG", "IBM", "MSFT"]}
 WHOLE = dict(correlation_limit=0.5, groups=GROUPS, group_limit=0.015, volatility_limit=0.10)
-TOGETHER = {
+TOGETHER: dict[str, dict[str, Any] | None] = {
     "bare": None,
     "protected": {},
     "cap 0.5": dict(correlation_limit=0.5),
@@ -50,13 +51,13 @@ class MeanReversion(bt.Strategy):
 
     params = dict(rsi_period=14, oversold=30.0, overbought=70.0, trend_period=None)
 
-    def __init__(self):
+    def __init__(self) -> None:
         close = self.data.close
-        # A market that stands still has no RSI; Backtrader would divide by zero.
+        # A market without any change has no RSI; Backtrader would divide by zero.
         self.rsi = bt.ind.RSI(close, period=self.p.rsi_period, safediv=True)
         self.trend = bt.ind.SMA(close, period=self.p.trend_period) if self.p.trend_period else None
 
-    def next(self):
+    def next(self) -> None:
         """Trade at the close of a bar."""
         if self.position:
             if self.rsi[0] > self.p.overbought:
@@ -64,7 +65,7 @@ class MeanReversion(bt.Strategy):
         elif self.rsi[0] < self.p.oversold and self._rising():
             self.buy()
 
-    def _rising(self):
+    def _rising(self) -> bool:
         return self.trend is None or self.data.close[0] > self.trend[0]
 
 
@@ -73,16 +74,16 @@ class Breakout(bt.Strategy):
 
     params = dict(entry_period=55, exit_period=20)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tops = [bt.ind.Highest(d.high(-1), period=self.p.entry_period) for d in self.datas]
         self.bottoms = [bt.ind.Lowest(d.low(-1), period=self.p.exit_period) for d in self.datas]
 
-    def prenext(self):
-        """Do not wait for the data that begins last."""
+    def prenext(self) -> None:
+        """Trade without waiting for the data feed that begins last."""
         self.next()
 
-    def next(self):
-        """Trade each data at the close of a bar, once its own channel is there."""
+    def next(self) -> None:
+        """Trade each data feed at the close of a bar, once its own channel is known."""
         for data, top, bottom in zip(self.datas, self.tops, self.bottoms, strict=True):
             if len(data) <= self.p.entry_period:
                 continue
@@ -98,7 +99,9 @@ class FractionSizer(bt.Sizer):
 
     params = dict(fraction=0.95, step=1.0)
 
-    def _getsizing(self, comminfo, cash, data, isbuy):
+    def _getsizing(
+        self, comminfo: bt.CommInfoBase, cash: float, data: bt.AbstractDataBase, isbuy: bool
+    ) -> float:
         if not isbuy:
             return abs(self.broker.getposition(data).size)
         return round_down(self.p.fraction * self.broker.getvalue() / data.close[0], self.p.step)
@@ -106,36 +109,36 @@ class FractionSizer(bt.Sizer):
 
 @dataclass(frozen=True)
 class Portfolio:
-    """A strategy, the prices it trades, and the policies it is run with.
+    """A strategy, the prices it trades, and the policies of its runs.
 
     Attributes
     ----------
     name, title, idea : str
-        For file names, in words, and what the strategy does in a sentence.
+        Name in file names, heading, and a sentence about what the strategy does.
     frames : dict of DataFrame
         Prices by instrument, as `bt_risk.read_prices` gives them.
     strategy, settings : class, dict
         The strategy and its parameters, the same in every run.
     fraction : float
-        What the bare run puts into each position, as a fraction of equity.
+        Size of each position of the bare run, as a fraction of equity.
     runs : dict
-        By label: what differs from the default `Policy`; None is the bare run.
+        The fields that differ from the default `Policy`, by label; None is the bare run.
     facts : dict
-        Instrument facts, the same for every instrument.
+        Facts about the instruments, the same for each.
     """
 
     name: str
     title: str
     idea: str
-    frames: dict
-    strategy: type
+    frames: dict[str, pd.DataFrame]
+    strategy: type[bt.Strategy]
     fraction: float
-    runs: dict
-    settings: dict = field(default_factory=dict)
-    facts: dict = field(default_factory=dict)
+    runs: dict[str, dict[str, Any] | None]
+    settings: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
 
     @property
-    def times(self):
+    def times(self) -> pd.Index:
         """Times of all bars, each once."""
         index = pd.Index([])
         for frame in self.frames.values():
@@ -143,14 +146,14 @@ class Portfolio:
         return index
 
     @property
-    def days_per_year(self):
+    def days_per_year(self) -> int:
         """Days of a year that have a bar, as a calendar has them: 365, 252, 52 (weeks) or 12."""
         days = self.times.normalize().unique()
         years = (days[-1] - days[0]).days / 365.25
         return min(CALENDARS, key=lambda count: abs(count - len(days) / years))
 
-    def policy(self, label):
-        """Return the `Policy` of one run, None for the bare one."""
+    def policy(self, label: str) -> Policy | None:
+        """Return the `Policy` of one run, None for the bare run."""
         changes = self.runs[label]
         if changes is None:
             return None
@@ -158,7 +161,7 @@ class Portfolio:
         return Policy(instruments=facts, **changes)
 
 
-def bundled_portfolios():
+def bundled_portfolios() -> list[Portfolio]:
     """Return the portfolios of the prices that come with bt_risk."""
     coin = {"BTC": load_data("btcusd_1h")}
     stocks = {name.upper(): load_data(f"{name}_1d").loc[TREND_YEARS] for name in STOCKS}
@@ -171,7 +174,7 @@ def bundled_portfolios():
     return [*_mean_reversion("btc", "BTC/USD hourly", coin, COIN), trend]
 
 
-def own_portfolios(path, step=COIN["step"]):
+def own_portfolios(path: str | Path, step: float = COIN["step"]) -> list[Portfolio]:
     """Return mean reversion on a user's own prices, with and without the filter.
 
     Raises
@@ -190,7 +193,9 @@ def own_portfolios(path, step=COIN["step"]):
     return _mean_reversion("own", name, {name: prices}, dict(step=step))
 
 
-def _mean_reversion(name, title, frames, facts):
+def _mean_reversion(
+    name: str, title: str, frames: dict[str, pd.DataFrame], facts: dict[str, float]
+) -> list[Portfolio]:
     plain = Portfolio(
         name,
         f"Mean reversion: {title}",

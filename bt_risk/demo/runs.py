@@ -1,10 +1,12 @@
-"""The main job on real prices: each portfolio run bare and protected, and what came of it.
+"""The runs of the demo: each portfolio bare and protected, on real prices.
 
-``bt-risk demo`` shows it; `run` gives the same as objects.
+``bt-risk demo`` prints the results; `run` returns them as objects.
 """
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import backtrader as bt
@@ -16,11 +18,11 @@ from bt_risk.evidence.runner import quiet, results_of
 from bt_risk.feeds.frame import FrameData
 from bt_risk.gate.journal import FIELDS
 from bt_risk.policy import protect
-from bt_risk.report.record import ReportData, RunRecord, record_of
+from bt_risk.report.record import ReportData, RunRecord, is_trailing_stop, record_of
 
 __all__ = ["PAGE", "DemoRun", "cores", "run"]
 
-PAGE = "pause"  # the run that gets a page: it goes on after a halt, so there is most to see
+PAGE = "pause"  # the run with a tear sheet: it continues after a halt, so it shows the most
 
 CASH = 100_000.0
 COMMISSION = 0.001  # share of the notional, each side
@@ -28,29 +30,29 @@ COMMISSION = 0.001  # share of the notional, each side
 
 @dataclass(frozen=True)
 class DemoRun:
-    """What one run left behind.
+    """The results of one run.
 
     Attributes
     ----------
     portfolio : Portfolio
     label : str
     equity : Series
-        Currency at every close of the data; flat from the bar on that a halt ended the run.
+        Currency at every close of the prices; flat after a halt has ended the run.
     exposure : Series
         Gross notional as a fraction of equity, while the run lasted.
     fills : DataFrame
-        Columns time, data, size (signed), price, stop (whether it was a protective stop).
+        Columns time, data, size (signed), price, stop (whether it was our trailing stop).
     decisions : DataFrame
         The journal; empty for a bare run.
     trades : int
         Closed trades, flat to flat.
     stops : Series
-        Where the stop of the first instrument rests after each close; NaN without one.
-    record : bt_risk.report.Record
-    tape : bt_risk.evidence.order_log.Tape
-        What every order asked for.
+        Price of the first instrument's stop after each close; NaN without one.
+    record : bt_risk.report.RunRecord
+    order_log : bt_risk.evidence.order_log.OrderLog
+        Every order as the strategy requested it.
     page : Path or None
-        Tear sheet that was written of it.
+        Tear sheet of the run, if one was written.
     """
 
     portfolio: Portfolio
@@ -62,18 +64,23 @@ class DemoRun:
     trades: int
     stops: pd.Series
     record: RunRecord
-    tape: OrderLog
+    order_log: OrderLog
     page: Path | None = None
 
 
-def run(portfolios, workers=1, on_done=lambda: None, pages=None):
-    """Run every portfolio with every policy of it.
+def run(
+    portfolios: Sequence[Portfolio],
+    workers: int = 1,
+    on_done: Callable[[], None] = lambda: None,
+    pages: Path | None = None,
+) -> list[list[DemoRun]]:
+    """Run every portfolio with each of its policies.
 
     Parameters
     ----------
     portfolios : list of Portfolio
     workers : int
-        Processes; 1 runs all in this one. Scripts that ask for more need the usual
+        Number of processes; 1 runs all in this one. A script with more needs the usual
         ``if __name__ == "__main__"``.
     on_done : callable
         Called after each run.
@@ -82,24 +89,25 @@ def run(portfolios, workers=1, on_done=lambda: None, pages=None):
 
     Returns
     -------
-    list of list of Run
+    list of list of DemoRun
         One list per portfolio, in the order of its runs.
     """
     jobs = [(i, label) for i, portfolio in enumerate(portfolios) for label in portfolio.runs]
     done = {}
     work = {(i, label): (portfolios[i], label, pages) for i, label in jobs}
-    for job, result in results_of(_play, work, workers):
+    for job, result in results_of(_run_one, work, workers):
         done[job] = result
         on_done()
     return [[done[i, label] for label in p.runs] for i, p in enumerate(portfolios)]
 
 
-def cores():
-    """Return how many processes the demo uses."""
+def cores() -> int:
+    """Return the number of processes that the demo uses."""
     return min(2, os.cpu_count() or 1)
 
 
-def _play(portfolio, label, pages=None):
+def _run_one(portfolio: Portfolio, label: str, pages: Path | None = None) -> DemoRun:
+    """Run a portfolio with one policy."""
     cerebro = bt.Cerebro(stdstats=False)
     for name, frame in portfolio.frames.items():
         cerebro.adddata(FrameData(dataname=frame), name=name)
@@ -114,7 +122,7 @@ def _play(portfolio, label, pages=None):
     else:
         protect(cerebro, policy)
     cerebro.addanalyzer(ReportData)
-    cerebro.addanalyzer(OrderLogger, _name="tape")
+    cerebro.addanalyzer(OrderLogger, _name="order_log")
     with quiet():
         (strategy,) = cerebro.run()
     paged = pages is not None and label == PAGE
@@ -122,7 +130,7 @@ def _play(portfolio, label, pages=None):
     return replace(_collect(portfolio, label, strategy), page=page)
 
 
-def _write_page(portfolio, label, strategy, folder):
+def _write_page(portfolio: Portfolio, label: str, strategy: bt.Strategy, folder: Path) -> Path:
     from bt_risk.report import tear_sheet
 
     path = folder / f"{portfolio.name}-{label}.html"
@@ -130,12 +138,15 @@ def _write_page(portfolio, label, strategy, folder):
 
 
 class _Recorder(bt.Analyzer):
-    """Write down equity and exposure of every close, every fill and every closed trade."""
+    """Record equity and exposure of every close, every fill and every closed trade."""
 
-    def __init__(self):
-        self.equity, self.exposure, self.fills, self.trades = [], [], [], 0
+    def __init__(self) -> None:
+        self.equity: list[float] = []
+        self.exposure: list[float] = []
+        self.fills: list[tuple[datetime, str, float, float, bool]] = []
+        self.trades = 0
 
-    def next(self):
+    def next(self) -> None:
         strategy = self.strategy
         equity = strategy.broker.getvalue()
         sizes = [(strategy.getposition(data).size, data) for data in strategy.datas]
@@ -143,18 +154,17 @@ class _Recorder(bt.Analyzer):
         self.equity.append(equity)
         self.exposure.append(gross / equity)
 
-    def notify_order(self, order):
+    def notify_order(self, order: bt.Order) -> None:
         if order.status == order.Completed:
-            done, reason = order.executed, order.info.get("bt_risk", "")
-            stop = reason.startswith("ATRTrailingStop")
-            time = bt.num2date(done.dt)
-            self.fills.append((time, order.data._name, done.size, done.price, stop))
+            done, time = order.executed, bt.num2date(order.executed.dt)
+            row = time, order.data._name, done.size, done.price, is_trailing_stop(order)
+            self.fills.append(row)
 
-    def notify_trade(self, trade):
+    def notify_trade(self, trade: bt.Trade) -> None:
         self.trades += trade.isclosed
 
 
-def _collect(portfolio, label, strategy):
+def _collect(portfolio: Portfolio, label: str, strategy: bt.Strategy) -> DemoRun:
     times, record = portfolio.times, strategy.analyzers.recorder
     lasted = times[: len(record.equity)]
     equity = pd.Series(record.equity, lasted, name=label).reindex(times).ffill()
@@ -167,7 +177,7 @@ def _collect(portfolio, label, strategy):
         line = strategy.observers.atrtrailingstop.lines.stop.array
         stops = pd.Series(line[: len(lasted)], lasted).reindex(times)
     exposure = pd.Series(record.exposure, lasted)
-    done = record_of(strategy), strategy.analyzers.tape.tape
+    done = record_of(strategy), strategy.analyzers.order_log.log
     return DemoRun(
         portfolio, label, equity, exposure, fills, decisions, record.trades, stops, *done
     )

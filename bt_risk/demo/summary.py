@@ -1,7 +1,11 @@
-"""The numbers of one run of the demo: what it earned, and what it risked."""
+"""The figures of one run of the demo: return, drawdown, and the decisions of its rules."""
 
 import math
+from typing import Any
 
+import pandas as pd
+
+from bt_risk.demo.runs import DemoRun
 from bt_risk.rules.drawdown import drawdown
 
 __all__ = ["annual_growth", "max_drawdown", "sharpe_ratio", "summary"]
@@ -12,7 +16,7 @@ AT_THE_FILL = ("cash", "execution")
 JUDGED = ("allow", "trim", "reject", "exit")
 
 
-def annual_growth(equity):
+def annual_growth(equity: pd.Series) -> float:
     """Return the compound annual growth rate.
 
     Parameters
@@ -43,14 +47,14 @@ def annual_growth(equity):
     return float(max(0.0, equity.iloc[-1] / equity.iloc[0]) ** (1 / years) - 1)
 
 
-def sharpe_ratio(equity, days_per_year):
+def sharpe_ratio(equity: pd.Series, days_per_year: float) -> float:
     """Return the annual Sharpe ratio of daily returns, without a risk-free rate.
 
     Parameters
     ----------
     equity : Series of shape (n_bars,)
-        Account value in currency by time; the last of a day counts for the day, and returns begin
-        with the second day.
+        Account value in currency by time; the last value of a day counts, and returns begin with
+        the second day.
     days_per_year : int
         365 for a market that never closes, 252 for stocks.
 
@@ -61,7 +65,7 @@ def sharpe_ratio(equity, days_per_year):
 
     Notes
     -----
-    ``mean / standard deviation * sqrt(days_per_year)``, the deviation that of a sample.
+    ``mean / standard deviation * sqrt(days_per_year)``, with the sample standard deviation.
 
     References
     ----------
@@ -80,15 +84,15 @@ def sharpe_ratio(equity, days_per_year):
     return float(returns.mean() / spread * math.sqrt(days_per_year)) if spread > 0 else math.nan
 
 
-def max_drawdown(equity):
+def max_drawdown(equity: pd.Series) -> float:
     """Return the deepest fall from a high-water mark, as a positive fraction."""
     return float(drawdown(equity).max())
 
 
-def summary(run):
-    """Return the numbers of a `bt_risk.demo.DemoRun` by name.
+def summary(run: DemoRun) -> dict[str, Any]:
+    """Return the figures of a `bt_risk.demo.DemoRun` by name.
 
-    Ratios are fractions; what a bare run cannot have (it has no gate) is None.
+    Ratios are fractions. The figures of a gate are None for a bare run, which has none.
     """
     equity, fills = run.equity, run.fills
     return {
@@ -99,16 +103,16 @@ def summary(run):
         "max drawdown": max_drawdown(equity),
         "exposure": float(run.exposure.mean()),
         "trades": run.trades,
-        **_judged(run),
+        **_decision_counts(run),
     }
 
 
-def _judged(run):
+def _decision_counts(run: DemoRun) -> dict[str, int | None]:
     names = ("orders judged", "rejected", "trimmed", "stops hit", "halts", "STARVED")
     if run.portfolio.runs[run.label] is None:
         return dict.fromkeys(names)
     journal = run.decisions
-    # What is cut at the fill was judged before: once is enough.
+    # An order that is cut at the fill was judged before, and counts once.
     journal = journal[~journal.rule.isin(AT_THE_FILL)]
     judged = journal.action.isin(JUDGED)
     counts = journal.action.value_counts()

@@ -1,4 +1,4 @@
-"""Evidence: with and without each rule, what was refused followed on paper, and how sure it is."""
+"""Compare a strategy with and without each rule: the effect of each, and how certain it is."""
 
 from bt_risk.evidence.compare import Comparison, compare
 from bt_risk.evidence.halt_odds import HaltOdds, halt_probability

@@ -1,21 +1,27 @@
-"""How sure a comparison is: stationary bootstrap of days, the same days for every run."""
+"""The certainty of a comparison: a stationary bootstrap of days, the same days for every run."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from bt_risk.errors import ParameterError, check_fraction, check_whole
-from bt_risk.evidence.metrics import measures, volatility
+from bt_risk.evidence.metrics import Days, measures, volatility
 
 __all__ = ["Interval", "SharpeTest", "block_length", "intervals", "resampled_days", "sharpe_test"]
 
-CHUNK = 100  # histories at a time: memory, not speed
+CHUNK = 100  # histories at a time, which bounds the memory
 TINY = 1e-12
 
 
 class Interval(NamedTuple):
-    """A value and its bounds; NaN where the value does not exist."""
+    """A value and its bounds; NaN where the value does not exist.
+
+    Attributes
+    ----------
+    value, low, high : float
+    """
 
     value: float
     low: float = math.nan
@@ -23,7 +29,15 @@ class Interval(NamedTuple):
 
 
 class SharpeTest(NamedTuple):
-    """Difference of annual Sharpe ratios, its bounds, and whether they are evidence of one."""
+    """The difference of two annual Sharpe ratios, and whether there is evidence of one.
+
+    Attributes
+    ----------
+    difference, low, high : float
+        The difference and its joint bounds.
+    evidence : bool
+        Whether the bounds leave out zero.
+    """
 
     difference: float
     low: float
@@ -31,7 +45,7 @@ class SharpeTest(NamedTuple):
     evidence: bool
 
 
-def block_length(*series):
+def block_length(*series: np.ndarray) -> float:
     """Return the mean length of blocks in days that the most dependent of the series needs.
 
     References
@@ -50,22 +64,22 @@ def block_length(*series):
     return max(1.0, min(max(known), len(series[0]) / 4))
 
 
-def resampled_days(count, block, samples, seed):
+def resampled_days(count: int, block: float, samples: int, seed: int) -> np.ndarray:
     """Return the days of each resampled history, an array of shape (samples, count).
 
     References
     ----------
-    Politis & Romano, The Stationary Bootstrap, JASA 89 (1994); as ``arch.bootstrap`` has it.
+    Politis & Romano, The Stationary Bootstrap, JASA 89 (1994); as in ``arch.bootstrap``.
     """
     from arch.bootstrap import StationaryBootstrap
 
     places = np.arange(count)
-    made = StationaryBootstrap(block, places, seed=np.random.default_rng(seed))
-    return np.array([args[0] for args, _ in made.bootstrap(samples)])
+    bootstrap = StationaryBootstrap(block, places, seed=np.random.default_rng(seed))
+    return np.array([args[0] for args, _ in bootstrap.bootstrap(samples)])
 
 
-def check_bootstrap(component, confidence, samples, seed):
-    """Check the arguments that every bootstrap here has."""
+def check_bootstrap(component: str, confidence: float, samples: int, seed: int) -> None:
+    """Raise ParameterError for an argument that a bootstrap cannot use."""
     check_fraction(component, "confidence", confidence, one=False, remedy="Usual are 0.9 and 0.95.")
     check_whole(component, "samples", samples, low=100, remedy="1000 are usual.")
     check_whole(component, "seed", seed, low=0, remedy="The same seed gives the same bounds.")
@@ -75,7 +89,13 @@ def check_bootstrap(component, confidence, samples, seed):
         raise ParameterError(component, "samples", f"at least {least}", samples, remedy)
 
 
-def intervals(runs, base, picks, year, confidence=0.95):
+def intervals(
+    runs: Mapping[str, Days],
+    base: str,
+    picks: np.ndarray,
+    year: float,
+    confidence: float = 0.95,
+) -> dict[str, dict[str, tuple[Interval, Interval, Interval]]]:
     """Return every measure of every run with its bounds, and its differences from the base.
 
     Parameters
@@ -92,8 +112,8 @@ def intervals(runs, base, picks, year, confidence=0.95):
     Returns
     -------
     dict
-        By label and measure: three `Interval`, that of the value, of the difference from the base,
-        and of the difference from the base at the leverage that gives it the run's volatility.
+        By label and measure three `Interval`: of the value, of the difference from the base, and
+        of the difference from the base at the leverage that gives it the run's volatility.
         Bounds are percentiles of the resampled histories.
     """
     bare = runs[base]
@@ -114,7 +134,9 @@ def intervals(runs, base, picks, year, confidence=0.95):
     return found
 
 
-def _draws(days, picks, year, level=None):
+def _draws(
+    days: Days, picks: np.ndarray, year: float, level: Days | None = None
+) -> dict[str, np.ndarray]:
     """Return the measures of every resampled history, at the volatility of `level` if given."""
     parts = []
     for first in range(0, len(picks), CHUNK):
@@ -126,14 +148,14 @@ def _draws(days, picks, year, level=None):
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _levelled(days, level):
+def _levelled(days: Days, level: Days) -> Days:
     """Return a run at the constant leverage that gives it the volatility of another."""
-    own, wanted = volatility(days.returns), volatility(level.returns)
-    leverage = np.divide(wanted, own, out=np.zeros_like(own), where=own > 0)
+    own, target = volatility(days.returns), volatility(level.returns)
+    leverage = np.divide(target, own, out=np.zeros_like(own), where=own > 0)
     return days.scaled(leverage[..., None])
 
 
-def _interval(value, drawn, confidence):
+def _interval(value: float, drawn: np.ndarray, confidence: float) -> Interval:
     known = drawn[np.isfinite(drawn)]
     if not math.isfinite(value) or len(known) < len(drawn) / 2:
         return Interval(float(value))
@@ -142,13 +164,19 @@ def _interval(value, drawn, confidence):
     return Interval(float(value), float(low), float(high))
 
 
-def sharpe_test(runs, base, picks, year, confidence=0.95):
+def sharpe_test(
+    runs: Mapping[str, Days],
+    base: str,
+    picks: np.ndarray,
+    year: float,
+    confidence: float = 0.95,
+) -> dict[str, SharpeTest]:
     """Test whether any run's Sharpe ratio differs from the base's; the bounds hold jointly.
 
     Returns
     -------
     dict of str to SharpeTest
-        By label, without the base. With no difference anywhere, evidence is claimed of any of them
+        By label, without the base. If no run differs, the test claims evidence for any of them
         with probability ``1 - confidence``, however many there are.
 
     Notes
@@ -157,7 +185,7 @@ def sharpe_test(runs, base, picks, year, confidence=0.95):
     the ratio, in the data and in each history. The bounds of a run are a quantile of its own
     ratios, the same share for every run, and so far out that all hold at once: a rule that acted
     a few times has wide bounds, and does not widen those of the others. Leverage cancels out of a
-    Sharpe ratio, so this is at equal volatility, too.
+    Sharpe ratio, so the test also holds at equal volatility.
 
     References
     ----------
@@ -174,7 +202,7 @@ def sharpe_test(runs, base, picks, year, confidence=0.95):
         if error > TINY:
             drawn, errors = _gap(_sharpe(days.returns[picks]), of_base)
             with np.errstate(divide="ignore", invalid="ignore"):
-                # Where none of the days on which a rule acted was drawn, nothing is known.
+                # A history with none of the days on which a rule acted says nothing about it.
                 ratios[label] = np.where(errors > TINY, np.abs(drawn - difference) / errors, np.inf)
     reaches = _joint_reaches(ratios, confidence)
     return {
@@ -182,8 +210,8 @@ def sharpe_test(runs, base, picks, year, confidence=0.95):
     }
 
 
-def _joint_reaches(ratios, confidence):
-    """Return how far out each run's own ratios are cut, so that all are inside at once."""
+def _joint_reaches(ratios: Mapping[str, np.ndarray], confidence: float) -> dict[str, float]:
+    """Return the quantile of each run's own ratios at which all runs are inside at once."""
     if not ratios:
         return {}
     count = len(next(iter(ratios.values())))
@@ -195,14 +223,14 @@ def _joint_reaches(ratios, confidence):
     }
 
 
-def _test(difference, error, reach, scale):
+def _test(difference: float, error: float, reach: float, scale: float) -> SharpeTest:
     if not (error > TINY and math.isfinite(difference)):
         return SharpeTest(scale * difference, math.nan, math.nan, evidence=False)
     low, high = difference - reach * error, difference + reach * error
     return SharpeTest(scale * difference, scale * low, scale * high, bool(low > 0 or high < 0))
 
 
-def _sharpe(returns):
+def _sharpe(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the Sharpe ratio per day and its influence function; NaN without any spread."""
     deviation = returns - returns.mean(axis=-1, keepdims=True)
     spread = volatility(returns)[..., None]
@@ -212,7 +240,9 @@ def _sharpe(returns):
         return ratio, scaled - 0.5 * ratio[..., None] * (scaled**2 - 1.0)
 
 
-def _gap(one, other):
+def _gap(
+    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the difference of two Sharpe ratios and its standard error, along the last axis."""
     influence = one[1] - other[1]
     return one[0] - other[0], influence.std(axis=-1, ddof=1) / math.sqrt(influence.shape[-1])

@@ -1,14 +1,18 @@
 """``bt_risk.compare``: the same strategy bare, protected, and with each rule alone or left out."""
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import backtrader as bt
 import pandas as pd
 
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence.bootstrap import (
+    Interval,
+    SharpeTest,
     block_length,
     check_bootstrap,
     intervals,
@@ -16,19 +20,20 @@ from bt_risk.evidence.bootstrap import (
     sharpe_test,
 )
 from bt_risk.evidence.halt_odds import LEAST, HaltOdds, halt_probability
-from bt_risk.evidence.metrics import MEASURES, days_of, measures
-from bt_risk.evidence.runner import run_all
+from bt_risk.evidence.metrics import MEASURES, Days, days_of, measures
+from bt_risk.evidence.runner import VariantRun, run_all
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, probabilistic_sharpe
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy
+from bt_risk.report.record import RunRecord
 
 __all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of every variant, and how sure it is.
+    """The results of every variant, and how certain they are.
 
     Attributes
     ----------
@@ -43,12 +48,12 @@ class Comparison:
     shadow : ShadowBook
         Cost and saving of each rule, from the orders of the protected run.
     halt : HaltOdds
-        Of the breaker, from the run without it.
-    records : dict of str to bt_risk.report.Record
+        Odds that the breaker halts, from the run without it.
+    records : dict of str to bt_risk.report.RunRecord
         By variant.
     policy : Policy
-    days, year : int
-        How many days were compared, and how many are a year.
+    days, year : int, float
+        The number of days compared, and the days a year.
     block : float
         Mean length of the resampled blocks, in days.
     confidence : float
@@ -59,7 +64,7 @@ class Comparison:
     sharpe: pd.DataFrame
     shadow: ShadowBook
     halt: HaltOdds
-    records: dict = field(repr=False)
+    records: dict[str, RunRecord] = field(repr=False)
     policy: Policy = field(repr=False)
     days: int
     year: float
@@ -67,21 +72,21 @@ class Comparison:
     confidence: float
     samples: int
 
-    def verdict(self, variant=PROTECTED):
-        """Say in one sentence whether a variant earned more or less for its risk than bare."""
+    def verdict(self, variant: str = PROTECTED) -> str:
+        """Return one sentence: whether a variant earned more or less for its risk than bare."""
         row = self.sharpe.loc[variant]
         if not math.isfinite(row["low"]):
             return f"no evidence: {variant} differs from bare on too few days, or on none"
-        said = (
+        figures = (
             f"Sharpe {row['difference']:+.2f} against bare, {100 * self.confidence:g} % "
             f"{row['low']:+.2f} to {row['high']:+.2f}"
         )
         if not row["evidence"]:
-            return f"no evidence that {variant} changes return for risk: {said}"
+            return f"no evidence that {variant} changes return for risk: {figures}"
         word = "more" if row["difference"] > 0 else "less"
-        return f"evidence that {variant} earns {word} for its risk: {said}"
+        return f"evidence that {variant} earns {word} for its risk: {figures}"
 
-    def write(self, path, title="Comparison"):
+    def write(self, path: str | Path, title: str = "Comparison") -> Path:
         """Write the page, one self-contained HTML file; return its path."""
         from bt_risk.evidence.comparison_page import comparison_page
 
@@ -89,35 +94,35 @@ class Comparison:
 
 
 def compare(
-    build,
-    policy=None,
-    rules="each",
+    build: Callable[[], bt.Cerebro],
+    policy: Policy | str | Path | None = None,
+    rules: str = "each",
     *,
-    confidence=0.95,
-    samples=1000,
-    seed=0,
-    workers=None,
-):
-    """Run a strategy bare, protected, and with each rule alone or left out; say what differs.
+    confidence: float = 0.95,
+    samples: int = 1000,
+    seed: int = 0,
+    workers: int | None = None,
+) -> Comparison:
+    """Run a strategy bare, protected, and with each rule alone or left out; return what differs.
 
     Parameters
     ----------
     build : callable
-        Returns a new Cerebro, without a policy, each time it is called. With several processes it
-        must pickle: a function at the top of a module, or a ``functools.partial`` of one.
+        Returns a new Cerebro, without a policy, each time it is called. Several processes need one
+        that pickles: a function at the top of a module, or a ``functools.partial`` of one.
     policy : Policy or path, optional
-        The default policy when left out; a path is read as TOML.
+        The default policy when left out; a path names a TOML file.
     rules : {"each", "leave-one-out", "all"}
         Every rule of the policy alone, every rule left out of the whole, or both.
     confidence : float
-        Of every interval: 0.95 is 95 %.
+        Confidence of every interval: 0.95 is 95 %.
     samples : int
-        Resampled histories of the bootstrap.
+        Number of resampled histories of the bootstrap.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     workers : int, optional
-        Processes. Left out: one for each core where `build` pickles and is not of ``__main__``
-        (a script without the usual guard would run again in each), else this one only.
+        Number of processes. When left out: one for each core where `build` pickles and is not part
+        of ``__main__`` (each process would run a script without the usual guard again), else one.
 
     Returns
     -------
@@ -126,7 +131,7 @@ def compare(
     Raises
     ------
     ParameterError
-        If an argument is outside its range, or what `build` returns is protected already.
+        If an argument is outside its range, or `build` returns a Cerebro that is protected already.
     DataError
         If there are fewer than 20 days to compare.
     """
@@ -142,14 +147,20 @@ def compare(
     return evaluate(runs, policy, confidence, samples, seed)
 
 
-def evaluate(runs, policy, confidence=0.95, samples=1000, seed=0):
+def evaluate(
+    runs: Mapping[str, VariantRun],
+    policy: Policy,
+    confidence: float = 0.95,
+    samples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
     """Return the `Comparison` of runs by variant; ``bare`` and ``protected`` are among them."""
     records = {label: run.record for label, run in runs.items()}
     if records[BARE].mode != "bare":
         remedy = "Leave protect() and the gate out of it: compare adds them."
         raise ParameterError("compare", "build", "a Cerebro without a gate", BARE, remedy)
-    made = {label: days_of(record) for label, record in records.items()}
-    days, (_, index, year) = {label: one[0] for label, one in made.items()}, made[BARE]
+    daily = {label: days_of(record) for label, record in records.items()}
+    days, (_, index, year) = {label: one[0] for label, one in daily.items()}, daily[BARE]
     if len(index) < LEAST or any(len(one.returns) != len(index) for one in days.values()):
         lengths = sorted({len(one.returns) for one in days.values()})
         raise DataError(f"compare: every run must have the same days, at least {LEAST}: {lengths}.")
@@ -169,7 +180,7 @@ def evaluate(runs, policy, confidence=0.95, samples=1000, seed=0):
     return Comparison(
         frame=_frame(figures),
         sharpe=_sharpe(days, tests, year),
-        shadow=shadow_book(records[BARE], records[PROTECTED], runs[PROTECTED].tape, policy),
+        shadow=shadow_book(records[BARE], records[PROTECTED], runs[PROTECTED].order_log, policy),
         halt=odds,
         records=records,
         policy=policy,
@@ -181,7 +192,7 @@ def evaluate(runs, policy, confidence=0.95, samples=1000, seed=0):
     )
 
 
-def _frame(figures):
+def _frame(figures: Mapping[str, Mapping[str, tuple[Interval, ...]]]) -> pd.DataFrame:
     names = [f"{kind}{end}" for kind in ("value", "difference", "levelled") for end in _ENDS]
     rows = {
         (label, name): [bound for interval in of_run[name] for bound in interval]
@@ -195,12 +206,12 @@ def _frame(figures):
 _ENDS = ("", "_low", "_high")
 
 
-def _sharpe(days, tests, year):
-    # What is tried is what could be chosen: bare and every variant.
+def _sharpe(days: Mapping[str, Days], tests: Mapping[str, SharpeTest], year: float) -> pd.DataFrame:
+    # Each of these could be chosen, so each counts as a try: bare and every variant.
     tried = [float(measures(one, year)["Sharpe"]) / math.sqrt(year) for one in days.values()]
     rows = {}
     for label, one in days.items():
-        test = tests.get(label, (math.nan, math.nan, math.nan, False))
+        test = tests.get(label, SharpeTest(math.nan, math.nan, math.nan, evidence=False))
         known = probabilistic_sharpe(one.returns), deflated_sharpe(one.returns, tried)
         rows[label] = [*test, *known]
     columns = ["difference", "low", "high", "evidence", "probabilistic", "deflated"]
@@ -208,8 +219,8 @@ def _sharpe(days, tests, year):
 
 
 @contextmanager
-def _progress(total):
-    """Give a function that counts on; the bar goes to a terminal only and leaves no trace."""
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar in a terminal, and yield the function that advances it by one run."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -1,17 +1,20 @@
-"""The page of a comparison: the tear sheet's look, one self-contained HTML file."""
+"""The page of a comparison: one self-contained HTML file in the style of the tear sheet."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
-from bt_risk.evidence.labels import (
-    rule_name,
-    rules_in_order,
-    said,
-    shown,
-    shown_interval,
-    signed,
-)
 from bt_risk.evidence.metrics import MEASURES
+from bt_risk.evidence.number_format import (
+    format_interval,
+    format_measure,
+    format_money,
+    format_number,
+)
+from bt_risk.evidence.shadow_book import ShadowBook
 from bt_risk.evidence.variants import BARE, PROTECTED
 from bt_risk.report.charts import (
     BLUE,
@@ -19,19 +22,26 @@ from bt_risk.report.charts import (
     GREY,
     ORANGE,
     RED,
+    Chart,
     blank_figure,
     draw_line,
 )
-from bt_risk.report.html import embedded_chart, policy_words, write_page
+from bt_risk.report.html import embedded_chart, policy_rows, write_page
+from bt_risk.report.labels import rule_label, rules_in_order
 from bt_risk.report.pyfolio import daily_equity
 from bt_risk.rules.drawdown import drawdown
 
+if TYPE_CHECKING:
+    from bt_risk.evidence.compare import Comparison
+
 __all__ = ["comparison_page"]
 
+Cell = tuple[str, str]
 
-def comparison_page(comparison, path, title):
+
+def comparison_page(comparison: "Comparison", path: Path, title: str) -> Path:
     """Write the page of a `bt_risk.evidence.Comparison`; return its path."""
-    bare, arrays = comparison.records[BARE], {}
+    bare, arrays = comparison.records[BARE], dict[str, Any]()
     charts = {
         "equity": _equity_chart(comparison),
         "sharpe": _sharpe_chart(comparison),
@@ -48,10 +58,10 @@ def comparison_page(comparison, path, title):
         "values": _value_table(comparison),
         "sharpe": _sharpe_table(comparison),
         "by_rule": _effects(comparison.shadow.by_rule().reset_index()),
-        "by_data": _effects(comparison.shadow.effects),
+        "by_feed": _effects(comparison.shadow.effects),
         "charts": {name: embedded_chart(chart, arrays) for name, chart in charts.items()},
         "arrays": arrays,
-        "policy": policy_words(comparison.policy),
+        "policy": policy_rows(comparison.policy),
     }
     return write_page(path, "comparison.html", context)
 
@@ -59,7 +69,7 @@ def comparison_page(comparison, path, title):
 # -- tables ----------------------------------------------------------------------------------------
 
 
-def _main_table(comparison):
+def _main_table(comparison: "Comparison") -> list[tuple[str, list[Cell]]]:
     """Return a row for each measure: bare, protected and their differences, with bounds."""
     rows = []
     for measure in MEASURES:
@@ -70,52 +80,54 @@ def _main_table(comparison):
     return rows
 
 
-def _cell(comparison, variant, measure, kind):
+def _cell(comparison: "Comparison", variant: str, measure: str, kind: str) -> Cell:
+    """Return a figure and its bounds, as text."""
     row = comparison.frame.loc[(variant, measure)]
-    bounds = shown_interval(measure, row[f"{kind}_low"], row[f"{kind}_high"])
-    return shown(measure, row[kind]), bounds
+    bounds = format_interval(measure, row[f"{kind}_low"], row[f"{kind}_high"])
+    return format_measure(measure, row[kind]), bounds
 
 
-def _value_table(comparison):
+def _value_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
+    values = comparison.frame["value"]
     return [
-        (measure, [shown(measure, comparison.frame.loc[(v, measure), "value"]) for v in variants])
-        for variants in [comparison.sharpe.index]
-        for measure in MEASURES
+        (name, [format_measure(name, values.loc[(v, name)]) for v in comparison.sharpe.index])
+        for name in MEASURES
     ]
 
 
-def _sharpe_table(comparison):
+def _sharpe_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
     rows = []
     for variant, row in comparison.sharpe.iterrows():
         ratio = comparison.frame.loc[(variant, "Sharpe")]
         evidence = "" if variant == BARE else "yes" if row["evidence"] else "none"
         cells = [
-            shown("Sharpe", ratio["value"]),
-            shown_interval("Sharpe", ratio["value_low"], ratio["value_high"]),
-            "" if variant == BARE else said(row["difference"], "{:+.2f}"),
-            shown_interval("Sharpe", row["low"], row["high"]),
+            format_measure("Sharpe", ratio["value"]),
+            format_interval("Sharpe", ratio["value_low"], ratio["value_high"]),
+            "" if variant == BARE else format_number(row["difference"], "{:+.2f}"),
+            format_interval("Sharpe", row["low"], row["high"]),
             evidence,
-            said(row["probabilistic"], "{:.2f}"),
-            said(row["deflated"], "{:.2f}"),
+            format_number(row["probabilistic"], "{:.2f}"),
+            format_number(row["deflated"], "{:.2f}"),
         ]
         rows.append((variant, cells))
     return rows
 
 
-def _effects(frame):
+def _effects(frame: pd.DataFrame) -> list[tuple[str, str | None, list[str], bool]]:
+    """Return label, data feed, numbers as text, and whether the effect is a loss, by rule."""
     rows, order = [], rules_in_order(set(frame["rule"]))
     for row in sorted(frame.to_dict("records"), key=lambda row: order.index(row["rule"])):
-        money = [said(row[name], "{:,.0f}") for name in ("saved", "missed")]
-        numbers = [f"{row['papers']:,}" if row["papers"] else "", *money]
-        numbers += [signed(row["effect"]), said(row["effect_r"], "{:+,.1f}")]
-        rows.append((rule_name(row["rule"]), row.get("data"), numbers, row["effect"] <= -0.5))
+        money = [format_number(row[name], "{:,.0f}") for name in ("saved", "missed")]
+        numbers = [f"{row['paper_trades']:,}" if row["paper_trades"] else "", *money]
+        numbers += [format_money(row["effect"]), format_number(row["effect_r"], "{:+,.1f}")]
+        rows.append((rule_label(row["rule"]), row.get("data"), numbers, row["effect"] <= -0.5))
     return rows
 
 
 # -- charts ----------------------------------------------------------------------------------------
 
 
-def _equity_chart(comparison):
+def _equity_chart(comparison: "Comparison") -> Chart:
     figure = blank_figure(rows=2, row_heights=[0.62, 0.38])
     for label, record in comparison.records.items():
         color, width = {BARE: (GREY, 2), PROTECTED: (BLUE, 2.5)}.get(label, (ORANGE, 0.8))
@@ -131,7 +143,7 @@ def _equity_chart(comparison):
         figure.data[first + 1].update(showlegend=False)
     figure.update_yaxes(title_text="equity", row=1)
     figure.update_yaxes(title_text="drawdown", tickformat=".0%", autorange="reversed", row=2)
-    # The tools that show up at the pointer would cover a legend of two lines.
+    # Plotly's toolbar would cover a legend of two lines.
     figure.update_layout(modebar_orientation="v", margin_r=40)
     final = [daily_equity(comparison.records[label]).iloc[-1] for label in (BARE, PROTECTED)]
     caption = (
@@ -141,10 +153,10 @@ def _equity_chart(comparison):
     return figure, caption
 
 
-def _sharpe_chart(comparison):
+def _sharpe_chart(comparison: "Comparison") -> Chart:
     frame = comparison.sharpe.drop(index=BARE)
     figure = blank_figure(rows=1, dates=False)
-    colors = [GREY if not one else GREEN for one in frame["evidence"]]
+    colors = [GREEN if evident else GREY for evident in frame["evidence"]]
     known = frame["low"].notna() & np.isfinite(frame["high"])
     reach = {
         "array": (frame["high"] - frame["difference"]).where(known),
@@ -172,10 +184,10 @@ def _sharpe_chart(comparison):
     return figure, caption
 
 
-def _shadow_chart(shadow):
+def _shadow_chart(shadow: ShadowBook) -> Chart:
     rules = shadow.by_rule()
     rules = rules.loc[rules_in_order(rules.index)]
-    names = [rule_name(rule) for rule in rules.index]
+    names = [rule_label(rule) for rule in rules.index]
     colors = [GREEN if effect >= 0 else RED for effect in rules["effect"]]
     figure = blank_figure(rows=1, dates=False)
     figure.add_bar(
@@ -185,7 +197,7 @@ def _shadow_chart(shadow):
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(hovermode="closest", margin_b=56)
     caption = (
-        f"Together {signed(shadow.difference)}: what the protected run ended with more or less "
-        f"than the bare one. {signed(shadow.residual)} of it is the residual."
+        f"Together {format_money(shadow.difference)}: the final equity of the protected run less "
+        f"that of the bare one. Path differences make up {format_money(shadow.residual)} of it."
     )
     return figure, caption

@@ -1,21 +1,35 @@
-"""The walk of one data: bare, protected and meant position side by side, every cent on a label."""
+"""The counterfactual of one data feed: what was refused, cut or closed is replayed bar by bar."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bt_risk.evidence.paper_broker import PaperBroker, PaperOrder
-from bt_risk.evidence.paper_cash import TradingCosts
-from bt_risk.evidence.paper_trade import PaperTrade
-from bt_risk.tolerances import SIZE_EPS
+import pandas as pd
 
-__all__ = ["BREAKER", "OTHER", "SIZES", "STOP", "Fill", "Counterfactual"]
+from bt_risk.evidence.paper_broker import PaperBroker, PaperOrder, RequestedOrder
+from bt_risk.evidence.paper_cash import PaperCash, TradingCosts
+from bt_risk.evidence.paper_positions import PaperPositions, sign_of
+from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
+from bt_risk.portfolio.position import EPS
+from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
+
+__all__ = ["Counterfactual", "Fill"]
 
 STOP, BREAKER, SIZER = "ATRTrailingStop", "DrawdownBreaker", "HalfKellySizer"
-SIZES, OTHER = "other sizes", "other orders"
 
 
 class Fill(NamedTuple):
-    """One execution: signed size, price, commission in currency, whether a stop of ours did it."""
+    """One execution of a real run.
+
+    Attributes
+    ----------
+    size, price : float
+        The size is signed.
+    cost : float
+        Commission in currency.
+    stop : bool
+        Whether `bt_risk.ATRTrailingStop` sent the order.
+    """
 
     size: float
     price: float
@@ -24,325 +38,321 @@ class Fill(NamedTuple):
 
 
 class Counterfactual:
-    """Walk the bars of one data; afterwards `papers` and `rest` (by label) hold what came of it.
+    """Replay the bars of one data feed; `paper_trades` and `differences` hold the results.
 
     Parameters
     ----------
     bars : list of Bar
-    terms : Terms
-        What the data costs.
-    stop_rule : StopRule or None
-        How papers trail their stop; None: they have none.
+    trading_costs : TradingCosts, optional
+    stop_rule : PaperStop, optional
+        How paper trades trail their stop; without it they have none.
     halts : list of (begin, end)
-        When the breaker kept the account flat.
-    ended : int or None
+        The times during which the breaker kept the account flat.
+    ended_at : int, optional
         Number of the last bar of a protected run that the breaker has ended; -1 before the first.
-    venue : PaperVenue, optional
-        Where papers trade; one without slippage when left out.
-    account : Account, optional
-        What pays for them; there is no end of cash when left out.
+    broker : PaperBroker, optional
+        The broker that fills shadow orders; one without slippage when left out.
+    cash : PaperCash, optional
+        The cash that pays for paper trades; unlimited when left out.
     """
 
     def __init__(
         self,
-        bars,
-        terms=None,
-        stop_rule=None,
-        halts=(),
-        ended=None,
-        venue=None,
-        account=None,
-    ):
+        bars: Sequence[Bar],
+        trading_costs: TradingCosts | None = None,
+        stop_rule: PaperStop | None = None,
+        halts: Sequence[tuple[pd.Timestamp, pd.Timestamp]] = (),
+        ended_at: int | None = None,
+        broker: PaperBroker | None = None,
+        cash: PaperCash | None = None,
+    ) -> None:
         self.bars, self.stop_rule = bars, stop_rule
-        self.terms = TradingCosts() if terms is None else terms
-        self.halts, self.ended = halts, ended
-        self.venue = PaperBroker() if venue is None else venue
-        self.account = account
-        self.papers, self.rest = [], {SIZES: 0.0, OTHER: 0.0}
-        self._held, self._waiting = [], []
-        self._bare = self._real = 0.0
-        self._mark, self._rate, self._over = math.nan, 0.0, ended == -1
-        self._distance = {1: math.nan, -1: math.nan}
-        self._unsized, self._paid = set(), {1: 0.0, -1: 0.0}
+        self.trading_costs = TradingCosts() if trading_costs is None else trading_costs
+        self.halts, self.ended_at = halts, ended_at
+        self.broker = PaperBroker() if broker is None else broker
+        self.cash = cash
+        self.positions = PaperPositions(self.trading_costs, stop_rule)
+        self._pending: list[PaperOrder] = []
+        self._commission_rate, self._ended = 0.0, ended_at == -1
+        self._bare_only = {1: 0.0, -1: 0.0}  # units by side that only the bare run bought
 
-    def run(self, *events, **more):
-        """Take all that happens, see `load`, and walk from the first bar to the last."""
-        self.load(*events, **more)
+    @property
+    def paper_trades(self) -> list[PaperTrade]:
+        """All paper trades of the data feed, in the order in which they were opened."""
+        return self.positions.paper_trades
+
+    @property
+    def differences(self) -> dict[str, float]:
+        """Currency that no paper trade explains, by `SIZING_DIFFERENCES`, `PATH_DIFFERENCES`."""
+        return self.positions.differences
+
+    def run(
+        self,
+        bare: Mapping[int, Sequence[Fill]],
+        protected: Mapping[int, Sequence[Fill]],
+        requested: Mapping[int, Sequence[RequestedOrder]],
+    ) -> None:
+        """Load all events, see `load`, and replay every bar from the first to the last."""
+        self.load(bare, protected, requested)
         for k in range(len(self.bars)):
             self.step(k)
         self.finish()
 
-    def load(self, bare, real, wishes, rate=0.0, over=None):
-        """Take the fills of both runs and the wishes by number of bar; `rate` is cost by notional.
+    def load(
+        self,
+        bare: Mapping[int, Sequence[Fill]],
+        protected: Mapping[int, Sequence[Fill]],
+        requested: Mapping[int, Sequence[RequestedOrder]],
+        commission_rate: float = 0.0,
+        order_ends: Mapping[int, Sequence[int]] | None = None,
+    ) -> None:
+        """Load the fills of both runs and the requested orders, each by the number of its bar.
 
-        A wish belongs to the bar at whose close it was placed. `over` are the numbers of orders
-        that have ended, by the bar from which on they are no more.
+        A requested order belongs to the bar at whose close it was placed. `commission_rate` is the
+        commission by notional. `order_ends` are numbers of orders, by the bar from which on they
+        are over.
         """
-        self._events, self._rate = (bare, real, wishes, over or {}), rate
+        self._events = bare, protected, requested, order_ends or {}
+        self._commission_rate = commission_rate
 
-    def step(self, k):
-        """Walk one bar; every data of a bar is walked before any of the next."""
-        bare, real, wishes, over = self._events
-        bar = self.bars[k]
-        ended = over.get(k, ())
-        self._waiting = [order for order in self._waiting if order.wish.number not in ended]
-        self._walk(bar, bare.get(k, ()), real.get(k, ()), wishes.get(k - 1, ()))
-        if k == self.ended:
-            self._end_real(bar)
+    def step(self, k: int) -> None:
+        """Replay one bar; the caller replays a bar for every data feed before the next bar."""
+        bare, protected, requested, order_ends = self._events
+        bar, ended = self.bars[k], order_ends.get(k, ())
+        self._pending = [order for order in self._pending if order.request.number not in ended]
+        self._replay(bar, bare.get(k, ()), protected.get(k, ()), requested.get(k - 1, ()))
+        if k == self.ended_at:
+            self._end_protected_run(bar)
 
-    def finish(self):
+    def finish(self) -> None:
         """Mark what is still held at the last close."""
-        for paper in list(self._held):
-            self._drop(paper, self.bars[-1], self._mark, "data")
+        for trade in list(self.positions.held):
+            self.positions.close(trade, self.bars[-1], self.positions.price, "end of data")
 
-    def _walk(self, bar, bare, real, wishes):
-        """Take one bar: what goes at the open, what fills, and the stops; then the close."""
-        label, spent = self._label(), self._spent()
-        self._mark = bar.open if math.isnan(self._mark) else self._mark
-        self._paid = {1: 0.0, -1: 0.0}
-        self._move(bar.open)
-        self._take(wishes, bar)
+    def _replay(
+        self,
+        bar: Bar,
+        bare: Sequence[Fill],
+        protected: Sequence[Fill],
+        requested: Sequence[RequestedOrder],
+    ) -> None:
+        """Replay one bar: exits at the open, fills, stops, and then the close."""
+        positions = self.positions
+        difference, paid_before = positions.difference(), positions.commission()
+        positions.price = bar.open if math.isnan(positions.price) else positions.price
+        self._bare_only = {1: 0.0, -1: 0.0}
+        positions.move(bar.open)
+        self._accept(requested, bar)
         for fill in bare:
             self._fill_bare(fill, bar)
-        for fill in sorted(real, key=lambda fill: fill.stop):
-            self._fill_real(fill, bar)
-        self._enter(bar, bare)
-        self._stop_out(bar)
-        self._move(bar.close)
-        if self.stop_rule is not None:
-            for paper in self._held:
-                if not paper.after:
-                    paper.trail(bar, self.stop_rule, paper.opened == bar.time)
-        # Commissions of both runs that no paper has taken go where the difference of sizes went.
-        left = sum(f.cost for f in bare) - sum(f.cost for f in real) - (self._spent() - spent)
-        self.rest[SIZES if SIZES in (label, self._label()) else OTHER] += left
+        for fill in sorted(protected, key=lambda fill: fill.stop):
+            self._fill_protected(fill, bar)
+        self._fill_pending(bar, bare)
+        self._fill_stops(bar)
+        positions.move(bar.close)
+        self._trail_stops(bar)
+        # Commissions of both runs that no paper trade bears belong to the difference of the bar.
+        paid_on_paper = positions.commission() - paid_before
+        left = sum(f.cost for f in bare) - sum(f.cost for f in protected) - paid_on_paper
+        sizing = SIZING_DIFFERENCES in (difference, positions.difference())
+        positions.differences[SIZING_DIFFERENCES if sizing else PATH_DIFFERENCES] += left
 
-    # -- money -----------------------------------------------------------------------------------
+    def _commission(self, price: float, units: float = 1.0) -> float:
+        """Return the commission of a fill that neither run had: the usual share of notional."""
+        return self._commission_rate * price * self.trading_costs.multiplier * units
 
-    def _spent(self):
-        return sum([paper.costs for paper in self.papers])
+    # -- requested orders ------------------------------------------------------------------------
 
-    def paper_cash(self):
-        """Return what all papers together have done to the cash of an account that held them."""
-        return sum([paper.cash(self._mark, self.terms) for paper in self.papers])
+    def _accept(self, requested: Sequence[RequestedOrder], bar: Bar) -> None:
+        """Accept the orders of the close before, and updates of older ones."""
+        unsized = self.positions.unsized
+        for request in requested:
+            if not request.is_update:
+                self._exit_unmatched(-request.side, bar)
+            if request.opening > EPS:
+                self.positions.distance[request.side] = request.distance
+                unsized.discard(request.side)
+                self._supersede(request)
+                if request.opening - request.allowed > EPS:
+                    self._pending.append(PaperOrder(request))
+            elif request.rule == SIZER:
+                unsized.add(request.side)
 
-    def _meant(self):
-        return self._real + sum([paper.side * paper.units for paper in self._held])
-
-    def _label(self):
-        """Return who answers for what the meant and the bare position differ by."""
-        meant, side = self._meant(), _sign(self._bare)
-        refused_by_sizer = abs(meant) <= SIZE_EPS and side in self._unsized
-        return SIZES if meant * self._bare > SIZE_EPS or refused_by_sizer else OTHER
-
-    def _move(self, price):
-        """Let the price go to `price`, and everything that is held earn or lose by it."""
-        point = (price - self._mark) * self.terms.multiplier
-        self._mark = price
-        if not point:
-            return
-        for paper in self._held:
-            paper.moved += paper.side * paper.units * point
-        self.rest[self._label()] += (self._meant() - self._bare) * point
-
-    # -- papers ----------------------------------------------------------------------------------
-
-    def _cost(self, price, units=1.0):
-        """Return the commission that no run tells: the usual share of notional."""
-        return self._rate * price * self.terms.multiplier * units
-
-    def _open(self, rule, side, units, bar, price, cost, after=False, batch=math.nan):
-        distance = self._distance[side]
-        stop = math.nan if after or self.stop_rule is None else price - side * distance
-        paper = PaperTrade(
-            rule, side, units, bar.time, price, distance, stop, after=after, costs=cost
-        )
-        paper.batch = bar.number if after else batch
-        paper.matched = self._bare * side > SIZE_EPS
-        self.papers.append(paper)
-        self._held.append(paper)
-
-    def _reduce(self, paper, units, bar, price, end, cost):
-        """Take units off a paper at a price, for a cost that its result bears (or is spared)."""
-        paper.units -= units
-        paper.costs += cost
-        if paper.units <= SIZE_EPS:
-            self._drop(paper, bar, price, end)
-
-    def _drop(self, paper, bar, price, end):
-        paper.closed, paper.exit, paper.end, paper.units = bar.time, price, end, 0.0
-        self._held.remove(paper)
-
-    def _papers(self, side, after):
-        return [paper for paper in self._held if paper.side == side and paper.after == after]
-
-    def _in_again(self, side, units, bar, price, cost, placed=math.nan):
-        """End what our exits have closed: the strategy is in again, which costs it `cost` a unit.
-
-        Without that exit it would not have had to pay for coming in again. What was `placed`
-        before the exit was meant to come on top of what was held.
-        """
-        papers = self._papers(side, after=True)
-        for paper in [p for p in papers if not p.batch > placed]:
-            paper.costs -= cost * min(paper.units, units)
-            self._drop(paper, bar, price, "in again")
-
-    # -- what happens ----------------------------------------------------------------------------
-
-    def _take(self, wishes, bar):
-        """Take in the orders of the close before, and what became of older ones."""
-        for wish in wishes:
-            if not wish.again:
-                self._leave(-wish.side, bar)
-            if wish.opening > SIZE_EPS:
-                self._distance[wish.side] = wish.distance
-                self._unsized.discard(wish.side)
-                self._replace(wish)
-                if wish.opening - wish.allowed > SIZE_EPS:
-                    self._waiting.append(PaperOrder(wish))
-            elif wish.rule == SIZER:
-                self._unsized.add(wish.side)
-
-    def _leave(self, side, bar):
-        """Let what the bare run does not hold leave with the strategy's order against it."""
-        for paper in [p for p in self._held if p.side == side and not p.matched]:
-            price = self.venue.market(-side, bar)
+    def _exit_unmatched(self, side: int, bar: Bar) -> None:
+        """Close trades on a side that the bare run lacks: the strategy trades against them."""
+        for trade in [t for t in self.positions.held if t.side == side and not t.matched]:
+            price = self.broker.market_price(-side, bar)
             if price is not None:
-                self._move(price)
-                self._reduce(paper, paper.units, bar, price, "exit", self._cost(price, paper.units))
+                self.positions.move(price)
+                cost = self._commission(price, trade.units)
+                self.positions.reduce(trade, trade.units, bar, price, "exit", cost)
 
-    def _replace(self, wish):
-        """Forget what the strategy believes to be refused, and asks for again."""
-        if wish.again:
-            for order in self._waiting:
-                order.resting &= order.wish.number != wish.number
+    def _supersede(self, request: RequestedOrder) -> None:
+        """Drop the pending orders that the strategy believes refused, and now requests again."""
+        if request.is_update:
+            for order in self._pending:
+                order.resting &= order.request.number != request.number
             return
-        self._waiting = [
+        self._pending = [
             order
-            for order in self._waiting
-            if order.wish.side != wish.side or order.resting or order.wish.batch == wish.batch
+            for order in self._pending
+            if order.request.side != request.side
+            or order.resting
+            or order.request.batch == request.batch
         ]
 
-    def _fill_bare(self, fill, bar):
-        self._move(fill.price)
-        side, cost = _sign(self._bare), fill.cost / abs(fill.size)
-        closed = min(abs(fill.size), abs(self._bare)) if fill.size * side < 0 else 0.0
-        for paper in [p for p in self._held if closed and p.side == side]:
-            units = paper.units * closed / abs(self._bare)
-            self._reduce(paper, units, bar, fill.price, "exit", cost * units)
-        self._bare = _settled(self._bare + fill.size)
-        if not self._bare:
-            self._unsized.discard(side)
-        opened, side = abs(fill.size) - closed, _sign(fill.size)
-        if opened <= SIZE_EPS:
-            return
-        self._paid[side] += opened
-        for paper in self._papers(side, False):
-            paper.matched = True
-        if self._over:  # nobody asks any more: all that the bare run does is missed or spared
-            self._distance[side] = math.nan
-            self._open(BREAKER, side, opened, bar, fill.price, cost * opened, after=True)
+    # -- fills of the real runs ------------------------------------------------------------------
 
-    def _fill_real(self, fill, bar):
-        self._move(fill.price)
-        side, cost = _sign(self._real), fill.cost / abs(fill.size)
-        closed = min(abs(fill.size), abs(self._real)) if fill.size * side < 0 else 0.0
-        self._real = _settled(self._real + fill.size)
-        if closed and self._bare * side > SIZE_EPS:
-            rule = STOP if fill.stop else BREAKER if self._halted(bar) else None
+    def _fill_bare(self, fill: Fill, bar: Bar) -> None:
+        positions = self.positions
+        positions.move(fill.price)
+        side, cost = sign_of(positions.bare), fill.cost / abs(fill.size)
+        closed = min(abs(fill.size), abs(positions.bare)) if fill.size * side < 0 else 0.0
+        for trade in [t for t in positions.held if closed and t.side == side]:
+            units = trade.units * closed / abs(positions.bare)
+            positions.reduce(trade, units, bar, fill.price, "exit", cost * units)
+        positions.bare = _settled(positions.bare + fill.size)
+        if not positions.bare:
+            positions.unsized.discard(side)
+        opened, side = abs(fill.size) - closed, sign_of(fill.size)
+        if opened > EPS:
+            self._open_bare(side, opened, bar, fill.price, cost)
+
+    def _open_bare(self, side: int, opened: float, bar: Bar, price: float, cost: float) -> None:
+        self._bare_only[side] += opened
+        for trade in self.positions.held_on(side, follows_exit=False):
+            trade.matched = True
+        if self._ended:  # the protected run is over: the breaker misses or saves all that follows
+            self.positions.distance[side] = math.nan
+            self.positions.follow_exit(BREAKER, side, opened, bar, price, cost * opened)
+
+    def _fill_protected(self, fill: Fill, bar: Bar) -> None:
+        positions = self.positions
+        positions.move(fill.price)
+        side, cost = sign_of(positions.protected), fill.cost / abs(fill.size)
+        closed = min(abs(fill.size), abs(positions.protected)) if fill.size * side < 0 else 0.0
+        positions.protected = _settled(positions.protected + fill.size)
+        if closed and positions.bare * side > EPS:
+            rule = STOP if fill.stop else BREAKER if self._is_halted(bar) else None
             if rule:
-                self._open(rule, side, closed, bar, fill.price, -cost * closed, after=True)
-        opened, side = abs(fill.size) - closed, _sign(fill.size)
-        if opened > SIZE_EPS:
-            self._paid[side] -= opened
-            self._in_again(side, opened, bar, fill.price, cost)
-            for paper in self._papers(side, False):  # what was cut before has come in after all
-                units = min(paper.units, opened)
-                opened -= units
-                self._reduce(paper, units, bar, fill.price, "in again", -cost * units)
+                positions.follow_exit(rule, side, closed, bar, fill.price, -cost * closed)
+        opened, side = abs(fill.size) - closed, sign_of(fill.size)
+        if opened > EPS:
+            self._open_protected(side, opened, bar, fill.price, cost)
 
-    def _halted(self, bar):
+    def _open_protected(
+        self, side: int, opened: float, bar: Bar, price: float, cost: float
+    ) -> None:
+        """Replace paper trades by what the protected run now holds itself."""
+        self._bare_only[side] -= opened
+        self.positions.reenter(side, opened, bar, price, cost)
+        for trade in self.positions.held_on(side, follows_exit=False):
+            units = min(trade.units, opened)
+            opened -= units
+            self.positions.reduce(trade, units, bar, price, "re-entered", -cost * units)
+
+    def _is_halted(self, bar: Bar) -> bool:
         return any(begin < bar.time <= end for begin, end in self.halts)
 
-    def _enter(self, bar, bare):
-        """Fill what was refused or cut, as it would have been."""
-        for order in list(self._waiting):
-            if order not in self._waiting:  # another of its group has filled
+    # -- fills of shadow orders ------------------------------------------------------------------
+
+    def _fill_pending(self, bar: Bar, bare: Sequence[Fill]) -> None:
+        """Fill the shadow orders of what was refused or cut, as it would have been filled."""
+        for order in list(self._pending):
+            if order not in self._pending:  # another of its group has filled
                 continue
             if order.expired(bar):
-                self._waiting.remove(order)
+                self._pending.remove(order)
                 continue
-            price, cost = self._entry(order, bar, bare)
+            price, cost = self._entry_price(order, bar, bare)
             if price is not None:
-                group = order.wish.group
-                self._waiting.remove(order)
-                self._waiting = [o for o in self._waiting if group < 0 or o.wish.group != group]
-                self._fill_paper(order, bar, price, cost)
+                group = order.request.group
+                self._pending.remove(order)
+                self._pending = [o for o in self._pending if group < 0 or o.request.group != group]
+                self._open_affordable(order, bar, price, cost)
 
-    def _fill_paper(self, order, bar, price, cost):
-        """Open a paper of what is not held on paper already, as far as cash does."""
-        wish, side = order.wish, order.wish.side
-        known = sum([p.units for p in self._papers(side, False) if p.batch != wish.batch])
-        units = order.units - known
-        if units > SIZE_EPS and self.account is not None:
-            units = self._payable(wish, units, price, cost, bar)
-        if units > SIZE_EPS:
-            self._move(price)
-            self._in_again(side, units, bar, price, cost, wish.batch)
-            self._distance[side] = wish.distance
-            self._open(wish.rule, side, units, bar, price, cost * units, batch=wish.batch)
+    def _open_affordable(self, order: PaperOrder, bar: Bar, price: float, cost: float) -> None:
+        """Open a paper trade of the units not held on paper yet, as far as cash pays for them."""
+        request, side = order.request, order.request.side
+        others = [t for t in self.positions.held_on(side, False) if t.batch != request.batch]
+        units = order.units - sum([trade.units for trade in others])
+        if units > EPS and self.cash is not None:
+            units = self._payable(self.cash, request, units, price, cost, bar)
+        if units > EPS:
+            self.positions.move(price)
+            self.positions.reenter(side, units, bar, price, cost, request.batch)
+            self.positions.distance[side] = request.distance
+            self.positions.open(
+                request.rule, side, units, bar, price, cost * units, batch=request.batch
+            )
 
-    def _payable(self, wish, units, price, cost, bar):
-        sure = max(0.0, self._paid[wish.side])
-        payable = self.account.payable(self.terms, wish, units, price, cost, bar.time, sure)
-        self._paid[wish.side] -= min(sure, payable)
+    def _payable(
+        self,
+        cash: PaperCash,
+        request: RequestedOrder,
+        units: float,
+        price: float,
+        cost: float,
+        bar: Bar,
+    ) -> float:
+        paid = max(0.0, self._bare_only[request.side])
+        payable = cash.payable(self.trading_costs, request, units, price, cost, bar.time, paid)
+        self._bare_only[request.side] -= min(paid, payable)
         return payable
 
-    def _entry(self, order, bar, bare):
+    def _entry_price(
+        self, order: PaperOrder, bar: Bar, bare: Sequence[Fill]
+    ) -> tuple[float | None, float]:
         """Return price and cost per unit that an order fills at on this bar, price None if not.
 
-        The bare run knows both of an order at the market. A price of its own an order has to reach.
+        A market order has both from the bare run. An order with a price of its own has to reach it.
         """
-        side = order.wish.side
-        same = [f for f in bare if f.size * side > 0 and self._bare * side > SIZE_EPS]
-        price = self.venue.fill(order, bar)
+        side = order.request.side
+        same = [f for f in bare if f.size * side > 0 and self.positions.bare * side > EPS]
+        price = self.broker.fill_price(order, bar)
         if not same:
-            return price, (self._cost(price) if price else 0.0)
+            return price, (self._commission(price) if price else 0.0)
         size = sum([abs(f.size) for f in same])
-        if order.wish.kind == "market" and price not in [f.price for f in same]:
+        if order.request.kind == "market" and price not in [f.price for f in same]:
             price = sum([f.price * abs(f.size) for f in same]) / size
         return price, sum([f.cost for f in same]) / size
 
-    def _stop_out(self, bar):
-        """Let the stops of papers work, those of this bar's entries excepted."""
+    # -- stops and the end -----------------------------------------------------------------------
+
+    def _trail_stops(self, bar: Bar) -> None:
+        if self.stop_rule is not None:
+            for trade in self.positions.held:
+                if not trade.follows_exit:
+                    trade.trail_stop(bar, self.stop_rule, trade.opened == bar.time)
+
+    def _fill_stops(self, bar: Bar) -> None:
+        """Fill the stops that this bar reaches; the entries of this bar have none yet."""
         if self.stop_rule is None:
             return
-        for paper in [p for p in self._held if not p.after and p.opened != bar.time]:
-            price = paper.hit(bar, self.stop_rule, self.venue)
+        held = self.positions.held
+        for trade in [t for t in held if not t.follows_exit and t.opened != bar.time]:
+            price = trade.stop_fill(bar, self.stop_rule, self.broker)
             if price is not None:
-                self._stop(paper, bar, price)
+                self._stop_out(trade, bar, price)
 
-    def _stop(self, paper, bar, price):
-        self._move(price)
-        units = paper.units
-        cost = self._cost(price, units)
-        self._reduce(paper, units, bar, price, "stop", cost)
-        if paper.matched:
-            self._distance[paper.side] = paper.distance
-            self._open(STOP, paper.side, units, bar, price, -cost, after=True)
+    def _stop_out(self, trade: PaperTrade, bar: Bar, price: float) -> None:
+        """Close a paper trade at its stop; from there on the stop rule answers for the rest."""
+        self.positions.move(price)
+        units = trade.units
+        cost = self._commission(price, units)
+        self.positions.reduce(trade, units, bar, price, "stop", cost)
+        if trade.matched:
+            self.positions.distance[trade.side] = trade.distance
+            self.positions.follow_exit(STOP, trade.side, units, bar, price, -cost)
 
-    def _end_real(self, bar):
-        """End the protected run: what it still held goes on like what the breaker closed."""
-        side, units = _sign(self._real), abs(self._real)
-        self._real, self._over = 0.0, True
-        self._waiting.clear()
-        if units and self._bare * side > SIZE_EPS:
-            self._open(BREAKER, side, units, bar, bar.close, 0.0, after=True)
-
-
-def _sign(value):
-    return (value > SIZE_EPS) - (value < -SIZE_EPS)
+    def _end_protected_run(self, bar: Bar) -> None:
+        """End the protected run: what it still held is followed like what the breaker closed."""
+        side, units = sign_of(self.positions.protected), abs(self.positions.protected)
+        self.positions.protected, self._ended = 0.0, True
+        self._pending.clear()
+        if units and self.positions.bare * side > EPS:
+            self.positions.follow_exit(BREAKER, side, units, bar, bar.close, 0.0)
 
 
-def _settled(size):
-    return 0.0 if abs(size) <= SIZE_EPS else size
+def _settled(size: float) -> float:
+    return 0.0 if abs(size) <= EPS else size

@@ -1,4 +1,4 @@
-"""The odds of the first halt: how likely a drawdown limit is to be reached, and how soon."""
+"""The odds of the first halt: the probability that a drawdown limit is reached, and how soon."""
 
 import math
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ from bt_risk.tolerances import RATIO_EPS
 
 __all__ = ["LEAST", "HaltOdds", "halt_probability"]
 
-HERE = "halt_probability"
-LEAST = 20  # returns with fewer of which nothing can be said
-PATHS = 200  # futures of each resampled history: what they miss is small beside its own doubt
+COMPONENT = "halt_probability"
+LEAST = 20  # the fewest returns that say anything
+PATHS = 200  # futures of each resampled history: their error is small beside that of the history
 
 
 @dataclass(frozen=True)
 class HaltOdds:
-    """How likely a first halt is.
+    """The probability of a first halt, and the days until it.
 
     Attributes
     ----------
     drawdown_limit : float
         Fraction of the high-water mark; infinite where there is no breaker.
     horizon : int
-        Days looked ahead.
+        Number of days that the odds cover.
     year : float
         Days a year.
     confidence : float
     probability : Interval
-        Of a halt within the horizon; the bounds are for what the returns do not say.
+        Of a halt within the horizon; the bounds are for what so few returns leave open.
     days : Interval
-        Days to the first halt of those futures that have one: median, and the bounds that hold
+        Days to the first halt of those futures that have one: median, and the bounds that contain
         `confidence` of them. NaN where none has.
     """
 
@@ -51,7 +51,7 @@ class HaltOdds:
     probability: Interval
     days: Interval
 
-    def __str__(self):
+    def __str__(self) -> str:
         if math.isinf(self.drawdown_limit):
             return "No drawdown limit: nothing halts this run."
         chance, days = self.probability, self.days
@@ -68,15 +68,15 @@ class HaltOdds:
 
 
 def halt_probability(
-    returns,
-    policy=None,
+    returns: pd.Series | np.ndarray,
+    policy: Policy | None = None,
     *,
-    horizon=None,
-    confidence=0.95,
-    samples=400,
-    seed=0,
-    periods_per_year=None,
-):
+    horizon: int | None = None,
+    confidence: float = 0.95,
+    samples: int = 400,
+    seed: int = 0,
+    periods_per_year: float | None = None,
+) -> HaltOdds:
     """Return the odds that the breaker of a policy halts within a year, and how soon.
 
     Parameters
@@ -93,7 +93,7 @@ def halt_probability(
         Resampled histories, each with 200 futures.
     seed : int
     periods_per_year : float, optional
-        365 or 252; as the index of `returns` says when left out.
+        365 or 252; derived from the index of `returns` when left out.
 
     Returns
     -------
@@ -102,13 +102,13 @@ def halt_probability(
     Raises
     ------
     ParameterError
-        If there are fewer than 20 returns, or one of them is no number.
+        If there are fewer than 20 returns, or one of them is not a number.
 
     Notes
     -----
     Two stages of the stationary block bootstrap: a history is resampled, and futures are drawn
-    from it. The spread between histories is what so few returns leave open, the spread within is
-    luck. Drawdowns are those of daily closes, as the breaker of a daily run sees them.
+    from it. The spread between histories is what so few returns leave open, the spread within a
+    history is luck. Drawdowns are those of daily closes, as the breaker of a daily run has them.
 
     Examples
     --------
@@ -120,15 +120,15 @@ def halt_probability(
     """
     policy = Policy() if policy is None else policy
     if not isinstance(policy, Policy):
-        raise ParameterError(HERE, "policy", "a bt_risk.Policy", policy)
-    check_bootstrap(HERE, confidence, samples, seed)
-    values, year = _known(returns, periods_per_year)
-    ahead = check_whole(HERE, "horizon", year if horizon is None else horizon, remedy="Days.")
+        raise ParameterError(COMPONENT, "policy", "a bt_risk.Policy", policy)
+    check_bootstrap(COMPONENT, confidence, samples, seed)
+    values, year = _checked_returns(returns, periods_per_year)
+    ahead = check_whole(COMPONENT, "horizon", year if horizon is None else horizon, remedy="Days.")
     limits = [one for one in (policy.drawdown_limit, policy.lifetime_limit) if one is not None]
     limit = min(limits, default=math.inf)
     if math.isinf(limit):
         return HaltOdds(limit, ahead, year, confidence, Interval(0.0, 0.0, 0.0), Interval(math.nan))
-    chances, firsts = _simulated(values, limit, ahead, samples, seed)
+    chances, firsts = _simulate(values, limit, ahead, samples, seed)
     tail = (1.0 - confidence) / 2
     low, high = np.quantile(chances, [tail, 1.0 - tail])
     days = Interval(math.nan)
@@ -139,19 +139,26 @@ def halt_probability(
     return HaltOdds(limit, ahead, year, confidence, chance, days)
 
 
-def _known(returns, year):
+def _checked_returns(
+    returns: pd.Series | np.ndarray, year: float | None
+) -> tuple[np.ndarray, float]:
+    """Return the returns as an array, and the days a year."""
     values = np.asarray(returns, dtype=float)
     if values.ndim != 1 or len(values) < LEAST or not np.isfinite(values).all():
         constraint = f"at least {LEAST} finite daily returns"
-        raise ParameterError(HERE, "returns", constraint, f"{np.isfinite(values).sum()} of them")
+        raise ParameterError(
+            COMPONENT, "returns", constraint, f"{np.isfinite(values).sum()} of them"
+        )
     index = getattr(returns, "index", None)
     if year is None and not isinstance(index, pd.DatetimeIndex):
         remedy = "An array has no dates: 365 for a market that never closes, 252 for stocks."
-        raise ParameterError(HERE, "periods_per_year", "given with an array", year, remedy)
-    return values, check_periods_per_year(HERE, year, index)
+        raise ParameterError(COMPONENT, "periods_per_year", "given with an array", year, remedy)
+    return values, check_periods_per_year(COMPONENT, year, index)
 
 
-def _simulated(values, limit, ahead, samples, seed):
+def _simulate(
+    values: np.ndarray, limit: float, ahead: int, samples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the share of futures that halt, for each history, and the days of all first halts."""
     block = block_length(values)
     picks = resampled_days(len(values), block, samples, seed)
@@ -159,15 +166,15 @@ def _simulated(values, limit, ahead, samples, seed):
     chances, firsts = [], []
     for days in picks:
         history = values[days]
-        fall = _falls(history[_futures(rng, len(history), ahead, block)])
-        halted = fall >= limit - RATIO_EPS
+        fall = _drawdowns(history[_futures(rng, len(history), ahead, block)])
+        halted = fall >= limit - 1e-12
         hit = halted.any(axis=1)
         chances.append(hit.mean())
         firsts.append(halted.argmax(axis=1)[hit] + 1)
     return np.array(chances), np.concatenate(firsts)
 
 
-def _futures(rng, count, ahead, block):
+def _futures(rng: np.random.Generator, count: int, ahead: int, block: float) -> np.ndarray:
     """Return the days of `PATHS` futures: the stationary bootstrap, of another length."""
     jumps = rng.random((PATHS, ahead)) < 1.0 / block
     jumps[:, 0] = True
@@ -177,6 +184,6 @@ def _futures(rng, count, ahead, block):
     return (np.take_along_axis(starts, since, axis=1) + places - since) % count
 
 
-def _falls(returns):
+def _drawdowns(returns: np.ndarray) -> np.ndarray:
     wealth = np.cumprod(1.0 + returns, axis=1)
     return 1.0 - wealth / np.maximum(np.maximum.accumulate(wealth, axis=1), 1.0)

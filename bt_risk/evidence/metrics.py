@@ -1,16 +1,17 @@
 """The measures of a comparison, for one history of a run or for thousands of resampled ones.
 
 Every function takes arrays whose last axis is days, so that a bootstrap is one call. What
-`bt_risk.report.statistics` has from empyrical is defined as there; a test holds the two together.
+`bt_risk.report.statistics` takes from empyrical has the same definition here; a test compares them.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from bt_risk.report.calendar import periods_per_year
 from bt_risk.report.pyfolio import daily_equity, daily_returns
-from bt_risk.tolerances import RATIO_EPS, SIZE_EPS
+from bt_risk.report.record import RunRecord
 
 __all__ = ["FRACTIONS", "MEASURES", "Days", "days_of", "measures", "volatility"]
 
@@ -41,7 +42,7 @@ FRACTIONS = {
 
 
 class Days(NamedTuple):
-    """One run day by day, arrays whose last axis is days.
+    """Keep one run day by day, in arrays whose last axis is days.
 
     Attributes
     ----------
@@ -61,17 +62,17 @@ class Days(NamedTuple):
     costs: np.ndarray
     trades: np.ndarray
 
-    def take(self, days):
-        """Return the same with these days, an array of indices of any shape."""
+    def take(self, days: np.ndarray) -> "Days":
+        """Return the run on these days, an array of indices of any shape."""
         return Days(*(values[days] for values in self))
 
-    def scaled(self, leverage):
+    def scaled(self, leverage: np.ndarray) -> "Days":
         """Return the run with `leverage` times the position, at the same prices."""
         scaled = (values * leverage for values in self[:-1])
         return Days(*scaled, self.trades)
 
 
-def days_of(record):
+def days_of(record: RunRecord) -> tuple[Days, pd.DatetimeIndex, int]:
     """Return the `Days` of a record, their index, and how many of them are a year."""
     returns = daily_returns(record)
     equity = daily_equity(record).clip(lower=np.finfo(float).tiny)
@@ -83,7 +84,7 @@ def days_of(record):
     bars = record.bars.assign(day=record.times.normalize())
     gross = (bars["long_notional"] + bars["short_notional"]).groupby(bars["day"]).last()
 
-    def daily(values):
+    def daily(values: pd.Series) -> pd.Series:
         return values.groupby(day).sum().reindex(index).fillna(0.0)
 
     days = Days(
@@ -96,7 +97,7 @@ def days_of(record):
     return days, index, periods_per_year(index)
 
 
-def _closed(fills):
+def _closed(fills: pd.DataFrame) -> pd.Series:
     """Return how many trades ended on each day: positions that became flat or changed sides."""
     held = fills.groupby("name")["size"].cumsum()
     held = held.where(held.abs() > SIZE_EPS, 0.0)
@@ -106,12 +107,12 @@ def _closed(fills):
     return ends.astype(float).groupby(fills["time"].dt.normalize()).sum()
 
 
-def volatility(returns):
+def volatility(returns: np.ndarray) -> np.ndarray:
     """Return the standard deviation of daily returns, along the last axis."""
     return returns.std(axis=-1, ddof=1)
 
 
-def measures(days, year):
+def measures(days: Days, year: float) -> dict[str, np.ndarray]:
     """Return every measure of `MEASURES` by name; one value for each history.
 
     Parameters
@@ -155,5 +156,5 @@ def measures(days, year):
     return dict(zip(MEASURES, values, strict=True))
 
 
-def _finite(values):
+def _finite(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)

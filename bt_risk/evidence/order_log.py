@@ -1,7 +1,8 @@
-"""What the shadow book needs of a protected run: its bars, and what every order asked for."""
+"""The order log of a protected run: its bars, and every order as the strategy requested it."""
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 import pandas as pd
@@ -13,9 +14,12 @@ from bt_risk.gate.broker import RiskBroker
 from bt_risk.report.calendar import timestamps
 from bt_risk.report.record import unique_names
 
-__all__ = ["ASKED", "ENDED", "OrderLogger", "OrderLog"]
+if TYPE_CHECKING:
+    from bt_risk.gate.order_events import OrderAsked, OrderCut
 
-ASKED = ["time", "at_bar", "name", *RequestedOrder._fields]
+__all__ = ["ENDED", "REQUESTED", "OrderLog", "OrderLogger"]
+
+REQUESTED = ["time", "at_bar", "name", *RequestedOrder._fields]
 ENDED = ["time", "at_bar", "name", "number"]
 _BARS = ["open", "high", "low", "close", "number"]
 _OVER = (bt.Order.Canceled, bt.Order.Expired)
@@ -24,57 +28,61 @@ CASH = "cash"
 
 @dataclass(frozen=True)
 class OrderLog:
-    """Plain values of one run.
+    """The log of one run, in plain values.
 
     Attributes
     ----------
-    asked : DataFrame
-        Every order that opens or closes something as it was asked for, and as it was when
-        something was cut from it later, columns `ASKED`: see
-        `bt_risk.evidence.paper_broker.RequestedOrder`. What has at_bar counts from the bar of
-        its time on, the rest from the one after.
+    requested : DataFrame
+        Every order that opens or closes something as it was requested, and as it was when
+        something was cut from it later, columns `REQUESTED`: see
+        `bt_risk.evidence.paper_broker.RequestedOrder`. A row with at_bar counts from the bar of
+        its time on, any other from the bar after.
     ended : DataFrame
         Orders that were cancelled, expired, or made void by another of their group, columns
         `ENDED`.
     bars : dict of DataFrame
-        open, high, low, close and Backtrader's date number by time, for each data.
-    terms : dict of Terms
-        What a data costs, for each.
+        open, high, low, close and Backtrader's date number by time, for each data feed.
+    trading_costs : dict of TradingCosts
+        What trading costs, for each data feed.
     cash : Series
-        Of the account, by time.
+        Cash of the account, by time.
     settings : dict
-        How the broker lets orders slip: `bt_risk.evidence.paper_broker.SETTINGS`.
+        Slippage and order settings of the broker: `bt_risk.evidence.paper_broker.SETTINGS`.
     """
 
-    asked: pd.DataFrame
+    requested: pd.DataFrame
     ended: pd.DataFrame
-    bars: dict
-    terms: dict
+    bars: dict[str, pd.DataFrame]
+    trading_costs: dict[str, TradingCosts]
     cash: pd.Series
-    settings: dict
+    settings: dict[str, Any]
 
 
-class _Follower:
-    """What `OrderLogger` hears from the desk of the gate, as rows of plain values."""
+class _OrderFollower:
+    """Record what the gate reports about orders, as rows of plain values."""
 
-    def __init__(self, gate, names):
+    def __init__(self, gate: RiskBroker, names: tuple[str, ...]) -> None:
         self.gate, self.names = gate, names
-        self.rows, self.over = [], []
-        self._numbers, self._names, self._asked = {}, {}, {}
-        self._groups, self._cut = {}, set()
+        self.rows: list[tuple[Any, ...]] = []
+        self.ended: list[tuple[float, bool, str, int]] = []
+        self._numbers: dict[int, int] = {}
+        self._names: dict[int, str] = {}
+        self._asked: dict[int, tuple[OrderAsked, float]] = {}
+        self._groups: dict[int, set[int]] = {}
+        self._cut: set[int] = set()
 
-    def asked(self, asked):
-        """Write down an order; one that is asked about again has been refused since."""
+    def asked(self, asked: "OrderAsked") -> None:
+        """Record a requested order; one that is reported again has been refused since."""
         order, number = asked.order, self._number(asked.order)
         time = self.gate.find(order.data).time
         if number in self._asked:
             self._cut.add(number)
         self._asked[number] = asked, time
-        said = asked._asdict()
-        self._row(time, False, said.pop("order"), batch=time, **said)
+        values = asked._asdict()
+        self._row(time, False, values.pop("order"), batch=time, **values)
 
-    def cut(self, cut):
-        """Write down what was taken from an order, as it stood at that moment."""
+    def cut(self, cut: "OrderCut") -> None:
+        """Record what was taken from an order, as it stood at that moment."""
         order, number = cut.order, self._number(cut.order)
         self._cut.add(number)
         filled = not math.isnan(cut.price)
@@ -83,12 +91,12 @@ class _Follower:
         now = order.data.datetime[0] if filled else self.gate.latest
         rest = {"opening": cut.units, "allowed": 0.0, "distance": cut.distance, "rule": cut.rule}
         rest |= {"kind": "filled", "price": cut.price} if filled else {}
-        # What rested together is different orders, whenever each was asked for.
+        # Orders that rested together are different orders, whenever each was requested.
         batch = time if filled else now
-        self._row(now, filled, order, batch=batch, again=True, step=step, **rest)
+        self._row(now, filled, order, batch=batch, is_update=True, step=step, **rest)
 
-    def heard(self, order):
-        """Write down that an order is over, or that cash did not cover it."""
+    def heard(self, order: bt.Order) -> None:
+        """Record that an order is over, or that cash did not cover it."""
         number = self._numbers.get(order.ref)
         if number is None or number not in self._asked:
             return
@@ -101,74 +109,75 @@ class _Follower:
                 if other != number:
                     self._end(other)
 
-    def withdrawn(self, ref):
-        """Write down that the strategy has cancelled an order, which may be refused already."""
+    def withdrawn(self, ref: int) -> None:
+        """Record that the strategy has cancelled an order, which may be refused already."""
         number = self._numbers.get(ref)
-        if number in self._asked:
+        if number is not None and number in self._asked:
             self._end(number, at_bar=False)
 
-    def _starved(self, order, number):
+    def _starved(self, order: bt.Order, number: int) -> None:
         asked, time = self._asked[number]
         units = min(asked.allowed, abs(order.executed.remsize))
         rest = {"opening": units, "allowed": 0.0, "distance": asked.distance, "rule": CASH}
-        rest |= {"batch": time, "again": True, "step": asked.step}
+        rest |= {"batch": time, "is_update": True, "step": asked.step}
         self._row(self.gate.latest, True, order, **rest)
 
-    def _end(self, number, at_bar=True):
-        self.over.append((self.gate.latest, at_bar, self._names[number], number))
+    def _end(self, number: int, at_bar: bool = True) -> None:
+        self.ended.append((self.gate.latest, at_bar, self._names[number], number))
 
-    def _row(self, time, at_bar, order, **values):
+    def _row(self, time: float, at_bar: bool, order: bt.Order, **values: Any) -> None:
         number, group = self._number(order), self._group(order)
         self._groups.setdefault(group, set()).add(number)
         self._names[number] = name = self.names[self.gate.find(order.data).index]
-        values = _terms_of(order) | {"number": number, "group": group} | values
+        values = _conditions(order) | {"number": number, "group": group} | values
         self.rows.append((time, at_bar, name, *RequestedOrder(**values)))
 
-    def _number(self, order):
+    def _number(self, order: bt.Order) -> int:
         """Count orders as they come: Backtrader's own numbers go on from run to run."""
         return self._numbers.setdefault(order.ref, len(self._numbers))
 
-    def _group(self, order):
+    def _group(self, order: bt.Order) -> int:
         leader = self.gate.venue.oco_leader(order)
         return self._numbers.setdefault(order.ref if leader is None else leader, len(self._numbers))
 
 
-def _terms_of(order):
-    """Return what an order waits for, as it stands now."""
-    made, kind = order.created, order.ExecTypes[order.exectype].lower()
+def _conditions(order: bt.Order) -> dict[str, Any]:
+    """Return what an order waits for, as it stands now, by the fields of `RequestedOrder`."""
+    created, kind = order.created, order.ExecTypes[order.exectype].lower()
     return {
         "side": 1 if order.isbuy() else -1,
         "kind": kind,
-        "price": _number(made.price),
-        "limit": _number(made.pricelimit),
+        "price": _number(created.price),
+        "limit": _number(created.pricelimit),
         "offset": _number(order._limitoffset),
         "trailamount": _number(order.trailamount),
         "trailpercent": _number(order.trailpercent),
-        # BackBroker takes no date and zero alike: the order does not expire.
+        # BackBroker treats no date and zero alike: the order does not expire.
         "valid": _number(order.valid or None),
         "session": _number(order.dteos),
-        "placed": _number(made.dt),
-        "close": _number(made.pclose),
+        "placed": _number(created.dt),
+        "close": _number(created.pclose),
         "noted": _number(getattr(order, "pannotated", None)),
         "triggered": bool(order.triggered),
         "coc": bool(order.info.get("coc", True)),
     }
 
 
-def _number(value):
+def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
 class OrderLogger(QuietAnalyzer):
-    """Write down every order as it was asked for, and every bar; nothing of the run is changed.
+    """Log every order as it was requested, and every bar; the run itself does not change.
 
-    `tape` is the `OrderLog` of the run, once it is over.
+    `log` is the `OrderLog` of the run, once it is over.
     """
 
-    def __init__(self):
-        self.tape = self._follower = None
+    def __init__(self) -> None:
+        self.log: OrderLog | None = None
+        self._follower: _OrderFollower | None = None
 
-    def start(self):
+    def start(self) -> None:
         """Follow the orders of the gate, if there is one."""
         self._names = unique_names(self.strategy.datas)
         self._rows, self._cash = [[] for _ in self._names], []
@@ -176,11 +185,11 @@ class OrderLogger(QuietAnalyzer):
         # Several strategies share one gate: the first of them follows for all.
         first = self.strategy is self.strategy.cerebro.runningstrats[0]
         if isinstance(gate, RiskBroker) and first:
-            self._follower = _Follower(gate, self._names)
+            self._follower = _OrderFollower(gate, self._names)
             gate.events.followers.append(self._follower)
 
-    def next(self):
-        """Keep the bars that have closed; one that is still replayed is kept as it is last."""
+    def next(self) -> None:
+        """Record the bars that have closed; of one that is still replayed, the newest state."""
         latest = -math.inf
         for feed, rows in zip(self.strategy.datas, self._rows, strict=True):
             if not len(feed):
@@ -194,30 +203,31 @@ class OrderLogger(QuietAnalyzer):
                 rows[-1] = row
         self._cash.append((latest, self.strategy.broker.getcash()))
 
-    def stop(self):
-        """Keep plain values only, so that results can be sent between processes."""
-        asked = pd.DataFrame(self._follower.rows if self._follower else [], columns=ASKED)
-        ended = pd.DataFrame(self._follower.over if self._follower else [], columns=ENDED)
+    def stop(self) -> None:
+        """Convert everything to plain values, so that results can be sent between processes."""
+        follower = self._follower
+        requested = pd.DataFrame(follower.rows if follower else [], columns=REQUESTED)
+        ended = pd.DataFrame(follower.ended if follower else [], columns=ENDED)
         cash = pd.DataFrame(self._cash, columns=["time", CASH], dtype=float)
-        bars, terms, broker = {}, {}, self.strategy.broker
+        bars, trading_costs, broker = {}, {}, self.strategy.broker
         for name, feed, rows in zip(self._names, self.strategy.datas, self._rows, strict=True):
             frame = pd.DataFrame(rows, columns=["time", *_BARS], dtype=float)
             bars[name] = frame[_BARS].set_axis(timestamps(frame["time"]))
-            terms[name] = _terms(broker, feed)
+            trading_costs[name] = _trading_costs(broker, feed)
         params = getattr(broker, "p", None)
-        self.tape = OrderLog(
-            asked.assign(time=timestamps(asked["time"])),
+        self.log = OrderLog(
+            requested.assign(time=timestamps(requested["time"])),
             ended.assign(time=timestamps(ended["time"])),
             bars,
-            terms,
+            trading_costs,
             cash[CASH].set_axis(timestamps(cash["time"])),
             {name: getattr(params, name) for name in SETTINGS if hasattr(params, name)},
         )
         self._rows = self._cash = self._follower = None
 
 
-def _terms(broker, feed):
-    """Return the `TradingCosts` of a data feed, asked at its last close."""
+def _trading_costs(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> TradingCosts:
+    """Return the `TradingCosts` of a data feed at its last close."""
     info = broker.getcommissioninfo(feed)
     multiplier = float(getattr(info.p, "mult", 1.0))
     price = feed.close[0] if len(feed) else math.nan

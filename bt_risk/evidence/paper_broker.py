@@ -1,16 +1,18 @@
-"""Where papers trade: Backtrader's own rules of execution, asked for the price alone.
+"""The broker that fills shadow orders: Backtrader's own rules of execution, used for the price.
 
-An order on paper is tried by the very methods of ``BackBroker`` that try a real one, so that gaps,
-limits, triggers, trails and slippage need no second opinion here.
+A shadow order is tried by the very methods of ``BackBroker`` that try a real one, so gaps, limits,
+triggers, trailing and slippage need no second implementation here.
 """
 
 import math
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import backtrader as bt
 
-__all__ = ["SETTINGS", "PaperOrder", "PaperBroker", "RequestedOrder"]
+from bt_risk.evidence.paper_trade import Bar
+
+__all__ = ["SETTINGS", "PaperBroker", "PaperOrder", "RequestedOrder"]
 
 SETTINGS = (
     "slip_perc",
@@ -26,29 +28,37 @@ KINDS = {name.lower(): number for number, name in enumerate(bt.Order.ExecTypes)}
 
 
 class RequestedOrder(NamedTuple):
-    """One order as it was asked for, or as it was when something was cut from it.
+    """One order as the strategy requested it, or as it was when something was cut from it later.
 
     Attributes
     ----------
     side : int
+        +1 or -1.
     kind : str
         One of Backtrader's execution types, in small letters; ``"filled"`` for what was cut at
-        the moment of execution, which has had its price.
+        the moment of execution, when the price was already known.
     price : float
-        Its own price, or that of the fill.
+        The order's own price, or that of the fill.
     opening, allowed : float
-        Units that it opens, and what was allowed of them.
+        Units that it opens, and how many of them were allowed.
     distance : float
         Price distance of the stop that it was judged with.
     rule : str
-        Who cut it, if anybody.
+        The rule that cut it, if any did.
     number, batch, group : float
-        Of the order; orders of one batch were alive together, and are different ones; of a group
-        only one can fill.
-    again : bool
-        Whether the order was asked for before, and this is what became of it.
+        Number of the order. Orders of one batch were working at the same time, hence are different
+        orders. Of a group only one can fill.
+    is_update : bool
+        Whether the order was logged before, and this states what was cut from it later.
     step : float
-        Of the sizes that cash would cut it to; NaN: it is refused whole where cash does not do.
+        Step of the sizes that it is cut to where cash is short; NaN: it is then refused whole.
+    limit, offset, trailamount, trailpercent, valid, session, placed, close, noted : float
+        Backtrader's ``pricelimit``, ``_limitoffset``, ``trailamount``, ``trailpercent``, ``valid``
+        and ``dteos`` of the order, ``dt`` and ``pclose`` of its creation, and ``pannotated``.
+    triggered : bool
+        Whether a stop-limit order has reached its stop price.
+    coc : bool
+        Whether the order may fill at the close of the bar it was placed on.
     """
 
     side: int
@@ -61,7 +71,7 @@ class RequestedOrder(NamedTuple):
     number: int = -1
     batch: float = math.nan
     group: int = -1
-    again: bool = False
+    is_update: bool = False
     step: float = math.nan
     limit: float = math.nan
     offset: float = 0.0
@@ -77,48 +87,49 @@ class RequestedOrder(NamedTuple):
 
 
 class PaperOrder:
-    """What was cut from an order, waiting for its price: it looks to BackBroker like an order.
+    """A shadow order: what was cut from an order, with the attributes that BackBroker reads.
 
-    `resting` says whether the rest of it is at the broker, so that its end is the end of both.
+    `resting` tells whether the rest of the order is at the broker, so that both end together.
     """
 
     trailadjust = bt.Order.trailadjust
 
-    def __init__(self, wish):
-        self.wish, self.units = wish, wish.opening - wish.allowed
-        self.resting = wish.allowed > 0.0 and not wish.again
-        self.exectype = KINDS.get(wish.kind, bt.Order.Historical)
-        self.triggered, self.dteos = wish.triggered, wish.session
-        self.pannotated = None if math.isnan(wish.noted) else wish.noted
-        self._limitoffset = wish.offset
-        # NaN is true, and a trail of NaN would trail to nowhere.
+    def __init__(self, request: RequestedOrder) -> None:
+        self.request, self.units = request, request.opening - request.allowed
+        self.resting = request.allowed > 0.0 and not request.is_update
+        self.exectype = KINDS.get(request.kind, bt.Order.Historical)
+        self.triggered, self.dteos = request.triggered, request.session
+        self.pannotated = None if math.isnan(request.noted) else request.noted
+        self._limitoffset = request.offset
+        # NaN is true, and Backtrader would trail by NaN.
         self.trailamount, self.trailpercent = (
-            _or_zero(wish.trailamount),
-            _or_zero(wish.trailpercent),
+            _or_zero(request.trailamount),
+            _or_zero(request.trailpercent),
         )
         self.created = SimpleNamespace(
-            dt=wish.placed, price=wish.price, pricelimit=wish.limit, pclose=wish.close
+            dt=request.placed, price=request.price, pricelimit=request.limit, pclose=request.close
         )
-        self.info = {"coc": wish.coc}
-        self.data = self.filled = None
+        self.info = {"coc": request.coc}
+        self.data: SimpleNamespace | None = None
+        self.filled: float | None = None
 
-    def isbuy(self):
+    def isbuy(self) -> bool:
         """Return whether it buys."""
-        return self.wish.side > 0
+        return self.request.side > 0
 
-    def alive(self):
+    def alive(self) -> bool:
         """Return whether it may still fill."""
         return self.filled is None
 
-    def expired(self, bar):
-        """Return whether its time is over; a market order has no end, as in Backtrader."""
-        return self.exectype != bt.Order.Market and bar.number > self.wish.valid
+    def expired(self, bar: Bar) -> bool:
+        """Return whether it is no longer valid; as in Backtrader, a market order never expires."""
+        return self.exectype != bt.Order.Market and bar.number > self.request.valid
 
 
 class PaperBroker(bt.brokers.BackBroker):
-    """A BackBroker without an account: it says what an order would fill at on a bar."""
+    """A BackBroker without an account: it returns the price that an order fills at on a bar."""
 
-    def fill(self, order, bar):
+    def fill_price(self, order: PaperOrder, bar: Bar) -> float | None:
         """Return the price, None where the order does not fill on this bar."""
         order.data = SimpleNamespace(
             open=[bar.open],
@@ -130,19 +141,20 @@ class PaperBroker(bt.brokers.BackBroker):
         self._try_exec(order)
         return order.filled
 
-    def _execute(self, order, ago=None, price=None, **_):
+    def _execute(
+        self, order: PaperOrder, ago: int | None = None, price: float | None = None, **_: Any
+    ) -> None:
         order.filled = price
 
-    def market(self, side, bar):
-        """Return what an order at the market fills at; None where slippage leaves no price."""
-        return self.fill(
-            PaperOrder(RequestedOrder(side, "market", bar.open, 0.0, 0.0, coc=False)), bar
-        )
+    def market_price(self, side: int, bar: Bar) -> float | None:
+        """Return what a market order fills at; None where slippage leaves no price."""
+        request = RequestedOrder(side, "market", bar.open, 0.0, 0.0, coc=False)
+        return self.fill_price(PaperOrder(request), bar)
 
-    def stop(self, side, price, bar):
+    def stop_price(self, side: int, price: float, bar: Bar) -> float | None:
         """Return what a stop order fills at, None where it does not."""
-        return self.fill(PaperOrder(RequestedOrder(side, "stop", price, 0.0, 0.0)), bar)
+        return self.fill_price(PaperOrder(RequestedOrder(side, "stop", price, 0.0, 0.0)), bar)
 
 
-def _or_zero(value):
+def _or_zero(value: float) -> float:
     return 0.0 if math.isnan(value) else value

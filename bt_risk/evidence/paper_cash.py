@@ -1,15 +1,22 @@
-"""The cash that papers are paid from: that of the account which held them all."""
+"""The cash that pays for paper trades: that of the protected account, had it held all of them."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
 
 from bt_risk.rules.sizing import round_down
+
+if TYPE_CHECKING:
+    from bt_risk.evidence.paper_broker import RequestedOrder
+    from bt_risk.evidence.paper_positions import PaperPositions
 
 __all__ = ["PaperCash", "TradingCosts"]
 
 
 class TradingCosts(NamedTuple):
-    """What one data costs: plain values of its Backtrader commission scheme.
+    """What trading one data feed costs: plain values of its Backtrader commission scheme.
 
     Attributes
     ----------
@@ -21,7 +28,7 @@ class TradingCosts(NamedTuple):
     shortcash : bool
         Whether a short sale of shares brings cash in.
     rate : float
-        Commission of one unit by its notional, for a data that neither run has traded.
+        Commission of one unit by its notional, for a data feed that neither run has traded.
     """
 
     multiplier: float = 1.0
@@ -30,7 +37,7 @@ class TradingCosts(NamedTuple):
     shortcash: bool = True
     rate: float = 0.0
 
-    def cash_for(self, side, units, price):
+    def cash_for(self, side: int, units: float, price: float) -> float:
         """Return the cash that opening so many units takes, without commission."""
         if not math.isnan(self.margin):
             return units * self.margin
@@ -39,37 +46,46 @@ class TradingCosts(NamedTuple):
 
 
 class PaperCash:
-    """What the protected account would have had in cash, had it held every paper as well.
+    """The cash that the protected account would have, if it held every paper trade as well.
 
     Parameters
     ----------
     cash : Series
-        Of the protected run, by time.
+        Cash of the protected run, by time.
     """
 
-    def __init__(self, cash):
+    def __init__(self, cash: pd.Series) -> None:
         self.times, self.cash = cash.index, cash.to_numpy()
-        self.walks = []
+        self.positions: Sequence[PaperPositions] = []
 
-    def free(self, time):
+    def free(self, time: pd.Timestamp) -> float:
         """Return the cash at a bar, after the real fills of that bar."""
         place = max(0, self.times.searchsorted(time, side="right") - 1)
         cash = float(self.cash[place]) if len(self.cash) else math.inf
-        return cash + sum([walk.paper_cash() for walk in self.walks])
+        return cash + sum([positions.cash() for positions in self.positions])
 
-    def payable(self, terms, wish, units, price, cost, time, sure):
-        """Return how many units of a wish could have been paid for.
+    def payable(
+        self,
+        trading_costs: TradingCosts,
+        request: "RequestedOrder",
+        units: float,
+        price: float,
+        cost: float,
+        time: pd.Timestamp,
+        paid: float,
+    ) -> float:
+        """Return how many units of a requested order could have been paid for.
 
-        `sure` units need no proof: the bare run has paid for them. Beyond them the account pays
-        as BackBroker asks it to, for the whole or not at all; what a sizer of ours proposed is
-        cut to what there is.
+        The bare run has paid for `paid` units; they need no check. For the rest the account is
+        checked as BackBroker checks it: for the whole order or none of it. What a sizer of
+        bt_risk proposed is cut to the cash that there is.
         """
         free = self.free(time)
-        sure = min(units, sure)
-        each = terms.cash_for(wish.side, 1.0, price) + cost
-        if sure >= units or each * units <= free + 1e-9 * abs(free):
+        paid = min(units, paid)
+        each = trading_costs.cash_for(request.side, 1.0, price) + cost
+        if paid >= units or each * units <= free + 1e-9 * abs(free):
             return units
-        if math.isnan(wish.step):
-            return sure
-        more = max(0.0, free - each * sure) / each
-        return min(units, sure + round_down(more, wish.step or None))
+        if math.isnan(request.step):
+            return paid
+        more = max(0.0, free - each * paid) / each
+        return min(units, paid + round_down(more, request.step or None))

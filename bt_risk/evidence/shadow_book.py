@@ -1,46 +1,50 @@
-"""The shadow book: what was refused, cut, stopped out or closed goes on, on paper.
+"""The shadow book: what was refused, cut, stopped out or closed is followed on paper.
 
-It is worked out after the runs, from what they have written down, so it cannot influence them.
-For one data, three positions are walked bar by bar: what the bare run held, what the protected
-run held, and what the protected strategy *meant* to hold, which is the latter and all papers.
+It is worked out after the runs, from what they have recorded, so it cannot influence them. For one
+data feed, three positions are replayed bar by bar: what the bare run held, what the protected run
+held, and what the protected strategy *intended* to hold, which is the latter and all paper trades.
 
-- A refused order, or the part that was cut from one, becomes a paper of the rule that did it. It
-  fills as the bare run's order of that bar did, else at the next open (a resting order where its
-  price is reached), and carries the stop it was judged with, which trails like a real one.
-- An order is not refused twice: while a paper is held, the same wish again only raises it to the
-  larger of the two, and what comes in after all takes its place.
-- A position that our stop has closed goes on as a paper of the stop, one that the breaker has
-  closed as a paper of the breaker, until the strategy's own exit or until it is in again. So does
-  a paper of another rule from its own stop on.
+- A refused order, or the part that was cut from one, becomes a shadow order, and once it fills a
+  paper trade of the rule that did it. It fills as the bare run's order of that bar did, else at the
+  next open (a resting order where its price is reached), and carries the stop it was judged with,
+  which trails like a real one.
+- An order is not refused twice: while a paper trade is held, the same order requested again only
+  raises it to the larger of the two. What the protected run buys later replaces it.
+- A position that our stop has closed continues as a paper trade of the stop, one that the breaker
+  has closed as a paper trade of the breaker, until the strategy's own exit or until the strategy
+  has re-entered. So does a paper trade of another rule from its own stop on.
 - The strategy's own exit is that of the bare run. Where the bare run held nothing on that side it
-  is the strategy's next order against the paper, else the end of the data.
+  is the strategy's next order against the paper trade, else the end of the data.
 
-The difference of the two runs is then, to the cent, what the papers missed and were spared, what
-came of holding more or fewer units on the same side (`SIZES`), and the residual (`OTHER`): what was
-earned while the strategy meant to hold another side than the bare strategy held, or none. Those
-are the orders that it would have placed differently.
+The difference of the two runs is then, to the cent, what the paper trades missed and saved, what
+came of holding more or fewer units on the same side (`SIZING_DIFFERENCES`), and what was earned
+while the strategy intended to hold another side than the bare strategy held, or none
+(`PATH_DIFFERENCES`): the orders that the strategy would have placed differently.
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from bt_risk.evidence.counterfactual import (
-    OTHER,
-    SIZES,
-    Counterfactual,
-    Fill,
-)
+from bt_risk.evidence.counterfactual import Counterfactual, Fill
+from bt_risk.evidence.order_log import OrderLog
 from bt_risk.evidence.paper_broker import PaperBroker, RequestedOrder
 from bt_risk.evidence.paper_cash import PaperCash
-from bt_risk.evidence.paper_trade import Bar, PaperStop
+from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
+from bt_risk.policy import Policy
 from bt_risk.report.events import halts
+from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
+from bt_risk.report.record import RunRecord
 from bt_risk.rules.trailing_stop import atr
 
-__all__ = ["OTHER", "SIZES", "ShadowBook", "shadow_book"]
+__all__ = ["ShadowBook", "shadow_book"]
 
-PAPERS = [
+Event = TypeVar("Event")
+
+COLUMNS = [
     "data",
     "rule",
     "side",
@@ -56,129 +60,144 @@ PAPERS = [
 
 
 class ShadowBook:
-    """The papers of one protected run, and how they add up.
+    """The paper trades of one protected run, and how they add up.
 
     Attributes
     ----------
     difference : float
         Final equity of the protected run less that of the bare one, in currency.
-    papers : DataFrame
+    paper_trades : DataFrame
         One row for each: ``data, rule, side, units, opened, entry, closed, exit, end, pnl,
         r_multiple``; pnl is net, in currency, and what the rule *missed*: negative is a loss saved.
-        end says how it closed: ``stop``, ``exit`` (the strategy's own), ``in again``, or ``data``
-        (marked at the last close).
+        end tells what closed it: ``stop``, ``exit`` (the strategy's own), ``re-entered``, or
+        ``end of data`` (marked at the last close).
     effects : DataFrame
-        By rule and data: ``papers`` (how many), ``saved``, ``missed``, ``effect`` (saved less
-        missed, in currency), ``effect_r`` (the same in multiples of what each paper risked). The
-        last rows are `SIZES` and `OTHER`, the residual. ``effect`` sums to `difference`.
+        By rule and data feed: ``paper_trades`` (how many), ``saved``, ``missed``, ``effect`` (saved
+        less missed, in currency), ``effect_r`` (the same in multiples of what each paper trade
+        risked). The last rows are `SIZING_DIFFERENCES` and `PATH_DIFFERENCES`. ``effect`` sums to
+        `difference`.
     """
 
-    def __init__(self, difference, papers, effects):
-        self.difference, self.papers, self.effects = difference, papers, effects
+    def __init__(
+        self, difference: float, paper_trades: pd.DataFrame, effects: pd.DataFrame
+    ) -> None:
+        self.difference, self.paper_trades, self.effects = difference, paper_trades, effects
 
-    def by_rule(self):
-        """Return `effects` summed over the datas, in the same order."""
+    def by_rule(self) -> pd.DataFrame:
+        """Return `effects` summed over the data feeds, in the same order."""
         frame = self.effects.groupby("rule", sort=False).sum(numeric_only=True, min_count=1)
-        return frame[["papers", "saved", "missed", "effect", "effect_r"]]
+        return frame[["paper_trades", "saved", "missed", "effect", "effect_r"]]
 
     @property
-    def residual(self):
-        """Currency of the difference that no rule explains."""
-        rows = self.effects[self.effects["rule"] == OTHER]
+    def residual(self) -> float:
+        """Currency of the difference that no rule explains: the path differences."""
+        rows = self.effects[self.effects["rule"] == PATH_DIFFERENCES]
         return float(rows["effect"].sum())
 
 
-def shadow_book(bare, protected, tape, policy):
+def shadow_book(
+    bare: RunRecord, protected: RunRecord, order_log: OrderLog, policy: Policy
+) -> ShadowBook:
     """Follow what a policy took away.
 
     Parameters
     ----------
-    bare, protected : bt_risk.report.Record
-        The same strategy on the same data, without and with the policy.
-    tape : Tape
-        That of the protected run.
+    bare, protected : bt_risk.report.RunRecord
+        The same strategy on the same data feeds, without and with the policy.
+    order_log : OrderLog
+        The log of the protected run.
     policy : Policy
 
     Returns
     -------
     ShadowBook
     """
-    papers, effects = [], []
-    for name, walk in _walked(bare, protected, tape, policy).items():
-        papers += [_row(name, paper, walk.terms.multiplier) for paper in walk.papers]
-        effects += [(name, label, effect) for label, effect in walk.rest.items()]
-    frame = pd.DataFrame(papers, columns=PAPERS)
+    rows, differences = [], []
+    for name, replayed in _replayed(bare, protected, order_log, policy).items():
+        multiplier = replayed.trading_costs.multiplier
+        rows += [_row(name, trade, multiplier) for trade in replayed.paper_trades]
+        differences += [(name, label, value) for label, value in replayed.differences.items()]
+    paper_trades = pd.DataFrame(rows, columns=COLUMNS)
     difference = _final(protected) - _final(bare)
-    summed = _effects(frame, effects)
-    # What is no price and no commission (interest, say) belongs to no data and no rule.
-    unexplained = difference - summed["effect"].sum()
+    effects = _effects(paper_trades, differences)
+    # What is neither price nor commission (interest, say) belongs to no data feed and no rule.
+    unexplained = difference - effects["effect"].sum()
     if abs(unexplained) > 1e-9 * max(abs(_final(bare)), abs(_final(protected)), 1.0):
-        summed.loc[len(summed)] = ["", OTHER, 0, math.nan, math.nan, unexplained, math.nan]
-    return ShadowBook(difference, frame, summed)
+        nothing = math.nan, math.nan
+        effects.loc[len(effects)] = ["", PATH_DIFFERENCES, 0, *nothing, unexplained, math.nan]
+    return ShadowBook(difference, paper_trades, effects)
 
 
-def _final(record):
+def _final(record: RunRecord) -> float:
     return float(record.bars["equity"].ffill().iloc[-1])
 
 
-def _walked(bare, protected, tape, policy):
-    """Walk all datas side by side, since one account pays for the papers of all."""
-    account, venue = PaperCash(tape.cash), PaperBroker(**tape.settings)
-    walks = {}
+def _replayed(
+    bare: RunRecord, protected: RunRecord, order_log: OrderLog, policy: Policy
+) -> dict[str, Counterfactual]:
+    """Replay all data feeds side by side, since one account pays for the paper trades of all."""
+    cash, broker = PaperCash(order_log.cash), PaperBroker(**order_log.settings)
+    replays = {}
     for name in protected.names:
-        walks[name] = walk = _loaded(name, bare, protected, tape, policy)
-        walk.venue, walk.account = venue, account
-    account.walks = list(walks.values())
-    steps = [(bar.time, i, k) for i, w in enumerate(account.walks) for k, bar in enumerate(w.bars)]
+        replays[name] = replay = _loaded(name, bare, protected, order_log, policy)
+        replay.broker, replay.cash = broker, cash
+    ordered = list(replays.values())
+    cash.positions = [replay.positions for replay in ordered]
+    steps = [(bar.time, i, k) for i, one in enumerate(ordered) for k, bar in enumerate(one.bars)]
     for _, i, k in sorted(steps):
-        account.walks[i].step(k)
-    for walk in account.walks:
-        walk.finish()
-    return walks
+        ordered[i].step(k)
+    for replay in ordered:
+        replay.finish()
+    return replays
 
 
-def _loaded(name, bare, protected, tape, policy):
-    bars = _bars(tape.bars[name], bare, protected, name, policy)
-    facts = (policy.instruments or {}).get(name, {})
+def _loaded(
+    name: str, bare: RunRecord, protected: RunRecord, order_log: OrderLog, policy: Policy
+) -> Counterfactual:
+    bars = _bars(order_log.bars[name], bare, name, policy)
     stops = protected.mode == "enforce" and policy.trailing_stop
-    rule = PaperStop(
+    closed = [(begin, end) for begin, end, _ in halts(protected)]
+    # A breaker that ended the run answers for the rest of the data.
+    ended_at = len(order_log.bars[name]) - 1 if protected.halted and closed else None
+    trading_costs = order_log.trading_costs[name]
+    stop_rule = _stop_rule(name, policy) if stops else None
+    counterfactual = Counterfactual(bars, trading_costs, stop_rule, closed, ended_at)
+    times = pd.DatetimeIndex([bar.time for bar in bars])
+    counterfactual.load(
+        _by_bar(times, _fills(bare, name)),
+        _by_bar(times, _fills(protected, name)),
+        _logged_by_bar(times, _requested_orders(order_log, name), shift=-1),
+        _commission_rate([bare, protected], name, trading_costs.rate),
+        _logged_by_bar(times, _order_ends(order_log, name)),
+    )
+    return counterfactual
+
+
+def _stop_rule(name: str, policy: Policy) -> PaperStop:
+    facts = (policy.instruments or {}).get(name, {})
+    return PaperStop(
         facts.get("atr_multiple", policy.atr_multiple),
         "close" if policy.anchor == "close" else "extreme",
         policy.buffer,
         policy.trigger,
         policy.min_step,
     )
-    closed = [(begin, end) for begin, end, _ in halts(protected)]
-    # A breaker that ended the run has the rest of the data on its account.
-    ended = len(tape.bars[name]) - 1 if protected.halted and closed else None
-    terms = tape.terms[name]
-    walk = Counterfactual(bars, terms, rule if stops else None, closed, ended)
-    times = pd.DatetimeIndex([bar.time for bar in bars])
-    asked, over = (frame[frame["name"] == name] for frame in (tape.asked, tape.ended))
-    walk.load(
-        _by_bar(times, _fills(bare, name)),
-        _by_bar(times, _fills(protected, name)),
-        _said(times, ((row[:2], RequestedOrder(*row[3:])) for row in _rows(asked)), -1),
-        _rate([bare, protected], name, terms.rate),
-        _said(times, ((row[:2], row[3]) for row in _rows(over))),
-    )
-    return walk
 
 
-def _bars(frame, bare, protected, name, policy):
-    """Return the bars of a data, to its end: a run that was stopped has not seen all of them."""
+def _bars(frame: pd.DataFrame, bare: RunRecord, name: str, policy: Policy) -> list[Bar]:
+    """Return the bars of a data feed to its end, of which a halted run has not seen all."""
     ranges = atr(frame["high"], frame["low"], frame["close"], policy.atr_period)
     columns = [frame[name] for name in ("open", "high", "low", "close")]
     rows = zip(frame.index, *columns, ranges, frame["number"], strict=True)
     bars = [Bar(time, *map(float, values)) for time, *values in rows]
     last = frame.index[-1] if len(frame) else pd.Timestamp.min
     closes = bare.closes[name]
-    # Nothing of the protected run happens there: closes will do.
+    # The protected run has no event there: closes are enough.
     rest = closes[closes.index > last]
     return bars + [Bar(time, c, c, c, c, math.nan) for time, c in rest.items()]
 
 
-def _fills(record, name):
+def _fills(record: RunRecord, name: str) -> list[tuple[pd.Timestamp, Fill]]:
     fills = record.fills[record.fills["name"] == name]
     return [
         (time, Fill(float(size), float(price), float(cost), bool(stop)))
@@ -193,50 +212,69 @@ def _fills(record, name):
     ]
 
 
-def _rows(frame):
-    return frame.itertuples(index=False, name=None)
+def _requested_orders(
+    order_log: OrderLog, name: str
+) -> Iterator[tuple[pd.Timestamp, bool, RequestedOrder]]:
+    """Yield the orders of a data feed with their time, and whether they belong to that bar."""
+    rows = order_log.requested[order_log.requested["name"] == name]
+    for time, at_bar, _, *values in rows.itertuples(index=False, name=None):
+        yield time, at_bar, RequestedOrder(*values)
 
 
-def _said(times, events, shift=0):
-    """Return what orders have to say by bar: said in a bar it counts in it, else in the next."""
-    found = {}
-    for (time, at_bar), event in events:
+def _order_ends(order_log: OrderLog, name: str) -> Iterator[tuple[pd.Timestamp, bool, int]]:
+    rows = order_log.ended[order_log.ended["name"] == name]
+    for time, at_bar, _, number in rows.itertuples(index=False, name=None):
+        yield time, at_bar, number
+
+
+def _logged_by_bar(
+    times: pd.DatetimeIndex, events: Iterable[tuple[pd.Timestamp, bool, Event]], shift: int = 0
+) -> dict[int, list[Event]]:
+    """Return logged events by bar: one logged at a bar counts in it, others in the next."""
+    found: dict[int, list[Event]] = {}
+    for time, at_bar, event in events:
         place = times.searchsorted(time, side="left" if at_bar else "right") + shift
         found.setdefault(int(place), []).append(event)
     return found
 
 
-def _by_bar(times, events):
+def _by_bar(
+    times: pd.DatetimeIndex, events: Iterable[tuple[pd.Timestamp, Event]]
+) -> dict[int, list[Event]]:
     """Return the events by the number of the bar that they belong to."""
-    found = {}
+    found: dict[int, list[Event]] = {}
     for time, event in events:
         found.setdefault(int(times.searchsorted(time)), []).append(event)
     return found
 
 
-def _rate(records, name, usual):
-    """Return the mean commission on a currency of notional: what a paper pays for a fill."""
+def _commission_rate(records: Sequence[RunRecord], name: str, usual: float) -> float:
+    """Return the mean commission by notional of both runs, for the fills that neither run had."""
     fills = pd.concat([record.fills[record.fills["name"] == name] for record in records])
     notional = (fills["size"].abs() * fills["price"] * fills["multiplier"]).sum()
     return float(fills["commission"].sum() / notional) if notional > 0 else usual
 
 
-def _row(name, paper, multiplier):
-    risk = paper.distance * paper.peak * multiplier
-    r = paper.pnl / risk if risk > 0 else math.nan
-    whole = paper.rule, paper.side, paper.peak, paper.opened, paper.entry
-    return (name, *whole, paper.closed, paper.exit, paper.end, paper.pnl, r)
+def _row(name: str, trade: PaperTrade, multiplier: float) -> tuple[object, ...]:
+    risk = trade.distance * trade.peak * multiplier
+    r_multiple = trade.pnl / risk if risk > 0 else math.nan
+    entry = trade.rule, trade.side, trade.peak, trade.opened, trade.entry
+    return (name, *entry, trade.closed, trade.exit, trade.end, trade.pnl, r_multiple)
 
 
-def _effects(papers, rest):
+def _effects(
+    paper_trades: pd.DataFrame, differences: Sequence[tuple[str, str, float]]
+) -> pd.DataFrame:
+    """Return what each rule missed and saved by data feed, and the two differences."""
     rows = []
-    for (rule, name), group in papers.groupby(["rule", "data"], sort=True):
+    for (rule, name), group in paper_trades.groupby(["rule", "data"], sort=True):
         pnl, r = group["pnl"], group["r_multiple"]
         saved, missed = -pnl[pnl < 0].sum(), pnl[pnl > 0].sum()
         in_r = -r.sum() if r.notna().any() else math.nan
         rows.append((name, rule, len(group), saved, missed, saved - missed, in_r))
-    rest = sorted(rest, key=lambda one: [SIZES, OTHER].index(one[1]))
-    rows += [(name, label, 0, math.nan, math.nan, value, math.nan) for name, label, value in rest]
-    columns = ["data", "rule", "papers", "saved", "missed", "effect", "effect_r"]
+    order = [SIZING_DIFFERENCES, PATH_DIFFERENCES]
+    for name, label, value in sorted(differences, key=lambda one: order.index(one[1])):
+        rows.append((name, label, 0, math.nan, math.nan, value, math.nan))
+    columns = ["data", "rule", "paper_trades", "saved", "missed", "effect", "effect_r"]
     frame = pd.DataFrame(rows, columns=columns)
-    return frame.astype({"papers": int, **dict.fromkeys(columns[3:], np.float64)})
+    return frame.astype({"paper_trades": int, **dict.fromkeys(columns[3:], np.float64)})

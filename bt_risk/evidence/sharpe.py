@@ -1,6 +1,7 @@
-"""What a Sharpe ratio is worth: after its own uncertainty, and after the number of tries."""
+"""The significance of a Sharpe ratio: after its own uncertainty, and after the number of tries."""
 
 import math
+from collections.abc import Iterable
 from statistics import NormalDist
 
 import numpy as np
@@ -11,7 +12,7 @@ _NORMAL = NormalDist()
 EULER = 0.5772156649015329
 
 
-def probabilistic_sharpe(returns, benchmark=0.0):
+def probabilistic_sharpe(returns: np.ndarray, benchmark: float = 0.0) -> float:
     """Return the probability that the true Sharpe ratio exceeds a benchmark.
 
     Parameters
@@ -48,7 +49,7 @@ def probabilistic_sharpe(returns, benchmark=0.0):
     return _NORMAL.cdf((ratio - benchmark) * math.sqrt((len(returns) - 1) / variance))
 
 
-def deflated_sharpe(returns, tried):
+def deflated_sharpe(returns: np.ndarray, tried: Iterable[float]) -> float:
     """Return the probability that the true Sharpe ratio exceeds the best of so many lucky tries.
 
     Parameters
@@ -79,7 +80,7 @@ def deflated_sharpe(returns, tried):
     return probabilistic_sharpe(returns, expected_best(np.std(tried, ddof=1), len(tried)))
 
 
-def expected_best(spread, count):
+def expected_best(spread: float, count: int) -> float:
     """Return the Sharpe ratio that the best of `count` tries without skill is expected to have."""
     high = _NORMAL.inv_cdf(1.0 - 1.0 / count)
     higher = _NORMAL.inv_cdf(1.0 - 1.0 / (count * math.e))

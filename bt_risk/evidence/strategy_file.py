@@ -1,12 +1,14 @@
-"""A strategy in a file of the user's, and the Cerebro that runs it: ``bt-risk compare``."""
+"""The strategy file of a user, and the Cerebro that runs it: ``bt-risk compare``."""
 
 import importlib.util
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import backtrader as bt
+import pandas as pd
 
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.feeds.files import read_prices
@@ -14,19 +16,19 @@ from bt_risk.feeds.frame import FrameData
 
 __all__ = ["Script", "parse_script"]
 
-HERE = "bt-risk compare"
+COMMAND = "bt-risk compare"
 
 
 @dataclass(frozen=True)
 class Script:
-    """Build a Cerebro of a strategy in a file; it pickles, whatever the file holds.
+    """Build a Cerebro for the strategy of a file; a `Script` pickles, whatever the file contains.
 
     Attributes
     ----------
     path, name : str
         The file and the class in it.
     files : tuple of str
-        Prices, one file for each data: CSV, gz or Parquet. A data is named after its file.
+        Prices, one file for each data feed: CSV, gz or Parquet. The file's name is the feed's.
     cash : float
         Currency at the start.
     commission : float
@@ -35,11 +37,11 @@ class Script:
 
     path: str
     name: str
-    files: tuple
+    files: tuple[str, ...]
     cash: float = 100_000.0
     commission: float = 0.001
 
-    def __call__(self):
+    def __call__(self) -> bt.Cerebro:
         """Return a new Cerebro."""
         cerebro = bt.Cerebro(stdstats=False)
         names = [Path(file).name.split(".")[0] for file in self.files]
@@ -50,16 +52,16 @@ class Script:
         cerebro.broker.setcommission(self.commission)
         return cerebro
 
-    def strategy(self):
-        """Return the class; ParameterError if it is not there, DataError if the file fails."""
+    def strategy(self) -> type[bt.Strategy]:
+        """Return the class; ParameterError if the file lacks it, DataError if the import fails."""
         found = getattr(_module(self.path), self.name, None)
         if not (isinstance(found, type) and issubclass(found, bt.Strategy)):
             constraint = f"a bt.Strategy of {self.path}"
-            remedy = f"It has {', '.join(self._known()) or 'none'}."
-            raise ParameterError(HERE, "SCRIPT:Strategy", constraint, self.name, remedy)
+            remedy = f"It has {', '.join(self._strategy_names()) or 'none'}."
+            raise ParameterError(COMMAND, "SCRIPT:Strategy", constraint, self.name, remedy)
         return found
 
-    def _known(self):
+    def _strategy_names(self) -> list[str]:
         """Return the names of the strategies that the file defines."""
         module = _module(self.path)
         return [
@@ -75,35 +77,35 @@ def parse_script(text: str) -> tuple[str, str]:
     """Return path and name of ``strategy.py:Cross``."""
     path, _, name = text.rpartition(":")
     if not path or not name.isidentifier():
-        raise ParameterError(HERE, "SCRIPT:Strategy", "like strategy.py:Cross", text)
+        raise ParameterError(COMMAND, "SCRIPT:Strategy", "like strategy.py:Cross", text)
     if not Path(path).is_file():
-        raise ParameterError(HERE, "SCRIPT:Strategy", "an existing file and a class in it", text)
+        raise ParameterError(COMMAND, "SCRIPT:Strategy", "an existing file and a class in it", text)
     return path, name
 
 
 @cache
-def _prices(file):
+def _prices(file: str) -> pd.DataFrame:
     return read_prices(file)
 
 
-def _module(path):
-    """Import the file once in a process, as a script would see it: its own folder comes first."""
-    path = Path(path).resolve()
+def _module(file: str) -> ModuleType:
+    """Import the file once in a process; as for a script, its own folder comes first."""
+    path = Path(file).resolve()
     name = f"bt_risk_script_{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None:
-        raise ParameterError(HERE, "SCRIPT:Strategy", "a Python file", str(path))
+    if spec is None or spec.loader is None:
+        raise ParameterError(COMMAND, "SCRIPT:Strategy", "a Python file", str(path))
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent))
-    # Backtrader looks the module of a strategy up by name.
+    # Backtrader looks up the module of a strategy by name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise DataError(f"{HERE}: {path} cannot be imported: {error!r}.") from error
+        raise DataError(f"{COMMAND}: {path} cannot be imported: {error!r}.") from error
     finally:
         sys.path.remove(str(path.parent))
     return module

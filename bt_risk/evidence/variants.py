@@ -1,20 +1,22 @@
 """The rules of a policy one by one: each alone, and each left out of the whole.
 
-One table, `RULES`, says which fields of `Policy` are one rule, and their values while it is off.
-A rule is off everywhere it acts: without ``notional`` neither the gate nor the sizer has a ceiling
-on notional. What is left of the others stays as it was: without ``stop`` the gate goes on to judge
-risk at the distance where the stop would be; without ``size`` the strategy's own sizer proposes.
+One table, `RULES`, lists the fields of `Policy` that are one rule, and their values while it is
+off. A rule is off everywhere it acts: without ``notional`` neither the gate nor the sizer limits
+the notional. The other rules do not change: without ``stop`` the gate still judges risk at the
+distance where the stop would be; without ``size`` the strategy's own sizer proposes.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from bt_risk.errors import check_choice
+from bt_risk.policy import Policy
 
 __all__ = ["BARE", "PROTECTED", "RULES", "active", "alone", "variants", "without"]
 
 BARE, PROTECTED = "bare", "protected"
 
-RULES = {
+RULES: dict[str, dict[str, Any]] = {
     "risk per trade": {"risk_limit": None},
     "size": {"sizer": False},
     "stop": {"trailing_stop": False},
@@ -31,17 +33,17 @@ RULES = {
 }
 
 
-def active(policy):
+def active(policy: Policy) -> list[str]:
     """Return the names of the rules that this policy has switched on."""
     return [rule for rule in RULES if without(policy, rule) != policy]
 
 
-def without(policy, *rules):
+def without(policy: Policy, *rules: str) -> Policy:
     """Return the policy with these rules off and every other as it was."""
-    changes = {}
+    changes: dict[str, Any] = {}
     for rule in rules:
         changes |= RULES[rule]
-    if "risk per trade" in rules and policy.instruments:  # a data may have a limit of its own
+    if "risk per trade" in rules and policy.instruments:  # a data feed may have its own limit
         changes["instruments"] = {
             name: {fact: value for fact, value in facts.items() if fact != "risk_limit"}
             for name, facts in policy.instruments.items()
@@ -49,13 +51,13 @@ def without(policy, *rules):
     return replace(policy, **changes)
 
 
-def alone(policy, rule):
+def alone(policy: Policy, rule: str) -> Policy:
     """Return the policy with this rule as it was and every other off."""
     return without(policy, *(other for other in RULES if other != rule))
 
 
-def variants(policy, rules="each"):
-    """Return what to run: policies by label, None for the bare run.
+def variants(policy: Policy, rules: str = "each") -> dict[str, Policy | None]:
+    """Return the policies to run by label, None for the bare run.
 
     Parameters
     ----------
@@ -66,12 +68,12 @@ def variants(policy, rules="each"):
     Returns
     -------
     dict of str to Policy
-        ``bare`` and ``protected`` first. Without the breaker is always among them: the odds of
-        its halt come from a run that it has not ended.
+        ``bare`` and ``protected`` first. ``no drawdown`` is always among them: the odds of a halt
+        come from a run that the breaker has not ended.
     """
     check_choice("compare", "rules", rules, ("each", "leave-one-out", "all"))
     on = active(policy)
-    made = {BARE: None, PROTECTED: policy}
+    made: dict[str, Policy | None] = {BARE: None, PROTECTED: policy}
     if rules != "leave-one-out":
         made |= {f"only {rule}": alone(policy, rule) for rule in on}
     left_out = on if rules != "each" else [rule for rule in on if rule == "drawdown"]

@@ -1,14 +1,16 @@
-"""Reports: pyfolio's inputs and tear sheet, a page of what the rules did, Backtrader's plot."""
+"""Reports: inputs for pyfolio, the tear sheet of a run with its rules, and Backtrader's plot."""
+
+from typing import Any
 
 from bt_risk.report.plot import plot
 from bt_risk.report.pyfolio import pyfolio_inputs
 from bt_risk.report.record import ReportData, RunRecord
 
-__all__ = ["RunRecord", "ReportData", "plot", "pyfolio_inputs", "tear_sheet"]
+__all__ = ["ReportData", "RunRecord", "plot", "pyfolio_inputs", "tear_sheet"]
 
 
-def __getattr__(name):
-    # The page needs plotly and pyfolio: whoever does not write one does not wait for them.
+def __getattr__(name: str) -> Any:
+    # The tear sheet imports plotly and pyfolio, which take seconds: only its users wait for them.
     if name == "tear_sheet":
         from bt_risk.report.html import tear_sheet
 

@@ -1,4 +1,6 @@
-"""Bars, days and years: which day a bar belongs to, and how many of them a year has."""
+"""Bars, days and years: the day that a bar belongs to, and the number of days in a year."""
+
+from collections.abc import Iterable
 
 import backtrader as bt
 import pandas as pd
@@ -10,14 +12,14 @@ __all__ = ["last_of_days", "periods_per_year", "remaining_times", "timestamps"]
 CALENDARS = (365, 252, 52, 12)
 
 
-def timestamps(numbers):
+def timestamps(numbers: Iterable[float]) -> pd.DatetimeIndex:
     """Return Backtrader's date numbers as naive UTC timestamps, NaT for NaN."""
     times = [bt.num2date(n) if n == n else pd.NaT for n in numbers]
-    # A date number is a float: it keeps a time of day to some ten microseconds.
+    # A date number is a float: its time of day is exact to some ten microseconds.
     return pd.DatetimeIndex(pd.to_datetime(times)).round("ms")
 
 
-def last_of_days(times):
+def last_of_days(times: pd.DatetimeIndex) -> pd.Series:
     """Return the place of the last bar of each day, by day.
 
     Parameters
@@ -34,7 +36,7 @@ def last_of_days(times):
     return pd.Series(range(len(times)), days).groupby(level=0).last()
 
 
-def periods_per_year(days):
+def periods_per_year(days: pd.DatetimeIndex) -> int:
     """Return how many days of a year have a bar: 365, 252, 52 (weeks) or 12 (months).
 
     Parameters
@@ -45,8 +47,8 @@ def periods_per_year(days):
     Returns
     -------
     int
-        The calendar whose count is nearest to that of `days`; 365 needs a weekend among them, and
-        fewer than ten days say nothing else: 252 then.
+        The calendar whose count is nearest to that of `days`. 365 needs a weekend among them; fewer
+        than ten days give 365 with a weekend, else 252.
     """
     days = pd.DatetimeIndex(days).normalize().unique()
     weekend = (days.day_of_week >= 5).any()
@@ -57,19 +59,19 @@ def periods_per_year(days):
     return min(calendars, key=lambda count: abs(count - (len(days) - 1) / years))
 
 
-def check_periods_per_year(component, value, days):
-    """Return `value` if it is a positive number, or what the days say if it is None."""
+def check_periods_per_year(component: str, value: float | None, days: pd.DatetimeIndex) -> float:
+    """Return `value` if it is a positive number; where it is None, the calendar of the days."""
     if value is None:
         return periods_per_year(days)
     remedy = "365 for a market that never closes, 252 for stocks."
     return check_positive(component, "periods_per_year", value, remedy=remedy)
 
 
-def remaining_times(cerebro, feeds):
-    """Return the times of the bars that the feeds hold beyond the end of a run that was stopped.
+def remaining_times(cerebro: bt.Cerebro, feeds: Iterable[bt.AbstractDataBase]) -> pd.DatetimeIndex:
+    """Return the times of the bars that the feeds have beyond the end of a run that was stopped.
 
-    They are known where Cerebro had loaded them before the run, and where a feed reads a
-    DataFrame. A live feed has none.
+    They are known where Cerebro loaded them before the run, and where a feed reads a DataFrame. A
+    live feed has none.
     """
     rest = pd.DatetimeIndex([])
     if cerebro._event_stop:
@@ -78,7 +80,7 @@ def remaining_times(cerebro, feeds):
     return rest
 
 
-def _remaining(feed):
+def _remaining(feed: bt.AbstractDataBase) -> pd.DatetimeIndex:
     line = feed.datetime
     if len(feed) and len(line.array) > len(feed):
         return timestamps([n for n in list(line.array)[len(feed) :] if n == n and n > 0])
@@ -90,5 +92,5 @@ def _remaining(feed):
     return pd.DatetimeIndex(index[(index > last) & (index <= _end(feed))]).round("ms")
 
 
-def _end(feed):
+def _end(feed: bt.AbstractDataBase) -> pd.Timestamp:
     return pd.Timestamp.max if feed.todate in (None, float("inf")) else bt.num2date(feed.todate)

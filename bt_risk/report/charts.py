@@ -1,4 +1,7 @@
-"""The interactive charts of the page, one function each: a plotly figure and what it shows."""
+"""The interactive charts of the tear sheet, one function each: a plotly figure and a caption."""
+
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ from bt_risk.report.events import (
     stop_line,
     worst_moment,
 )
+from bt_risk.report.record import RunRecord
 from bt_risk.rules.drawdown import drawdown
 
 __all__ = [
@@ -20,6 +24,7 @@ __all__ = [
     "GREY",
     "ORANGE",
     "RED",
+    "Chart",
     "blank_figure",
     "correlation_chart",
     "draw_line",
@@ -30,18 +35,20 @@ __all__ = [
     "r_multiple_chart",
 ]
 
+Chart = tuple[go.Figure, str]
+
 BLUE, ORANGE, GREEN, RED, GREY = "#3b82c4", "#d97706", "#2e9e6b", "#d64545", "#8a8f98"
 BAND = "rgba(214, 69, 69, 0.16)"
 TAPER = "rgba(217, 119, 6, 0.14)"
 GRID = "rgba(128, 128, 128, 0.25)"
-MARKS = {
+EVENT_MARKERS = {
     "entry": ("triangle-up", GREEN),
     "exit": ("triangle-down", BLUE),
     "stop": ("x", RED),
     "refused": ("circle-open", GREY),
     "cut": ("diamond-open", ORANGE),
 }
-WORDS = {
+EVENT_LABELS = {
     "entry": "entry",
     "exit": "exit",
     "stop": "stopped out",
@@ -50,8 +57,8 @@ WORDS = {
 }
 
 
-def equity_chart(record, benchmark=None):
-    """Equity over drawdown: the breaker's limit, its taper, and halts as bands."""
+def equity_chart(record: RunRecord, benchmark: pd.Series | None = None) -> Chart:
+    """Draw equity over drawdown, with the breaker's limit, its taper, and halts as bands."""
     times = _with_end(record, record.times)
     equity = _to_end(record, record.bars["equity"])
     figure = blank_figure(rows=2, row_heights=[0.62, 0.38])
@@ -74,12 +81,12 @@ def equity_chart(record, benchmark=None):
     last, deepest = float(np.asarray(equity)[-1]), float(fall.max())
     caption = (
         f"Equity went from {record.start[0]:,.0f} to {last:,.0f}; the deepest drawdown was "
-        f"{deepest:.1%}, measured at every bar. {_halt_words(record)}"
+        f"{deepest:.1%}, measured at every bar. {_halt_caption(record)}"
     )
     return figure, caption
 
 
-def _breaker_lines(figure, breaker):
+def _breaker_lines(figure: go.Figure, breaker: dict[str, Any]) -> None:
     limit, taper = breaker["drawdown_limit"], breaker["taper_from"]
     if np.isfinite(limit):
         _limit(figure, limit, f"limit {limit:.0%}", row=2)
@@ -89,18 +96,18 @@ def _breaker_lines(figure, breaker):
         figure.add_hrect(y0=taper, y1=limit, fillcolor=TAPER, line_width=0, row=2, col=1)
 
 
-def _halt_words(record):
+def _halt_caption(record: RunRecord) -> str:
     found = halts(record)
     if not found:
         return "The breaker never tripped." if record.breakers else ""
     times = ", ".join(f"{begin:%Y-%m-%d}" for begin, _, _ in found[:6])
     more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-    end = " The run ended there; the line goes on flat." if record.halted else ""
+    end = " The run ended there; the line continues flat." if record.halted else ""
     return f"Halted on {times}{more} (bands).{end}"
 
 
-def price_chart(record, name):
-    """Close and stop line of one feed, and what happened to its orders."""
+def price_chart(record: RunRecord, name: str) -> Chart:
+    """Draw close and stop of one data feed, with its fills and its refused and cut orders."""
     closes = record.closes[name]
     figure = blank_figure(rows=1)
     draw_line(figure, closes.index, closes, "close", GREY, width=1)
@@ -111,24 +118,24 @@ def price_chart(record, name):
     for kind, (times, prices, texts) in price_events(record, name).items():
         if not len(times):
             continue
-        symbol, color = MARKS[kind]
+        symbol, color = EVENT_MARKERS[kind]
         figure.add_scatter(
             x=_ms(times),
             y=_small(prices),
             text=texts,
-            name=WORDS[kind],
+            name=EVENT_LABELS[kind],
             mode="markers",
             marker={"symbol": symbol, "size": 9, "color": color, "line": {"width": 1.5}},
             hovertemplate="%{text}<extra></extra>",
         )
-        counts.append(f"{len(times):,} x {WORDS[kind]}")
+        counts.append(f"{len(times):,} x {EVENT_LABELS[kind]}")
     caption = f"{name}: " + (", ".join(counts) if counts else "no order was placed") + "."
     figure.update_layout(hovermode="closest")
     return figure, caption
 
 
-def kelly_chart(record):
-    """Kelly through time over the sample that it comes from; None where no sizer of ours ran."""
+def kelly_chart(record: RunRecord) -> Chart | None:
+    """Draw Kelly through time over the size of its sample; None without a `HalfKellySizer`."""
     kelly = record.kelly
     if kelly.empty:
         return None
@@ -156,14 +163,14 @@ def kelly_chart(record):
     last = kelly.iloc[-1]
     caption = (
         f"At the end: {last.used:.2%} of equity at risk per trade ({last.state}), from the last "
-        f"{last.trades:.0f} trades. Estimates begin with ten trades; what is far below zero is "
+        f"{last.trades:.0f} trades. Estimates begin with ten trades; values far below zero are "
         "cut off."
     )
     return figure, caption
 
 
-def exposure_chart(record):
-    """Draw what is held long and short, at risk and in notional, with the limits."""
+def exposure_chart(record: RunRecord) -> Chart:
+    """Draw the exposure long and short, at risk and in notional, with the limits."""
     bars, times = record.bars, record.times
     units = ("notional",) if record.mode == "bare" else ("risk", "notional")
     figure = blank_figure(rows=len(units))
@@ -183,8 +190,8 @@ def exposure_chart(record):
     return figure, caption
 
 
-def correlation_chart(record):
-    """Correlations among what was held when they were worst; None if nothing was held together."""
+def correlation_chart(record: RunRecord) -> Chart | None:
+    """Draw the worst correlations of held instruments; None if none were held together."""
     found = worst_moment(record)
     if found is None:
         return None
@@ -206,18 +213,18 @@ def correlation_chart(record):
     _style(figure)
     figure.update_yaxes(autorange="reversed")
     limit = record.limits.get("CorrelationLimit", np.inf)
-    said = f", limit {limit:.2f}" if np.isfinite(limit) else ""
+    limit_text = f", limit {limit:.2f}" if np.isfinite(limit) else ""
     caption = (
         f"{found.time:%Y-%m-%d %H:%M}: {found.pair[0]} and {found.pair[1]} had a signed "
-        f"correlation of {found.value:.2f}{said}. Looked for at every change and at each month's "
-        "end; positive is the same bet twice, negative a hedge. The cap judges entries: what is "
-        "held may drift above it."
+        f"correlation of {found.value:.2f}{limit_text}. Computed whenever a position opens, closes "
+        "or changes sides, and at each month's end; positive is the same bet twice, negative a "
+        "hedge. The cap judges entries: the correlation of open positions may drift above it."
     )
     return figure, caption
 
 
-def r_multiple_chart(record):
-    """How trades ended, in multiples of what they risked; None without a known multiple."""
+def r_multiple_chart(record: RunRecord) -> Chart | None:
+    """Draw the results of trades in multiples of their risk; None without a known multiple."""
     multiples = record.trades["r_multiple"].dropna()
     if multiples.empty:
         return None
@@ -233,8 +240,8 @@ def r_multiple_chart(record):
     won = (multiples > 0).mean()
     caption = (
         f"{len(multiples):,} trades: {won:.0%} won, the mean is {multiples.mean():+.2f} R (dashed),"
-        f" the worst {multiples.min():.2f} R, the best {multiples.max():+.2f} R. Below -1 R a stop "
-        "was gapped through, or costs came on top."
+        f" the worst {multiples.min():.2f} R, the best {multiples.max():+.2f} R. Below -1 R the "
+        "price gapped through a stop, or costs added to the loss."
     )
     return figure, caption
 
@@ -242,7 +249,7 @@ def r_multiple_chart(record):
 # -- parts -----------------------------------------------------------------------------------------
 
 
-def blank_figure(rows, dates=True, **kwargs):
+def blank_figure(rows: int, dates: bool = True, **kwargs: Any) -> go.Figure:
     """Return an empty figure in the style of the page."""
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.05, **kwargs)
     if dates:
@@ -251,8 +258,8 @@ def blank_figure(rows, dates=True, **kwargs):
     return figure
 
 
-def _style(figure):
-    """Colours that stand on white and on black; the page sets the rest to its own."""
+def _style(figure: go.Figure) -> None:
+    """Set colours that are readable on white and on black; the page's script sets the others."""
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -266,7 +273,16 @@ def _style(figure):
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, automargin=True)
 
 
-def draw_line(figure, times, values, name, color, row=1, width=1.5, **line):
+def draw_line(
+    figure: go.Figure,
+    times: Iterable[Any],
+    values: Iterable[Any],
+    name: str,
+    color: str,
+    row: int = 1,
+    width: float = 1.5,
+    **line: Any,
+) -> None:
     """Draw values by time."""
     fill = line.pop("fill", None)
     figure.add_scatter(
@@ -281,27 +297,27 @@ def draw_line(figure, times, values, name, color, row=1, width=1.5, **line):
     )
 
 
-def _limit(figure, value, name, row):
+def _limit(figure: go.Figure, value: float, name: str | None, row: int) -> None:
     text = {"annotation_text": name, "annotation_position": "top left"} if name else {}
     line = {"color": RED, "width": 1, "dash": "dash"}
     figure.add_hline(y=value, line=line, row=row, col=1, **text)
 
 
-def _ms(times):
-    """Return times as the milliseconds since 1970 that plotly reads, in a tenth of the text."""
+def _ms(times: Iterable[Any]) -> np.ndarray:
+    """Return times as milliseconds since 1970, a tenth of the size of plotly's date texts."""
     return pd.DatetimeIndex(times).as_unit("ms").asi8.astype(float)
 
 
-def _small(values):
-    """Seven digits are more than a screen shows."""
+def _small(values: Iterable[Any]) -> np.ndarray:
+    """Return values with seven digits, which are more than a screen shows."""
     return np.asarray(values, dtype=np.float32)
 
 
-def _with_end(record, times):
+def _with_end(record: RunRecord, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     return times.append(record.rest[-1:]) if record.halted else times
 
 
-def _to_end(record, values):
+def _to_end(record: RunRecord, values: pd.Series) -> pd.Series:
     """Repeat the last value at the end of the data where a run was halted before it."""
     last = values.ffill().iloc[-1:]
     return pd.concat([values, last]) if record.halted else values

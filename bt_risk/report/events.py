@@ -1,12 +1,14 @@
-"""What a record says about moments: halts, events of a feed, the worst correlation, limits."""
+"""The events of a run: halts, fills and refusals of a data feed, the worst correlation, limits."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from bt_risk.report.calendar import last_of_days
+from bt_risk.report.record import RunRecord
 from bt_risk.rules.time_frames import TimeFrames
 
 __all__ = [
@@ -20,14 +22,16 @@ __all__ = [
 
 DAY = 86_400e9  # nanoseconds
 
+Events = tuple[list[pd.Timestamp], list[float], list[str]]
 
-def halts(record):
-    """Return ``(begin, end, reason)`` of every halt; one that never ended ends with the data."""
+
+def halts(record: RunRecord) -> list[tuple[pd.Timestamp, pd.Timestamp, str]]:
+    """Return ``(begin, end, reason)`` of every halt; one still open ends with the data."""
     decisions = record.decisions
-    mine = decisions[decisions["rule"] == "DrawdownBreaker"]
+    of_breaker = decisions[decisions["rule"] == "DrawdownBreaker"]
     last = record.rest[-1] if record.halted else record.times[-1]
     found, open_since = [], None
-    for row in mine.itertuples():
+    for row in of_breaker.itertuples():
         if row.action == "halt" and open_since is None:
             open_since = row.time, row.reason
         elif row.action == "rearm" and open_since is not None:
@@ -38,15 +42,15 @@ def halts(record):
     return found
 
 
-def stop_line(record, name):
-    """Return where the stop of a feed rested after each bar, NaN while nothing was held."""
+def stop_line(record: RunRecord, name: str) -> pd.Series:
+    """Return the price of a feed's stop after each bar, NaN without a position."""
     held = record.held[record.held["name"] == name]
     line = pd.Series(math.nan, record.bars.index)
     line.iloc[held["bar"].to_numpy(dtype=int)] = held["stop"].to_numpy(dtype=float)
     return line.set_axis(record.times)
 
 
-def price_events(record, name):
+def price_events(record: RunRecord, name: str) -> dict[str, Events]:
     """Return ``(times, prices, texts)`` of a feed's entries, exits, stops, cuts and refusals."""
     fills = record.fills[record.fills["name"] == name]
     before = fills["size"].cumsum().shift(fill_value=0.0)
@@ -60,46 +64,53 @@ def price_events(record, name):
     return events
 
 
-def _fills(fills):
+def _fills(fills: pd.DataFrame) -> Events:
     texts = [f"{row.size_:+g} at {row.price:g}" for row in fills.rename(columns=_SIZE).itertuples()]
     return fills["time"].tolist(), fills["price"].tolist(), texts
 
 
-def _judged(decisions, closes):
+def _judged(decisions: pd.DataFrame, closes: pd.Series) -> Events:
     times = decisions["time"]
     prices = closes[~closes.index.duplicated(keep="last")].reindex(times, method="ffill")
     return times.tolist(), prices.tolist(), decisions["reason"].tolist()
 
 
-_SIZE = {"size": "size_"}  # itertuples would give the method of a tuple of that name
+_SIZE = {"size": "size_"}  # the rows of itertuples have a method of that name
 
 
-def exposure_bounds(record, unit):
-    """Return the ceilings of rule 3 in this unit, as fractions of equity."""
+def exposure_bounds(record: RunRecord, unit: str) -> list[float]:
+    """Return the limits of rule 3 in this unit, as fractions of equity."""
     limit = record.limits.get("ExposureLimit", math.inf)
-    named = record.units.get("ExposureLimit", "risk")
-    return [limit] if math.isfinite(limit) and named == unit else []
+    unit_of_limit = record.units.get("ExposureLimit", "risk")
+    return [limit] if math.isfinite(limit) and unit_of_limit == unit else []
 
 
 @dataclass(frozen=True)
 class WorstMoment:
-    """Correlations among what was held when the highest of them was highest.
+    """The correlations of the held instruments when the highest of them was highest.
 
-    `matrix` is signed by side, so that +1 is the same bet twice; NaN is unknown. `sides` gives +1
-    or -1 by name, `pair` the two names of `value`.
+    Attributes
+    ----------
+    time : Timestamp
+    matrix : DataFrame
+        Correlations signed by side, so that +1 is the same bet twice; NaN is unknown.
+    sides : dict of str to int
+        +1 or -1 by name.
+    pair, value : tuple of str, float
+        The two names with the highest correlation, and that correlation.
     """
 
     time: pd.Timestamp
     matrix: pd.DataFrame
-    sides: dict
-    pair: tuple
+    sides: dict[str, int]
+    pair: tuple[str, str]
     value: float
 
 
-def worst_moment(record):
+def worst_moment(record: RunRecord) -> WorstMoment | None:
     """Return the `WorstMoment` of a run, None if no two instruments were ever held together.
 
-    It is looked for at every change of what is held, and at the end of each month.
+    Correlations are computed whenever the held instruments change, and at the end of each month.
     """
     firsts = [name for i, name in enumerate(record.names) if record.roots[i] == i]
     held = _held_sides(record, firsts)
@@ -110,7 +121,8 @@ def worst_moment(record):
         {name: record.closes[name].groupby(level=0).last() for name in firsts}
     ).sort_index()
     days, prices = closes.index.as_unit("ns").asi8 / DAY, closes.to_numpy()
-    done, worst = 0, None
+    done = 0
+    worst: WorstMoment | None = None
     for time, sides in held.items():
         until = closes.index.searchsorted(time, side="right")
         for row in range(done, until):
@@ -120,10 +132,11 @@ def worst_moment(record):
     return worst
 
 
-def _held_sides(record, firsts):
-    """Return the sides by name of the moments to look at, by time."""
+def _held_sides(record: RunRecord, firsts: Sequence[str]) -> dict[pd.Timestamp, dict[str, int]]:
+    """Return the sides by name, for each time at which correlations are computed."""
     root = {name: record.names[record.roots[i]] for i, name in enumerate(record.names)}
-    moments, last = {}, None
+    moments: dict[pd.Timestamp, dict[str, int]] = {}
+    last: dict[str, int] | None = None
     months = set(_month_ends(record.times))
     for bar, values in _held_values(record, root).items():
         sides = {name: 1 if values[name] > 0 else -1 for name in firsts if values.get(name)}
@@ -133,20 +146,27 @@ def _held_sides(record, firsts):
     return moments
 
 
-def _held_values(record, root):
+def _held_values(record: RunRecord, root: Mapping[str, str]) -> dict[int, dict[str, float]]:
     """Return the signed notional of each instrument, its copies together, by bar."""
-    held, values = record.held, {}
+    held = record.held
+    values: dict[int, dict[str, float]] = {}
     for bar, name, value in zip(held["bar"], held["name"], held["value"], strict=True):
         of_bar = values.setdefault(bar, {})
         of_bar[root[name]] = of_bar.get(root[name], 0.0) + value
     return values
 
 
-def _month_ends(times):
+def _month_ends(times: pd.DatetimeIndex) -> np.ndarray:
     return last_of_days(pd.DatetimeIndex(times.to_period("M").to_timestamp())).to_numpy()
 
 
-def _measure(window, time, sides, names, estimator):
+def _measure(
+    window: TimeFrames,
+    time: pd.Timestamp,
+    sides: dict[str, int],
+    names: Sequence[str],
+    estimator: str,
+) -> WorstMoment | None:
     """Return the `WorstMoment` of one time, None where no correlation is known."""
     held = list(sides)
     matrix = np.eye(len(held))
@@ -165,7 +185,7 @@ def _measure(window, time, sides, names, estimator):
     return WorstMoment(time, frame, sides, pair, float(pairs[row, column]))
 
 
-def _worse(one, other):
+def _worse(one: WorstMoment | None, other: WorstMoment | None) -> WorstMoment | None:
     if one is None or other is None:
         return one or other
     return other if other.value > one.value else one

@@ -1,27 +1,30 @@
-"""One HTML file that shows what a run earned and what the risk layer did: nothing else needed."""
+"""The tear sheet: one self-contained HTML file with the result of a run and of its rules."""
 
 import json
 import math
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import backtrader as bt
 import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from bt_risk.errors import ParameterError
+from bt_risk.policy import Policy
 from bt_risk.report import charts
 from bt_risk.report.calendar import check_periods_per_year
+from bt_risk.report.labels import count_decisions
 from bt_risk.report.pyfolio import pyfolio_inputs
 from bt_risk.report.pyfolio_sheet import full_sheet
-from bt_risk.report.record import record_of
-from bt_risk.report.rule_labels import decided
+from bt_risk.report.record import RunRecord, record_of
 from bt_risk.report.statistics import figures
 
-__all__ = ["embedded_chart", "policy_words", "tear_sheet", "write_page"]
+__all__ = ["embedded_chart", "policy_rows", "tear_sheet", "write_page"]
 
-HERE = "tear_sheet"
+COMPONENT = "tear_sheet"
 PERCENT = {
     "Total return",
     "CAGR",
@@ -32,28 +35,35 @@ PERCENT = {
     "Alpha",
 }
 MODES = {
-    "bare": "without a gate: nothing was judged",
-    "enforce": "protected: what follows was enforced",
-    "observe": "observed: nothing was changed, and decisions say what would have been",
+    "bare": "without a gate: no order was judged",
+    "enforce": "protected: the decisions were enforced",
+    "observe": "observed: nothing was changed, and the decisions say what would have been",
 }
 COLUMNS = ["time", "data", "rule", "action", "requested", "allowed", "measured", "limit", "reason"]
 
 
-def tear_sheet(strategy, path, benchmark=None, *, periods_per_year=None, title=None):
+def tear_sheet(
+    strategy: bt.Strategy | RunRecord,
+    path: str | Path,
+    benchmark: pd.Series | str | None = None,
+    *,
+    periods_per_year: float | None = None,
+    title: str | None = None,
+) -> Path:
     """Write pyfolio's full tear sheet and that of bt_risk into one self-contained HTML file.
 
     Parameters
     ----------
     strategy : Strategy
-        As ``cerebro.run()`` returns it, run with `bt_risk.ReportData`; without a gate the page
-        shows what there is.
+        As ``cerebro.run()`` returns it, run with `bt_risk.ReportData`; for a run without a gate
+        the page has no decisions.
     path : str or path
         File to write; its folder is made.
     benchmark : Series or str, optional
-        Simple daily returns by day, or the name of a data of the run.
+        Simple daily returns by day, or the name of a data feed of the run.
     periods_per_year : float, optional
-        Days of a year that returns are annualised with: 365 for a market that never closes, 252
-        for stocks, as the data says when left out.
+        Days a year that returns are annualised with: 365 for a market that never closes, 252 for
+        stocks; derived from the days of the run when left out.
     title : str, optional
         Heading; the strategy's name when left out.
 
@@ -67,13 +77,14 @@ def tear_sheet(strategy, path, benchmark=None, *, periods_per_year=None, title=N
     ParameterError
         If the strategy ran without `ReportData`, or an argument is outside its range.
     DataError
-        If the run saw no bar.
+        If the run had no bar.
     """
-    record = record_of(strategy, HERE)
+    record = record_of(strategy, COMPONENT)
     returns, positions, transactions = pyfolio_inputs(record)
     reference = _benchmark(record, benchmark, returns.index)
-    year = check_periods_per_year(HERE, periods_per_year, returns.index)
-    path, arrays = Path(path), {}
+    year = check_periods_per_year(COMPONENT, periods_per_year, returns.index)
+    path = Path(path)
+    arrays: dict[str, Any] = {}
     context = {
         "title": title or record.strategy,
         "record": record,
@@ -87,17 +98,17 @@ def tear_sheet(strategy, path, benchmark=None, *, periods_per_year=None, title=N
             name: embedded_chart(charts.price_chart(record, name), arrays) for name in record.names
         },
         "arrays": arrays,
-        "decided": decided(record.decisions),
+        "decided": count_decisions(record.decisions),
         "journal": _journal(record.decisions),
         "columns": COLUMNS,
-        "policy": policy_words(record.policy, record),
+        "policy": policy_rows(record.policy, record),
         "sheet": full_sheet(returns, positions, transactions, reference, year),
     }
     return write_page(path, "page.html", context)
 
 
-def write_page(path, template, context):
-    """Render a template of this folder with what every page has, and write it; return the path."""
+def write_page(path: Path, template: str, context: dict[str, Any]) -> Path:
+    """Render a template of this folder with the scripts of every page; return the path."""
     common = {
         "plotly": get_plotlyjs(),
         "style": _asset("page.css"),
@@ -109,7 +120,7 @@ def write_page(path, template, context):
     return path
 
 
-def _environment():
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
@@ -118,48 +129,53 @@ def _environment():
         lstrip_blocks=True,
     )
     environment.filters["embedded"] = _embedded
-    environment.filters["percent"] = lambda value: _said(value, "{:,.2%}")
+    environment.filters["percent"] = lambda value: _formatted(value, "{:,.2%}")
     return environment
 
 
-def _asset(name):
+def _asset(name: str) -> str:
     return files("bt_risk.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _embedded(value):
-    """JSON that cannot end the script element it stands in."""
+def _embedded(value: Any) -> str:
+    """Return JSON that cannot end the script element around it."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _said(value, form):
+def _formatted(value: float, form: str) -> str:
     return form.format(value) if math.isfinite(value) else "-"
 
 
-def _benchmark(record, benchmark, days):
+def _benchmark(
+    record: RunRecord, benchmark: pd.Series | str | None, days: pd.DatetimeIndex
+) -> pd.Series | None:
     """Return the benchmark's daily returns on the days of the run; days without one are 0."""
     if benchmark is None:
         return None
     if isinstance(benchmark, str):
         if benchmark not in record.names:
             constraint = f"a Series of daily returns, or one of {', '.join(record.names)}"
-            raise ParameterError(HERE, "benchmark", constraint, benchmark)
+            raise ParameterError(COMPONENT, "benchmark", constraint, benchmark)
         closes = record.closes[benchmark]
         closes = closes.groupby(closes.index.normalize()).last().dropna()
         benchmark = closes.pct_change().fillna(0.0).rename(benchmark)
     if not isinstance(benchmark, pd.Series) or not isinstance(benchmark.index, pd.DatetimeIndex):
-        constraint = "a Series of daily returns by time, or the name of a data"
-        raise ParameterError(HERE, "benchmark", constraint, type(benchmark).__name__)
+        constraint = "a Series of daily returns by time, or the name of a data feed"
+        raise ParameterError(COMPONENT, "benchmark", constraint, type(benchmark).__name__)
     index = benchmark.index
     index = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
     aligned = benchmark.set_axis(index.normalize()).reindex(days)
     if not aligned.notna().any():
         remedy = "Its days must be days of the run."
         constraint = f"known between {days[0]:%Y-%m-%d} and {days[-1]:%Y-%m-%d}"
-        raise ParameterError(HERE, "benchmark", constraint, "no such day", remedy)
+        raise ParameterError(COMPONENT, "benchmark", constraint, "no such day", remedy)
     return aligned.fillna(0.0)
 
 
-def _figures(returns, year, reference):
+def _figures(
+    returns: pd.Series, year: float, reference: pd.Series | None
+) -> tuple[list[tuple[str, float, str]], dict[str, tuple[float, str]] | None]:
+    """Return name, value and text of each figure, and those of the benchmark by name."""
     found = figures(returns, year, reference)
     own = [(name, value, _figure(name, value)) for name, value in found.items()]
     if reference is None:
@@ -168,11 +184,11 @@ def _figures(returns, year, reference):
     return own, {name: (value, _figure(name, value)) for name, value in other.items()}
 
 
-def _figure(name, value):
-    return _said(value, "{:,.2%}" if name in PERCENT else "{:,.2f}")
+def _figure(name: str, value: float) -> str:
+    return _formatted(value, "{:,.2%}" if name in PERCENT else "{:,.2f}")
 
 
-def _months(returns):
+def _months(returns: pd.Series) -> list[tuple[int, list[float | None], float]]:
     """Return the compounded return of each month as rows by year, the year's own last."""
     table = []
     for year, of_year in returns.groupby(returns.index.year):
@@ -182,29 +198,31 @@ def _months(returns):
     return table
 
 
-def _compounded(returns):
+def _compounded(returns: pd.Series) -> float:
     return float((1.0 + returns).prod() - 1.0)
 
 
-def _charts(record, reference, arrays):
-    made = {
+def _charts(
+    record: RunRecord, reference: pd.Series | None, arrays: dict[str, Any]
+) -> dict[str, dict[str, Any] | None]:
+    drawn = {
         "equity": charts.equity_chart(record, reference),
         "exposure": charts.exposure_chart(record),
         "kelly": charts.kelly_chart(record),
         "correlation": charts.correlation_chart(record),
         "r": charts.r_multiple_chart(record),
     }
-    return {name: embedded_chart(chart, arrays) if chart else None for name, chart in made.items()}
+    return {name: embedded_chart(chart, arrays) if chart else None for name, chart in drawn.items()}
 
 
-def embedded_chart(chart, arrays):
-    """Return a figure and its caption as the template takes them."""
+def embedded_chart(chart: charts.Chart, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return a figure and its caption as the templates expect them."""
     figure, caption = chart
     return {"figure": _shared(json.loads(figure.to_json()), arrays), "caption": caption}
 
 
-def _shared(value, arrays):
-    """Put every array into `arrays` once, by its place: most lines have the same times."""
+def _shared(value: Any, arrays: dict[str, Any]) -> Any:
+    """Replace every array by its place in `arrays`: most lines share their times."""
     if isinstance(value, list):
         return [_shared(one, arrays) for one in value]
     if not isinstance(value, dict):
@@ -215,7 +233,7 @@ def _shared(value, arrays):
     return {name: _shared(one, arrays) for name, one in value.items()}
 
 
-def _journal(decisions):
+def _journal(decisions: pd.DataFrame) -> list[list[Any]]:
     """Return the decisions as rows of plain values, times as text."""
     frame = decisions[COLUMNS].copy()
     frame["time"] = frame["time"].dt.strftime("%Y-%m-%d %H:%M").fillna("")
@@ -224,14 +242,22 @@ def _journal(decisions):
     return frame.to_numpy().tolist()
 
 
-def policy_words(policy, record=None):
-    """Return the rules in words and by parameter; by limit where there is no policy."""
+def policy_rows(
+    policy: Policy | None, record: RunRecord | None = None
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Return the rules with their descriptions, and every parameter with its value.
+
+    A run without a policy has its limits and breakers, and no parameters.
+    """
     if policy is not None:
-        words = [line.partition(": ")[::2] for line in policy.describe().splitlines()]
-        return words, {name: str(value) for name, value in asdict(policy).items()}
-    words = [
+        lines = [line.partition(": ") for line in policy.describe().splitlines()]
+        fields = {name: str(value) for name, value in asdict(policy).items()}
+        return [(rule, description) for rule, _, description in lines], fields
+    if record is None:
+        return [], {}
+    rows = [
         (name, f"{value:.4g}" if math.isfinite(value) else "no limit")
         for name, value in record.limits.items()
     ]
-    words += [("DrawdownBreaker", f"{b['drawdown_limit']:.4g}") for b in record.breakers]
-    return words, {}
+    rows += [("DrawdownBreaker", f"{b['drawdown_limit']:.4g}") for b in record.breakers]
+    return rows, {}

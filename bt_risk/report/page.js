@@ -14,27 +14,27 @@
 
   const colours = (isDark) => {
     const ink = isDark ? "#e6e9ed" : "#1c2127";
-    const paper = isDark ? "#1e2328" : "#ffffff";
+    const background = isDark ? "#1e2328" : "#ffffff";
     return {
       "font.color": ink,
-      "hoverlabel.bgcolor": paper,
+      "hoverlabel.bgcolor": background,
       "hoverlabel.font.color": ink,
       "modebar.color": isDark ? "#a5afbb" : "#5a6472",
       "modebar.bgcolor": "rgba(0,0,0,0)",
     };
   };
-  // Arrays stand in the page once, whatever number of lines they belong to.
+  // The page contains each array once, however many lines share it.
   const arrays = read(document.getElementById("arrays"));
-  const whole = (value) => {
-    if (Array.isArray(value)) return value.map(whole);
+  const expanded = (value) => {
+    if (Array.isArray(value)) return value.map(expanded);
     if (value === null || typeof value !== "object") return value;
     if (value.shared !== undefined) return arrays[value.shared];
-    return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, whole(part)]));
+    return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, expanded(part)]));
   };
   const drawn = new Set();
   const draw = (id, figure) => {
     const chart = document.getElementById(id);
-    const { data, layout } = whole(figure);
+    const { data, layout } = expanded(figure);
     drawn.add(chart);
     return Plotly.react(chart, data, layout, options).then(() =>
       Plotly.relayout(chart, colours(dark.matches)));

@@ -1,20 +1,23 @@
-"""The hand-over to pyfolio: daily returns, end-of-day positions, and every transaction.
+"""The inputs of pyfolio: daily returns, end-of-day positions, and every transaction.
 
-Backtrader's own PyFolio analyzer loses every asset but the last, and leaves intraday positions
-beside daily returns; neither raises an error.
+Backtrader's own PyFolio analyzer loses every asset but the last, and gives intraday positions with
+daily returns; neither raises an error.
 """
 
+import backtrader as bt
 import numpy as np
 import pandas as pd
 
 from bt_risk.report.calendar import last_of_days
-from bt_risk.report.record import record_of
+from bt_risk.report.record import RunRecord, record_of
 
 __all__ = ["daily_equity", "daily_positions", "daily_returns", "pyfolio_inputs", "transactions"]
 
 
-def pyfolio_inputs(strategy):
-    """Return what pyfolio's tear sheets take: ``create_full_tear_sheet(*pyfolio_inputs(s))``.
+def pyfolio_inputs(
+    strategy: bt.Strategy | RunRecord,
+) -> tuple[pd.Series, pd.DataFrame, pd.DataFrame | None]:
+    """Return the inputs of pyfolio's tear sheets: ``create_full_tear_sheet(*pyfolio_inputs(s))``.
 
     Parameters
     ----------
@@ -25,18 +28,18 @@ def pyfolio_inputs(strategy):
     -------
     returns : Series of shape (n_days,)
         Simple returns from end of day to end of day, compounded from bars of any size; the first
-        is that from the start of the run. They are returns of the unit value, which deposits and
-        withdrawals do not move.
+        begins at the start of the run. They are returns of the unit value, which deposits and
+        withdrawals do not change.
     positions : DataFrame of shape (n_days, n_feeds + 1)
         Signed notional in currency at the end of each day, ``size x close x multiplier``, a column
         for each feed by its name, and ``cash``: the rest of equity, so that each row sums to
         equity. For a future that is what its notional leaves of equity, and may be negative.
     transactions : DataFrame of shape (n_executions, 3), or None
         Indexed by time of execution: ``amount`` (size x multiplier, so that amount x price is what
-        changes hands), ``price``, ``symbol`` (the feed's name). None without any: pyfolio's own
-        word for it, where an empty frame makes it raise.
+        changes hands), ``price``, ``symbol`` (the feed's name). None without any, as pyfolio
+        expects: an empty frame makes it raise.
 
-    All three are indexed in UTC. A run that was halted goes on flat to the end of its data.
+    All three are indexed in UTC. A halted run continues flat to the end of its data.
 
     Raises
     ------
@@ -46,20 +49,21 @@ def pyfolio_inputs(strategy):
         If it saw no bar.
     """
     record = record_of(strategy, "pyfolio_inputs")
-    frames = daily_returns(record), daily_positions(record), transactions(record)
-    for frame in frames:
+    returns, positions = daily_returns(record), daily_positions(record)
+    executions = transactions(record)
+    for frame in (returns, positions, executions):
         if frame is not None:
             frame.index = frame.index.tz_localize("UTC")
-    return frames
+    return returns, positions, executions
 
 
-def daily_equity(record):
+def daily_equity(record: RunRecord) -> pd.Series:
     """Return equity at the end of each day, indexed by midnight, to the end of the data."""
     return _daily(record, "equity")
 
 
-def daily_returns(record):
-    """Return simple daily returns of the unit value; an account that is ruined loses all, once."""
+def daily_returns(record: RunRecord) -> pd.Series:
+    """Return simple daily returns of the unit value; a ruined account has one return of -1."""
     units = _daily(record, "unit_value").to_numpy()
     before = np.r_[record.start[1], units[:-1]]
     alive = np.minimum.accumulate(before) > 0
@@ -68,7 +72,7 @@ def daily_returns(record):
     return pd.Series(returns, _days(record), name="returns")
 
 
-def daily_positions(record):
+def daily_positions(record: RunRecord) -> pd.DataFrame:
     """Return signed notional by feed, and cash, at the end of each day."""
     equity = daily_equity(record)
     places = _ends(record)
@@ -79,7 +83,7 @@ def daily_positions(record):
     return positions.assign(cash=equity - positions.sum(axis=1))
 
 
-def transactions(record):
+def transactions(record: RunRecord) -> pd.DataFrame | None:
     """Return every execution by time, None without any."""
     fills = record.fills
     if fills.empty:
@@ -95,7 +99,7 @@ def transactions(record):
     return frame.sort_index(kind="stable")
 
 
-def _columns(record):
+def _columns(record: RunRecord) -> list[str]:
     """Return the feeds to show: each instrument once, and a resampled copy if it was traded."""
     traded = set(record.held["name"]) | set(record.fills["name"])
     own = [record.roots[i] == i for i in range(len(record.names))]
@@ -103,24 +107,24 @@ def _columns(record):
     return [name for name, first in pairs if first or name in traded]
 
 
-def _known(record):
-    """Return the bars that have an equity: a bar with a NaN close has none."""
+def _known(record: RunRecord) -> pd.DataFrame:
+    """Return the bars with a known equity; a bar with a NaN close has none."""
     return record.bars[np.isfinite(record.bars["equity"]) & record.bars["time"].notna()]
 
 
-def _ends(record):
+def _ends(record: RunRecord) -> pd.Series:
     """Return the number of the last known bar of each day, by day."""
     known = _known(record)
     places = last_of_days(pd.DatetimeIndex(known["time"]))
     return pd.Series(known.index[places.to_numpy()], places.index)
 
 
-def _days(record):
+def _days(record: RunRecord) -> pd.DatetimeIndex:
     times = pd.DatetimeIndex(record.bars["time"].dropna()).union(record.rest)
     return times.normalize().unique().sort_values().rename("date")
 
 
-def _daily(record, column):
+def _daily(record: RunRecord, column: str) -> pd.Series:
     ends = _ends(record)
     values = record.bars[column].loc[ends.to_numpy()].set_axis(ends.index)
     first = record.start[column == "unit_value"]

@@ -1,18 +1,25 @@
-"""pyfolio's full tear sheet as tables and pictures: no notebook, no screen."""
+"""pyfolio's full tear sheet as tables and pictures, without a notebook and without a screen."""
 
 import base64
 import io
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Sheet", "full_sheet", "headless"]
 
-UNITS = 1_000_000  # pyfolio keeps one price for each unit that a round trip holds
+UNITS = 1_000_000  # pyfolio stores one price for each unit of a round trip
 DPI = 70
 
 
 class Sheet:
-    """What pyfolio showed.
+    """Collect the tables and pictures that pyfolio shows.
 
     Attributes
     ----------
@@ -24,19 +31,21 @@ class Sheet:
         What was left out, and why.
     """
 
-    def __init__(self):
-        self.tables, self.pictures, self.notes = [], [], []
+    def __init__(self) -> None:
+        self.tables: list[str] = []
+        self.pictures: list[tuple[str, str]] = []
+        self.notes: list[str] = []
 
-    def display(self, shown):
-        """Take a table, as pyfolio hands it to a notebook."""
-        self.tables.append(shown.data)
+    def display(self, table: Any) -> None:
+        """Add a table that pyfolio displays in a notebook."""
+        self.tables.append(table.data)
 
-    def keep(self, title, figure):
-        """Take a figure, and close it."""
+    def add_picture(self, title: str, figure: "Figure") -> None:
+        """Add a figure, and close it."""
         import matplotlib.pyplot as plt
 
         buffer, height = io.BytesIO(), figure.get_figheight()
-        # matplotlib's margins are shares of the figure: of one six screens high, a screen.
+        # matplotlib's margins are shares of the figure, hence too large in a high one.
         figure.subplots_adjust(0.07, 0.8 / height, 0.97, 1.0 - 0.6 / height)
         figure.savefig(buffer, format="webp", dpi=DPI, facecolor="white")
         plt.close(figure)
@@ -44,12 +53,18 @@ class Sheet:
         self.pictures.append((title, f"data:image/webp;base64,{encoded}"))
 
 
-def full_sheet(returns, positions, transactions, benchmark, periods_per_year):
+def full_sheet(
+    returns: pd.Series,
+    positions: pd.DataFrame,
+    transactions: pd.DataFrame | None,
+    benchmark: pd.Series | None,
+    periods_per_year: float,
+) -> Sheet:
     """Return the `Sheet` of `bt_risk.report.pyfolio_inputs`, a benchmark's returns or None.
 
-    It is ``create_full_tear_sheet`` taken apart: that divides turnover by the average book, which
-    is infinite on a day that ends flat; here it is a share of equity. Rates are annualised with
-    `periods_per_year`, where pyfolio knows 252 alone.
+    It makes the parts of ``create_full_tear_sheet`` one by one, because that divides turnover by
+    the average gross position, which gives infinity on a day that ends flat; here turnover is a
+    share of equity. Rates are annualised with `periods_per_year`; pyfolio always uses 252.
     """
     sheet = Sheet()
     with _quiet(), headless(), _annualised(periods_per_year), _showing(sheet):
@@ -64,44 +79,53 @@ def full_sheet(returns, positions, transactions, benchmark, periods_per_year):
             turnover_denom="portfolio_value",
             **context,
         )
-        sheet.keep("Returns", figure)
+        sheet.add_picture("Returns", figure)
         figure = tears.create_interesting_times_tear_sheet(returns, benchmark, **context)
         if figure is not None:
-            sheet.keep("Interesting times", figure)
+            sheet.add_picture("Interesting times", figure)
         context["estimate_intraday"] = False
-        sheet.keep("Positions", tears.create_position_tear_sheet(returns, positions, **context))
+        sheet.add_picture(
+            "Positions", tears.create_position_tear_sheet(returns, positions, **context)
+        )
         if transactions is None:
             sheet.notes.append("Transactions and round trips: there were none.")
             return sheet
         figure = tears.create_txn_tear_sheet(
             returns, positions, transactions, turnover_denom="portfolio_value", **context
         )
-        sheet.keep("Transactions", figure)
+        sheet.add_picture("Transactions", figure)
         _round_trips(sheet, returns, positions, transactions, context)
     return sheet
 
 
-def _round_trips(sheet, returns, positions, transactions, context):
+def _round_trips(
+    sheet: Sheet,
+    returns: pd.Series,
+    positions: pd.DataFrame,
+    transactions: pd.DataFrame,
+    context: dict[str, Any],
+) -> None:
+    """Add the round trips, or a note that says why pyfolio cannot count them."""
     from pyfolio import tears
 
     amounts = transactions["amount"]
     if (amounts % 1).any():
         sheet.notes.append(
-            "Round trips: pyfolio counts whole units only, and cuts 0.5 of a coin to none."
+            "Round trips: pyfolio counts whole units only, and rounds 0.5 of a coin to 0."
         )
     elif amounts.abs().sum() > UNITS:
-        sheet.notes.append(f"Round trips: pyfolio keeps every unit, and there are over {UNITS:,}.")
+        sheet.notes.append(f"Round trips: pyfolio stores every unit, and there are over {UNITS:,}.")
     else:
         figure = tears.create_round_trip_tear_sheet(returns, positions, transactions, **context)
         if figure is None:
-            sheet.notes.append("Round trips: pyfolio wants five of them.")
+            sheet.notes.append("Round trips: pyfolio needs at least five.")
         else:
-            sheet.keep("Round trips", figure)
+            sheet.add_picture("Round trips", figure)
 
 
 @contextmanager
-def headless():
-    """Draw without a screen, whatever backend matplotlib has; put that back afterwards."""
+def headless() -> Iterator[None]:
+    """Draw without a screen, whatever backend matplotlib has; restore that backend afterwards."""
     import matplotlib.pyplot as plt
 
     before = plt.get_backend()
@@ -113,22 +137,22 @@ def headless():
 
 
 @contextmanager
-def _quiet():
-    """Drop what the age of pandas and the absence of zipline make pyfolio say."""
+def _quiet() -> Iterator[None]:
+    """Suppress pyfolio's warnings about a newer pandas and a missing zipline."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def _annualised(periods_per_year):
-    """Let pyfolio and empyrical count this many days to a year; they have no parameter for it."""
+def _annualised(periods_per_year: float) -> Iterator[None]:
+    """Set the days a year of pyfolio and empyrical, which have no parameter for it."""
     import empyrical.periods
     import pyfolio.plotting
     import pyfolio.timeseries
 
     factors, daily = empyrical.periods.ANNUALIZATION_FACTORS, empyrical.periods.DAILY
-    places = [
+    places: list[tuple[dict[str, Any], str, float]] = [
         (factors, daily, periods_per_year),
         (vars(pyfolio.timeseries), "APPROX_BDAYS_PER_YEAR", periods_per_year),
         (vars(pyfolio.plotting), "APPROX_BDAYS_PER_MONTH", max(1, round(periods_per_year / 12))),
@@ -144,8 +168,8 @@ def _annualised(periods_per_year):
 
 
 @contextmanager
-def _showing(sheet):
-    """Catch the tables that pyfolio would show in a notebook."""
+def _showing(sheet: Sheet) -> Iterator[None]:
+    """Collect the tables that pyfolio would show in a notebook."""
     import pyfolio.utils
 
     display = pyfolio.utils.display

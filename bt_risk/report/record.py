@@ -1,7 +1,9 @@
-"""What a run leaves behind for its report: plain values, written down bar by bar."""
+"""The record of a run for its reports: plain values, recorded bar by bar."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import backtrader as bt
 import pandas as pd
@@ -11,14 +13,17 @@ from bt_risk.components.kelly_estimate import TIMELINE
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.gate.broker import RiskBroker
-from bt_risk.gate.journal import FIELDS
+from bt_risk.gate.journal import FIELDS, Journal
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
+from bt_risk.policy import Policy
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import EPS
 from bt_risk.report.calendar import remaining_times, timestamps
 from bt_risk.rules.return_model import ReturnModel
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["RunRecord", "ReportData", "record_of", "unique_names"]
+__all__ = ["ReportData", "RunRecord", "is_trailing_stop", "record_of", "unique_names"]
 
 BARS = ["time", "equity", "unit_value", "breaker_drawdown", "risk_scale"]
 EXPOSURE = ["long_risk", "short_risk", "long_notional", "short_notional"]
@@ -30,7 +35,7 @@ BREAKER = ["drawdown_limit", "lifetime_limit", "taper_from", "action"]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run as its report sees it; times are naive UTC, ratios fractions, sizes units.
+    """One run as its reports read it; times are naive UTC, ratios fractions, sizes units.
 
     Attributes
     ----------
@@ -41,72 +46,73 @@ class RunRecord:
     names : tuple of str
         The data feeds, in Cerebro's order, each name once.
     roots : tuple of int
-        For each feed the place of the one it is a resampled copy of, or its own.
+        For each feed the place of the feed that it resamples, or its own place.
     start : tuple of float
         Equity and unit value before the first bar.
     bars : DataFrame
         One row for each bar of the strategy: `BARS`, and `EXPOSURE` as fractions of equity.
     rest : DatetimeIndex
-        Times of the bars that a halted run did not come to.
+        Times of the bars that a halted run did not reach.
     closes : dict of Series
         Close by time for each feed.
     held : DataFrame
         One row for each bar and feed with a position: `HELD`; value is notional in currency,
-        signed; stop is where ours rests, NaN without one.
+        signed; stop is the price of our stop, NaN without one.
     fills : DataFrame
-        Every execution of the account: `FILLS`; size is signed, stop says if it was a stop of ours.
+        Every execution of the account: `FILLS`; size is signed, stop tells whether the order was a
+        stop of `bt_risk.ATRTrailingStop`.
     decisions : DataFrame
         The journal (`bt_risk.gate.journal.FIELDS`).
     trades : DataFrame
         Closed trades, flat to flat: `CLOSED`.
     kelly : DataFrame
-        What `HalfKellySizer` knew: see its ``timeline``.
+        The estimates of `HalfKellySizer` through time: see its ``timeline``.
     breakers : list of dict
         Limits of the drawdown breakers: `BREAKER`.
     limits : dict
-        Ceiling of each limit of the gate, by its name.
+        Value of each limit of the gate, by its name.
     units : dict
         Unit of each limit that has two (``"risk"`` or ``"notional"``), by its name.
     model : bt_risk.rules.return_model.ReturnModel
-        How the gate reads correlations.
+        How the gate computes correlations.
     policy : bt_risk.Policy or None
-        What `protect` was given.
+        The policy that `protect` applied.
     """
 
     strategy: str
     mode: str
-    names: tuple
-    roots: tuple
-    start: tuple
+    names: tuple[str, ...]
+    roots: tuple[int, ...]
+    start: tuple[float, float]
     bars: pd.DataFrame
     rest: pd.DatetimeIndex
-    closes: dict
+    closes: dict[str, pd.Series]
     held: pd.DataFrame
     fills: pd.DataFrame
     decisions: pd.DataFrame
     trades: pd.DataFrame
     kelly: pd.DataFrame
-    breakers: list
-    limits: dict
-    units: dict
+    breakers: list[dict[str, Any]]
+    limits: dict[str, float]
+    units: dict[str, str]
     model: ReturnModel
-    policy: object
+    policy: Policy | None
 
     @property
-    def halted(self):
+    def halted(self) -> bool:
         """Whether the run ended before its data."""
         return len(self.rest) > 0
 
     @property
-    def times(self):
+    def times(self) -> pd.DatetimeIndex:
         """Times of the bars, as a DatetimeIndex."""
         return pd.DatetimeIndex(self.bars["time"])
 
 
 class ReportData(QuietAnalyzer):
-    """Write down what `bt_risk.report` needs: ``cerebro.addanalyzer(bt_risk.ReportData)``.
+    """Record what `bt_risk.report` needs: ``cerebro.addanalyzer(bt_risk.ReportData)``.
 
-    It changes nothing of the run, needs no other component, and installs no gate. Positions and
+    It does not change the run, needs no other component, and installs no gate. Positions and
     executions are those of the account: with several strategies each of them reports all.
 
     get_analysis: a dict of lists of equal length, one entry for each bar
@@ -117,50 +123,51 @@ class ReportData(QuietAnalyzer):
         risk is NaN without a gate
     """
 
-    def __init__(self):
-        self.record = None
-        self._bars, self._held, self._fills = [], [], []
-        self._seen = {}
+    def __init__(self) -> None:
+        self.record: RunRecord | None = None
+        self._bars: list[tuple[float, ...]] = []
+        self._held: list[tuple[Any, ...]] = []
+        self._fills: list[tuple[Any, ...]] = []
+        self._seen: dict[int, int] = {}
 
-    def start(self):
-        """Note what the account begins with."""
+    def start(self) -> None:
+        """Record the account before the first bar."""
         strategy = self.strategy
         self._feeds = [(i, feed, [], []) for i, feed in enumerate(strategy.datas)]
         self._roots = [feed for feed in strategy.datas if not feed._clone]
         self._begin = float(strategy.broker.getvalue()), _unit_value(strategy.broker)
-        self._breaker = self._keeper = None
+        self._breaker: DrawdownMonitor | None = None
+        self._stops: TrailingStopMonitor | None = None
 
-    def notify_order(self, order):
-        """Keep each execution once: clones of an order share their list of them."""
+    def notify_order(self, order: bt.Order) -> None:
+        """Record each execution once: clones of an order share one list of executions."""
         if order.status not in (order.Partial, order.Completed):
             return
         bits = order.executed.exbits
         seen = self._seen.get(order.ref, 0)
         self._seen[order.ref] = len(bits)
-        reason = str(order.info.get("bt_risk", ""))
-        ours = reason.startswith("ATRTrailingStop")
-        feed = order.data
+        feed, stop = order.data, is_trailing_stop(order)
         info = self.strategy.broker.getcommissioninfo(feed)
         multiplier = float(getattr(info.p, "mult", 1.0))
         for bit in list(bits)[seen:]:
             size = math.copysign(abs(float(bit.size)), 1 if order.isbuy() else -1)
             commission = float(bit.openedcomm + bit.closedcomm)
-            row = (float(bit.dt), feed, size, float(bit.price), multiplier, commission, ours)
+            row = (float(bit.dt), feed, size, float(bit.price), multiplier, commission, stop)
             self._fills.append(row)
 
-    def next(self):
-        """Write down the account, the positions and the closes of this bar."""
+    def next(self) -> None:
+        """Record the account, the positions and the closes of this bar."""
         gate = self.strategy.broker
         gated = isinstance(gate, RiskBroker)
-        if gated and self._keeper is None:
-            self._keeper = gate.registry.monitor(TrailingStopMonitor)
+        if gated and self._stops is None:
+            self._stops = gate.registry.monitor(TrailingStopMonitor)
             self._breaker = gate.registry.monitor(DrawdownMonitor)
         equity = float(gate.getvalue())
         time = max([feed.datetime[0] for feed in self._roots if len(feed)], default=math.nan)
         sums = self._positions(gate, gated, equity)
-        fallen = self._breaker.drawdown if self._breaker is not None else math.nan
+        drawdown = self._breaker.drawdown if self._breaker is not None else math.nan
         scale = gate.book.risk_scale if gated else 1.0
-        self._bars.append((time, equity, _unit_value(gate), fallen, scale, *sums))
+        self._bars.append((time, equity, _unit_value(gate), drawdown, scale, *sums))
         for _, feed, times, closes in self._feeds:
             if len(feed) > len(times):
                 times.append(feed.datetime[0])
@@ -168,8 +175,8 @@ class ReportData(QuietAnalyzer):
             elif times and feed.replaying:
                 times[-1], closes[-1] = feed.datetime[0], float(feed.close[0])
 
-    def _positions(self, gate, gated, equity):
-        """Write down what is held; return `EXPOSURE`."""
+    def _positions(self, gate: bt.BrokerBase, gated: bool, equity: float) -> list[float]:
+        """Record every position; return `EXPOSURE`."""
         bar, sums = len(self._bars), [0.0, 0.0, 0.0, 0.0]
         for i, feed, _, _ in self._feeds:
             size = _size(gate, feed)
@@ -180,7 +187,7 @@ class ReportData(QuietAnalyzer):
             if gated:
                 instrument = gate.find(feed)
                 risk = gate.book.exposure.position_risk(instrument) / equity
-                stop = self._resting(instrument)
+                stop = self._nearest_stop(instrument)
             info = gate.getcommissioninfo(feed)
             value = size * float(feed.close[0]) * float(getattr(info.p, "mult", 1.0))
             self._held.append((bar, i, size, value, stop))
@@ -188,33 +195,33 @@ class ReportData(QuietAnalyzer):
             sums[2 + short] += abs(value) / equity
         return sums
 
-    def _resting(self, instrument):
-        """Return the nearest stop of any owner; one line is all that a picture can show."""
-        if self._keeper is None:
+    def _nearest_stop(self, instrument: Instrument) -> float:
+        """Return the nearest stop of any owner; a chart shows one line only."""
+        if self._stops is None:
             return math.nan
-        stops = [self._keeper.price(part.owner, instrument) for part in instrument.parts]
+        stops = [self._stops.price(part.owner, instrument) for part in instrument.parts]
         known = [stop for stop in stops if stop == stop]
         nearest = max if instrument.size > 0 else min
         return nearest(known, default=math.nan)
 
-    def stop(self):
-        """Keep plain values only, so that optimisations can send them between processes."""
+    def stop(self) -> None:
+        """Convert everything to plain values, so that processes of an optimisation can send it."""
         self.record = self._freeze()
-        self._feeds = self._roots = self._breaker = self._keeper = None
+        self._feeds = self._roots = self._breaker = self._stops = None
 
-    def get_analysis(self):
+    def get_analysis(self) -> dict[str, list[Any]]:
         """Return equity and exposure by bar."""
         bars = self.record.bars if self.record else self._bar_frame()
         columns = ["time", "equity", "unit_value", *EXPOSURE]
         analysis = {name: bars[name].tolist() for name in columns}
         return analysis | {"time": [time.to_pydatetime() for time in bars["time"]]}
 
-    def _bar_frame(self):
+    def _bar_frame(self) -> pd.DataFrame:
         frame = pd.DataFrame(self._bars, columns=[*BARS, *EXPOSURE])
         frame["time"] = timestamps(frame["time"])
         return frame
 
-    def _freeze(self):
+    def _freeze(self) -> RunRecord:
         strategy, gate = self.strategy, self.strategy.broker
         gated = isinstance(gate, RiskBroker)
         names = unique_names(strategy.datas)
@@ -249,7 +256,7 @@ class ReportData(QuietAnalyzer):
         )
 
 
-def record_of(strategy, component="report"):
+def record_of(strategy: bt.Strategy | RunRecord, component: str = "report") -> RunRecord:
     """Return the `RunRecord` of a strategy as ``cerebro.run()`` returns it, optimised or not.
 
     Raises
@@ -257,7 +264,7 @@ def record_of(strategy, component="report"):
     ParameterError
         If it ran without `ReportData`.
     DataError
-        If it saw no bar.
+        If it had no bar.
     """
     if isinstance(strategy, RunRecord):
         return strategy
@@ -272,13 +279,18 @@ def record_of(strategy, component="report"):
     return record
 
 
-def _unit_value(broker):
-    """Return the value of one share of the account, which deposits do not move."""
+def is_trailing_stop(order: bt.Order) -> bool:
+    """Return whether `bt_risk.ATRTrailingStop` sent this order."""
+    return str(order.info.get("bt_risk", "")).startswith("ATRTrailingStop")
+
+
+def _unit_value(broker: bt.BrokerBase) -> float:
+    """Return the value of one share of the account, which deposits do not change."""
     return float(getattr(broker, "fundvalue", math.nan) or broker.getvalue())
 
 
-def _size(broker, feed):
-    """Return the position's size; asking BackBroker by ``getposition`` would make an entry."""
+def _size(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> float:
+    """Return the position's size; ``BackBroker.getposition`` would add an empty position."""
     if isinstance(broker, RiskBroker):
         position = broker.venue.position(feed)
     elif isinstance(broker, bt.brokers.BackBroker):
@@ -288,24 +300,24 @@ def _size(broker, feed):
     return float(position.size) if position is not None else 0.0
 
 
-def unique_names(feeds):
-    """Return a name for each feed: its own, else its place; one that came before gets it too."""
-    names = []
+def unique_names(feeds: Iterable[bt.AbstractDataBase]) -> tuple[str, ...]:
+    """Return a name for each feed: its own, with its place where an earlier feed has that name."""
+    names: list[str] = []
     for i, feed in enumerate(feeds):
         name = getattr(feed, "_name", "") or f"data{i}"
         names.append(f"{name} (data{i})" if name in (*names, "cash") else name)
     return tuple(names)
 
 
-def _place(feeds, feed):
+def _place(feeds: Sequence[bt.AbstractDataBase], feed: bt.AbstractDataBase) -> int:
     return next(i for i, one in enumerate(feeds) if one is feed)
 
 
-def _named(frame, names):
+def _named(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return frame.assign(name=[names[i] for i in frame["name"]])
 
 
-def _all_fills(strategy):
+def _all_fills(strategy: bt.Strategy) -> list[tuple[Any, ...]]:
     """Return the executions of every strategy of the account, oldest first."""
     rows = [
         row
@@ -317,26 +329,30 @@ def _all_fills(strategy):
     return sorted(rows, key=lambda row: row[0])
 
 
-def _fill_frame(rows, feeds, names):
+def _fill_frame(
+    rows: Iterable[tuple[Any, ...]],
+    feeds: Sequence[bt.AbstractDataBase],
+    names: Sequence[str],
+) -> pd.DataFrame:
     named = [(time, names[_place(feeds, feed)], *rest) for time, feed, *rest in rows]
     frame = pd.DataFrame(named, columns=FILLS)
     frame["time"] = timestamps(frame["time"])
     return frame
 
 
-def _decisions(journal):
+def _decisions(journal: Journal | None) -> pd.DataFrame:
     frame = pd.DataFrame(journal.lines if journal else [], columns=list(FIELDS))
     frame["time"] = timestamps(frame["time"])
     return frame
 
 
-def _trades(trades):
+def _trades(trades: Iterable[Any]) -> pd.DataFrame:
     rows = [(t.instrument, t.side, t.opened, t.closed, t.size, t.pnl, t.r_multiple) for t in trades]
     frame = pd.DataFrame(rows, columns=CLOSED)
     return frame.assign(opened=timestamps(frame.opened), closed=timestamps(frame.closed))
 
 
-def _kelly(strategy, bars):
+def _kelly(strategy: bt.Strategy, bars: pd.DataFrame) -> pd.DataFrame:
     sizer = strategy.getsizer()
     if not isinstance(sizer, HalfKellySizer):
         return pd.DataFrame(columns=TIMELINE)
@@ -344,13 +360,13 @@ def _kelly(strategy, bars):
     return frame.assign(time=timestamps(frame["time"]))
 
 
-def _breaker_facts(breaker):
+def _breaker_facts(breaker: DrawdownMonitor) -> dict[str, Any]:
     rule = breaker.rule
     facts = rule.drawdown_limit, rule.lifetime_limit, breaker.taper_from, breaker.action
     return dict(zip(BREAKER, facts, strict=True))
 
 
-def _policy(strategy):
-    """Return the policy that `protect` keeps with its journal, None without it."""
+def _policy(strategy: bt.Strategy) -> Policy | None:
+    """Return the policy that `protect` stores in its analyzers, None without it."""
     policies = [getattr(analyzer.p, "policy", None) for analyzer in strategy.analyzers]
     return next((policy for policy in policies if policy is not None), None)

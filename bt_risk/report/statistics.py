@@ -2,11 +2,14 @@
 
 import empyrical as ep
 import numpy as np
+import pandas as pd
 
 __all__ = ["figures"]
 
 
-def figures(returns, periods_per_year, benchmark=None):
+def figures(
+    returns: pd.Series, periods_per_year: float, benchmark: pd.Series | None = None
+) -> dict[str, float]:
     """Return the figures of daily returns by name; all are fractions or ratios.
 
     Parameters
@@ -22,7 +25,7 @@ def figures(returns, periods_per_year, benchmark=None):
     -------
     dict of str to float
         Drawdown, value at risk and expected shortfall are positive. NaN where a figure does not
-        exist, as a Sharpe ratio without any spread.
+        exist, such as a Sharpe ratio of constant returns.
     """
     year = {"annualization": periods_per_year}
     with np.errstate(divide="ignore", invalid="ignore"):

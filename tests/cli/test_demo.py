@@ -14,10 +14,10 @@ from helpers.scenarios import flat
 from rich.console import Console
 
 from bt_risk.cli.tables import (
+    print_halt_odds,
+    print_legend,
+    print_portfolio,
     shadow_books,
-    show,
-    show_legend,
-    show_odds,
 )
 from bt_risk.demo import runs as demo
 from bt_risk.demo.portfolios import (
@@ -36,8 +36,8 @@ from bt_risk.demo.summary import (
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence.halt_odds import halt_probability
 from bt_risk.feeds.bundled import load_data
+from bt_risk.report.labels import count_decisions, decisions_in_order
 from bt_risk.report.pyfolio import daily_returns
-from bt_risk.report.rule_labels import decided, in_order
 
 SLICES = {"btc": slice(0, 900), "btc-filter": slice(0, 900), "trend": slice(900, 1700)}
 
@@ -236,7 +236,7 @@ def test_the_journal_accounts_for_every_fill(results, key):
 @each_guarded
 def test_what_each_rule_decided_adds_up(results, key):
     run = results[key]
-    words, numbers = decided(run.decisions), summary(run)
+    words, numbers = count_decisions(run.decisions), summary(run)
 
     def total(*ends):
         return sum(count for name, count in words.items() if name.endswith(ends))
@@ -250,7 +250,9 @@ def test_what_each_rule_decided_adds_up(results, key):
 
 def test_the_cap_refuses_more_when_it_is_lower(results):
     refused = [
-        decided(results["trend", label].decisions).get("rule 4, correlation: order refused", 0)
+        count_decisions(results["trend", label].decisions).get(
+            "rule 4, correlation: order refused", 0
+        )
         for label in ("protected", "cap 0.5")
     ]
     assert 0 < refused[0] < refused[1]
@@ -301,7 +303,7 @@ def test_a_bare_run_has_no_gate_and_a_portfolio_runs_twice_the_same(portfolios, 
     assert run.decisions.empty
     assert run.stops.isna().all()
     assert summary(run)["orders judged"] is None
-    again = demo._play(portfolios[0], "pause")
+    again = demo._run_one(portfolios[0], "pause")
     pd.testing.assert_series_equal(again.equity, results["btc", "pause"].equity)
 
 
@@ -393,7 +395,7 @@ def test_decisions_are_listed_by_rule_and_what_no_rule_touched_comes_last():
         "entry passed whole",
         "exit passed",
     ]
-    assert in_order(set(names)) == names
+    assert decisions_in_order(set(names)) == names
 
 
 def test_the_table_of_decisions_has_every_decision_of_every_run(results):
@@ -402,9 +404,12 @@ def test_the_table_of_decisions_has_every_decision_of_every_run(results):
     lines = lines[lines.index("What each rule decided:") : end]
     listed = [line.split("\u2502")[0].strip() for line in lines if "\u2502" in line]
     made = {
-        name for key in GUARDED if key[0] == "trend" for name in decided(results[key].decisions)
+        name
+        for key in GUARDED
+        if key[0] == "trend"
+        for name in count_decisions(results[key].decisions)
     }
-    assert listed == in_order(made)
+    assert listed == decisions_in_order(made)
     assert len(listed) > 2
 
 
@@ -416,7 +421,7 @@ def test_what_each_rule_cost_adds_up_to_what_the_run_ended_with_more_or_less(res
             assert book.difference == pytest.approx(more)
             assert book.effects["effect"].sum() == pytest.approx(more, abs=1e-6)
         text = shown(results, name, 120)
-        (line,) = [one for one in text if one.startswith(" together")]
+        (line,) = [one for one in text if one.startswith(" total")]
         totals = [one.strip() for one in line.split("\u2502")[1:]]
         last = [run.equity.iloc[-1] - runs[0].equity.iloc[-1] for run in runs[1:]]
         assert totals == [f"{more:+,.0f}" for more in last]
@@ -425,7 +430,7 @@ def test_what_each_rule_cost_adds_up_to_what_the_run_ended_with_more_or_less(res
 def test_the_odds_of_a_halt_are_said_first_and_need_twenty_days(results):
     groups = [[run for key, run in results.items() if key[0] == name] for name in SLICES]
     text = io.StringIO()
-    show_odds(Console(file=text, width=300), groups)
+    print_halt_odds(Console(file=text, width=300), groups)
     lines = text.getvalue().splitlines()
     assert [line.startswith("- ") for line in lines] == [False, True, True, True, False]
     for line, runs in zip(lines[1:4], groups, strict=True):
@@ -434,7 +439,7 @@ def test_the_odds_of_a_halt_are_said_first_and_need_twenty_days(results):
     few = cut(bundled_portfolios()[0])
     few = replace(few, frames={"BTC": few.frames["BTC"].iloc[:300]}, runs={"bare": None})
     text = io.StringIO()
-    show_odds(Console(file=text, width=300), demo.run([few]))
+    print_halt_odds(Console(file=text, width=300), demo.run([few]))
     assert text.getvalue().splitlines()[1].endswith(": too few days to say.")
 
 
@@ -443,8 +448,8 @@ def shown(results, name, width):
     text = io.StringIO()
     console = Console(file=text, width=width, highlight=False)
     runs = [run for key, run in results.items() if key[0] == name]
-    show_legend(console, {run.label for run in runs})
-    show(console, runs)
+    print_legend(console, {run.label for run in runs})
+    print_portfolio(console, runs)
     return text.getvalue().splitlines()
 
 

@@ -24,7 +24,7 @@ from bt_risk.evidence.metrics import (
     days_of,
     measures,
 )
-from bt_risk.evidence.runner import play
+from bt_risk.evidence.runner import run_variant
 from bt_risk.evidence.sharpe import deflated_sharpe, expected_best, probabilistic_sharpe
 from bt_risk.report.statistics import figures
 
@@ -88,7 +88,7 @@ def test_days_are_read_from_a_run():
         engine.addstrategy(Plan, plan=engine_plan)
         return engine
 
-    found, index, year = days_of(play(build, None).record)
+    found, index, year = days_of(run_variant(build, None).record)
     assert (len(index), year) == (10, 365)
     assert found.returns.sum() == pytest.approx((5000 - 50) / 100_000 - 55 / 104_950)
     assert found.exposure[5] == pytest.approx(55_000 / 104_950)

@@ -7,7 +7,7 @@ import backtrader as bt
 import pandas as pd
 import pytest
 from helpers.scenarios import bars, flat, random_walk
-from helpers.shadow_runs import book_of, building, only, order, walked
+from helpers.shadow_runs import book_of, building, only, order, replayed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,9 +15,9 @@ import bt_risk
 from bt_risk.evidence.counterfactual import Fill
 from bt_risk.evidence.paper_broker import RequestedOrder
 from bt_risk.evidence.paper_trade import PaperStop
-from bt_risk.evidence.runner import play
-from bt_risk.evidence.shadow_book import OTHER, SIZES
+from bt_risk.evidence.runner import run_variant
 from bt_risk.evidence.variants import without
+from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
 
 # A loser in bar 6, a winner in bar 10: buys at the open, sells at the open.
 TWO = bars(
@@ -46,7 +46,7 @@ def test_a_loser_and_a_winner_that_a_rule_refused_are_to_the_cent():
     """
     refuse = only(exposure_limit=0.5, exposure_unit="notional", on_exposure="reject")
     book = book_of(building(TWO, plan=TWO_ORDERS, commission=0.001), refuse)
-    loser, winner = book.papers.to_dict("records")
+    loser, winner = book.paper_trades.to_dict("records")
     assert (loser["rule"], loser["entry"], loser["exit"]) == ("ExposureLimit", 100.0, 90.0)
     assert loser["pnl"] == pytest.approx(-6000 - 60 - 54)
     assert winner["pnl"] == pytest.approx(12000 - 54 - 66)
@@ -58,16 +58,16 @@ def test_a_loser_and_a_winner_that_a_rule_refused_are_to_the_cent():
     assert row["effect"] == pytest.approx(-(11880 - 6114)) == pytest.approx(book.difference)
     # Risk is the size times 2 x ATR(3): 4 before the fall; R of the loser is -6114 / 2400.
     assert loser["r_multiple"] == pytest.approx(-6114 / 2400)
-    assert rules["effect"][[SIZES, OTHER]].tolist() == pytest.approx([0, 0])
+    assert rules["effect"][[SIZING_DIFFERENCES, PATH_DIFFERENCES]].tolist() == pytest.approx([0, 0])
     assert book.residual == pytest.approx(0, abs=1e-9)
 
 
 def test_what_was_cut_from_an_order_leaves_with_the_rest_of_it():
     cut = only(exposure_limit=0.5, exposure_unit="notional", on_exposure="trim")
     book = book_of(building(TWO, plan=TWO_ORDERS[:2], commission=0.001), cut)
-    (paper,) = book.papers.to_dict("records")
-    assert paper["units"] == 100
-    assert paper["pnl"] == pytest.approx(-1000 - 10 - 9)
+    (trade,) = book.paper_trades.to_dict("records")
+    assert trade["units"] == 100
+    assert trade["pnl"] == pytest.approx(-1000 - 10 - 9)
     assert book.difference == pytest.approx(1019)
 
 
@@ -76,11 +76,11 @@ def test_a_stop_is_followed_to_the_strategy_s_own_exit():
     path = bars(*flat(6), (100, 101, 90, 95), (95, 112, 94, 110), *flat(3, 110))
     orders = (order(5, "buy", size=10), order(8, "close"))
     book = book_of(building(path, plan=orders), only(trailing_stop=True))
-    (paper,) = book.papers.to_dict("records")
-    assert (paper["rule"], paper["entry"], paper["exit"]) == ("ATRTrailingStop", 96.0, 110.0)
-    assert paper["pnl"] == pytest.approx(140)
+    (trade,) = book.paper_trades.to_dict("records")
+    assert (trade["rule"], trade["entry"], trade["exit"]) == ("ATRTrailingStop", 96.0, 110.0)
+    assert trade["pnl"] == pytest.approx(140)
     assert book.difference == pytest.approx(-140)
-    assert paper["r_multiple"] == pytest.approx(140 / 40)
+    assert trade["r_multiple"] == pytest.approx(140 / 40)
 
 
 def test_a_refused_order_keeps_its_stop_and_the_stop_answers_for_what_comes_after():
@@ -91,7 +91,7 @@ def test_a_refused_order_keeps_its_stop_and_the_stop_answers_for_what_comes_afte
         exposure_limit=0.5, exposure_unit="notional", on_exposure="reject", trailing_stop=True
     )
     book = book_of(building(path, plan=orders, commission=0.001), refuse)
-    first, second = book.papers.to_dict("records")
+    first, second = book.paper_trades.to_dict("records")
     assert (first["rule"], first["end"], first["exit"]) == ("ExposureLimit", "stop", 96.0)
     assert first["pnl"] == pytest.approx(-2400 - 60 - 57.6)
     assert (second["rule"], second["entry"], second["exit"]) == ("ATRTrailingStop", 96.0, 110.0)
@@ -109,14 +109,14 @@ def test_the_paper_stop_is_the_stop_of_a_run_that_was_allowed():
         refuse = only(
             exposure_limit=0.01, exposure_unit="notional", on_exposure="reject", trailing_stop=True
         )
-        allowed = play(build, only(trailing_stop=True)).record.fills
-        paper = book_of(build, refuse).papers.iloc[0]
+        allowed = run_variant(build, only(trailing_stop=True)).record.fills
+        trade = book_of(build, refuse).paper_trades.iloc[0]
         exit_ = allowed.iloc[1]
-        assert (paper["entry"], paper["exit"]) == pytest.approx(
+        assert (trade["entry"], trade["exit"]) == pytest.approx(
             (allowed["price"].iloc[0], exit_["price"])
         )
-        assert paper["closed"] == exit_["time"]
-        reached += paper["end"] == "stop"
+        assert trade["closed"] == exit_["time"]
+        reached += trade["end"] == "stop"
     assert reached >= 3
 
 
@@ -124,10 +124,10 @@ def test_a_breaker_that_ends_the_run_answers_for_the_rest_of_the_data():
     crash = bars(*flat(6), (100, 101, 80, 80), *flat(4, 80), (80, 121, 80, 120), *flat(3, 120))
     orders = (order(5, "buy", size=900), order(8, "close"), order(10, "buy", size=100))
     book = book_of(building(crash, plan=orders), only(drawdown_limit=0.1))
-    first, second = book.papers.to_dict("records")
+    first, second = book.paper_trades.to_dict("records")
     # Closed at the open of bar 8 at 80; the strategy itself leaves at 80 in bar 9.
     assert (first["rule"], first["entry"], first["exit"]) == ("DrawdownBreaker", 80.0, 80.0)
-    assert (second["rule"], second["end"]) == ("DrawdownBreaker", "data")
+    assert (second["rule"], second["end"]) == ("DrawdownBreaker", "end of data")
     assert second["pnl"] == pytest.approx(100 * 40)
     assert book.difference == pytest.approx(-4000)
 
@@ -145,12 +145,12 @@ class Wanting(bt.Strategy):
             self.close()
 
 
-def test_a_wish_that_is_refused_on_every_bar_is_one_paper():
+def test_a_request_that_is_refused_on_every_bar_is_one_paper_trade():
     frame = bars(*flat(20), *flat(10, 120))
     refuse = only(exposure_limit=0.05, exposure_unit="notional", on_exposure="reject")
     book = book_of(building(frame, plan=(5, 25), strategy=Wanting), refuse)
-    (paper,) = book.papers.to_dict("records")
-    assert paper["pnl"] == pytest.approx(60 * 20)
+    (trade,) = book.paper_trades.to_dict("records")
+    assert trade["pnl"] == pytest.approx(60 * 20)
     assert book.difference == pytest.approx(-1200)
 
 
@@ -163,7 +163,7 @@ def test_the_book_changes_nothing_of_the_run():
     engine.addanalyzer(bt_risk.ReportData)
     bt_risk.protect(engine, policy)
     plain = engine.run()[0].analyzers.reportdata.record
-    followed = play(build, policy).record
+    followed = run_variant(build, policy).record
     pd.testing.assert_frame_equal(plain.fills, followed.fills)
     pd.testing.assert_frame_equal(plain.bars, followed.bars)
     pd.testing.assert_frame_equal(plain.decisions, followed.decisions)
@@ -197,9 +197,9 @@ def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission)
         plan.append(order(bar, verb, data=size % 2, **given_))
     frames = random_walk(seed, 120, 0.03), random_walk(seed + 100, 120, 0.02)
     book = book_of(building(*frames, plan=tuple(plan), commission=commission), policy)
-    assert (book.papers["units"] >= 0).all()
-    assert book.papers["end"].isin(["stop", "exit", "in again", "data"]).all()
-    assert book.papers["pnl"].notna().all()
+    assert (book.paper_trades["units"] >= 0).all()
+    assert book.paper_trades["end"].isin(["stop", "exit", "re-entered", "end of data"]).all()
+    assert book.paper_trades["pnl"].notna().all()
 
 
 # -- one data, without a run -----------------------------------------------------------------------
@@ -207,11 +207,13 @@ def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission)
 
 def test_a_limit_that_was_refused_fills_where_its_price_is_reached():
     rows = [(100, 101, 99, 100), (100, 101, 99, 100), (97, 98, 94, 95), (95, 105, 95, 104)]
-    walk = walked(rows, wishes={0: [RequestedOrder(1, "limit", 96.0, 10.0, 0.0, 4.0, "rule")]})
-    (paper,) = walk.papers
-    assert (paper.opened, paper.entry, paper.end, paper.pnl) == (2, 96.0, "data", 80.0)
+    replay = replayed(
+        rows, requested={0: [RequestedOrder(1, "limit", 96.0, 10.0, 0.0, 4.0, "rule")]}
+    )
+    (trade,) = replay.paper_trades
+    assert (trade.opened, trade.entry, trade.end, trade.pnl) == (2, 96.0, "end of data", 80.0)
     # Nobody held it in the bare run: what is missed and what is residual cancel out.
-    assert walk.rest == {SIZES: 0.0, OTHER: 80.0}
+    assert replay.differences == {SIZING_DIFFERENCES: 0.0, PATH_DIFFERENCES: 80.0}
 
 
 @pytest.mark.parametrize(
@@ -226,31 +228,33 @@ def test_a_limit_that_was_refused_fills_where_its_price_is_reached():
     ],
 )
 def test_orders_on_paper_fill_like_those_of_the_broker(side, kind, price, bar, expected):
-    wish = RequestedOrder(side, kind, price, 10.0, 0.0, 4.0, "rule")
-    walk = walked([(95, 98, 94, 95), bar], wishes={0: [wish]})
-    assert [paper.entry for paper in walk.papers] == ([] if expected is None else [expected])
+    request = RequestedOrder(side, kind, price, 10.0, 0.0, 4.0, "rule")
+    replay = replayed([(95, 98, 94, 95), bar], requested={0: [request]})
+    assert [trade.entry for trade in replay.paper_trades] == (
+        [] if expected is None else [expected]
+    )
 
 
-def test_an_order_that_comes_in_after_all_takes_the_place_of_its_paper():
+def test_an_order_that_passes_later_replaces_its_paper_trade():
     rows = [(100, 101, 99, 100)] * 2 + [(100, 110, 100, 110), (110, 111, 109, 110)]
-    wish = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule")
-    walk = walked(
+    request = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule")
+    replay = replayed(
         rows,
         bare={1: [Fill(10, 100.0)]},
-        real={3: [Fill(10, 110.0)]},
-        wishes={0: [wish], 2: [wish._replace(allowed=10.0, rule="")]},
+        protected={3: [Fill(10, 110.0)]},
+        requested={0: [request], 2: [request._replace(allowed=10.0, rule="")]},
     )
-    (paper,) = walk.papers
-    assert (paper.end, paper.exit, paper.pnl) == ("in again", 110.0, 100.0)
-    assert walk.rest == {SIZES: 0.0, OTHER: 0.0}
+    (trade,) = replay.paper_trades
+    assert (trade.end, trade.exit, trade.pnl) == ("re-entered", 110.0, 100.0)
+    assert replay.differences == {SIZING_DIFFERENCES: 0.0, PATH_DIFFERENCES: 0.0}
 
 
-def test_more_units_on_the_same_side_are_sizes_and_another_side_is_residual():
+def test_more_units_are_sizing_differences_and_another_side_is_a_path_difference():
     rows = [(100, 101, 99, 100), (100, 110, 100, 110), (110, 111, 100, 105)]
-    more = walked(rows, bare={0: [Fill(10, 100.0)]}, real={0: [Fill(30, 100.0)]})
-    assert more.rest == {SIZES: 100.0, OTHER: 0.0}
-    other = walked(rows, bare={0: [Fill(10, 100.0)]}, real={0: [Fill(-10, 100.0)]})
-    assert other.rest == {SIZES: 0.0, OTHER: -100.0}
+    more = replayed(rows, bare={0: [Fill(10, 100.0)]}, protected={0: [Fill(30, 100.0)]})
+    assert more.differences == {SIZING_DIFFERENCES: 100.0, PATH_DIFFERENCES: 0.0}
+    other = replayed(rows, bare={0: [Fill(10, 100.0)]}, protected={0: [Fill(-10, 100.0)]})
+    assert other.differences == {SIZING_DIFFERENCES: 0.0, PATH_DIFFERENCES: -100.0}
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -259,22 +263,22 @@ def test_a_gap_goes_through_a_paper_stop(side):
         return row if side > 0 else (200 - row[0], 200 - row[2], 200 - row[1], 200 - row[3])
 
     rows = [mirrored(100, 101, 99, 100)] * 2 + [mirrored(90, 91, 89, 90)]
-    wish = RequestedOrder(side, "market", 0, 1.0, 0.0, 4.0, "rule")
-    walk = walked(rows, wishes={0: [wish]}, stop_rule=PaperStop(2.0))
-    (paper,) = walk.papers
-    assert (paper.end, paper.pnl) == ("stop", -10.0)
+    request = RequestedOrder(side, "market", 0, 1.0, 0.0, 4.0, "rule")
+    replay = replayed(rows, requested={0: [request]}, stop_rule=PaperStop(2.0))
+    (trade,) = replay.paper_trades
+    assert (trade.end, trade.pnl) == ("stop", -10.0)
 
 
 def test_the_first_stop_is_at_the_distance_that_the_order_was_judged_with():
     """2 below the fill, where twice the ATR would be 4 below."""
     rows = [(100, 101, 99, 100)] * 2 + [(100, 101, 97, 100)]
-    wish = RequestedOrder(1, "market", 0, 1.0, 0.0, 2.0, "rule")
-    (paper,) = walked(rows, wishes={0: [wish]}, stop_rule=PaperStop(2.0)).papers
-    assert (paper.end, paper.exit) == ("stop", 98.0)
+    request = RequestedOrder(1, "market", 0, 1.0, 0.0, 2.0, "rule")
+    (trade,) = replayed(rows, requested={0: [request]}, stop_rule=PaperStop(2.0)).paper_trades
+    assert (trade.end, trade.exit) == ("stop", 98.0)
 
 
 def test_an_unknown_distance_means_no_stop_until_there_is_an_atr():
     rows = [(100, 101, 99, 100)] * 2 + [(90, 91, 89, 90)]
-    wish = RequestedOrder(1, "market", 0, 1.0, 0.0, math.nan, "rule")
-    walk = walked(rows, wishes={0: [wish]}, stop_rule=PaperStop(2.0), atr=math.nan)
-    assert walk.papers[0].end == "data"
+    request = RequestedOrder(1, "market", 0, 1.0, 0.0, math.nan, "rule")
+    replay = replayed(rows, requested={0: [request]}, stop_rule=PaperStop(2.0), atr=math.nan)
+    assert replay.paper_trades[0].end == "end of data"

@@ -6,23 +6,22 @@ import backtrader as bt
 import pandas as pd
 import pytest
 from helpers.scenarios import bars, flat, random_walk
-from helpers.shadow_runs import book_of, building, only, order, walked
-from helpers.slices import sliced
+from helpers.shadow_runs import book_of, building, only, order, replayed
 
 import bt_risk
 from bt_risk.evidence.counterfactual import Fill
 from bt_risk.evidence.paper_broker import PaperBroker, PaperOrder, RequestedOrder
 from bt_risk.evidence.paper_cash import PaperCash, TradingCosts
 from bt_risk.evidence.paper_trade import Bar, PaperStop
-from bt_risk.evidence.runner import play
-from bt_risk.evidence.shadow_book import OTHER, SIZES
+from bt_risk.evidence.runner import run_variant
+from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
 
 REFUSE = only(exposure_limit=0.001, exposure_unit="notional", on_exposure="reject")
 HALF = only(exposure_limit=0.5, exposure_unit="notional", on_exposure="trim")
 
 
 def rows(book):
-    return book.papers.to_dict("records")
+    return book.paper_trades.to_dict("records")
 
 
 # -- cut while it rests ----------------------------------------------------------------------------
@@ -31,7 +30,7 @@ def rows(book):
 CRASH = (order(5, "buy", size=900), order(5, "buy", size=100, exectype=bt.Order.Limit, price=70.0))
 
 
-def test_a_resting_entry_that_a_halt_cancels_is_a_paper_of_the_breaker():
+def test_a_resting_entry_that_a_halt_cancels_is_a_paper_trade_of_the_breaker():
     """The position goes at 88; the limit is reached in bar 9, and both are at 75 in the end."""
     path = bars(*flat(6), (100, 101, 88, 88), *flat(1, 88), (88, 88, 69, 75), *flat(2, 75))
     policy = only(drawdown_limit=0.1, action="pause", cooldown_bars=50)
@@ -41,15 +40,17 @@ def test_a_resting_entry_that_a_halt_cancels_is_a_paper_of_the_breaker():
     assert held["pnl"] == pytest.approx(-900 * 13 + 79.2)
     assert (resting["rule"], resting["entry"], resting["units"]) == ("DrawdownBreaker", 70.0, 100)
     assert resting["pnl"] == pytest.approx(100 * 5 - 7)
-    assert book.by_rule()["effect"][[SIZES, OTHER]].tolist() == pytest.approx([0, 0])
+    assert book.by_rule()["effect"][
+        [SIZING_DIFFERENCES, PATH_DIFFERENCES]
+    ].tolist() == pytest.approx([0, 0])
 
 
-def test_a_resting_entry_that_a_guard_cancels_is_a_paper_of_the_guard():
+def test_a_resting_entry_that_a_guard_cancels_is_a_paper_trade_of_the_guard():
     """The day has lost 4.5 % at the close; the limit at 70 is reached an hour later."""
     path = bars(*flat(6), (100, 101, 95, 95), (95, 95, 69, 80), *flat(2, 80), freq="h")
     book = book_of(building(path, plan=CRASH), only(guards=(bt_risk.DailyLossLimit(0.03),)))
-    (paper,) = rows(book)
-    assert (paper["rule"], paper["entry"], paper["pnl"]) == ("DailyLossLimit", 70.0, 1000.0)
+    (trade,) = rows(book)
+    assert (trade["rule"], trade["entry"], trade["pnl"]) == ("DailyLossLimit", 70.0, 1000.0)
     assert book.difference == pytest.approx(-1000)
     assert book.residual == pytest.approx(0)
 
@@ -90,14 +91,14 @@ def test_every_kind_of_order_fills_on_paper_as_it_does_in_the_bare_run(entry, la
             engine.broker.set_slippage_perc(0.002)
             return engine
 
-        bare = play(slipping, None).record.fills
+        bare = run_variant(slipping, None).record.fills
         bare = bare[bare["name"] == "D0"]
         if bare.empty or (late and bare["time"].iloc[0] <= other.index[25]):
             continue
-        papers = book_of(slipping, policy).papers
-        (paper,) = papers[papers["data"] == "D0"].to_dict("records")
-        assert paper["entry"] == pytest.approx(bare["price"].iloc[0], rel=1e-12)
-        assert paper["opened"] == bare["time"].iloc[0]
+        trades = book_of(slipping, policy).paper_trades
+        (trade,) = trades[trades["data"] == "D0"].to_dict("records")
+        assert trade["entry"] == pytest.approx(bare["price"].iloc[0], rel=1e-12)
+        assert trade["opened"] == bare["time"].iloc[0]
         found += 1
         if found == 3:
             return
@@ -108,7 +109,7 @@ def test_what_is_cut_from_a_limit_goes_when_the_strategy_cancels_the_rest():
     path = bars(*flat(8), (100, 101, 89, 95), *flat(2, 95))
     plan = order(5, "buy", size=600, exectype=bt.Order.Limit, price=90.0), order(7, "cancel_all")
     book = book_of(building(path, plan=plan), HALF)
-    assert book.papers.empty
+    assert book.paper_trades.empty
     assert book.difference == 0.0
 
 
@@ -124,30 +125,32 @@ class Fickle(bt.Strategy):
             self.cancel(self.order)
 
 
-@pytest.mark.parametrize(("cancelled", "papers"), [(7, 0), (8, 0), (9, 1)])
-def test_a_refused_order_that_the_strategy_cancels_is_no_paper_from_then_on(cancelled, papers):
+@pytest.mark.parametrize(("cancelled", "trades"), [(7, 0), (8, 0), (9, 1)])
+def test_a_refused_order_that_the_strategy_cancels_is_no_paper_trade_from_then_on(
+    cancelled, trades
+):
     """Bar 9 reaches the limit: what was cancelled at the close of bar 8 is not there any more."""
     path = bars(*flat(8), (100, 101, 89, 95), *flat(2, 95))
     book = book_of(building(path, plan=(cancelled,), strategy=Fickle), REFUSE)
-    assert len(book.papers) == papers
-    assert book.difference == pytest.approx(-3000 * papers)
+    assert len(book.paper_trades) == trades
+    assert book.difference == pytest.approx(-3000 * trades)
 
 
 # -- how long it waits -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("days", "papers"), [(2, 0), (3, 1)])
-def test_a_limit_on_paper_is_good_until_its_date(days, papers):
+@pytest.mark.parametrize(("days", "trades"), [(2, 0), (3, 1)])
+def test_a_limit_on_paper_is_good_until_its_date(days, trades):
     """Placed on the fifth of January, reached on the eighth."""
     path = bars(*flat(7), (100, 101, 89, 95), *flat(2, 95))
     limit = {"exectype": bt.Order.Limit, "price": 90.0}
     plan = (order(5, "buy", size=600, valid=datetime.timedelta(days=days), **limit),)
     book = book_of(building(path, plan=plan), REFUSE)
-    assert [p["entry"] for p in rows(book)] == [90.0] * papers
-    assert book.difference == pytest.approx(-600 * 5 * papers)
+    assert [p["entry"] for p in rows(book)] == [90.0] * trades
+    assert book.difference == pytest.approx(-600 * 5 * trades)
 
 
-def test_two_orders_of_one_close_are_two_papers():
+def test_two_orders_of_one_close_are_two_paper_trades():
     path = bars(*flat(8), (100, 101, 89, 95), *flat(2, 95))
     limit = order(5, "buy", size=100, exectype=bt.Order.Limit, price=90.0)
     lower = order(5, "buy", size=200, exectype=bt.Order.Limit, price=89.5)
@@ -156,14 +159,14 @@ def test_two_orders_of_one_close_are_two_papers():
     assert book.difference == pytest.approx(-(500 + 1100))
 
 
-def test_a_refused_limit_that_is_asked_for_again_is_one_order():
+def test_a_refused_limit_that_is_requested_again_is_one_order():
     asked = [
         RequestedOrder(1, "limit", price, 10.0, 0.0, 4.0, "rule", batch=k)
         for k, price in enumerate((97, 96))
     ]
     path = [(100, 101, 98, 100)] * 3 + [(100, 101, 95, 100)]
-    walk = walked(path, wishes={0: asked[:1], 1: asked[1:]})
-    assert [(paper.units, paper.entry) for paper in walk.papers] == [(0.0, 96)]
+    replay = replayed(path, requested={0: asked[:1], 1: asked[1:]})
+    assert [(trade.units, trade.entry) for trade in replay.paper_trades] == [(0.0, 96)]
 
 
 def test_of_a_group_only_one_is_filled_on_paper():
@@ -171,8 +174,8 @@ def test_of_a_group_only_one_is_filled_on_paper():
         RequestedOrder(1, "limit", 98, 10.0, 0.0, 4.0, "rule", batch=0, group=0),
         RequestedOrder(1, "stop", 102, 20.0, 0.0, 4.0, "rule", number=1, batch=0, group=0),
     ]
-    walk = walked([(100, 101, 99, 100)] * 2 + [(100, 103, 97, 100)], wishes={0: pair})
-    assert [(paper.peak, paper.entry) for paper in walk.papers] == [(10.0, 98)]
+    replay = replayed([(100, 101, 99, 100)] * 2 + [(100, 103, 97, 100)], requested={0: pair})
+    assert [(trade.peak, trade.entry) for trade in replay.paper_trades] == [(10.0, 98)]
 
 
 # -- what cash affords -----------------------------------------------------------------------------
@@ -182,7 +185,7 @@ RICHER = order(5, "buy", size=600, stop_price=50.0), order(7, "close")
 RISE = (*flat(5, 90), (90, 111, 90, 110), *flat(3, 110))
 
 
-def test_what_cash_refuses_whole_is_a_paper_of_cash():
+def test_what_cash_refuses_whole_is_a_paper_trade_of_cash():
     """1,000 at 110: the bare account has 112,000 by then, the protected one 100,500."""
     path = bars(*RISE, (110, 121, 110, 120), *flat(2, 120))
     plan = (*RICHER, order(9, "buy", size=1000, stop_price=109.5))
@@ -192,10 +195,12 @@ def test_what_cash_refuses_whole_is_a_paper_of_cash():
     assert (starved["rule"], starved["units"], starved["entry"]) == ("cash", 1000, 110.0)
     assert starved["pnl"] == pytest.approx(10_000)
     assert book.difference == pytest.approx(-21_500)
-    assert book.by_rule()["effect"][[SIZES, OTHER]].tolist() == pytest.approx([0, 0])
+    assert book.by_rule()["effect"][
+        [SIZING_DIFFERENCES, PATH_DIFFERENCES]
+    ].tolist() == pytest.approx([0, 0])
 
 
-def test_what_neither_account_could_pay_for_is_no_paper():
+def test_what_neither_account_could_pay_for_is_no_paper_trade():
     """900 at 100 are on paper: the 10,000 that are left buy no 500 at 100, in no run."""
     second = bars(*flat(8), (100, 121, 100, 120), *flat(2, 120))
     plan = order(5, "buy", data=0, size=900), order(7, "buy", data=1, size=500)
@@ -219,16 +224,16 @@ class AnotherWay(bt.Strategy):
             self.buy(self.datas[1], size=self.p.plan[0])
 
 
-@pytest.mark.parametrize(("size", "papers"), [(1180, 1), (1181, 0)])
-def test_paper_can_be_paid_from_what_another_data_has_won_on_paper(size, papers):
+@pytest.mark.parametrize(("size", "trades"), [(1180, 1), (1181, 0)])
+def test_a_paper_trade_can_be_paid_from_the_gain_of_another_data_feed_on_paper(size, trades):
     """100,000 and 20 x 900 buy 1,180 at 100, and the bare run buys none of them."""
     first = bars(*flat(6), (100, 121, 100, 120), *flat(4, 120))
     second = bars(*flat(9), (100, 111, 100, 110), *flat(1, 110))
     book = book_of(building(first, second, plan=(size,), strategy=AnotherWay), REFUSE)
-    assert [p["pnl"] for p in rows(book)] == [18_000.0] + [11_800.0] * papers
+    assert [p["pnl"] for p in rows(book)] == [18_000.0] + [11_800.0] * trades
 
 
-def test_what_cash_cuts_at_the_fill_is_a_paper_if_it_is_paid_for():
+def test_what_cash_cuts_at_the_fill_is_a_paper_trade_if_it_is_paid_for():
     """The sizer proposes all of 100,500 at 110, 913 units; at 111 cash affords 905 of them.
 
     The account that the first order was not cut for has 11,500 more: it buys the other 8.
@@ -242,16 +247,19 @@ def test_what_cash_cuts_at_the_fill_is_a_paper_if_it_is_paid_for():
     assert [(p["units"], p["entry"]) for p in cash] == [(8, 111.0)]
     assert cash[0]["pnl"] == pytest.approx(8 * 9)
     poor = book_of(building(path, plan=plan[2:]), policy)
-    assert poor.papers.empty
+    assert poor.paper_trades.empty
 
 
-def account(cash, wish, **terms):
-    """Walk one wish that fills at 100 with so much cash; return what came in on paper."""
+def account(cash, request, **terms):
+    """Replay one request that fills at 100 with so much cash; return the units bought on paper."""
     book = PaperCash(pd.Series([cash], [0]))
-    walk = walked(
-        [(100, 101, 99, 100)] * 2, wishes={0: [wish]}, terms=TradingCosts(**terms), account=book
+    replay = replayed(
+        [(100, 101, 99, 100)] * 2,
+        requested={0: [request]},
+        trading_costs=TradingCosts(**terms),
+        cash=book,
     )
-    return [paper.peak for paper in walk.papers]
+    return [trade.peak for trade in replay.paper_trades]
 
 
 @pytest.mark.parametrize(
@@ -267,9 +275,9 @@ def account(cash, wish, **terms):
         (249.0, 1.0, {"margin": 25.0}, [9.0]),
     ],
 )
-def test_cash_is_asked_as_backtrader_asks_it(cash, step, terms, expected):
-    wish = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule", step=step)
-    assert account(cash, wish, **terms) == expected
+def test_cash_is_checked_as_backtrader_checks_it(cash, step, terms, expected):
+    request = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule", step=step)
+    assert account(cash, request, **terms) == expected
 
 
 @pytest.mark.parametrize(("shortcash", "expected"), [(True, [10.0]), (False, [])])
@@ -280,16 +288,18 @@ def test_a_short_sale_brings_cash_unless_the_broker_says_otherwise(shortcash, ex
 # -- what it costs ---------------------------------------------------------------------------------
 
 
-def test_paper_that_the_bare_run_knows_nothing_of_slips_like_the_broker():
+def test_a_paper_trade_without_a_bare_fill_slips_like_the_broker():
     """One percent: in at 101; the stop 4 below it, at 97, is left at 96.03; sold at 99 from 100."""
-    venue = PaperBroker(slip_perc=0.01, slip_open=True)
+    broker = PaperBroker(slip_perc=0.01, slip_open=True)
     path = [(100, 102, 99, 100)] * 2 + [(100, 102, 96, 100), (100, 102, 98, 100)]
-    wish = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule")
-    (stopped,) = walked(path, wishes={0: [wish]}, stop_rule=PaperStop(9.0), venue=venue).papers
+    request = RequestedOrder(1, "market", 0, 10.0, 0.0, 4.0, "rule")
+    (stopped,) = replayed(
+        path, requested={0: [request]}, stop_rule=PaperStop(9.0), broker=broker
+    ).paper_trades
     assert (stopped.entry, stopped.end) == (101.0, "stop")
     assert stopped.exit == pytest.approx(97 * 0.99)
     against = RequestedOrder(-1, "market", 0, 10.0, 10.0)
-    (left,) = walked(path, wishes={0: [wish], 2: [against]}, venue=venue).papers
+    (left,) = replayed(path, requested={0: [request], 2: [against]}, broker=broker).paper_trades
     assert (left.end, left.exit) == ("exit", 99.0)
 
 
@@ -307,10 +317,10 @@ def test_the_paper_stop_slips_as_the_stop_of_a_run_that_was_allowed():
         refuse = only(
             exposure_limit=0.01, exposure_unit="notional", on_exposure="reject", trailing_stop=True
         )
-        allowed = play(slipping, only(trailing_stop=True)).record.fills["price"]
-        paper = book_of(slipping, refuse).papers.iloc[0]
-        assert (paper["entry"], paper["exit"]) == pytest.approx(tuple(allowed[:2]))
-        reached += paper["end"] == "stop"
+        allowed = run_variant(slipping, only(trailing_stop=True)).record.fills["price"]
+        trade = book_of(slipping, refuse).paper_trades.iloc[0]
+        assert (trade["entry"], trade["exit"]) == pytest.approx(tuple(allowed[:2]))
+        reached += trade["end"] == "stop"
     assert reached >= 3
 
 
@@ -331,24 +341,27 @@ def test_a_commission_that_no_run_has_paid_is_that_of_the_broker():
     second = bars(*flat(8), (100, 111, 100, 110), *flat(2, 110))
     build = building(bars(*flat(11)), second, plan=(), strategy=SecondChance, commission=0.002)
     book = book_of(build, REFUSE)
-    (paper,) = [p for p in rows(book) if p["data"] == "D1"]
-    assert (paper["units"], paper["entry"]) == (50, 100.0)
-    assert paper["pnl"] == pytest.approx(500 - 10)
+    (trade,) = [p for p in rows(book) if p["data"] == "D1"]
+    assert (trade["units"], trade["entry"]) == (50, 100.0)
+    assert trade["pnl"] == pytest.approx(500 - 10)
     assert book.residual == pytest.approx(490)
 
 
 def test_a_limit_waits_for_its_price_although_the_bare_run_buys_something_else():
     path = [(100, 101, 99, 100)] * 2 + [(100, 101, 95, 100)]
-    wish = RequestedOrder(1, "limit", 96.0, 10.0, 0.0, 4.0, "rule")
-    (paper,) = walked(path, bare={1: [Fill(5, 100.0)]}, wishes={0: [wish]}).papers
-    assert (paper.opened, paper.entry) == (2, 96.0)
+    request = RequestedOrder(1, "limit", 96.0, 10.0, 0.0, 4.0, "rule")
+    (trade,) = replayed(path, bare={1: [Fill(5, 100.0)]}, requested={0: [request]}).paper_trades
+    assert (trade.opened, trade.entry) == (2, 96.0)
 
 
 def test_a_close_order_fills_at_the_close_of_its_session():
     """Backtrader notes the last close of a session, and fills there once the session is over."""
-    venue, wish = PaperBroker(), RequestedOrder(1, "close", 0, 1.0, 0.0, session=2.5, placed=1.0)
-    waiting = PaperOrder(wish)
-    fills = [venue.fill(waiting, Bar(k, 1, 9, 1, 4 + k, 1.0, number=k)) for k in (2, 3)]
+    broker, request = (
+        PaperBroker(),
+        RequestedOrder(1, "close", 0, 1.0, 0.0, session=2.5, placed=1.0),
+    )
+    waiting = PaperOrder(request)
+    fills = [broker.fill_price(waiting, Bar(k, 1, 9, 1, 4 + k, 1.0, number=k)) for k in (2, 3)]
     assert fills == [None, 6]
-    cut = PaperOrder(wish._replace(noted=5.5))  # cut once the last close was noted
-    assert venue.fill(cut, Bar(3, 1, 9, 1, 7, 1.0, number=3)) == 5.5
+    cut = PaperOrder(request._replace(noted=5.5))  # cut once the last close was noted
+    assert broker.fill_price(cut, Bar(3, 1, 9, 1, 7, 1.0, number=3)) == 5.5

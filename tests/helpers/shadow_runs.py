@@ -1,11 +1,11 @@
-"""Make shadow books of small runs, and of one data feed without a run."""
+"""Shadow books of small runs, and counterfactuals of one data feed without a run."""
 
 import pytest
 
 import bt_risk
 from bt_risk.evidence.counterfactual import Counterfactual
 from bt_risk.evidence.paper_trade import Bar
-from bt_risk.evidence.runner import play
+from bt_risk.evidence.runner import run_variant
 from bt_risk.evidence.shadow_book import shadow_book
 from bt_risk.evidence.variants import RULES, without
 from helpers.scenarios import Plan, cerebro
@@ -18,8 +18,8 @@ def only(**fields):
 
 
 def book_of(build, policy):
-    bare, protected = play(build, None), play(build, policy)
-    book = shadow_book(bare.record, protected.record, protected.tape, policy)
+    bare, protected = run_variant(build, None), run_variant(build, policy)
+    book = shadow_book(bare.record, protected.record, protected.order_log, policy)
     ends = [run.record.bars["equity"].iloc[-1] for run in (bare, protected)]
     assert book.difference == pytest.approx(ends[1] - ends[0])
     assert book.effects["effect"].sum() == pytest.approx(book.difference, abs=1e-6)
@@ -40,7 +40,8 @@ def order(bar, method, **arguments):
     return bar, method, tuple(arguments.items())
 
 
-def walked(rows, bare=(), real=(), wishes=(), atr=2.0, **kwargs):
-    walk = Counterfactual([Bar(k, *row, atr) for k, row in enumerate(rows)], **kwargs)
-    walk.run(dict(bare), dict(real), dict(wishes))
-    return walk
+def replayed(rows, bare=(), protected=(), requested=(), atr=2.0, **kwargs):
+    bars = [Bar(k, *row, atr) for k, row in enumerate(rows)]
+    counterfactual = Counterfactual(bars, **kwargs)
+    counterfactual.run(dict(bare), dict(protected), dict(requested))
+    return counterfactual

@@ -20,7 +20,7 @@ def test_the_figures_of_the_benchmark_are_those_that_are_written_down(monkeypatc
     for value in (growth["bare"], growth["protected"]):
         assert f"{100 * value:.1f} %" in text
     rules = found.shadow.by_rule()["effect"]
-    for rule in ("ATRTrailingStop", "other sizes", "DrawdownBreaker"):
+    for rule in ("ATRTrailingStop", "sizing differences", "DrawdownBreaker"):
         assert f"{abs(rules[rule]):,.0f}" in text
     assert rules.sum() == pytest.approx(found.shadow.difference)
     assert not found.sharpe["evidence"].any()

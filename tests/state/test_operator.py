@@ -51,7 +51,7 @@ def test_status_of_a_halt_says_why_and_rearm_ends_it_with_the_next_run(tmp_path,
     status, out, _ = command("rearm", path)
     assert status == 0
     assert "ends when the next run starts" in out
-    assert "`rearm` is asked for" in command("status", path)[1]
+    assert "`rearm` is requested" in command("status", path)[1]
     run(tmp_path, rows=[*ROWS, *flat(2, price=89.0)])
     out = command("status", path)[1]
     assert "gate ACTIVE" in out

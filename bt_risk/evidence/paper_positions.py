@@ -1,0 +1,148 @@
+"""Bare, protected and intended position of one data feed, and what each price change brings them.
+
+The intended position is what the protected strategy would hold, had no rule acted: the protected
+position and all paper trades.
+"""
+
+import math
+
+from bt_risk.evidence.paper_cash import TradingCosts
+from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
+from bt_risk.portfolio.position import EPS
+from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
+
+__all__ = ["PaperPositions", "sign_of"]
+
+
+class PaperPositions:
+    """Keep paper trades beside the two real positions, and book every cent that they differ by.
+
+    Attributes
+    ----------
+    paper_trades, held : list of PaperTrade
+        All of them, and those that still hold units.
+    differences : dict of str to float
+        Currency that the intended position earned more than the bare one, by its reason.
+    bare, protected : float
+        Signed units that each run holds.
+    price : float
+        The newest price; NaN before the first bar.
+    distance : dict of int to float
+        Price distance of the stop of the newest order, by side.
+    unsized : set of int
+        Sides whose order our sizer refused.
+    """
+
+    def __init__(self, trading_costs: TradingCosts, stop_rule: PaperStop | None) -> None:
+        self.trading_costs, self.stop_rule = trading_costs, stop_rule
+        self.paper_trades: list[PaperTrade] = []
+        self.held: list[PaperTrade] = []
+        self.differences = {SIZING_DIFFERENCES: 0.0, PATH_DIFFERENCES: 0.0}
+        self.bare = self.protected = 0.0
+        self.price = math.nan
+        self.distance = {1: math.nan, -1: math.nan}
+        self.unsized: set[int] = set()
+
+    def intended(self) -> float:
+        """Return the signed units of the intended position."""
+        return self.protected + sum([trade.side * trade.units for trade in self.held])
+
+    def difference(self) -> str:
+        """Return the label of what the intended and the bare position differ by."""
+        intended, side = self.intended(), sign_of(self.bare)
+        refused_by_sizer = abs(intended) <= EPS and side in self.unsized
+        sizing = intended * self.bare > EPS or refused_by_sizer
+        return SIZING_DIFFERENCES if sizing else PATH_DIFFERENCES
+
+    def move(self, price: float) -> None:
+        """Move the price, and book what every position gains or loses by it."""
+        points = (price - self.price) * self.trading_costs.multiplier
+        self.price = price
+        if not points:
+            return
+        for trade in self.held:
+            trade.moved += trade.side * trade.units * points
+        self.differences[self.difference()] += (self.intended() - self.bare) * points
+
+    def commission(self) -> float:
+        """Return the commission that all paper trades bear."""
+        return sum([trade.costs for trade in self.paper_trades])
+
+    def cash(self) -> float:
+        """Return what all paper trades together do to the cash of an account that holds them."""
+        costs = self.trading_costs
+        return sum([trade.cash_effect(self.price, costs) for trade in self.paper_trades])
+
+    # -- paper trades ----------------------------------------------------------------------------
+
+    def held_on(self, side: int, follows_exit: bool) -> list[PaperTrade]:
+        """Return the paper trades of one side that follow an exit of ours, or those that do not."""
+        return [t for t in self.held if t.side == side and t.follows_exit == follows_exit]
+
+    def open(
+        self,
+        rule: str,
+        side: int,
+        units: float,
+        bar: Bar,
+        price: float,
+        cost: float,
+        batch: float = math.nan,
+    ) -> None:
+        """Open a paper trade of what a rule refused or cut, with the stop it was judged with."""
+        distance = self.distance[side]
+        stop = math.nan if self.stop_rule is None else price - side * distance
+        self._add(PaperTrade(rule, side, units, bar.time, price, distance, stop, batch=batch), cost)
+
+    def follow_exit(
+        self, rule: str, side: int, units: float, bar: Bar, price: float, cost: float
+    ) -> None:
+        """Open a paper trade of what a rule has closed; it goes on without a stop."""
+        distance = self.distance[side]
+        trade = PaperTrade(rule, side, units, bar.time, price, distance, batch=bar.number)
+        trade.follows_exit = True
+        self._add(trade, cost)
+
+    def _add(self, trade: PaperTrade, cost: float) -> None:
+        trade.costs = cost
+        trade.matched = self.bare * trade.side > EPS
+        self.paper_trades.append(trade)
+        self.held.append(trade)
+
+    def reduce(
+        self, trade: PaperTrade, units: float, bar: Bar, price: float, end: str, cost: float
+    ) -> None:
+        """Close units of a paper trade at a price; the trade bears the cost (or is spared it)."""
+        trade.units -= units
+        trade.costs += cost
+        if trade.units <= EPS:
+            self.close(trade, bar, price, end)
+
+    def close(self, trade: PaperTrade, bar: Bar, price: float, end: str) -> None:
+        """Close what is left of a paper trade."""
+        trade.closed, trade.exit, trade.end, trade.units = bar.time, price, end, 0.0
+        self.held.remove(trade)
+
+    def reenter(
+        self,
+        side: int,
+        units: float,
+        bar: Bar,
+        price: float,
+        cost: float,
+        placed: float = math.nan,
+    ) -> None:
+        """Close the paper trades that follow our exits: the strategy has re-entered.
+
+        Re-entering costs `cost` a unit, which the strategy would not have paid without that exit.
+        An order that was `placed` before the exit was meant to add to the position.
+        """
+        trades = self.held_on(side, follows_exit=True)
+        for trade in [t for t in trades if not t.batch > placed]:
+            trade.costs -= cost * min(trade.units, units)
+            self.close(trade, bar, price, "re-entered")
+
+
+def sign_of(size: float) -> int:
+    """Return +1 for a long position, -1 for a short one, 0 for none."""
+    return (size > EPS) - (size < -EPS)
