@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import backtrader as bt
 import pandas as pd
@@ -11,11 +11,9 @@ from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.evidence.paper_broker import SETTINGS, RequestedOrder
 from bt_risk.evidence.paper_cash import TradingCosts
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.gate.order_events import OrderAsked, OrderCut
 from bt_risk.report.calendar import timestamps
 from bt_risk.report.record import unique_names
-
-if TYPE_CHECKING:
-    from bt_risk.gate.order_events import OrderAsked, OrderCut
 
 __all__ = ["ENDED", "REQUESTED", "OrderLog", "OrderLogger"]
 
@@ -71,7 +69,7 @@ class _OrderFollower:
         self._groups: dict[int, set[int]] = {}
         self._cut: set[int] = set()
 
-    def asked(self, asked: "OrderAsked") -> None:
+    def asked(self, asked: OrderAsked) -> None:
         """Record a requested order; one that is reported again has been refused since."""
         order, number = asked.order, self._number(asked.order)
         time = self.gate.find(order.data).time
@@ -81,7 +79,7 @@ class _OrderFollower:
         values = asked._asdict()
         self._row(time, False, values.pop("order"), batch=time, **values)
 
-    def cut(self, cut: "OrderCut") -> None:
+    def cut(self, cut: OrderCut) -> None:
         """Record what was taken from an order, as it stood at that moment."""
         order, number = cut.order, self._number(cut.order)
         self._cut.add(number)

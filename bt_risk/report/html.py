@@ -13,7 +13,6 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from bt_risk.errors import ParameterError
-from bt_risk.policy import Policy
 from bt_risk.report import charts
 from bt_risk.report.calendar import check_periods_per_year
 from bt_risk.report.labels import count_decisions
@@ -243,9 +242,9 @@ def _journal(decisions: pd.DataFrame) -> list[list[Any]]:
 
 
 def policy_rows(
-    policy: Policy | None, record: RunRecord | None = None
+    policy: Any, record: RunRecord | None = None
 ) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Return the rules with their descriptions, and every parameter with its value.
+    """Return the rules of a `bt_risk.Policy` with their descriptions, and every parameter.
 
     A run without a policy has its limits and breakers, and no parameters.
     """

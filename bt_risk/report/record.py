@@ -16,7 +16,6 @@ from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.journal import FIELDS, Journal
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
-from bt_risk.policy import Policy
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import EPS
 from bt_risk.report.calendar import remaining_times, timestamps
@@ -96,7 +95,7 @@ class RunRecord:
     limits: dict[str, float]
     units: dict[str, str]
     model: ReturnModel
-    policy: Policy | None
+    policy: Any
 
     @property
     def halted(self) -> bool:
@@ -366,7 +365,7 @@ def _breaker_facts(breaker: DrawdownMonitor) -> dict[str, Any]:
     return dict(zip(BREAKER, facts, strict=True))
 
 
-def _policy(strategy: bt.Strategy) -> Policy | None:
+def _policy(strategy: bt.Strategy) -> Any:
     """Return the policy that `protect` stores in its analyzers, None without it."""
     policies = [getattr(analyzer.p, "policy", None) for analyzer in strategy.analyzers]
     return next((policy for policy in policies if policy is not None), None)

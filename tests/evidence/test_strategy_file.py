@@ -57,7 +57,7 @@ def test_it_prints_the_comparison_and_writes_the_page(command, tmp_path):
     assert out.startswith("A drawdown of 2 % is reached within 252 days (a year)")
     assert "only stop" in out
     assert "only risk per trade" not in out  # the file has switched it off
-    for row in ("CAGR", "Calmar", "Time under water", "Trades", "rule 2, stop", "together"):
+    for row in ("CAGR", "Calmar", "Time under water", "Trades", "rule 2, stop", "total"):
         assert f"\n {row} " in out
     assert out.endswith("wrote new/page.html\n")
     assert "Cross: ibm, msft" in (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def test_it_prints_the_comparison_and_writes_the_page(command, tmp_path):
         (["cross.py:Cross", "--data", "ibm.csv", "--commission", "1"], "--commission must be in"),
         (["cross.py:Cross", "--data", "ibm.csv", "--rules", "some"], "rules must be one of"),
         (["cross.py:Cross", "--data", "ibm.csv", "--policy", "x.toml"], "path must be an existing"),
-        (["cross.py:Cross", "--data", "ibm.csv", "ibm.csv"], "each a file of another name"),
+        (["cross.py:Cross", "--data", "ibm.csv", "ibm.csv"], "files with different names"),
     ],
 )
 def test_a_mistake_is_one_line(command, words, said):
