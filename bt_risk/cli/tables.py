@@ -48,8 +48,9 @@ LEGEND = {
     "protected": "the same strategy after bt_risk.protect(cerebro): all five rules; the breaker "
     "ends the run at a drawdown of 10 %, and equity stays flat from there.",
     "cap 0.5": "protected, with correlation_limit=0.5 in place of 0.7.",
-    "groups": "cap 0.5, and limits on groups: the two indices, and the four stocks, may each lose "
-    "1.5 % of equity at their stops; the volatility of all positions may be 10 % a year.",
+    "groups": "cap 0.5, and limits on groups: the two indices together, and the four stocks "
+    "together, may lose 1.5 % of equity at their stops; the volatility of all positions may be "
+    "10 % a year.",
     "pause": "protected, but the breaker closes everything, pauses for 60 bars and then allows "
     "entries again.",
 }

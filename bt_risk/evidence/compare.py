@@ -75,16 +75,17 @@ class Comparison:
     def verdict(self, variant: str = PROTECTED) -> str:
         """Return one sentence: whether a variant earned more or less for its risk than bare."""
         row = self.sharpe.loc[variant]
+        name = f'"{variant}"' if " " in variant else variant
         if not math.isfinite(row["low"]):
-            return f"no evidence: {variant} differs from bare on too few days, or on none"
+            return f"no evidence: {name} differs from bare on too few days, or on none"
         figures = (
             f"Sharpe {row['difference']:+.2f} against bare, {100 * self.confidence:g} % "
             f"{row['low']:+.2f} to {row['high']:+.2f}"
         )
         if not row["evidence"]:
-            return f"no evidence that {variant} changes return for risk: {figures}"
+            return f"no evidence that {name} changes return for risk: {figures}"
         word = "more" if row["difference"] > 0 else "less"
-        return f"evidence that {variant} earns {word} for its risk: {figures}"
+        return f"evidence that {name} earns {word} for its risk: {figures}"
 
     def write(self, path: str | Path, title: str = "Comparison") -> Path:
         """Write the page, one self-contained HTML file; return its path."""
