@@ -102,12 +102,12 @@ def print_portfolio(console: Console, runs: Sequence[DemoRun]) -> None:
 def shadow_books(runs: Sequence[DemoRun]) -> dict[str, ShadowBook]:
     """Return the shadow book of each protected run of a portfolio by label."""
     bare, *others = runs
-    return {
-        run.label: shadow_book(
-            bare.record, run.record, run.order_log, run.portfolio.policy(run.label)
-        )
-        for run in others
-    }
+    books = {}
+    for run in others:
+        policy = run.portfolio.policy(run.label)
+        if policy is not None:
+            books[run.label] = shadow_book(bare.record, run.record, run.order_log, policy)
+    return books
 
 
 def print_halt_odds(console: Console, results: Iterable[Sequence[DemoRun]]) -> None:

@@ -133,7 +133,7 @@ def _stretch(index: pd.DatetimeIndex, events: Mapping[str, tuple[Any, ...]]) -> 
     starts = range(0, max(1, len(index) - STRETCH + 1), STRETCH // 8)
     places = [np.searchsorted(index, times) for _, _, times, _ in events.values()]
     counts = [
-        sum(min(3, np.count_nonzero((p >= start) & (p < start + STRETCH))) for p in places)
+        sum(min(3, int(np.count_nonzero((p >= start) & (p < start + STRETCH)))) for p in places)
         for start in starts
     ]
     first = starts[int(np.argmax(counts))]
@@ -143,7 +143,7 @@ def _stretch(index: pd.DatetimeIndex, events: Mapping[str, tuple[Any, ...]]) -> 
 
 def _candles(axes: Axes, prices: pd.DataFrame) -> None:
     rising = prices["close"] >= prices["open"]
-    colors = np.where(rising, "0.65", "0.25")
+    colors = np.where(rising, "0.65", "0.25").tolist()
     axes.vlines(prices.index, prices["low"], prices["high"], colors=colors, linewidth=0.8)
     body = prices["open"], prices["close"]
     axes.vlines(prices.index, *body, colors=colors, linewidth=2.4)

@@ -125,8 +125,9 @@ def _run_one(portfolio: Portfolio, label: str, pages: Path | None = None) -> Dem
     cerebro.addanalyzer(OrderLogger, _name="order_log")
     with quiet():
         (strategy,) = cerebro.run()
-    paged = pages is not None and label == PAGE
-    page = _write_page(portfolio, label, strategy, pages) if paged else None
+    page = None
+    if pages is not None and label == PAGE:
+        page = _write_page(portfolio, label, strategy, pages)
     return replace(_collect(portfolio, label, strategy), page=page)
 
 

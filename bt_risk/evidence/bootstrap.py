@@ -74,7 +74,12 @@ def resampled_days(count: int, block: float, samples: int, seed: int) -> np.ndar
     from arch.bootstrap import StationaryBootstrap
 
     places = np.arange(count)
-    bootstrap = StationaryBootstrap(block, places, seed=np.random.default_rng(seed))
+    # arch declares an int, and takes any mean length.
+    bootstrap = StationaryBootstrap(
+        block,  # type: ignore[arg-type]
+        places,
+        seed=np.random.default_rng(seed),
+    )
     return np.array([args[0] for args, _ in bootstrap.bootstrap(samples)])
 
 
@@ -155,7 +160,7 @@ def _levelled(days: Days, level: Days) -> Days:
     return days.scaled(leverage[..., None])
 
 
-def _interval(value: float, drawn: np.ndarray, confidence: float) -> Interval:
+def _interval(value: float | np.ndarray, drawn: np.ndarray, confidence: float) -> Interval:
     known = drawn[np.isfinite(drawn)]
     if not math.isfinite(value) or len(known) < len(drawn) / 2:
         return Interval(float(value))

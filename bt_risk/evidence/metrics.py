@@ -68,8 +68,8 @@ class Days(NamedTuple):
 
     def scaled(self, leverage: np.ndarray) -> "Days":
         """Return the run with `leverage` times the position, at the same prices."""
-        scaled = (values * leverage for values in self[:-1])
-        return Days(*scaled, self.trades)
+        returns, exposure, turnover, costs = (values * leverage for values in self[:-1])
+        return Days(returns, exposure, turnover, costs, self.trades)
 
 
 def days_of(record: RunRecord) -> tuple[Days, pd.DatetimeIndex, int]:

@@ -12,6 +12,7 @@ from bt_risk.evidence.paper_broker import SETTINGS, RequestedOrder
 from bt_risk.evidence.paper_cash import TradingCosts
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.order_events import OrderAsked, OrderCut
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.report.calendar import timestamps
 from bt_risk.report.record import unique_names
 
@@ -72,7 +73,7 @@ class _OrderFollower:
     def asked(self, asked: OrderAsked) -> None:
         """Record a requested order; one that is reported again has been refused since."""
         order, number = asked.order, self._number(asked.order)
-        time = self.gate.find(order.data).time
+        time = self._instrument(order).time
         if number in self._asked:
             self._cut.add(number)
         self._asked[number] = asked, time
@@ -126,9 +127,12 @@ class _OrderFollower:
     def _row(self, time: float, at_bar: bool, order: bt.Order, **values: Any) -> None:
         number, group = self._number(order), self._group(order)
         self._groups.setdefault(group, set()).add(number)
-        self._names[number] = name = self.names[self.gate.find(order.data).index]
+        self._names[number] = name = self.names[self._instrument(order).index]
         values = _conditions(order) | {"number": number, "group": group} | values
         self.rows.append((time, at_bar, name, *RequestedOrder(**values)))
+
+    def _instrument(self, order: bt.Order) -> Instrument:
+        return self.gate.book.by_data[id(order.data)]
 
     def _number(self, order: bt.Order) -> int:
         """Count orders as they come: Backtrader's own numbers go on from run to run."""
@@ -174,11 +178,13 @@ class OrderLogger(QuietAnalyzer):
     def __init__(self) -> None:
         self.log: OrderLog | None = None
         self._follower: _OrderFollower | None = None
+        self._rows: list[list[tuple[float, ...]]] = []
+        self._cash: list[tuple[float, float]] = []
 
     def start(self) -> None:
         """Follow the orders of the gate, if there is one."""
         self._names = unique_names(self.strategy.datas)
-        self._rows, self._cash = [[] for _ in self._names], []
+        self._rows = [[] for _ in self._names]
         gate = self.strategy.broker
         # Several strategies share one gate: the first of them follows for all.
         first = self.strategy is self.strategy.cerebro.runningstrats[0]
@@ -221,7 +227,7 @@ class OrderLogger(QuietAnalyzer):
             cash[CASH].set_axis(timestamps(cash["time"])),
             {name: getattr(params, name) for name in SETTINGS if hasattr(params, name)},
         )
-        self._rows = self._cash = self._follower = None
+        self._rows, self._cash, self._follower = [], [], None
 
 
 def _trading_costs(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> TradingCosts:

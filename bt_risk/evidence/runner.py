@@ -19,7 +19,8 @@ from bt_risk.report.record import ReportData, RunRecord, record_of
 
 __all__ = ["VariantRun", "quiet", "results_of", "run_all", "run_variant"]
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 class VariantRun(NamedTuple):

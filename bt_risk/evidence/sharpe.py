@@ -77,7 +77,7 @@ def deflated_sharpe(returns: np.ndarray, tried: Iterable[float]) -> float:
     tried = [ratio for ratio in tried if math.isfinite(ratio)]
     if len(tried) < 2:
         return math.nan
-    return probabilistic_sharpe(returns, expected_best(np.std(tried, ddof=1), len(tried)))
+    return probabilistic_sharpe(returns, expected_best(float(np.std(tried, ddof=1)), len(tried)))
 
 
 def expected_best(spread: float, count: int) -> float:

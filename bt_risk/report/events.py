@@ -9,6 +9,7 @@ import pandas as pd
 
 from bt_risk.report.calendar import last_of_days
 from bt_risk.report.record import RunRecord
+from bt_risk.rules.estimators import Estimator
 from bt_risk.rules.time_frames import TimeFrames
 
 __all__ = [
@@ -165,7 +166,7 @@ def _measure(
     time: pd.Timestamp,
     sides: dict[str, int],
     names: Sequence[str],
-    estimator: str,
+    estimator: Estimator,
 ) -> WorstMoment | None:
     """Return the `WorstMoment` of one time, None where no correlation is known."""
     held = list(sides)

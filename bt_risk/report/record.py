@@ -128,6 +128,8 @@ class ReportData(QuietAnalyzer):
         self._held: list[tuple[Any, ...]] = []
         self._fills: list[tuple[Any, ...]] = []
         self._seen: dict[int, int] = {}
+        self._feeds: list[tuple[int, Any, list[float], list[float]]] = []
+        self._roots: list[Any] = []
 
     def start(self) -> None:
         """Record the account before the first bar."""
@@ -206,7 +208,8 @@ class ReportData(QuietAnalyzer):
     def stop(self) -> None:
         """Convert everything to plain values, so that processes of an optimisation can send it."""
         self.record = self._freeze()
-        self._feeds = self._roots = self._breaker = self._stops = None
+        self._feeds, self._roots = [], []
+        self._breaker = self._stops = None
 
     def get_analysis(self) -> dict[str, list[Any]]:
         """Return equity and exposure by bar."""
