@@ -12,6 +12,7 @@ from rich.table import Table
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.rules.drawdown import ARMED
 from bt_risk.state.file import SavedState
+from bt_risk.tolerances import PRICE_EPS
 
 __all__ = ["gate_state", "print_status", "unfinished"]
 
@@ -73,7 +74,7 @@ def unfinished(saved: SavedState) -> list[str]:
         size = f"{order['side'] * order['remaining']:+g} {order['data']}"
         if order["own"] and order["kind"] == "stop":
             target = resting.get(order["data"], math.nan)
-            if abs(target - order["price"]) > 1e-9 * abs(target):
+            if abs(target - order["price"]) > PRICE_EPS * abs(target):
                 lines.append(f"the stop of {order['data']} moves to {target:g}")
         elif order["venue_id"] is None:
             lines.append(f"order {key} for {size}: sent, not acknowledged yet")

@@ -10,8 +10,8 @@ from bt_risk.evidence.paper_broker import PaperBroker, PaperOrder, RequestedOrde
 from bt_risk.evidence.paper_cash import PaperCash, TradingCosts
 from bt_risk.evidence.paper_positions import PaperPositions, sign_of
 from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
-from bt_risk.portfolio.position import EPS
 from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["Counterfactual", "Fill"]
 
@@ -169,11 +169,11 @@ class Counterfactual:
         for request in requested:
             if not request.is_update:
                 self._exit_unmatched(-request.side, bar)
-            if request.opening > EPS:
+            if request.opening > SIZE_EPS:
                 self.positions.distance[request.side] = request.distance
                 unsized.discard(request.side)
                 self._supersede(request)
-                if request.opening - request.allowed > EPS:
+                if request.opening - request.allowed > SIZE_EPS:
                     self._pending.append(PaperOrder(request))
             elif request.rule == SIZER:
                 unsized.add(request.side)
@@ -215,7 +215,7 @@ class Counterfactual:
         if not positions.bare:
             positions.unsized.discard(side)
         opened, side = abs(fill.size) - closed, sign_of(fill.size)
-        if opened > EPS:
+        if opened > SIZE_EPS:
             self._open_bare(side, opened, bar, fill.price, cost)
 
     def _open_bare(self, side: int, opened: float, bar: Bar, price: float, cost: float) -> None:
@@ -232,12 +232,12 @@ class Counterfactual:
         side, cost = sign_of(positions.protected), fill.cost / abs(fill.size)
         closed = min(abs(fill.size), abs(positions.protected)) if fill.size * side < 0 else 0.0
         positions.protected = _settled(positions.protected + fill.size)
-        if closed and positions.bare * side > EPS:
+        if closed and positions.bare * side > SIZE_EPS:
             rule = STOP if fill.stop else BREAKER if self._is_halted(bar) else None
             if rule:
                 positions.follow_exit(rule, side, closed, bar, fill.price, -cost * closed)
         opened, side = abs(fill.size) - closed, sign_of(fill.size)
-        if opened > EPS:
+        if opened > SIZE_EPS:
             self._open_protected(side, opened, bar, fill.price, cost)
 
     def _open_protected(
@@ -276,9 +276,9 @@ class Counterfactual:
         request, side = order.request, order.request.side
         others = [t for t in self.positions.held_on(side, False) if t.batch != request.batch]
         units = order.units - sum([trade.units for trade in others])
-        if units > EPS and self.cash is not None:
+        if units > SIZE_EPS and self.cash is not None:
             units = self._payable(self.cash, request, units, price, cost, bar)
-        if units > EPS:
+        if units > SIZE_EPS:
             self.positions.move(price)
             self.positions.reenter(side, units, bar, price, cost, request.batch)
             self.positions.distance[side] = request.distance
@@ -308,7 +308,7 @@ class Counterfactual:
         A market order has both from the bare run. An order with a price of its own has to reach it.
         """
         side = order.request.side
-        same = [f for f in bare if f.size * side > 0 and self.positions.bare * side > EPS]
+        same = [f for f in bare if f.size * side > 0 and self.positions.bare * side > SIZE_EPS]
         price = self.broker.fill_price(order, bar)
         if not same:
             return price, (self._commission(price) if price else 0.0)
@@ -350,9 +350,9 @@ class Counterfactual:
         side, units = sign_of(self.positions.protected), abs(self.positions.protected)
         self.positions.protected, self._ended = 0.0, True
         self._pending.clear()
-        if units and self.positions.bare * side > EPS:
+        if units and self.positions.bare * side > SIZE_EPS:
             self.positions.follow_exit(BREAKER, side, units, bar, bar.close, 0.0)
 
 
 def _settled(size: float) -> float:
-    return 0.0 if abs(size) <= EPS else size
+    return 0.0 if abs(size) <= SIZE_EPS else size

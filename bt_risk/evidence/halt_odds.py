@@ -167,7 +167,7 @@ def _simulate(
     for days in picks:
         history = values[days]
         fall = _drawdowns(history[_futures(rng, len(history), ahead, block)])
-        halted = fall >= limit - 1e-12
+        halted = fall >= limit - RATIO_EPS
         hit = halted.any(axis=1)
         chances.append(hit.mean())
         firsts.append(halted.argmax(axis=1)[hit] + 1)

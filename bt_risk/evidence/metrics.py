@@ -12,6 +12,7 @@ import pandas as pd
 from bt_risk.report.calendar import periods_per_year
 from bt_risk.report.pyfolio import daily_equity, daily_returns
 from bt_risk.report.record import RunRecord
+from bt_risk.tolerances import RATIO_EPS, SIZE_EPS
 
 __all__ = ["FRACTIONS", "MEASURES", "Days", "days_of", "measures", "volatility"]
 

@@ -8,8 +8,8 @@ import math
 
 from bt_risk.evidence.paper_cash import TradingCosts
 from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
-from bt_risk.portfolio.position import EPS
 from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["PaperPositions", "sign_of"]
 
@@ -50,8 +50,8 @@ class PaperPositions:
     def difference(self) -> str:
         """Return the label of what the intended and the bare position differ by."""
         intended, side = self.intended(), sign_of(self.bare)
-        refused_by_sizer = abs(intended) <= EPS and side in self.unsized
-        sizing = intended * self.bare > EPS or refused_by_sizer
+        refused_by_sizer = abs(intended) <= SIZE_EPS and side in self.unsized
+        sizing = intended * self.bare > SIZE_EPS or refused_by_sizer
         return SIZING_DIFFERENCES if sizing else PATH_DIFFERENCES
 
     def move(self, price: float) -> None:
@@ -105,7 +105,7 @@ class PaperPositions:
 
     def _add(self, trade: PaperTrade, cost: float) -> None:
         trade.costs = cost
-        trade.matched = self.bare * trade.side > EPS
+        trade.matched = self.bare * trade.side > SIZE_EPS
         self.paper_trades.append(trade)
         self.held.append(trade)
 
@@ -115,7 +115,7 @@ class PaperPositions:
         """Close units of a paper trade at a price; the trade bears the cost (or is spared it)."""
         trade.units -= units
         trade.costs += cost
-        if trade.units <= EPS:
+        if trade.units <= SIZE_EPS:
             self.close(trade, bar, price, end)
 
     def close(self, trade: PaperTrade, bar: Bar, price: float, end: str) -> None:
@@ -145,4 +145,4 @@ class PaperPositions:
 
 def sign_of(size: float) -> int:
     """Return +1 for a long position, -1 for a short one, 0 for none."""
-    return (size > EPS) - (size < -EPS)
+    return (size > SIZE_EPS) - (size < -SIZE_EPS)

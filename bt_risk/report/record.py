@@ -17,7 +17,6 @@ from bt_risk.gate.journal import FIELDS, Journal
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import EPS
 from bt_risk.report.calendar import remaining_times, timestamps
 from bt_risk.rules.return_model import ReturnModel
 from bt_risk.tolerances import SIZE_EPS

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from helpers.scenarios import bars, flat, random_walk
 from helpers.shadow_runs import book_of, building, only, order, replayed
+from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.evidence.counterfactual import Fill
