@@ -23,7 +23,7 @@ from bt_risk.evidence.variants import (
     variants,
     without,
 )
-from bt_risk.policy import _SWITCHES
+from bt_risk.policy import Policy
 
 FIVE = ["risk per trade", "size", "stop", "notional", "one direction", "correlation", "drawdown"]
 WHOLE = bt_risk.Policy(
@@ -46,7 +46,7 @@ WHOLE = bt_risk.Policy(
 def test_every_switch_of_a_policy_belongs_to_one_rule():
     named = [name for off in RULES.values() for name in off]
     assert len(named) == len(set(named))
-    assert _SWITCHES <= set(named) <= {field.name for field in fields(bt_risk.Policy)}
+    assert Policy.switches() <= set(named) <= {field.name for field in fields(bt_risk.Policy)}
     assert set(active(WHOLE)) == set(RULES)
     assert active(bt_risk.Policy()) == FIVE
 
