@@ -396,11 +396,19 @@ def _allow(self, request, book):
     return Decision(request.size)
 
 
+_ask = bt_risk.gate.trading_state.TradingState.ask
+
+
+def _ask_and_forget(self, *request):
+    _ask(self, *request)
+    self.asked.clear()
+
+
 FAULTS = {
     "9 entry accepted after reduce_only": (
         bt_risk.gate.trading_state.TradingState,
-        "why",
-        property(lambda self: ("ACTIVE", "")),
+        "ask",
+        _ask_and_forget,
     ),
     "9 entry filled after reduce_only": (
         bt_risk.gate.simulated_execution.SimulatedExecution,
