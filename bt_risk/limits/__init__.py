@@ -1,1 +1,1 @@
-"""Judges that are asked before an order is sent: ``review(request, book) -> Decision``."""
+"""Limits and guards: rules that are asked before an order opens anything."""
