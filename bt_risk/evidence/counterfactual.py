@@ -47,7 +47,7 @@ class Counterfactual:
     stop_rule : PaperStop, optional
         How paper trades trail their stop; without it they have none.
     halts : list of (begin, end)
-        The times during which the breaker kept the account flat.
+        The times between which the breaker allowed no position.
     ended_at : int, optional
         Number of the last bar of a protected run that the breaker has ended; -1 before the first.
     broker : PaperBroker, optional

@@ -1,4 +1,4 @@
-"""How the numbers of a comparison are written, on the page and in a terminal."""
+"""The number formats of a comparison, on the page and in a terminal."""
 
 import math
 

@@ -97,7 +97,7 @@ class PaperPositions:
     def follow_exit(
         self, rule: str, side: int, units: float, bar: Bar, price: float, cost: float
     ) -> None:
-        """Open a paper trade of what a rule has closed; it goes on without a stop."""
+        """Open a paper trade of what a rule has closed; it continues without a stop."""
         distance = self.distance[side]
         trade = PaperTrade(rule, side, units, bar.time, price, distance, batch=bar.number)
         trade.follows_exit = True

@@ -36,7 +36,7 @@ PERCENT = {
 MODES = {
     "bare": "without a gate: no order was judged",
     "enforce": "protected: the decisions were enforced",
-    "observe": "observed: nothing was changed, and the decisions say what would have been",
+    "observe": "observed: nothing was changed, and the decisions show what would have happened",
 }
 COLUMNS = ["time", "data", "rule", "action", "requested", "allowed", "measured", "limit", "reason"]
 

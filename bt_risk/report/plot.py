@@ -61,7 +61,7 @@ def plot(
     figures, rows = _figures(cerebro, scheme, numfigs=numfigs, start=start, end=end)
     if not figures:
         remedy = "Call it after cerebro.run(), with exactbars below 1 and data that is plotted."
-        raise ParameterError("plot", "cerebro", "one whose run kept its bars", cerebro, remedy)
+        raise ParameterError("plot", "cerebro", "one whose run stored its bars", cerebro, remedy)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
