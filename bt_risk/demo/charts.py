@@ -62,7 +62,7 @@ def draw_equity(path: str | Path, runs: Sequence[DemoRun], drawdown_limit: float
     bottom.yaxis.set_major_formatter(PercentFormatter(1, 0))
     bottom.set_ylim(bottom.get_ylim()[1], 0)
     _legend(top)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=135)
 
 
 def _daily(run: DemoRun) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def draw_stops(path: str | Path, run: DemoRun) -> None:
     axes.set_ylabel("price")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     _legend(axes)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=135)
 
 
 def _events(run: DemoRun, name: str) -> dict[str, tuple[str, str, pd.Series, pd.Series]]:
@@ -150,7 +150,7 @@ def _candles(axes: Axes, prices: pd.DataFrame) -> None:
 
 
 def _figure(title: str, rows: int, **kwargs: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, **_split(kwargs))
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
