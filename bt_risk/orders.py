@@ -152,7 +152,7 @@ class OrderRequest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be sent of an order, and the parts that it was judged in.
+    """Hold what may be sent of an order, and the parts that it was judged in.
 
     Attributes
     ----------

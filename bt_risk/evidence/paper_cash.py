@@ -16,7 +16,7 @@ __all__ = ["PaperCash", "TradingCosts"]
 
 
 class TradingCosts(NamedTuple):
-    """What trading one data feed costs: plain values of its Backtrader commission scheme.
+    """Hold what trading one data feed costs: plain values of its Backtrader commission scheme.
 
     Attributes
     ----------

@@ -418,12 +418,12 @@ class RiskBroker(BrokerProxy):
 
     @property
     def judges(self) -> bool:
-        """Whether anything here has a say on orders."""
+        """Return whether anything here judges orders."""
         return bool(self.registry.limits or self.registry.monitors or self.trading_state)
 
     @property
     def intervenes(self) -> bool:
-        """Whether anything here may refuse, clamp or move something."""
+        """Return whether anything here may refuse, clamp or move something."""
         return self.judges and not self.observe
 
     # -- facts -----------------------------------------------------------------------------------

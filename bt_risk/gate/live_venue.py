@@ -43,7 +43,7 @@ class LiveVenue(Venue):
 
     @property
     def stop_retries(self) -> float:  # type: ignore[override]  # a setting here, no constant
-        """How often a stop that was refused is placed again before its position is closed."""
+        """Return how often a refused stop is placed again before its position is closed."""
         return self.gate.live.stop_retries
 
     # -- the account -----------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class LiveVenue(Venue):
         return order
 
     def _may_try(self, part: OwnerPosition) -> bool:
-        """Whether to send an exit: after a refusal the broker is left alone for a while."""
+        """Return whether to send an exit: after a refusal the broker is left alone for a while."""
         now, tried = self.gate.live.clock(), self._tried.get(part)
         same = tried is not None and tried[0] == part.number
         if tried is not None and same and now - tried[1] < self.gate.live.retry_after:

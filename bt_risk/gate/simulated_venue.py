@@ -39,7 +39,7 @@ class SimulatedVenue(Venue):
 
     @property
     def short_cash(self) -> bool:  # type: ignore[override]  # a setting of BackBroker
-        """Whether a short sale takes cash instead of bringing some."""
+        """Return whether a short sale takes cash instead of bringing some."""
         return self.inner.p.shortcash
 
     def position(self, data: Any) -> Any:
@@ -80,7 +80,7 @@ class SimulatedVenue(Venue):
 
     @property
     def clamps(self) -> bool:  # type: ignore[override]  # only while something has a limit
-        """Whether what an order may not open is clamped when it would fill."""
+        """Return whether what an order may not open is clamped when it would fill."""
         return self.execution is not None
 
     def own_arguments(self) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Limit:
 
     @property
     def active(self) -> bool:
-        """Whether this limit can ever refuse anything; one that cannot is not asked."""
+        """Return whether this limit can ever refuse anything; one that cannot is not asked."""
         return not math.isinf(self.limit)
 
     def prepare(self, book: Book) -> None:

@@ -61,7 +61,7 @@ class DailyLossLimit(Guard):
 
     @property
     def active(self) -> bool:
-        """Whether this guard can ever refuse anything."""
+        """Return whether this guard can ever refuse anything."""
         return not math.isinf(self.daily_loss_limit)
 
     def review(self, request: Request, book: Book) -> Decision:
@@ -135,7 +135,7 @@ class OrderRateLimit(Guard):
 
     @property
     def active(self) -> bool:
-        """Whether this guard can ever refuse anything."""
+        """Return whether this guard can ever refuse anything."""
         return not all(math.isinf(getattr(self, limit)) for limit in LIMITS)
 
     def review(self, request: Request, book: Book) -> Decision:

@@ -111,7 +111,7 @@ class LimitSettings(Settings):
 
     @property
     def return_model(self) -> ReturnModel:
-        """What correlations and volatility are computed from."""
+        """Return what correlations and volatility are computed from."""
         return ReturnModel(
             self.window, self.min_periods, self.multi_bar, self._estimator(), self.unknown
         )

@@ -147,7 +147,7 @@ class CooldownGuard(_TradeGuard):
 
     @property
     def active(self) -> bool:
-        """Whether this guard can ever refuse anything."""
+        """Return whether this guard can ever refuse anything."""
         return self.cooldown_bars > 0
 
     def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:
@@ -200,7 +200,7 @@ class StopoutGuard(_TradeGuard):
 
     @property
     def active(self) -> bool:
-        """Whether this guard can ever refuse anything."""
+        """Return whether this guard can ever refuse anything."""
         return not math.isinf(self.stopout_limit)
 
     def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:
@@ -264,7 +264,7 @@ class LosingStreakGuard(_TradeGuard):
 
     @property
     def active(self) -> bool:
-        """Whether this guard can ever refuse anything."""
+        """Return whether this guard can ever refuse anything."""
         return not math.isinf(self.streak_limit)
 
     def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:
@@ -329,7 +329,7 @@ class MinimumEdgeGuard(_TradeGuard):
 
     @property
     def active(self) -> bool:
-        """Whether this guard can ever refuse anything."""
+        """Return whether this guard can ever refuse anything."""
         return not math.isinf(self.edge_floor)
 
     def _tripped(self, request: Request, trades: Iterator[ClosedTrade]) -> Decision | None:

@@ -1,1 +1,1 @@
-"""What a real broker needs beyond a simulated one: send once, check equity and feeds, shut down."""
+"""Live trading behind a real broker: send once, check equity and feeds, shut down in order."""

@@ -157,7 +157,7 @@ class Gate(Protocol):
 
     @property
     def intervenes(self) -> bool:
-        """Whether anything here may refuse, clamp or move something."""
+        """Return whether anything here may refuse, clamp or move something."""
 
     def announce(self, order: Any) -> None:
         """Notify of an order that the wrapped broker does not know."""

@@ -1,1 +1,1 @@
-"""What acts on every bar and every fill: the trailing stop, the drawdown breaker, the guards."""
+"""Monitors, which act on every bar and fill: trailing stop, drawdown breaker, guards."""

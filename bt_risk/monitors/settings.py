@@ -26,7 +26,7 @@ __all__ = ["BreakerSettings", "DrawdownSettings", "StopDistanceSettings", "StopS
 
 @dataclass(frozen=True, kw_only=True)
 class StopDistanceSettings(Settings):
-    """How far from the price a stop is: a multiple of Wilder's ATR."""
+    """Distance of a stop from the price: a multiple of Wilder's ATR."""
 
     atr_period: Bars = 14
     atr_multiple: ATRs = 2.0

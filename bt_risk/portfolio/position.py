@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(slots=True, eq=False)
 class OwnerPosition:
-    """What one owner holds of an instrument; all owners together hold the broker's position.
+    """Record what one owner holds of an instrument; all owners together hold the broker's position.
 
     A trade runs from flat to flat.
 

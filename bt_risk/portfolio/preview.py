@@ -22,7 +22,7 @@ __all__ = ["OrderPreview", "exiting", "preview_order"]
 
 @dataclass(frozen=True, slots=True)
 class OrderPreview:
-    """What an order would do to the book, in units; `closing`, `opening`, `void` add up to it.
+    """Hold what an order would do to the book, in units; `closing`, `opening`, `void` add up to it.
 
     Attributes
     ----------

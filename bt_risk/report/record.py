@@ -98,7 +98,7 @@ class RunRecord:
 
     @property
     def halted(self) -> bool:
-        """Whether the run ended before its data."""
+        """Return whether the run ended before its data."""
         return len(self.rest) > 0
 
     @property

@@ -47,7 +47,7 @@ class Monitor(Protocol):
 
     @property
     def final(self) -> bool:
-        """Whether no operator can re-arm it."""
+        """Return whether no operator can re-arm it."""
 
     def persist(self) -> Iterable[tuple[str, Record]]:
         """Return ``(key, plain values)`` of everything that must survive the process."""
@@ -109,7 +109,7 @@ class RecordedRun(Protocol):
 
     @property
     def trading_state(self) -> TradingState:
-        """What operators and breakers have requested."""
+        """Return what operators and breakers have requested."""
 
 
 class Gate(RecordedRun, Protocol):

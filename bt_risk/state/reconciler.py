@@ -165,7 +165,7 @@ class Reconciler:
         return True
 
     def _may_be_notified(self, instrument: Instrument, difference: float) -> bool:
-        """Whether a working order explains the difference, and its notification may still come.
+        """Return whether a working order explains the difference and may still be notified.
 
         A stop of ours is cancelled for that: its end reports what it has filled, and until then it
         must not sell more than is held.
