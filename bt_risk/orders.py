@@ -120,7 +120,11 @@ class OrderRequest:
     kind : str
         ``"market"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop price.
     price : float
-        Where the order would fill: its own price, or the newest that is known at the call.
+        The order's own price, or the newest that is known at the call.
+    dearest : float
+        Highest price that it would fill at as things are: its notional is measured there.
+    riskiest : float
+        Price that it would fill at as things are and that is farthest from a stop behind it.
     """
 
     side: int
@@ -132,11 +136,22 @@ class OrderRequest:
     preview: OrderPreview = None  # type: ignore[assignment]  # our own orders are not reviewed
     kind: str = field(init=False)
     price: float = field(init=False)
+    dearest: float = field(init=False)
+    riskiest: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.kind = KINDS.get(self.args["exectype"], "stop")
-        price = self.args["price"] or self.args["plimit"]
-        self.price = price if price and self.kind != "market" else self.instrument.quote()
+        price, market = self.args["price"] or self.args["plimit"], self.instrument.quote()
+        if not price or self.kind == "market":
+            self.price = self.dearest = self.riskiest = market
+            return
+        self.price = self.dearest = self.riskiest = price
+        # A sell limit below the market fills at the market, and so does a stop that is reached.
+        if self.kind == "limit" and self.side < 0:
+            self.dearest = self.riskiest = max(price, market)
+        elif self.kind == "stop":
+            self.dearest = max(price, market)
+            self.riskiest = max(price, market) if self.side > 0 else min(price, market)
 
     def native_order(self, size: float) -> Any:
         """Return Backtrader's own order object for this request, known to no broker."""

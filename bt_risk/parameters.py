@@ -28,6 +28,7 @@ from bt_risk.errors import (
 )
 
 __all__ = [
+    "ATRLimit",
     "ATRs",
     "Bars",
     "Check",
@@ -93,6 +94,7 @@ Fraction = Annotated[float, Check(check_fraction)]  # in (0, 1]
 FractionOrZero = Annotated[float, Check(check_fraction, zero=True)]
 FractionLimit = Annotated[float | None, Check(check_limit, fraction=True, off=True)]  # at most 1
 EquityLimit = Annotated[float | None, Check(check_limit, off=True)]  # of equity; above 1: leverage
+ATRLimit = Annotated[float | None, Check(check_limit, remedy="It counts ATRs.", off=True)]
 Returns = Annotated[int, Check(check_whole, low=2)]  # that names have in common
 Flag = Annotated[bool, Check(check_flag)]
 

@@ -28,7 +28,8 @@ from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings, TradeSettings
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.live.settings import Live
 from bt_risk.monitors.settings import BreakerSettings, DrawdownSettings, StopSettings
-from bt_risk.parameters import EquityLimit, Flag, Settings
+from bt_risk.parameters import ATRLimit, EquityLimit, Flag, Settings
+from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.instrument import check_instruments
 from bt_risk.state.file import check_state
 
@@ -60,6 +61,7 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
     """
 
     exposure_limit: EquityLimit = EXPOSURE_LIMIT
+    bar_jump: ATRLimit = BAR_JUMP
     instruments: dict[str, dict[str, Any]] | None = None
     guards: tuple[Guard, ...] = ()
     trailing_stop: Flag = True
@@ -300,6 +302,8 @@ class _Install:
             raise ParameterError("protect", "state", constraint, str(self.state))
         broker.state_file = self.state or broker.state_file
         rule = (self.policy.atr_period, self.policy.atr_multiple)
+        jump = self.policy.bar_jump
+        broker.bar_jump = math.inf if jump is None else jump
         broker.call_stale_after(self.policy.max_stale_bars)
         broker.bind([*self.policy.limits(), *self.limits], self.policy.instruments, rule)
 

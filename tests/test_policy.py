@@ -312,6 +312,7 @@ BAD = [
     ({"multi_bar": 0}, WHOLE),
     ({"downside": 1}, "True or False"),
     ({"max_stale_bars": 0}, WHOLE),
+    ({"bar_jump": 0}, "positive, or None for no limit"),
     ({"volatility_limit": 0}, POSITIVE_OR_NONE),
     ({"on_volatility": "drop"}, "one of 'trim', 'reject'"),
     ({"periods_per_year": 0}, "positive and finite"),

@@ -86,10 +86,10 @@ class HalfKellySizer(bt.Sizer):
         if abs(held) > SIZE_EPS and (held > 0) != isbuy:
             return abs(held)
         instrument: Any = self.broker.find(data)
-        return self._propose(instrument, 1 if isbuy else -1, comminfo)
+        return self._propose(instrument, 1 if isbuy else -1)
 
-    def _propose(self, instrument: Instrument, side: int, comminfo: Any) -> SizeProposal:
-        if not instrument.closed > 0:
+    def _propose(self, instrument: Instrument, side: int) -> SizeProposal:
+        if math.isnan(instrument.closed):
             return _refusal(f"unknown: {instrument.why_unknown()}")
         settings = self._settings
         risk, reason = self._risk(instrument)
@@ -98,10 +98,12 @@ class HalfKellySizer(bt.Sizer):
         distance *= instrument.atr(settings.atr_period)
         if math.isnan(distance):
             reason = reason or self._too_short(instrument)
+        elif not distance > 0.0:
+            reason = reason or f"unknown: {instrument.why_unknown()}"
         if reason:
             return _refusal(reason)
         gate, step = self.broker, settings.step or instrument.facts.get("step", 1.0)
-        multiplier = getattr(comminfo.p, "mult", 1.0)
+        multiplier = gate.multiplier(instrument.data)
         equity = gate.equity()
         if math.isnan(equity):
             return _refusal("unknown: what the account is worth")
@@ -136,11 +138,11 @@ class HalfKellySizer(bt.Sizer):
         if limit is None:
             return math.inf
         used = self.broker.book.exposure.of(instrument, side, "notional")
-        return max(0.0, (limit * equity - used) / (instrument.price * multiplier))
+        return max(0.0, (limit * equity - used) / (abs(instrument.price) * multiplier))
 
     def _below_minimum(self, instrument: Instrument, size: float, multiplier: float) -> bool:
         floor = instrument.facts.get("min_notional", 0.0)
-        return size * instrument.price * multiplier < floor
+        return bool(size * abs(instrument.price) * multiplier < floor)
 
     def _too_small(self, instrument: Instrument, risk: float, step: float) -> SizeProposal:
         reason = (

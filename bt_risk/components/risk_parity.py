@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -79,7 +80,7 @@ class RiskParitySizer(bt.Sizer):
         weight = self._weight(instrument, side)
         if weight is None:
             return _refusal(f"no weight for {instrument.name} yet: {self._why(instrument)}")
-        return self._propose(instrument, side, abs(weight), getattr(comminfo.p, "mult", 1.0))
+        return self._propose(instrument, side, abs(weight), self.broker.multiplier(data))
 
     def _weight(self, instrument: Instrument, side: int) -> float | None:
         allocation = Allocation.of(self.broker, self._settings)
@@ -87,14 +88,14 @@ class RiskParitySizer(bt.Sizer):
         return allocation.weights(signs, self._settings).get(instrument.lead.index)
 
     def _why(self, instrument: Instrument) -> str:
-        if not instrument.price > 0:
+        if math.isnan(instrument.price):
             return instrument.why_unknown()
         return f"fewer than {self._settings.min_periods} returns are common to all instruments"
 
     def _propose(
         self, instrument: Instrument, side: int, weight: float, multiplier: float
     ) -> SizeProposal:
-        gate, unit = self.broker, instrument.price * multiplier
+        gate, unit = self.broker, abs(instrument.price) * multiplier
         instrument.multiplier = multiplier
         step = self._settings.step or instrument.facts.get("step", 1.0)
         target = weight * gate.book.risk_scale * gate.equity()

@@ -263,7 +263,7 @@ class Allocation:
 
     def _is_alive(self, instrument: Instrument) -> bool:
         book = self.gate.book
-        return instrument.price > 0 and not book.is_stale(instrument)
+        return instrument.price == instrument.price and not book.is_stale(instrument)
 
     def _known(
         self, wanted: list[Instrument], settings: AllocationSettings

@@ -13,6 +13,7 @@ from bt_risk.evidence.paper_cash import TradingCosts
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.order_events import OrderAsked, OrderCut
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import timestamps
 from bt_risk.report.record import unique_names
 
@@ -233,8 +234,8 @@ class OrderLogger(QuietAnalyzer):
 def _trading_costs(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> TradingCosts:
     """Return the `TradingCosts` of a data feed at its last close."""
     info = broker.getcommissioninfo(feed)
-    multiplier = float(getattr(info.p, "mult", 1.0))
-    price = feed.close[0] if len(feed) else math.nan
+    price = float(feed.close[0]) if len(feed) else math.nan
+    multiplier = point_value(info, price)
     full = getattr(info, "_stocklike", True)
     rate = info.getcommission(1.0, price) / (price * multiplier) if price > 0 else 0.0
     return TradingCosts(

@@ -99,12 +99,12 @@ class Brackets:
 
     def _judge_family(self, request: OrderRequest, entry: WorkingOrder) -> Decision | None:
         """Judge a bracket again at the distance of its own stop; return why it is refused."""
-        distance = losing_side(entry.side, entry.price, request.price)
+        distance = losing_side(entry.side, entry.riskiest, request.price)
         parent = OrderRequest(
             entry.side, entry.owner, entry.instrument, entry.opening, request.args
         )
         opening, entry.opening = entry.opening, 0.0
-        decision = self.order_review.review(parent, opening, distance, entry.price)
+        decision = self.order_review.review(parent, opening, distance, entry.dearest)
         entry.opening, entry.distance = opening, distance
         return decision if decision.size < opening - SIZE_EPS else None
 

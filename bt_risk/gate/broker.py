@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import backtrader as bt
 
-from bt_risk.errors import ParameterError
+from bt_risk.errors import ParameterError, check_limit
 from bt_risk.gate.broker_proxy import BrokerProxy
 from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.fills import FillTracker
@@ -32,6 +33,7 @@ from bt_risk.live.settings import Live
 from bt_risk.live.shutdown import Shutdown
 from bt_risk.monitors.settings import StopDistanceSettings
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
+from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import (
     STALE_BARS,
@@ -39,6 +41,7 @@ from bt_risk.portfolio.instrument import (
     check_instruments,
     instruments_of,
 )
+from bt_risk.portfolio.point_value import point_value
 from bt_risk.state.file import check_state
 from bt_risk.state.no_state import NoState
 from bt_risk.state.recovery import Recovery
@@ -63,6 +66,10 @@ class RiskBroker(BrokerProxy):
         rest at whole ticks.
     atr_period, atr_multiple
         Stop distance of a position that has no stop order (yet): 2 x ATR(14) if left out.
+    bar_jump : float, default 20
+        ATRs by which a close may differ from the close before. A bar beyond that, or one whose
+        prices contradict each other, moves no mark and sizes no order before the next bar agrees;
+        None believes every move.
     guards : list, optional
         Rules that refuse entries for a while: ``[CooldownGuard(5), DailyLossLimit(0.03)]``.
     limits : list, optional
@@ -102,6 +109,7 @@ class RiskBroker(BrokerProxy):
     instruments: dict[str, dict[str, Any]]
     live: Live
     state_file: Path | None
+    bar_jump: float
     max_stale_bars: int | None
     allocations: dict[Any, Any]
     own: dict[int, Any]
@@ -119,6 +127,7 @@ class RiskBroker(BrokerProxy):
         instruments: dict[str, dict[str, Any]] | None = None,
         atr_period: int | None = None,
         atr_multiple: float | None = None,
+        bar_jump: float | None = BAR_JUMP,
         guards: Iterable[Guard] = (),
         limits: Iterable[Limit] = (),
         state: str | Path | None = None,
@@ -131,10 +140,13 @@ class RiskBroker(BrokerProxy):
         distance = {"atr_period": atr_period, "atr_multiple": atr_multiple}
         given = {param: value for param, value in distance.items() if value is not None}
         StopDistanceSettings.checked(name, given)
+        jump = check_limit(name, "bar_jump", bar_jump, remedy="It counts ATRs.")
         if isinstance(broker, RiskBroker):
             object.__setattr__(self, "__dict__", broker.__dict__)
         else:
             self._wrap(name, broker)
+        if jump != BAR_JUMP:
+            self.bar_jump = jump
         if live:
             self.live = settings
         self.instruments.update(facts)
@@ -152,7 +164,7 @@ class RiskBroker(BrokerProxy):
         distance = StopDistanceSettings()
         self._stop_rule = distance.atr_period, distance.atr_multiple
         self.instruments, self.live = {}, Live()
-        self.late = self.observe = False
+        self.late, self.observe, self.bar_jump = False, False, BAR_JUMP
         self.shutdown = self.state_file = self.max_stale_bars = None
         self.recovery = NoState()
         self.venue, self.registry = self._new_venue(), Registry(self)
@@ -222,7 +234,14 @@ class RiskBroker(BrokerProxy):
 
     def _begin(self) -> None:
         instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
-        self._reset(Book(instruments, *self._stop_rule, self.max_stale_bars or STALE_BARS))
+        stale = self.max_stale_bars or STALE_BARS
+        self._reset(Book(instruments, *self._stop_rule, stale, self.bar_jump))
+        for instrument in instruments:
+            # What is held on margin, a future or a spread, may cost less than nothing.
+            scheme = self.inner.getcommissioninfo(instrument.data)
+            stocklike = bool(getattr(scheme, "stocklike", True))
+            instrument.negative_prices = instrument.facts.get("negative_prices", not stocklike)
+            instrument.measure(scheme)
         self.registry.begin(self.instruments)
         # The points of an optimisation are no account: they would overwrite each other.
         if self.state_file is not None and not self.cerebro._dooptimize:
@@ -266,6 +285,8 @@ class RiskBroker(BrokerProxy):
         self.ticks += 1
         self.venue.execute()
         news = fresh = self.book.update()
+        if self.book.suspects:
+            self._note_suspects(fresh)
         if self.feed_monitor.active:
             news = self.feed_monitor.check(fresh)
         if self.fill_tracker.unknown:
@@ -275,6 +296,13 @@ class RiskBroker(BrokerProxy):
         self._act(news)
         if self.recovery.active:
             self.recovery.recorder.save()
+
+    def _note_suspects(self, fresh: list[Instrument]) -> None:
+        """Add a line for every bar that is not believed before the next one agrees."""
+        for instrument in fresh:
+            if instrument.suspect and self.judges:
+                reason = f"bar: {instrument.suspect}; it counts once the next bar agrees"
+                self.journal.instrument(instrument, "bar", "note", reason)
 
     def _act(self, fresh: list[Instrument]) -> None:
         """Call the monitors for every fill, and for the new bars."""
@@ -430,7 +458,7 @@ class RiskBroker(BrokerProxy):
 
     @property
     def latest(self) -> float:
-        """Time of the newest bar of any data feed, as a date number; NaN before it."""
+        """Return the time of the newest bar of any data feed, as a date number; NaN before it."""
         return self.book.latest
 
     def find(self, data: Any) -> Instrument | None:
@@ -438,5 +466,10 @@ class RiskBroker(BrokerProxy):
         return self.book.find(data)
 
     def multiplier(self, data: Any) -> float:
-        """Return the contract multiplier that the wrapped broker has for a data feed."""
-        return getattr(self.inner.getcommissioninfo(data).p, "mult", 1.0)
+        """Return what a point of a data feed is worth: see `point_value`."""
+        scheme, instrument = self.inner.getcommissioninfo(data), self.book.find(data)
+        if instrument is None:
+            return point_value(scheme, math.nan)
+        if scheme is not instrument.scheme:
+            instrument.measure(scheme)
+        return instrument.multiplier

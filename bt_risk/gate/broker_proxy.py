@@ -25,6 +25,12 @@ class BrokerProxy:
         names = (vars(base).get("__annotations__", {}) for base in cls.__mro__)
         cls._declared = frozenset(name for annotated in names for name in annotated)
 
+    def setcash(self, cash: float) -> None:
+        """Set the cash; after the first bar that is a deposit or a withdrawal, not profit."""
+        self.venue.set_cash(cash)
+
+    set_cash = setcash
+
     def get_cash(self) -> float:
         """Return the cash, whichever of the two names the wrapped broker has."""
         return self.getcash()

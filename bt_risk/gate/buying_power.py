@@ -39,7 +39,7 @@ def affordable(
 def _reserved(gate: Any) -> float:
     """Return the cash that working orders will take."""
     costs = [
-        _cost(gate, w.instrument.data, w.side * w.opening, w.price)
+        _cost(gate, w.instrument.data, w.side * w.opening, w.dearest)
         for w in gate.book.working.values()
         if w.opening > SIZE_EPS
     ]

@@ -53,7 +53,7 @@ class FillTracker:
         return self.gate.cerebro.runningstrats[0] if working is None else working.owner
 
     def _fill(self, order: Any, instrument: Instrument, bit: Any) -> None:
-        instrument.multiplier = self.gate.multiplier(order.data)
+        self.gate.multiplier(order.data)  # as it is at this price
         working, recovery = self.book.working.get(order.ref), self.gate.recovery
         if working is None:
             working = recovery.reconciler.remembered(order)
@@ -99,7 +99,7 @@ class FillTracker:
             return
         unknown = float(position.size - instrument.size)
         if abs(unknown) > SIZE_EPS:
-            instrument.multiplier = self.gate.multiplier(instrument.data)
+            self.gate.multiplier(instrument.data)
             part = self.book.part(instrument, owner)
             self.book.fill(part, unknown, position.price, 0.0, instrument.time)
             self.touched.append(part)

@@ -10,6 +10,7 @@ from typing import Any
 
 from backtrader import num2date
 
+from bt_risk.errors import ParameterError, is_number
 from bt_risk.gate.brackets import Brackets
 from bt_risk.gate.order_events import OrderAsked, OrderEvents
 from bt_risk.limits.base import Decision, Request, RiskPerTrade
@@ -65,7 +66,9 @@ class OrderReview:
         if instrument is None:  # not a data feed of this Cerebro: nothing is known about it
             send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
             return send(owner, data, size, **arguments)
-        instrument.multiplier = self.gate.multiplier(data)
+        scheme = self.gate.inner.getcommissioninfo(data)
+        if scheme is not instrument.scheme:
+            instrument.measure(scheme)
         self.book.equity = float(self.gate.equity())
         preview = preview_order(self.book, instrument, owner, side, size)
         request = OrderRequest(side, owner, instrument, size, arguments, stop_price, preview)
@@ -135,6 +138,16 @@ class OrderReview:
             return Decision(0.0, size.reason, size.rule)
         if not (math.isfinite(size) and size > SIZE_EPS) and self.gate.judges:
             return refusal("size", f"must be a positive number; got {float(size)!r}")
+        if not request.instrument.priced and self.gate.judges:
+            constraint = "one with open, high, low and close"
+            remedy = "Backtrader makes no order on any other."
+            name = request.instrument.name
+            raise ParameterError(
+                "RiskBroker", "the data feed of an order", constraint, name, remedy
+            )
+        stop = request.stop_price
+        if stop is not None and self.gate.judges and not (is_number(stop) and math.isfinite(stop)):
+            return refusal("stop_price", f"must be a price; got {stop!r}")
         return None
 
     def review(
@@ -173,12 +186,16 @@ class OrderReview:
         instrument, limits = request.instrument, self.gate.registry.limits
         if instrument.repeats:  # its bars were acted upon before the restart
             return refusal("unknown", instrument.why_unknown())
-        if limits and not (instrument.length and instrument.closed > 0):
+        if limits and not (instrument.length and instrument.closed == instrument.closed):
             return refusal("unknown", instrument.why_unknown())
         if limits and self.gate.feed_monitor.active:
             silent = self.gate.feed_monitor.silent(instrument)
             if silent:
                 return refusal("unknown", silent)
+        if limits and self.book.suspects:
+            doubted = self.book.doubt()
+            if doubted:
+                return refusal("unknown", f"equity, while the last bar of {doubted}")
         if limits and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return refusal("unknown", f"{instrument.name} has had no bar since {since}")
@@ -186,7 +203,7 @@ class OrderReview:
             isinstance(limit, RiskPerTrade) for limit in limits
         )
         again = price is not None
-        at = request.price if price is None else price
+        at = request.dearest if price is None else price
         opens = Request(instrument, request.side, opening, at, distance, budgeted, again)
         decision = Decision(opening)
         for limit in limits:
@@ -222,14 +239,18 @@ class OrderReview:
 
     def _too_small(self, request: OrderRequest, opening: float) -> bool:
         floor = request.instrument.facts.get("min_notional", 0.0)
-        return opening * request.price * request.instrument.multiplier < floor
+        return opening * request.dearest * request.instrument.multiplier < floor
 
     def stop_distance(self, request: OrderRequest) -> float:
         """Return the distance to the stop behind this order: named, ours, or a multiple of ATR."""
         if request.stop_price is not None:
-            return losing_side(request.side, request.price, request.stop_price)
-        if not math.isnan(request.preview.cover):
-            return request.preview.cover
+            return losing_side(request.side, request.riskiest, request.stop_price)
+        # A limit order is measured from the market, which is farther from our stop than its price.
+        # A stop that the order would fill beyond covers nothing of it.
+        fill = request.riskiest if request.kind == "stop" else request.instrument.price
+        covered = losing_side(request.side, fill, request.preview.cover)
+        if covered == covered:
+            return covered
         planned = getattr(request.size, "stop_distance", math.nan)
         return request.instrument.stop_distance() if math.isnan(planned) else planned
 

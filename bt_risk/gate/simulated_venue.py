@@ -30,6 +30,7 @@ class SimulatedVenue(Venue):
         super().__init__(gate)
         self.execution: SimulatedExecution | None = None
         self._cancelled: set[int] = set()
+        self._flows = self._new_flows = 1.0
 
     # -- the account -----------------------------------------------------------------------------
 
@@ -50,11 +51,31 @@ class SimulatedVenue(Venue):
         """
         return self.inner.positions.get(data)
 
+    def set_cash(self, cash: float) -> None:
+        """Set the cash; after the first bar that leaves the unit value where it is.
+
+        BackBroker's own fund value takes it for profit, and stays as it is for everybody else.
+        """
+        inner, gate = self.inner, self.gate
+        before, held = inner.getvalue(), inner.cash
+        inner.setcash(cash)
+        after = before + cash - held
+        if gate.book.rounds and before > 0.0 and after > 0.0:
+            # BackBroker values the account again on the next bar.
+            self._new_flows *= before / after
+            gate.unit_value = self._unit_value
+
+    def _unit_value(self) -> float:
+        """Return the fund value without what `set_cash` has added and taken."""
+        return float(self.inner.get_fundvalue() * self._flows)
+
     # -- a round of Cerebro's loop ---------------------------------------------------------------
 
     def execute(self) -> None:
         """Let the broker execute, and process what it notifies."""
         self.inner.next()
+        if self._new_flows != 1.0:
+            self._flows, self._new_flows = self._flows * self._new_flows, 1.0
         if self.inner.notifs:
             self.gate.process_notifications()
 

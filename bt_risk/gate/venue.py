@@ -69,6 +69,10 @@ class Venue:
         value: float = self.inner.fundvalue  # as it is: a numpy number stays one
         return value
 
+    def set_cash(self, cash: float) -> None:
+        """Set the cash of the account."""
+        self.inner.setcash(cash)
+
     def position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None."""
         return self.inner.getposition(data)

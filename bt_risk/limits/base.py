@@ -71,7 +71,7 @@ class Request:
     @property
     def unit_notional(self) -> float:
         """Currency held per unit."""
-        return self.price * self.instrument.multiplier
+        return abs(self.price) * self.instrument.multiplier
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ class OrderSender:
             distance,
             self._oco_group(request),
             handle=order,
+            dearest=max(request.dearest, price),
         )
 
     def _oco_group(self, request: OrderRequest) -> Any:

@@ -147,6 +147,8 @@ class DrawdownMonitor(Monitor):
     def _value(self) -> float:
         if self.equity is not None:
             return float(self.equity())
+        if self.gate.book.suspects and self.gate.book.doubt(bars=1):
+            return math.nan  # one suspect bar moves no mark and trips nothing
         return self.gate.unit_value()
 
     # -- a halt ----------------------------------------------------------------------------------

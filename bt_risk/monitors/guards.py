@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from bt_risk.limits.base import Request
@@ -35,7 +36,9 @@ class GuardMonitor(Monitor):
         """Add the close to the equity curve, and cancel resting entries that a guard refuses."""
         gate, book = self.gate, self.gate.book
         if fresh and book.curve.series:
-            book.curve.mark(book, book.latest, gate.unit_value(), gate.equity())
+            doubted = book.suspects and book.doubt(bars=1)
+            value = math.nan if doubted else gate.unit_value()
+            book.curve.mark(book, book.latest, value, gate.equity())
         if not gate.observe:
             for working in list(book.working.values()):
                 if not working.own and working.opening > SIZE_EPS:

@@ -219,7 +219,7 @@ class TrailingStopMonitor(Monitor):
     def _tighten(self, stop: _TradeStop) -> None:
         instrument, rule, side = stop.part.instrument, stop.rule, stop.side
         atr = instrument.atr(rule.atr_period)
-        if math.isnan(atr) or not instrument.closed > 0:
+        if math.isnan(atr) or instrument.closed != instrument.closed:  # NaN: nothing is known
             return
         extreme = instrument.top if side > 0 else instrument.bottom
         stop.best = max(stop.best, extreme) if side > 0 else min(stop.best, extreme)
@@ -297,7 +297,7 @@ class TrailingStopMonitor(Monitor):
         stop.order = order or stop.order
 
     def _place(self, stop: _TradeStop, size: float) -> None:
-        if not stop.price > 0.0 or size <= SIZE_EPS:
+        if not (stop.price > 0.0 or self._rests_below_zero(stop)) or size <= SIZE_EPS:
             stop.resting = math.nan
             return
         # A price that arrived late says nothing about the market now.
@@ -310,6 +310,11 @@ class TrailingStopMonitor(Monitor):
         self._set(stop)
 
     @staticmethod
+    def _rests_below_zero(stop: _TradeStop) -> bool:
+        """Return whether a stop below zero can rest: only where prices can be there."""
+        return stop.part.instrument.negative_prices and stop.price < 0.0
+
+    @staticmethod
     def _beyond(stop: _TradeStop) -> bool:
         """Return whether the market is beyond the stop already."""
         return stop.side * (stop.part.instrument.quote() - stop.price) <= 0.0
@@ -320,7 +325,7 @@ class TrailingStopMonitor(Monitor):
             return
         if self.gate.feed_monitor.behind(stop.part.instrument):
             return  # it moves once, when the late bars have all arrived
-        if not stop.price > 0.0 or size <= SIZE_EPS:
+        if not (stop.price > 0.0 or self._rests_below_zero(stop)) or size <= SIZE_EPS:
             self.gate.venue.withdraw(order)
         elif self.gate.exit_orders.amend(order, size, stop.price):
             self._set(stop)

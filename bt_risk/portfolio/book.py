@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.correlation import Correlations
 from bt_risk.portfolio.equity_curve import EquityCurve
 from bt_risk.portfolio.exposure import Exposure
@@ -68,6 +69,8 @@ class Book:
         Points in time so far at which at least one data feed had a new bar.
     max_stale_bars : int
         Bars of other data feeds after which one without a new bar is stale.
+    suspects : dict of int to Instrument
+        Instruments whose newest bar is not believed yet, by index.
     latched : set
         Keys of `CorrelationLimit` for the pairs that it has refused and not released since.
     """
@@ -78,6 +81,7 @@ class Book:
         atr_period: int = 14,
         atr_multiple: float = 2.0,
         max_stale_bars: int = STALE_BARS,
+        bar_jump: float = BAR_JUMP,
     ) -> None:
         self.instruments = list(instruments)
         self.by_data = {id(instrument.data): instrument for instrument in self.instruments}
@@ -95,6 +99,9 @@ class Book:
         self.parts: dict[tuple[int, object], OwnerPosition] = {}
         self.windows = ReturnWindows(self.instruments)
         self.max_stale_bars = max_stale_bars
+        self.suspects: dict[int, Instrument] = {}
+        for one in self.instruments:
+            one.bar_jump = bar_jump
         self.latched: set[tuple[int, frozenset[int], int]] = set()
         self.exposure = Exposure(self)
         self.correlations = Correlations(self)
@@ -102,7 +109,7 @@ class Book:
 
     @property
     def latest(self) -> float:
-        """Time of the newest bar of any data feed, as a date number; NaN before the first."""
+        """Return the time of the newest bar of all feeds, a date number; NaN before the first."""
         return max([i.time for i in self.instruments if i.length], default=math.nan)
 
     def find(self, data: Any) -> Instrument | None:
@@ -122,6 +129,16 @@ class Book:
             instrument.track_atr(atr_period)
             instrument.stop_rule = (atr_period, atr_multiple)
 
+    def doubt(self, bars: int | None = None) -> str:
+        """Return why equity is in doubt: a held position whose newest bar is suspect, or nothing.
+
+        With `bars` only positions count whose bars have been suspect for at most so long.
+        """
+        for one in self.suspects.values():
+            if one.size and (bars is None or one.suspect_bars <= bars):
+                return one.suspect
+        return ""
+
     def set_risk_scale(self, source: object, scale: float) -> None:
         """Let a tapering breaker scale every risk budget; the smallest of all scales counts."""
         self._risk_scales[source] = scale
@@ -138,6 +155,10 @@ class Book:
             self.rounds += 1
             for instrument in fresh:
                 instrument.advance(self.rounds)
+                if instrument.suspect:
+                    self.suspects[instrument.index] = instrument
+                elif self.suspects:
+                    self.suspects.pop(instrument.index, None)
             if self.windows.active:
                 self.windows.update(fresh)
         return fresh

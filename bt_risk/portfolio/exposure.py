@@ -146,7 +146,7 @@ class Exposure:
         if instrument.size * side <= 0:
             return 0.0
         if unit == "notional":
-            return abs(instrument.size) * instrument.value
+            return abs(instrument.size * instrument.value)
         return self.position_risk(instrument, from_entry=unit == "trade")
 
     def _worse_price(self, instrument: Instrument, side: int) -> float:
@@ -165,7 +165,7 @@ class Exposure:
         groups: dict[object, float] = {}
         for w in instrument.orders.values():
             if w.side == side and w.opening > SIZE_EPS and (resting or w.kind == "market"):
-                per_unit = w.price if unit == "notional" else w.distance
+                per_unit = abs(w.dearest) if unit == "notional" else w.distance
                 entering = w.opening * per_unit * instrument.multiplier
                 if math.isnan(entering):
                     return entering  # max() would hide that it is unknown

@@ -8,7 +8,9 @@ from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bt_risk.errors import ParameterError, check_fraction, check_positive
+from bt_risk.errors import ParameterError, check_flag, check_fraction, check_positive
+from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
+from bt_risk.portfolio.point_value import is_linear, point_value
 from bt_risk.rules.return_model import STALE_BARS
 from bt_risk.rules.trailing_stop import WilderATR
 
@@ -27,6 +29,7 @@ _FACTS: dict[str, Callable[[str, str, Any], Any]] = {
     "min_notional": lambda c, p, v: check_positive(c, p, v, zero=True),
     "tick": lambda c, p, v: check_positive(c, p, v),
     "atr_multiple": lambda c, p, v: check_positive(c, p, v),
+    "negative_prices": lambda c, p, v: check_flag(c, p, v),
     "risk_limit": lambda c, p, v: check_fraction(c, p, v),
 }
 
@@ -67,6 +70,13 @@ def instruments_of(
         Instrument(data, i, names[i], roots[i], facts.get(names[i], {}))
         for i, data in enumerate(datas)
     ]
+
+
+class _Priceless:
+    """Stand in for the prices of a data feed that has none: its times count its bars."""
+
+    def __init__(self, times: Any) -> None:
+        self.close = self.high = self.low = times
 
 
 class _ATR:
@@ -119,6 +129,8 @@ class Instrument:
     round, longest_gap : int, float
         Round of the book in which the last bar came, and the longest time between two bars in
         days.
+    scheme : object
+        Commission scheme that `multiplier` was measured from, None where it depends on the price.
     multiplier : float
         Currency that a move of the price by 1 earns per unit.
     known_until, repeats : float, bool
@@ -135,8 +147,14 @@ class Instrument:
     copies : tuple of Instrument
         All instruments with that root, this one included.
     facts : dict
-        ``step``, ``min_notional``, ``tick``, ``atr_multiple``, ``risk_limit`` where the user gave
-        them.
+        ``step``, ``min_notional``, ``tick``, ``atr_multiple``, ``risk_limit``,
+        ``negative_prices`` where the user gave them.
+    bar_jump : float
+        ATRs by which a close may differ from the one before; a larger move waits for the next bar.
+    suspect, suspect_bars : str, int
+        Why the newest bar is not believed yet, empty where it is, and how many in a row are not.
+    priced : bool
+        Whether the data feed has lines of prices.
     stop_rule : tuple of (int, float)
         Period of the ATR, and its multiple that is the stop distance without a stop order.
     """
@@ -147,21 +165,26 @@ class Instrument:
         index: int = 0,
         name: str | None = None,
         root: Any = None,
-        facts: dict[str, float] | None = None,
+        facts: dict[str, Any] | None = None,
     ) -> None:
         self.data = data
         self.index = index
         self.name = name or f"data{index}"
         self.root = data if root is None else root
         self.facts = facts or {}
-        self.close, self.high, self.low = data.close, data.high, data.low
-        self.datetime = data.datetime
+        self._find_lines(data)
         self.length = self.round = 0
         self.longest_gap = 0.0
         self.known_until, self.repeats = -math.inf, False
         self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
-        self.multiplier = 1.0
+        self.multiplier, self.scheme = 1.0, None
+        self.negative_prices = bool(self.facts.get("negative_prices", False))
+        self.tick = float(self.facts.get("tick", 0.0))
+        self.bar_jump = BAR_JUMP
+        self.suspect, self.suspect_bars = "", 0
+        self._held_back: tuple[float, float, float] | None = None
+        self._jump = math.inf
         self.size = 0.0
         self.copies: tuple[Instrument, ...] = (self,)
         self.parts: list[OwnerPosition] = []
@@ -169,6 +192,26 @@ class Instrument:
         self.stop_rule = (14, 2.0)
         self._atrs: dict[int, _ATR] = {}
         self._updates: tuple[Callable[[float, float, float], None], ...] = ()
+
+    def _find_lines(self, data: Any) -> None:
+        """Bind the lines of the data feed; one of bids and asks alone has no prices here."""
+        self.datetime = data.datetime
+        self.priced = all(hasattr(data, name) for name in ("close", "high", "low"))
+        prices = data if self.priced else _Priceless(data.datetime)
+        self.close: Any = prices.close
+        self.high: Any = prices.high
+        self.low: Any = prices.low
+        self.open: Any = getattr(prices, "open", None)
+
+    def measure(self, scheme: Any) -> float:
+        """Return what a point is worth under a commission scheme, and keep it as `multiplier`.
+
+        A scheme that multiplies is measured once, and kept as `scheme`; one that converts by the
+        price is measured each time.
+        """
+        self.multiplier = point_value(scheme, self.price, self.stop_distance())
+        self.scheme = scheme if is_linear(scheme) else None
+        return self.multiplier
 
     @property
     def value(self) -> float:
@@ -189,6 +232,7 @@ class Instrument:
         """Compute the ATR of this period from the next bar on."""
         if atr_period not in self._atrs:
             self._atrs[atr_period] = _ATR(atr_period)
+            self._first = next(iter(self._atrs.values()))
             self._updates = tuple(atr.update for atr in self._atrs.values())
 
     def advance(self, number: int = 0) -> None:
@@ -207,17 +251,65 @@ class Instrument:
             if time <= self.known_until:
                 return
             self._go_on(time)
-        self.closed = price = float(close.array[close._idx - ago])
-        if price == price and price > 0:
-            self.price = price
-            high, low = self.high, self.low
-            self.top = top = float(high.array[high._idx - ago])
-            self.bottom = bottom = float(low.array[low._idx - ago])
-            for update in self._updates:
-                update(top, bottom, price)
+        self.closed = price = float(close.array[close._idx - ago]) if self.priced else math.nan
+        if price == price:
+            high, low, first = self.high, self.low, self.open
+            top = float(high.array[high._idx - ago])
+            bottom = float(low.array[low._idx - ago])
+            opened = price if first is None else first.array[first._idx - ago]
+            if (
+                bottom <= price <= top
+                and bottom <= opened <= top
+                and -self._jump <= price - self.price <= self._jump
+                and (price > 0.0 or self.negative_prices)
+            ):
+                self.price, self.top, self.bottom = price, top, bottom
+                for update in self._updates:
+                    update(top, bottom, price)
+                atr = self._first.wilder.value
+                if atr == atr:
+                    self._jump = self.bar_jump * atr
+                if self.suspect:
+                    self.suspect, self.suspect_bars, self._held_back = "", 0, None
+            else:
+                self._question(opened, top, bottom, price)
         if time - self.time > self.longest_gap:
             self.longest_gap = time - self.time
         self.time, self.round = time, number
+
+    def _believe(self, top: float, bottom: float, price: float) -> None:
+        """Process a bar that `advance` could not accept at once."""
+        self.closed = price
+        self.price, self.top, self.bottom = price, top, bottom
+        for update in self._updates:
+            update(top, bottom, price)
+        atr = self._first.wilder.value
+        if atr == atr:
+            self._jump = self.bar_jump * atr
+        if self.suspect:
+            self.suspect, self.suspect_bars, self._held_back = "", 0, None
+
+    def _question(self, opened: float, top: float, bottom: float, price: float) -> None:
+        """Believe a bar that only looks odd, or one that agrees with an odd one before it."""
+        prices = opened, top, bottom, price
+        if not self._doubt(prices, self.price):
+            self._believe(top, bottom, price)
+            return
+        held = self._held_back
+        if held is not None and not self._doubt(prices, held[2]):
+            self._believe(*held)
+            self._believe(top, bottom, price)
+            return
+        self.suspect = f"{self.name}: {self._doubt(prices, self.price)}"
+        self.suspect_bars += 1
+        # A jump may be true, and the next bar says so; prices that contradict each other never are.
+        possible = not self._doubt(prices, price)
+        self._held_back = (top, bottom, price) if possible else None
+        self.closed = math.nan
+
+    def _doubt(self, prices: tuple[float, float, float, float], before: float) -> str:
+        atr = self._first.wilder.value
+        return suspicion(prices, before, atr, self.tick, self.bar_jump, self.negative_prices)
 
     # -- across a restart ------------------------------------------------------------------------
 
@@ -241,6 +333,7 @@ class Instrument:
         if time - self.known_until > 2.0 * self.longest_gap > 0.0:
             for atr_period in self._atrs:
                 self._atrs[atr_period] = _ATR(atr_period)
+            self._first = next(iter(self._atrs.values()))
             self._updates = tuple(atr.update for atr in self._atrs.values())
         self.known_until, self.repeats = -math.inf, False
 
@@ -267,9 +360,9 @@ class Instrument:
         replayed feed where the forming bar is.
         """
         if self.forming and self.length:
-            return float(self.data.close[0])
-        if self.close.lencount > self.length:
-            return float(self.data.open[0])
+            return float(self.close[0])
+        if self.close.lencount > self.length and self.open is not None:
+            return float(self.open[0])
         return self.price
 
     def atr(self, atr_period: int) -> float:
@@ -289,17 +382,21 @@ class Instrument:
         return max(value, atr_floor * median(atr.recent))
 
     def stop_distance(self) -> float:
-        """Return the price distance of a stop that is not placed yet: a multiple of the ATR."""
+        """Return the price distance of a stop that is not placed yet: a multiple of the ATR.
+
+        It is NaN while the ATR is unknown or 0: a price that does not move says nothing of risk.
+        """
         atr_period, atr_multiple = self.stop_rule
-        return self.facts.get("atr_multiple", atr_multiple) * self.atr(atr_period)
+        distance: float = self.facts.get("atr_multiple", atr_multiple) * self.atr(atr_period)
+        return distance if distance > 0.0 else math.nan
 
     def stop_price(self, price: float, side: int) -> float:
         """Return where the stop of a long (+1) or short (-1) position can rest, in whole ticks.
 
         It is nearer to the market by less than a tick: no more is at risk than was planned.
         """
-        tick = self.facts.get("tick")
-        if tick is None or math.isnan(price):
+        tick = self.tick
+        if not tick or math.isnan(price):
             return price
         ticks = round(price / tick, 6)  # 0.3 is three ticks of 0.1, and 0.3 / 0.1 is not three
         return round((math.ceil(ticks) if side > 0 else math.floor(ticks)) * tick, 10)
@@ -310,7 +407,15 @@ class Instrument:
             return f"{self.name} repeats bars from before the restart"
         if not self.length:
             return f"{self.name} has no bar yet"
+        if not self.priced:
+            return f"{self.name} has no open, high, low and close"
+        if self.suspect:
+            below = not self.negative_prices and float(self.close[0]) <= 0.0
+            hint = "; declare negative_prices=True if that is a price" if below else ""
+            return f"the last bar of {self.suspect}{hint}"
         atr_period, _ = self.stop_rule
         if math.isnan(self.atr(atr_period)):
             return f"ATR({atr_period}) needs {atr_period + 1} bars, {self.name} has {self.length}"
+        if self.atr(atr_period) == 0.0:
+            return f"ATR({atr_period}) of {self.name} is 0: its price does not move"
         return f"{self.name} has no valid price"

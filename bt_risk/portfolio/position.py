@@ -103,6 +103,8 @@ class WorkingOrder:
         What the gate took off it, and how much of that a trimmed entry never bought.
     rule : str
         Rule whose exit an order of ours is.
+    dearest : float
+        Highest price that it would fill at as things were when it was placed; at least `price`.
     stops : bool
         Whether a trade that it closes was stopped out: a stop order, or a market order of ours
         that takes the place of one.
@@ -128,11 +130,19 @@ class WorkingOrder:
     cut: float = 0.0
     void: float = 0.0
     stops: bool = False
+    dearest: float = math.nan
 
     def __post_init__(self) -> None:
         self.size = self.remaining
+        if math.isnan(self.dearest):
+            self.dearest = self.price
         self.stops = self.stops or self.kind == "stop"
         self.group = self.ref if self.group is None else self.group
+
+    @property
+    def riskiest(self) -> float:
+        """Price that it would fill at and that is farthest from a stop behind it."""
+        return self.price if self.kind == "stop" and self.side < 0 else self.dearest
 
     @property
     def closing(self) -> float:

@@ -38,7 +38,7 @@ class OrderPreview:
     spare : float
         Could close if no resting exit filled before it; at least `closing`.
     cover : float
-        Price distance to the stop order of bt_risk behind the position, NaN where there is none.
+        Price of the stop order of bt_risk behind the position, NaN where there is none.
     """
 
     part: OwnerPosition
@@ -60,7 +60,7 @@ def preview_order(
     if part.lost_side == -side and not _left_whole(part, side):
         void = min(opening, part.lost)
         opening -= void
-    return OrderPreview(part, closing, opening, void, min(size, spare), _cover_distance(part, side))
+    return OrderPreview(part, closing, opening, void, min(size, spare), _covering_stop(part, side))
 
 
 def exiting(book: Book, part: OwnerPosition, side: int, kind: str | None = None) -> float:
@@ -119,10 +119,9 @@ def _left_whole(part: OwnerPosition, side: int) -> bool:
     return 0.0 < -side * part.size <= sum(exits) + SIZE_EPS
 
 
-def _cover_distance(part: OwnerPosition, side: int) -> float:
-    """Return the price distance to the stop order of bt_risk behind a position, else NaN."""
-    instrument = part.instrument
-    for w in instrument.orders.values():
+def _covering_stop(part: OwnerPosition, side: int) -> float:
+    """Return the price of the stop order of bt_risk behind a position, else NaN."""
+    for w in part.instrument.orders.values():
         if w.own and w.kind == "stop" and w.side == -side and w.owner is part.owner:
-            return max(0.0, side * (instrument.price - w.price))
+            return w.price
     return math.nan

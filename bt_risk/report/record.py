@@ -17,6 +17,7 @@ from bt_risk.gate.journal import FIELDS, Journal
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import remaining_times, timestamps
 from bt_risk.rules.return_model import ReturnModel
 from bt_risk.tolerances import SIZE_EPS
@@ -148,7 +149,8 @@ class ReportData(QuietAnalyzer):
         self._seen[order.ref] = len(bits)
         feed, stop = order.data, is_trailing_stop(order)
         info = self.strategy.broker.getcommissioninfo(feed)
-        multiplier = float(getattr(info.p, "mult", 1.0))
+        price = float(order.executed.price)
+        multiplier = point_value(info, price)
         for bit in list(bits)[seen:]:
             size = math.copysign(abs(float(bit.size)), 1 if order.isbuy() else -1)
             commission = float(bit.openedcomm + bit.closedcomm)
@@ -189,7 +191,9 @@ class ReportData(QuietAnalyzer):
                 risk = gate.book.exposure.position_risk(instrument) / equity
                 stop = self._nearest_stop(instrument)
             info = gate.getcommissioninfo(feed)
-            value = size * float(feed.close[0]) * float(getattr(info.p, "mult", 1.0))
+            close = float(feed.close[0])
+            worth = instrument.multiplier if gated else point_value(info, close)
+            value = size * close * worth
             self._held.append((bar, i, size, value, stop))
             sums[short] += risk
             sums[2 + short] += abs(value) / equity

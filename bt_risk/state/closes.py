@@ -54,7 +54,7 @@ class SavedCloses:
         if not self.decided or not self._windows.active:
             return
         for one in instruments:
-            if one.lead is one and one.closed > 0:
+            if one.lead is one and one.closed == one.closed:
                 self.rows.setdefault(one.time, {})[one.name] = one.closed
         if len(self.rows) > self._room:
             self.rows = thinned(self.rows, self._windows.depth)

@@ -633,3 +633,12 @@ def test_trades_of_unknown_risk_do_not_end_the_warm_up():
     strategy = play(engine, entries | exits | {20: lambda s: s.buy()})
     assert len(strategy.trades) == 2
     assert strategy.getsizer().state == "WARMUP"
+
+
+def test_a_future_below_zero_is_sized_by_its_points():
+    """ATR 2, stop at 4 points of 10 currency: 1 % of 100,000 is 25 contracts."""
+    engine = cerebro(bars(*flat(40, price=-30.0)))
+    engine.broker.setcommission(margin=1000.0, mult=10.0)
+    engine.addsizer(bt_risk.HalfKellySizer)
+    tape = tape_of(taped(engine, [(30, "buy", {})]))
+    assert [fill[2] for fill in tape["fills"]] == [25]

@@ -785,6 +785,8 @@ BAD = [
     (bt_risk.CorrelationCap, "multi_bar", 0, WHOLE),
     (bt_risk.CorrelationCap, "downside", "yes", "True or False"),
     (bt_risk.CorrelationCap, "max_stale_bars", 0, WHOLE),
+    (bt_risk.CorrelationCap, "bar_jump", -20.0, "positive, or None"),
+    (bt_risk.RiskBroker, "bar_jump", 0, "positive, or None"),
     (bt_risk.CorrelationCap, "volatility_limit", 0, "positive, or None"),
     (bt_risk.CorrelationCap, "on_volatility", "drop", "one of 'trim', 'reject'"),
     (bt_risk.CorrelationCap, "periods_per_year", -252, "positive and finite"),

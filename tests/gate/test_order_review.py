@@ -1,9 +1,14 @@
 """Orders in review: what counts towards a limit, and what makes room again."""
 
+import math
+
 import backtrader as bt
+import pytest
 from helpers.recording import ends, limit_orders, play
 from helpers.scenarios import NextScript, bars, cerebro, flat
 
+import bt_risk
+from bt_risk.errors import ParameterError
 from bt_risk.limits.base import NotionalLimit, RiskPerTrade
 
 
@@ -49,3 +54,190 @@ def test_a_resampled_copy_has_no_risk_limit_of_its_own():
 
     strategy = play(engine, {30: both}, NextScript)
     assert sorted(end[0] for end in ends(strategy)) == ["Completed", "Rejected"]
+
+
+# -- the worst price, distance and value of a point ----------------------------------------------
+
+RISE = [*flat(31, width=0.1), (104, 104.2, 103.9, 104.0), *flat(5, price=104.0, width=0.1)]
+
+
+@pytest.mark.parametrize("price", [1.0, 0.01, 103.0])
+def test_a_sell_limit_below_the_market_is_worth_the_market(price):
+    """It was placed at 100 and is filled at 104: 1,000 units are the whole equity."""
+    engine = cerebro(bars(*RISE))
+    limit_orders(engine, NotionalLimit(1.0))
+    entry = {30: lambda s: s.sell(size=10**7, exectype=bt.Order.Limit, price=price)}
+    strategy = play(engine, entry)
+    assert strategy.held[-1] == (-int(100_000 / max(price, 100.0)),)
+
+
+@pytest.mark.parametrize(("side", "price"), [(1, 90.0), (-1, 110.0)])
+def test_a_stop_that_is_reached_already_is_worth_the_market_where_that_is_more(side, price):
+    engine = cerebro(bars(*flat(40)))
+    limit_orders(engine, NotionalLimit(0.5))
+    way = "buy" if side > 0 else "sell"
+    entry = {30: lambda s: getattr(s, way)(size=5000, exectype=bt.Order.Stop, price=price)}
+    strategy = play(engine, entry)
+    assert abs(strategy.held[-1][0]) == int(50_000 / max(price, 100.0))
+
+
+def guarded(rows, actions):
+    engine = cerebro(bars(*rows))
+    limit_orders(engine, RiskPerTrade(0.01))
+    engine.addobserver(bt_risk.ATRTrailingStop)
+    return play(engine, actions)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_what_is_added_beyond_our_own_stop_risks_the_distance_of_a_new_one(side):
+    """The bar of the entry closes beyond the stop: the addition has 2 ATR of its own."""
+    rows = [*flat(30), (100, 100.5, 95.2, 95.5), (95.5, 96, 95, 95.4), *flat(5, price=95.4)]
+    if side < 0:
+        rows = [(200 - o, 200 - low, 200 - high, 200 - c) for o, high, low, c in rows]
+    way = "buy" if side > 0 else "sell"
+    actions = {
+        30: lambda s: getattr(s, way)(size=100),
+        31: lambda s: getattr(s, way)(size=5000),
+    }
+    strategy = guarded(rows, actions)
+    added = [end for end in ends(strategy) if abs(end[1]) not in (0, 100)]
+    assert [0 < abs(end[1]) <= 250 for end in added] == [True]
+
+
+def test_a_stop_entry_risks_from_its_own_price_to_our_stop():
+    """Held 50 at 100 with a stop at 96; at 110 a unit risks 14, so 1 % leaves less than 60."""
+    rows = [*flat(40), (100, 112, 99.9, 111), *flat(5, price=111.0)]
+    actions = {
+        30: lambda s: s.buy(size=50),
+        35: lambda s: s.buy(size=5000, exectype=bt.Order.Stop, price=110.0),
+    }
+    strategy = guarded(rows, actions)
+    assert 0 < max(held for (held,) in strategy.held) - 50 <= (1000 - 50 * 4) / 14
+
+
+def test_a_stop_price_that_is_no_price_is_refused_and_nothing_else_is_lost():
+    for stop in ("96", math.nan, math.inf, object()):
+        engine = cerebro(bars(*flat(30)))
+        limit_orders(engine, RiskPerTrade(0.01))
+        buy = {20: lambda s, stop=stop: s.buy(size=10, stop_price=stop)}
+        (end,) = ends(play(engine, buy))
+        assert end[0] == "Rejected"
+        assert end[3].startswith("stop_price: must be a price; got")
+
+
+def test_the_risk_of_a_contract_is_what_its_scheme_says():
+    """100 a point and 4 points to the stop: 1 % of 100,000 is 2 contracts."""
+    engine = cerebro(bars(*flat(40)))
+    engine.broker.addcommissioninfo(Contract())
+    limit_orders(engine, RiskPerTrade(0.01))
+    assert play(engine, {30: lambda s: s.buy(size=10**5)}).held[-1] == (2,)
+
+
+# -- bars that cannot be believed ----------------------------------------------------------------
+
+
+def test_nothing_opens_on_a_suspect_bar_and_exits_pass():
+    rows = flat(40)
+    rows[29] = (100, 101, 99, 0.0)
+    engine = cerebro(bars(*rows))
+    limit_orders(engine, NotionalLimit(1.0))
+    actions = {
+        20: lambda s: s.buy(size=10),
+        30: lambda s: (s.buy(size=5), s.sell(size=4)),
+        31: lambda s: s.buy(size=1),
+    }
+    strategy = play(engine, actions)
+    assert [end[0] for end in ends(strategy)] == ["Completed", "Rejected", "Completed", "Completed"]
+    assert "its close 0 is not above zero" in ends(strategy)[1][3]
+
+
+def test_no_size_comes_from_an_equity_that_a_suspect_bar_has_made():
+    """D0 is held and stands at ten times its price for one bar; D1 waits for the next."""
+    rows = flat(40)
+    rows[29] = (100, 1000, 99, 1000.0)
+    engine = cerebro(bars(*rows), bars(*flat(40)))
+    limit_orders(engine, NotionalLimit(0.5))
+    other = lambda s: s.buy(data=s.data1, size=10**6)  # noqa: E731
+    strategy = play(engine, {20: lambda s: s.buy(size=100), 30: other, 31: other})
+    assert "equity, while the last bar of D0" in ends(strategy)[1][3]
+    assert ends(strategy)[2][1] == 500
+
+
+def test_a_price_that_does_not_move_has_an_unknown_risk():
+    engine = cerebro(bars(*flat(40, width=0.0)))
+    limit_orders(engine, RiskPerTrade(0.01))
+    (end,) = ends(play(engine, {30: lambda s: s.buy(size=990)}))
+    assert end[0] == "Rejected"
+    assert "ATR(14) of D0 is 0" in end[3]
+
+
+def test_a_future_below_zero_is_traded_with_a_stop_that_rests_there():
+    rows = [*flat(31, price=1.0, width=0.5), (1.0, 1.2, 0.4, 0.5), (0.5, 0.5, -1.5, -1.4)]
+    rows += [(-1.4, -1.2, -4, -4), *flat(5, price=-4.0, width=0.5)]
+    engine = cerebro(bars(*rows))
+    engine.broker.setcommission(commission=0, margin=1000, mult=10)
+    limit_orders(engine, RiskPerTrade(0.01))
+    engine.addobserver(bt_risk.ATRTrailingStop)
+    strategy = play(engine, {30: lambda s: s.buy(size=10)})
+    assert [(end[0], end[2]) for end in ends(strategy)] == [("Completed", 1.0), ("Completed", -1.0)]
+
+
+def test_a_stock_below_zero_has_one_clear_reason():
+    engine = cerebro(bars(*flat(40, price=-5.0)))
+    limit_orders(engine, NotionalLimit(1.0))
+    (end,) = ends(play(engine, {30: lambda s: s.buy(size=10)}))
+    assert end[3] == (
+        "unknown: the last bar of D0: its close -5 is not above zero; "
+        "declare negative_prices=True if that is a price"
+    )
+
+
+class BidAsk(bt.feeds.GenericCSVData):
+    """Quotes without open, high, low and close."""
+
+    linesoverride = True
+    lines = ("bid", "ask", "datetime")
+    params = dict(dtformat="%Y-%m-%d", datetime=0, time=-1, bid=1, ask=2)
+
+
+class Buying(bt.Strategy):
+    """Buy on bar 25, if asked to."""
+
+    params = dict(buys=False)
+
+    def next(self):
+        if len(self) == 25 and self.p.buys:
+            self.buy(size=1)
+
+
+@pytest.mark.parametrize("limit", [0.01, math.inf])
+def test_a_feed_without_a_close_runs_and_an_order_on_it_is_one_clear_error(tmp_path, limit):
+    days = [f"2020-01-{day:02d},{100 + day % 2},{101 + day % 2}\n" for day in range(1, 31)]
+    (tmp_path / "quotes.csv").write_text("dt,bid,ask\n" + "".join(days))
+    for buys in (False, True):
+        engine = bt.Cerebro(stdstats=False)
+        engine.adddata(BidAsk(dataname=str(tmp_path / "quotes.csv")), name="Q")
+        limit_orders(engine, RiskPerTrade(limit))
+        engine.addstrategy(Buying, buys=buys)
+        if not buys:
+            assert len(engine.run()[0]) == 30
+        elif math.isinf(limit):  # as without us
+            with pytest.raises(AttributeError, match="close"):
+                engine.run()
+        else:
+            with pytest.raises(ParameterError, match="must be one with open, high, low and close"):
+                engine.run()
+
+
+class Contract(bt.CommInfoBase):
+    """A future whose size stands in the scheme's own words."""
+
+    params = dict(stocklike=False, commtype=bt.CommInfoBase.COMM_FIXED, margin=100.0)
+
+    def profitandloss(self, size, price, newprice):
+        return size * (newprice - price) * 100.0
+
+    cashadjust = profitandloss
+
+    def _getcommission(self, size, price, pseudoexec):
+        return 0.0

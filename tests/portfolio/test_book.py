@@ -34,6 +34,7 @@ def test_a_bar_of_nan_counts_but_says_nothing():
     book.update()
     assert (instrument.length, instrument.price, instrument.stop_distance()) == (5, 100.0, 4.0)
     assert math.isnan(instrument.closed)
+    assert instrument.suspect == ""
 
 
 # -- positions and trades ------------------------------------------------------------------------

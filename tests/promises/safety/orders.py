@@ -62,15 +62,24 @@ class Orders(Book):
         return certain, held, max(0.0, held - sum(groups.values()))
 
     def _distance(self, asked, stop_price):
-        """Return how far the stop behind an entry will be."""
+        """Return how far the stop behind an entry will be from where the entry may fill.
+
+        A stop of the gate that the entry would fill beyond, or on, covers nothing of it.
+        """
+        newest, side = self.newest(asked.index), asked.side
+        worse = max if side > 0 else min
         if stop_price is not None:
-            return abs(asked.price - stop_price)
+            market = asked.kind == "limit" and side < 0
+            fill = max(asked.price, newest) if market else asked.price
+            return abs((worse(fill, newest) if asked.kind == "stop" else fill) - stop_price)
+        fill = worse(asked.price, newest) if asked.kind == "stop" else self.price(asked.index)
         stops = [
-            max(0.0, asked.side * (self.price(asked.index) - o.created.price))
+            side * (fill - o.created.price)
             for o in self.own_alive(asked.index, "stop")
-            if o.isbuy() == (asked.side < 0) and o.owner.who == asked.who
+            if o.isbuy() == (side < 0) and o.owner.who == asked.who
         ]
-        return min(stops, default=self.policy["atr_multiple"] * self.atr(asked.index))
+        covering = [distance for distance in stops if distance > 0.0]
+        return min(covering, default=self.policy["atr_multiple"] * self.atr(asked.index))
 
     def _forbidden(self, asked):
         """Return why nothing of an order may open, whatever its size."""

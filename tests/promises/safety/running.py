@@ -77,10 +77,12 @@ def _cerebro(world, tables, tape, model):
 
 
 def _protect(cerebro, world):
+    """Add the components; moves of any size are believed, as the model believes them."""
     policy = world.policy
     if not world.parts:
-        bt_risk.protect(cerebro, bt_risk.Policy(**policy))
+        bt_risk.protect(cerebro, bt_risk.Policy(**policy, bar_jump=None))
         return
+    cerebro.setbroker(bt_risk.RiskBroker(cerebro.broker, bar_jump=None))
     if "cap" in world.parts:
         names = "correlation_limit window min_periods exposure_limit exposure_unit atr_period"
         names += " atr_multiple gross_limit net_limit position_limit groups group_limit halflife"
