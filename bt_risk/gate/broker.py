@@ -236,12 +236,9 @@ class RiskBroker(BrokerProxy):
         instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
         stale = self.max_stale_bars or STALE_BARS
         self._reset(Book(instruments, *self._stop_rule, stale, self.bar_jump))
-        for instrument in instruments:
-            # What is held on margin, a future or a spread, may cost less than nothing.
-            scheme = self.inner.getcommissioninfo(instrument.data)
-            stocklike = bool(getattr(scheme, "stocklike", True))
-            instrument.negative_prices = instrument.facts.get("negative_prices", not stocklike)
-            instrument.measure(scheme)
+        # A live broker may know the contract of a data feed only once that has started.
+        for instrument in instruments if self.venue.direct else ():
+            instrument.measure(self.inner.getcommissioninfo(instrument.data))
         self.registry.begin(self.instruments)
         # The points of an optimisation are no account: they would overwrite each other.
         if self.state_file is not None and not self.cerebro._dooptimize:

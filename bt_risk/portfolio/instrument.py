@@ -209,6 +209,9 @@ class Instrument:
         A scheme that multiplies is measured once, and kept as `scheme`; one that converts by the
         price is measured each time.
         """
+        # What is held on margin, a future or a spread, may cost less than nothing.
+        on_margin = not getattr(scheme, "stocklike", True)
+        self.negative_prices = bool(self.facts.get("negative_prices", on_margin))
         self.multiplier = point_value(scheme, self.price, self.stop_distance())
         self.scheme = scheme if is_linear(scheme) else None
         return self.multiplier

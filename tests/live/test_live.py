@@ -64,3 +64,21 @@ def test_a_stop_follows_a_position_whatever_the_rhythm_of_the_feed(idle):
     assert max(engine.broker.resting) == 0
     assert min(engine.broker.resting) == -10
     assert strategy.held[-1] == (0,)
+
+
+class LateContract(FakeBroker):
+    """Know the contract of a data feed only once that has a bar, as Interactive Brokers' broker."""
+
+    def getcommissioninfo(self, data):
+        assert len(data), "no contract yet"
+        return super().getcommissioninfo(data)
+
+
+def test_a_broker_may_know_a_contract_only_once_its_feed_has_started():
+    engine = bt.Cerebro(stdstats=False)
+    engine.adddata(LiveFrame(dataname=bars(*flat(30))), name="D0")
+    engine.setbroker(LateContract())
+    engine.addstrategy(Script, actions={20: lambda s: s.buy(size=10)})
+    engine.addobserver(bt_risk.ATRTrailingStop)
+    engine.run()
+    assert engine.broker.getposition(engine.datas[0]).size == 10
