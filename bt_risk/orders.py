@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import backtrader as bt
@@ -15,10 +17,12 @@ from bt_risk.portfolio.preview import OrderPreview
 __all__ = [
     "ACTIVE",
     "ARGUMENTS",
+    "AT_MARKET",
     "DEFAULTS",
     "HALTED",
     "KINDS",
     "REDUCING",
+    "TRAILING",
     "VOID",
     "OrderRequest",
     "SizeProposal",
@@ -26,6 +30,7 @@ __all__ = [
     "losing_side",
     "plain",
     "refusal",
+    "sent_by_close",
 ]
 
 # Trading states of the gate. ACTIVE: every order is judged. REDUCING: only orders pass that close
@@ -47,13 +52,20 @@ ARGUMENTS = (
 )
 DEFAULTS: dict[str, Any] = dict.fromkeys(ARGUMENTS) | {"tradeid": 0, "transmit": True}
 
-# Kinds of orders by Backtrader's execution type; every other type waits for a stop price: "stop".
+# Kinds of orders by Backtrader's execution type: "close" fills at the close of a bar, and every other
+# type waits for a stop price: "stop".
 KINDS: dict[int | None, str] = {
     None: "market",
     bt.Order.Market: "market",
-    bt.Order.Close: "market",
+    bt.Order.Close: "close",
     bt.Order.Limit: "limit",
 }
+# The kinds that wait for no price.
+AT_MARKET = ("market", "close")
+# The types whose stop price follows the market.
+TRAILING = (bt.Order.StopTrail, bt.Order.StopTrailLimit)
+
+_CLOSE = bt.Strategy.close.__code__
 
 VOID = "{:g} of it were cut from the entry and never bought"
 
@@ -118,7 +130,8 @@ class OrderRequest:
     preview : OrderPreview, optional
         What the order would do to the book at the moment of the call.
     kind : str
-        ``"market"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop price.
+        ``"market"``, ``"close"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop
+        price.
     price : float
         The order's own price, or the newest that is known at the call.
     dearest : float
@@ -142,7 +155,7 @@ class OrderRequest:
     def __post_init__(self) -> None:
         self.kind = KINDS.get(self.args["exectype"], "stop")
         price, market = self.args["price"] or self.args["plimit"], self.instrument.quote()
-        if not price or self.kind == "market":
+        if not price or self.kind in AT_MARKET:
             self.price = self.dearest = self.riskiest = market
             return
         self.price = self.dearest = self.riskiest = price
@@ -175,23 +188,22 @@ class Verdict:
         Units that may be sent, 0 where the order is refused.
     decision : Decision
         The answer of the limit that allows the least, with its reason.
-    closing, void : float
-        Units of the preview that close, and units that were never bought.
+    closing, opening, void : float
+        Units of the preview that close, units that may open, and units that were never bought. An
+        exit whose size is more than the first two closes what other exits leave.
     distance : float
         Price distance to the stop that the order was judged with.
-    guarded : bool
-        Whether the order may open no more than was allowed, whatever else fills before it.
-    overlaps : bool
-        Whether it closes what resting exits would close, too.
+    relies_on : tuple of int
+        Refs of the market exits that were counted as filled.
     """
 
     size: float
     decision: Decision
     closing: float = 0.0
+    opening: float = 0.0
     distance: float = math.nan
     void: float = 0.0
-    guarded: bool = False
-    overlaps: bool = False
+    relies_on: tuple[int, ...] = ()
 
 
 def plain(size: float) -> float:
@@ -203,6 +215,19 @@ def plain(size: float) -> float:
 def refusal(rule: str, text: str, size: float = 0.0) -> Decision:
     """Return the decision that leaves `size` units of an order, with the rule and the reason."""
     return Decision(size, f"{rule}: {text}", rule)
+
+
+def sent_by_close() -> bool:
+    """Return whether ``Strategy.close()`` sends the order that is being sent.
+
+    Backtrader's brokers see it as a plain buy or sell; only the calls that led here differ.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _CLOSE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def losing_side(side: int, price: float, stop_price: float) -> float:

@@ -1,14 +1,16 @@
-"""Brackets: send orders with a parent, which are judged with it and rejected with it."""
+"""Brackets: a parent and its children are judged once, together, and rejected together."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.gate.order_events import OrderAsked
 from bt_risk.limits.base import Decision
 from bt_risk.orders import (
+    TRAILING,
     VOID,
     OrderRequest,
     Verdict,
@@ -25,81 +27,300 @@ if TYPE_CHECKING:
 __all__ = ["Brackets"]
 
 
+@dataclass
+class _Family:
+    """Hold a parent and those of its children that have arrived, each with its order."""
+
+    request: OrderRequest
+    parent: Any
+    children: list[tuple[OrderRequest, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Hold what is sent of a child, and the part of it that may open."""
+
+    size: float
+    opening: float
+    decision: Decision
+    distance: float
+
+
 class Brackets:
-    """Review and send the orders with a parent for one `OrderReview`."""
+    """Review and send the orders with a parent for one `OrderReview`.
+
+    `families` holds the brackets that wait for their last child, by the ref of the parent: the
+    broker holds them back until then, and they count as nothing.
+    """
 
     def __init__(self, order_review: OrderReview) -> None:
         self.order_review = order_review
+        self.gate = order_review.gate
+        self.families: dict[int, _Family] = {}
         self._childless: dict[int, str] = {}
 
+    # -- a parent and its first children ---------------------------------------------------------
+
+    def begins(self, request: OrderRequest) -> bool:
+        """Return whether an order begins a bracket that is judged with its last child."""
+        waits = not request.args["transmit"] and self.gate.venue.waits_for_children
+        return waits and self.gate.intervenes
+
+    def begin(self, request: OrderRequest) -> Any:
+        """Send a parent whose children are still to come; the broker holds it back."""
+        problem = self.order_review.problem(request)
+        if problem is not None:
+            return self.order_review.reject(request, problem)
+        order = self._send_unjudged(request)
+        if order is not None:
+            self.families[order.ref] = _Family(request, order)
+        return order
+
     def submit(self, request: OrderRequest) -> Any:
-        """Send an order with a parent: it is an exit of that parent, which no limit refuses."""
+        """Send an order with a parent: what it closes of that parent's position passes."""
         parent = request.args["parent"]
         ref: int = getattr(parent, "ref", -1)
         reason = self.order_review.rejected.get(ref) or self._childless.get(ref)
         if reason:
-            return self._reject_child(request, parent, refusal("bracket", reason))
+            return self._reject_child(request, refusal("bracket", reason))
         entry = self.order_review.book.working.get(ref)
-        if entry is None or not self.order_review.gate.intervenes:
-            return self._send_child(request, request.size)
-        if request.side == entry.side or request.instrument is not entry.instrument:
-            return self._submit_dependent(request, parent)
-        if request.kind == "stop" and parent.status == parent.Created and entry.opening > SIZE_EPS:
-            refused = self._judge_family(request, entry)
+        if not self.gate.intervenes:
+            return self._send(request, _Share(request.size, 0.0, Decision(request.size), math.nan))
+        if ref in self.families:
+            return self._join(self.families[ref], request)
+        if entry is None:
+            return self._submit_late(request)
+        if not _is_exit(request, entry):
+            return self.order_review.submit_alone(request)
+        if request.kind == "stop" and entry.opening > SIZE_EPS and not self.gate.venue.clamps:
+            refused = self._judge_sent(request, entry)
             if refused:
-                return self._reject_family(request, parent, refused)
-        return self._submit_exit_of(request, parent, entry)
+                return self._reject_sent(request, parent, refused)
+        return self._send_share(request)
 
-    def _submit_exit_of(self, request: OrderRequest, parent: Any, entry: WorkingOrder) -> Any:
-        """Send a child: it closes what its parent opens; what exceeds that opens and is judged."""
-        closing = min(request.size, entry.opening)
-        void = min(request.size - closing, entry.cut)
-        distance = self.order_review.stop_distance(request)
-        opening = request.size - closing - void
-        decision = self.order_review.review(request, opening, distance)
-        size = request.size
-        if void > SIZE_EPS and not decision.reason:
-            decision = refusal("trim", VOID.format(void), decision.size)
-        if decision.reason:
-            size = max(closing, self.order_review.round(request, closing + decision.size))
-        if size <= SIZE_EPS:
-            return self._reject_child(request, parent, decision)
-        return self._send_child(request, size, size - closing, decision, distance)
+    def _join(self, family: _Family, request: OrderRequest) -> Any:
+        """Let a child join its family; the last one lets it be judged and sent."""
+        if not request.args["transmit"]:
+            order = self._send_unjudged(request)
+            family.children.append((request, order))
+            return order
+        del self.families[family.parent.ref]
+        return self._complete(family, request)
 
-    def _send_child(
-        self,
-        request: OrderRequest,
-        size: float,
-        opening: float = 0.0,
-        decision: Decision | None = None,
-        distance: float = math.nan,
-    ) -> Any:
-        size = self.order_review.units(request, size)
-        sender = self.order_review.sender
-        record = partial(self._record_sent, request, size, decision)
-        order = sender.send(request, size, record, opening=opening, distance=distance, child=True)
-        if order is None and sender.unsaved:
-            return self._reject_child(request, request.args["parent"], sender.refusal)
-        return order
+    def _send_unjudged(self, request: OrderRequest) -> Any:
+        """Send an order that the broker holds back; it counts as nothing before it is judged."""
+        size = self.order_review.units(request, request.size)
+        record = partial(self._record_unjudged, request)
+        child = request.args["parent"] is not None
+        return self.order_review.sender.send(request, size, record, closing=0.0, child=child)
 
-    def _record_sent(
-        self, request: OrderRequest, size: float, decision: Decision | None, order: Any
-    ) -> None:
+    def _record_unjudged(self, request: OrderRequest, order: Any) -> None:
         if order is None:
             self.order_review.record_refusal(request)
-        elif decision is not None and size < request.size:
-            order.addinfo(bt_risk=decision.reason)
-            self.order_review.journal(request, "trim", size, decision)
 
-    def _reject_child(self, request: OrderRequest, parent: Any, decision: Decision) -> Any:
-        order = self.order_review.reject(request, decision)
-        if request.args["transmit"] and parent.ref not in self.order_review.rejected:
-            self._release(parent)
+    # -- a family with its last child ------------------------------------------------------------
+
+    def _complete(self, family: _Family, last: OrderRequest) -> Any:
+        """Judge a family at its own stop; cut it to what is allowed, or reject it whole."""
+        review = self.order_review
+        entry = review.book.working[family.parent.ref]
+        review.look_ahead(family.request)
+        verdict = review.judge(family.request, self._distance(family, last))
+        asked = review.asked(family.request, verdict)
+        review.events.asked(asked._replace(order=family.parent))
+        exits_only = verdict.opening <= SIZE_EPS and verdict.decision.reason
+        if verdict.size <= SIZE_EPS or (exits_only and family.request.preview.opening > SIZE_EPS):
+            return self._refuse(family, last, verdict, entry)
+        self._accept(family, verdict, entry)
+        for request, order in family.children:
+            refused = self._accept_child(request, order)
+            if refused:
+                return self._reject(family, last, refused)
+        if _is_exit(last, entry):
+            return self._send_share(last)
+        refused = self._refused_addition(last)
+        if refused:
+            return self._reject(family, last, refused)
+        share = _Share(last.size, last.size, Decision(last.size), review.stop_distance(last))
+        return self._send(last, share)
+
+    def _distance(self, family: _Family, last: OrderRequest) -> float | None:
+        """Return the distance of a parent to the nearest stop among its children, else None."""
+        parent = family.request
+        requests = [*[request for request, _ in family.children], last]
+        prices = [
+            _stop_price(request)
+            for request in requests
+            if request.kind == "stop" and _is_exit(request, parent)
+        ]
+        distances = [losing_side(parent.side, parent.riskiest, price) for price in prices]
+        if not distances:
+            return None
+        return math.nan if any(math.isnan(one) for one in distances) else min(distances)
+
+    def _accept(self, family: _Family, verdict: Verdict, entry: WorkingOrder) -> None:
+        """Give a parent the size and the parts that it was allowed."""
+        size = self.order_review.units(family.request, verdict.size)
+        self._resize(family.parent, entry, size)
+        entry.opening, entry.closing = min(verdict.opening, size), verdict.closing
+        entry.distance = verdict.distance
+        family.request.preview.part.lost -= verdict.void
+        self.order_review.record_accepted(family.request, size, verdict, family.parent)
+
+    def _accept_child(self, request: OrderRequest, order: Any) -> Decision | None:
+        """Give a child the size and the parts that it may have; return why it is refused."""
+        working = self.order_review.book.working.get(order.ref)
+        if working is None:
+            return None
+        parent = self.order_review.book.working[request.args["parent"].ref]
+        if not _is_exit(request, parent):
+            working.distance = self.order_review.stop_distance(request)
+            working.opening = request.size
+            return self._refused_addition(request, working)
+        share = self._share(request)
+        self._resize(order, working, self.order_review.units(request, share.size))
+        self._record_share(request, share, order)
+        return None
+
+    def _refused_addition(
+        self, request: OrderRequest, working: WorkingOrder | None = None
+    ) -> Decision | None:
+        """Judge a child that adds to its parent; return why the family is refused, else None."""
+        if working is not None:
+            working.opening = 0.0
+        distance = self.order_review.stop_distance(request)
+        decision = self.order_review.review(request, request.size, distance)
+        if decision.size < request.size - SIZE_EPS:
+            return decision
+        if working is not None:
+            working.opening = working.remaining
+        return None
+
+    @staticmethod
+    def _resize(order: Any, working: WorkingOrder, size: float) -> None:
+        """Give an order another size that the broker still holds back."""
+        if abs(size - abs(order.size)) > SIZE_EPS:
+            signed = plain(size) if order.isbuy() else -plain(size)
+            order.size = order.created.size = order.executed.remsize = signed
+        working.remaining = working.size = float(size)
+
+    def _refuse(
+        self, family: _Family, last: OrderRequest, verdict: Verdict, entry: WorkingOrder
+    ) -> Any:
+        """Reject a family; a parent that also closes a position is sent for that alone."""
+        if verdict.size <= SIZE_EPS:
+            return self._reject(family, last, verdict.decision)
+        self._childless[family.parent.ref] = verdict.decision.reason
+        others = self.gate.venue.take_family(family.parent)
+        self._accept(family, verdict, entry)
+        self.gate.venue.give_back_family(family.parent, [family.parent])
+        self._refuse_orders([o for o in others if o is not family.parent], verdict.decision)
+        answer = self._reject_child(last, verdict.decision)
+        self._release(family.parent)
+        return answer
+
+    def _reject(self, family: _Family, last: OrderRequest, decision: Decision) -> Any:
+        """Reject parent and children together: half a bracket is worse than none."""
+        orders = self.gate.venue.take_family(family.parent)
+        self.order_review.refuse(family.parent, decision.reason)
+        self.order_review.journal(family.request, "reject", 0.0, decision)
+        self._refuse_orders([o for o in orders if o is not family.parent], decision)
+        return self._reject_child(last, decision)
+
+    def _refuse_orders(self, orders: list[Any], decision: Decision) -> None:
+        reason = _of_bracket(decision).reason
+        for order in orders:
+            self.order_review.refuse(order, reason)
+            self.gate.journal.order(order, decision.rule, "reject", reason, 0.0)
+
+    def _reject_child(self, request: OrderRequest, decision: Decision) -> Any:
+        return self.order_review.reject(request, _of_bracket(decision))
+
+    def _release(self, parent: Any) -> None:
+        """Send a parent whose last child was rejected: the broker waits for that child."""
+        venue = self.gate.venue
+        family = venue.take_family(parent)
+        venue.give_back_family(parent, family)
+        for order in family:
+            venue.inner.transmit(order)
+
+    # -- one child -------------------------------------------------------------------------------
+
+    def _send_share(self, request: OrderRequest) -> Any:
+        """Send a child: it closes what its parent opens; what exceeds that opens and is judged."""
+        share = self._share(request)
+        if share.size <= SIZE_EPS:
+            return self._reject_child(request, share.decision)
+        return self._send(request, share)
+
+    def _share(self, request: OrderRequest) -> _Share:
+        """Return what is sent of a child: its whole size where its fills can be clamped."""
+        review = self.order_review
+        review.look_ahead(request)
+        preview = request.preview
+        parent = review.book.working[request.args["parent"].ref]
+        void = min(request.size - preview.closing, parent.cut)
+        opening = request.size - preview.closing - void
+        distance = review.stop_distance(request)
+        decision = review.review(request, opening, distance)
+        size = request.size - void
+        if decision.reason and not self.gate.venue.clamps:
+            size = max(preview.closing, review.round(request, preview.closing + decision.size))
+        elif void > SIZE_EPS:
+            decision = refusal("trim", VOID.format(void), decision.size)
+        return _Share(size, min(opening, decision.size), decision, distance)
+
+    def _send(self, request: OrderRequest, share: _Share) -> Any:
+        size = self.order_review.units(request, share.size)
+        sender = self.order_review.sender
+        record = partial(self._record_sent, request, share)
+        order = sender.send(
+            request,
+            size,
+            record,
+            opening=min(size, share.opening),
+            distance=share.distance,
+            child=True,
+        )
+        if order is None and sender.unsaved:
+            return self._reject_child(request, sender.refusal)
         return order
 
-    def _judge_family(self, request: OrderRequest, entry: WorkingOrder) -> Decision | None:
-        """Judge a bracket again at the distance of its own stop; return why it is refused."""
-        distance = losing_side(entry.side, entry.riskiest, request.price)
+    def _record_sent(self, request: OrderRequest, share: _Share, order: Any) -> None:
+        if order is None:
+            self.order_review.record_refusal(request)
+        elif self.gate.intervenes:
+            self._record_share(request, share, order)
+
+    def _record_share(self, request: OrderRequest, share: _Share, order: Any) -> None:
+        working = self.order_review.book.working[order.ref]
+        working.opening = min(share.opening, working.remaining)
+        working.closing = min(request.preview.closing, working.remaining)
+        working.distance = share.distance
+        if share.size < request.size - SIZE_EPS:
+            order.addinfo(bt_risk=share.decision.reason)
+            self.order_review.journal(request, "trim", share.size, share.decision)
+
+    def _submit_late(self, request: OrderRequest) -> Any:
+        """Send a child whose parent has ended, or is no order that works: it is no child.
+
+        BackBroker rejects it or never lets it work, so that it covers nothing and is passed on as
+        it is; another broker may execute it, so that it is judged as an order of its own.
+        """
+        if self.gate.venue.direct:
+            order = self.order_review.sender.transmit(request, request.size)
+            reason = "bracket: Backtrader never executes a child whose parent has ended"
+            self.gate.journal.order(order, "bracket", "note", reason)
+            return order
+        request.args["parent"] = None
+        self.order_review.look_ahead(request)
+        return self.order_review.submit_alone(request)
+
+    # -- a bracket at a live broker --------------------------------------------------------------
+
+    def _judge_sent(self, request: OrderRequest, entry: WorkingOrder) -> Decision | None:
+        """Judge a parent that was sent again, at its own stop; return why it is refused."""
+        distance = losing_side(entry.side, entry.riskiest, _stop_price(request))
         parent = OrderRequest(
             entry.side, entry.owner, entry.instrument, entry.opening, request.args
         )
@@ -108,56 +329,34 @@ class Brackets:
         entry.opening, entry.distance = opening, distance
         return decision if decision.size < opening - SIZE_EPS else None
 
-    def _submit_dependent(self, request: OrderRequest, parent: Any) -> Any:
-        """Send an order that waits for its parent but opens: it is judged like any other."""
-        distance = self.order_review.stop_distance(request)
-        decision = self.order_review.review(request, request.size, distance)
-        if decision.size < request.size - SIZE_EPS:
-            return self._reject_family(request, parent, decision)
-        verdict = Verdict(request.size, decision, 0.0, distance)
-        order = self.order_review.send(request, verdict)
-        if order is None and self.order_review.sender.unsaved:
-            return self._reject_family(request, parent, self.order_review.sender.refusal)
-        return order
-
-    def _reject_family(self, request: OrderRequest, parent: Any, decision: Decision) -> Any:
-        """Reject parent and children together: half a bracket is worse than none.
-
-        A parent that also closes a position is cut to that, and sent without children.
-        """
+    def _reject_sent(self, request: OrderRequest, parent: Any, decision: Decision) -> Any:
+        """Cancel a parent that was sent, and reject its children."""
         entry = self.order_review.book.working.get(parent.ref)
-        family = self.order_review.gate.venue.take_family(parent)
         if entry is not None:
             asked = OrderAsked(parent, entry.opening, 0.0, entry.distance, decision.rule)
             self.order_review.events.asked(asked)
-        if entry is not None and entry.closing > SIZE_EPS and parent in family:
-            family.remove(parent)
-            self._cut_to_exit(parent, entry, decision)
-        elif not family:
-            self.order_review.gate.inner.cancel(parent)
-            self.order_review.rejected[parent.ref] = decision.reason
-        for order in family:
-            self.order_review.refuse(order, decision.reason)
-            self.order_review.gate.journal.order(
-                order, decision.rule, "reject", decision.reason, 0.0
-            )
-        return self._reject_child(request, parent, decision)
+        self.gate.inner.cancel(parent)
+        self.order_review.rejected[parent.ref] = decision.reason
+        return self._reject_child(request, decision)
 
-    def _cut_to_exit(self, parent: Any, entry: WorkingOrder, decision: Decision) -> None:
-        self._childless[parent.ref] = decision.reason
-        size = plain(entry.closing)
-        entry.remaining = entry.size = entry.closing
-        entry.opening = 0.0
-        signed = size if parent.isbuy() else -size
-        parent.size = parent.created.size = parent.executed.remsize = signed
-        parent.addinfo(bt_risk=decision.reason)
-        self.order_review.gate.venue.give_back_family(parent, [parent])
-        self.order_review.gate.journal.order(parent, decision.rule, "trim", decision.reason, size)
 
-    def _release(self, parent: Any) -> None:
-        """Send a bracket whose last child was rejected: the broker waits for that child."""
-        venue = self.order_review.gate.venue
-        family = venue.take_family(parent)
-        venue.give_back_family(parent, family)
-        for order in family:
-            venue.inner.transmit(order)
+def _is_exit(request: OrderRequest, parent: OrderRequest | WorkingOrder) -> bool:
+    """Return whether a child closes what its parent opens."""
+    return request.side != parent.side and request.instrument is parent.instrument
+
+
+def _of_bracket(decision: Decision) -> Decision:
+    """Return a decision on a family as the reason of one of its children."""
+    if decision.reason.startswith("bracket: "):
+        return decision
+    return Decision(0.0, f"bracket: {decision.reason}", decision.rule)
+
+
+def _stop_price(request: OrderRequest) -> float:
+    """Return where a stop rests when it is placed; a trailing one follows the market from there."""
+    args = request.args
+    if args["exectype"] not in TRAILING:
+        return request.price
+    base: float = args["price"] or request.instrument.quote()
+    trail: float = args["trailamount"] or base * (args["trailpercent"] or 0.0)
+    return base + request.side * trail

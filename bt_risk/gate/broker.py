@@ -306,8 +306,8 @@ class RiskBroker(BrokerProxy):
         monitors = self.registry.monitors
         while self.fill_tracker.touched:
             part = self.fill_tracker.touched.pop(0)
-            if self.exit_orders.guarded and not part.instrument.size:
-                self.exit_orders.end_guarded(part)
+            if part.instrument.orders and self.intervenes:
+                self.exit_orders.settle(part)
             for monitor in monitors:
                 monitor.on_fill(part)
             # A stop that was withdrawn ends now, not on the next bar.

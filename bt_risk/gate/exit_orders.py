@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 import backtrader as bt
 
-from bt_risk.orders import DEFAULTS, OrderRequest, plain
-from bt_risk.portfolio.instrument import Instrument
+from bt_risk.orders import AT_MARKET, DEFAULTS, OrderRequest, plain
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.portfolio.reachable import stranded
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["ExitOrders"]
@@ -21,13 +22,11 @@ _REMEMBERED = 1000
 class ExitOrders:
     """Send, move and withdraw the protective and closing orders of one `RiskBroker`.
 
-    `guarded` holds the refs of the user's orders that open no more than they were allowed to,
-    whatever else has filled by then; `ended` the refs of cancelled entries.
+    `ended` holds the refs of cancelled entries.
     """
 
     def __init__(self, gate: Any) -> None:
         self.gate = gate
-        self.guarded: set[int] = set()
         self.ended: set[int] = set()
 
     def send(
@@ -82,10 +81,11 @@ class ExitOrders:
 
     # -- entries that must not open any more -----------------------------------------------------
 
-    def cancel_entries(self, rule: str, kind: str | None = None) -> None:
-        """Cancel the part that the user's working orders (of one kind) would open."""
+    def cancel_entries(self, rule: str, kinds: Collection[str] | None = None) -> None:
+        """Cancel the part that the user's working orders (of some kinds) would open."""
         for working in list(self.gate.book.working.values()):
-            if not working.own and working.opening > SIZE_EPS and kind in (None, working.kind):
+            concerned = kinds is None or working.kind in kinds
+            if not working.own and working.opening > SIZE_EPS and concerned:
                 self.cancel_entry(working, rule)
         self.gate.process_notifications()  # what is cancelled makes room at once
 
@@ -97,13 +97,12 @@ class ExitOrders:
         new = working.ref not in self.ended
         if new:
             self.gate.events.cut(working.handle, working.opening, rule)
-        if working.closing <= SIZE_EPS:
+        if max(working.closing, working.reduces) <= SIZE_EPS:
             self.ended.add(working.ref)
             self.gate.venue.cancel_entry(working.handle)
         if self.gate.venue.clamps or working.closing > SIZE_EPS:
             # BackBroker cancels only what it has accepted; the rest is clamped when it would fill.
             working.opening = 0.0
-            self.guarded.add(working.ref)
         return new
 
     # -- exits -----------------------------------------------------------------------------------
@@ -123,7 +122,7 @@ class ExitOrders:
     def resting(self, part: OwnerPosition) -> list[WorkingOrder]:
         """Return the working orders of an owner that wait for a price."""
         orders = list(part.instrument.orders.values())
-        return [w for w in orders if w.owner is part.owner and w.kind != "market"]
+        return [w for w in orders if w.owner is part.owner and w.kind not in AT_MARKET]
 
     def all_flat(self) -> bool:
         """Return whether nothing is held, and neither an exit of ours nor an entry works."""
@@ -131,23 +130,12 @@ class ExitOrders:
         held = any(part.size for part in book.parts.values())
         return not held and not any(w.opening > SIZE_EPS or w.own for w in book.working.values())
 
-    def guard(self, owner: Any, instrument: Instrument, side: int) -> None:
-        """Let the working exits of an owner open no more than they were allowed to.
-
-        Several of them close one position: the first that fills ends the others.
-        """
-        for w in instrument.orders.values():
-            if w.owner is owner and w.side == side and not w.own:
-                self.guarded.add(w.ref)
-
-    def end_guarded(self, part: OwnerPosition, everything: bool = False) -> None:
-        """Cancel the guarded exits, or all exits, of a position that is closed."""
-        for w in list(part.instrument.orders.values()):
-            ends = everything and not w.own
-            if (ends or w.ref in self.guarded) and w.owner is part.owner and w.opening <= SIZE_EPS:
-                self.gate.venue.withdraw(w.handle)
-                reason = "execution: cancelled, its position is closed"
-                self.gate.journal.order(w.handle, "execution", "trim", reason, 0.0)
+    def settle(self, part: OwnerPosition) -> None:
+        """Cancel the exits whose position is gone, so that none is left that could open another."""
+        for w in stranded(part):
+            self.gate.venue.cancel_entry(w.handle)
+            reason = "execution: cancelled, the position it was to close is gone"
+            self.gate.journal.order(w.handle, "execution", "trim", reason, 0.0)
 
     def leaving(self, part: OwnerPosition) -> WorkingOrder | None:
         """Return our market exit that is closing this position, or None."""

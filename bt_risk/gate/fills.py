@@ -8,6 +8,7 @@ from typing import Any
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.portfolio.reachable import book_claims
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["FillTracker"]
@@ -43,14 +44,26 @@ class FillTracker:
                 self._fill(order, instrument, bit)
             filled = filled or bool(bits)
         if not order.alive():
-            self.book.drop(order.ref)
+            self._end(order.ref)
         return filled
 
+    def _end(self, ref: int) -> None:
+        """Drop an order that has ended; exits that relied on it may have nothing to close now."""
+        working = self.book.working.get(ref)
+        self.book.drop(ref)
+        if working is not None and working.opening > SIZE_EPS and working.instrument.orders:
+            self._touch(self.book.part(working.instrument, working.owner))
+
+    def _touch(self, part: OwnerPosition) -> None:
+        if part not in self.touched:
+            self.touched.append(part)
+
     def _owner(self, order: Any, working: WorkingOrder | None) -> Any:
+        # An order that closes the position of another strategy is booked as that one's.
+        if working is not None:
+            return working.owner
         # Truth and equality of a strategy are line operations: only ever ask for identity.
-        if order.owner is not None:
-            return order.owner
-        return self.gate.cerebro.runningstrats[0] if working is None else working.owner
+        return self.gate.cerebro.runningstrats[0] if order.owner is None else order.owner
 
     def _fill(self, order: Any, instrument: Instrument, bit: Any) -> None:
         self.gate.multiplier(order.data)  # as it is at this price
@@ -66,7 +79,7 @@ class FillTracker:
         closed = len(self.book.trades)
         distance, stopped = math.nan, False
         if working is not None:
-            working.filled(float(abs(bit.size)))
+            book_claims(part, working, float(abs(bit.size)))
             distance, stopped = working.distance, working.stops
         # Fillers and exactbars bring numpy scalars; the sign is not the same with every store.
         size = float(abs(bit.size)) if order.isbuy() else -float(abs(bit.size))
@@ -74,8 +87,7 @@ class FillTracker:
         self.book.fill(part, size, price, commission, bit.dt, distance, stopped)
         self.flow -= size * price * instrument.multiplier + commission
         recovery.recorder.executed(order, self.gate.venue.seen(order), closed)
-        # An owner whose part another one's order has closed is touched as well.
-        self.touched += [p for p in instrument.parts if p not in self.touched]
+        self._touch(part)
 
     def adopt(self, fresh: list[Instrument]) -> None:
         """Add positions from before the first bar of this run to the book."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bt_risk.gate.venue import EquitySources, Venue
 from bt_risk.live.equity_monitor import EquityMonitor, LastKnownValue
 from bt_risk.live.executions import ReportedExecutions
-from bt_risk.orders import OrderRequest, plain
+from bt_risk.orders import AT_MARKET, OrderRequest, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import exiting
@@ -32,6 +32,7 @@ class LiveVenue(Venue):
     judges_market = True
     min_confirmations = 2
     short_cash = True
+    waits_for_children = False
 
     def __init__(self, gate: RiskBroker) -> None:
         super().__init__(gate)
@@ -144,7 +145,7 @@ class LiveVenue(Venue):
         self.mark_closing(part)
         exits = self.gate.exit_orders
         resting = exits.resting(part)
-        size = abs(part.size) - exiting(self.gate.book, part, -part.side, "market")
+        size = abs(part.size) - exiting(part, -part.side)
         order = None
         if size > SIZE_EPS and not resting and self._may_try(part):
             order = exits.send(part, size, rule, reason, stops=stops)
@@ -166,7 +167,7 @@ class LiveVenue(Venue):
         closing = self.closing.get(part) == part.number
         if closing or self.gate.exit_orders.leaving(part) is not None:
             return 0.0  # a stop beside that exit would sell the position twice
-        return abs(part.size) - exiting(self.gate.book, part, -part.side, "market")
+        return abs(part.size) - exiting(part, -part.side)
 
     def mark_closing(self, part: OwnerPosition) -> None:
         """Remember that a position is being closed, so that no stop is placed behind it again."""
@@ -176,14 +177,9 @@ class LiveVenue(Venue):
         """Forget which positions are being closed: entries are judged again."""
         self.closing.clear()
 
-    def stop_filled(self, part: OwnerPosition) -> None:
-        """Cancel the exits that rest beside a stop of ours that has closed a position."""
-        if not part.size:
-            self.gate.exit_orders.end_guarded(part, everything=True)
-
     def hold(self, request: OrderRequest, size: float) -> Any:
         """Hold a market exit back until our stop is cancelled; return a stand-in, or None."""
-        if request.kind != "market":
+        if request.kind not in AT_MARKET:
             return None
         return self.gate.exit_handover.hold(request, size)
 

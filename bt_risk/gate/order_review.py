@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from bt_risk.limits.base import Decision, Request, RiskPerTrade
 from bt_risk.orders import (
     ARGUMENTS,
     DEFAULTS,
+    TRAILING,
     VOID,
     OrderRequest,
     SizeProposal,
@@ -24,10 +25,11 @@ from bt_risk.orders import (
     losing_side,
     plain,
     refusal,
+    sent_by_close,
 )
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.position import WorkingOrder
-from bt_risk.portfolio.preview import preview_order
+from bt_risk.portfolio.preview import OrderTerms, preview_order
 from bt_risk.rules.sizing import round_down
 from bt_risk.tolerances import SIZE_EPS
 
@@ -70,17 +72,42 @@ class OrderReview:
         if scheme is not instrument.scheme:
             instrument.measure(scheme)
         self.book.equity = float(self.gate.equity())
-        preview = preview_order(self.book, instrument, owner, side, size)
-        request = OrderRequest(side, owner, instrument, size, arguments, stop_price, preview)
-        review = self._submit if arguments["parent"] is None else self.brackets.submit
-        order = review(request)
+        request = OrderRequest(side, owner, instrument, size, arguments, stop_price)
+        self.look_ahead(request)
+        if arguments["parent"] is not None:
+            order = self.brackets.submit(request)
+        elif self.brackets.begins(request):
+            order = self.brackets.begin(request)
+        else:
+            order = self.submit_alone(request)
         return self.gate.venue.settle(request, order)
 
-    def _submit(self, request: OrderRequest) -> Any:
-        verdict = self._judge(request)
+    def look_ahead(self, request: OrderRequest) -> None:
+        """Compute the preview of a request, as things are."""
+        args, book, instrument = request.args, self.book, request.instrument
+        parent, oco = args["parent"], args["oco"]
+        leader = None if oco is None else book.working.get(oco.ref)
+        entry = None if parent is None else book.working.get(getattr(parent, "ref", -1))
+        if entry is not None and (entry.side == request.side or entry.instrument is not instrument):
+            entry = None
+        terms = OrderTerms(
+            request.kind,
+            request.price,
+            args["exectype"] in TRAILING,
+            None if leader is None else leader.group,
+            entry,
+            bool(instrument.held and instrument.orders) and sent_by_close(),
+        )
+        request.preview = preview_order(
+            book, instrument, request.owner, request.side, request.size, terms
+        )
+
+    def submit_alone(self, request: OrderRequest) -> Any:
+        """Judge an order by itself, and answer it."""
+        verdict = self.judge(request)
         if self.gate.observe:
             return self._pass(request, verdict)
-        asked = self._asked(request, verdict) if self.events.followers else None
+        asked = self.asked(request, verdict) if self.events.followers else None
         order = self._answer(request, verdict)
         if asked is not None and order is not None:
             self.events.asked(asked._replace(order=order))
@@ -95,43 +122,59 @@ class OrderReview:
             return self.reject(request, self.sender.refusal)
         return order
 
-    def _asked(self, request: OrderRequest, verdict: Verdict) -> OrderAsked:
+    def asked(self, request: OrderRequest, verdict: Verdict) -> OrderAsked:
         """Return what an order requests to open, before it is in the book."""
         opening = float(request.preview.opening)
-        allowed = min(opening, max(0.0, float(verdict.size) - request.preview.closing))
         step = (request.size.step or 0.0) if isinstance(request.size, SizeProposal) else math.nan
-        return OrderAsked(None, opening, allowed, verdict.distance, verdict.decision.rule, step)
+        rule = verdict.decision.rule
+        return OrderAsked(None, opening, verdict.opening, verdict.distance, rule, step)
 
     # -- judging ---------------------------------------------------------------------------------
 
-    def _judge(self, request: OrderRequest) -> Verdict:
-        """Return what may be sent of an order, and why not all of it."""
-        problem = self._problem(request)
+    def judge(self, request: OrderRequest, distance: float | None = None) -> Verdict:
+        """Return what may be sent of an order, and why not all of it.
+
+        The stop `distance` is that of the bracket that the order begins, if it begins one.
+        """
+        problem = self.problem(request)
         if problem is not None:
             return Verdict(0.0, problem)
         preview = request.preview
-        closing, opening, void = preview.closing, preview.opening, preview.void
-        spare = preview.spare
-        leaving = self.gate.exit_orders.leaving(preview.part) if spare > SIZE_EPS else None
+        leaving = None
+        if preview.reduces > SIZE_EPS:
+            leaving = self.gate.exit_orders.leaving(preview.part)
         if leaving is not None:
             reason = f"{leaving.handle.info.bt_risk}; it is being closed already"
             return Verdict(0.0, Decision(0.0, reason, leaving.rule))
-        distance = self.stop_distance(request)
-        decision = self.review(request, opening, distance)
+        closing, opening, void = preview.closing, preview.opening, preview.void
+        distance = self.stop_distance(request) if distance is None else distance
+        exits = self.gate.venue.leaving(request) if opening > SIZE_EPS else {}
+        with self._counted_as_gone(exits.values()):
+            decision = self.review(request, opening, distance)
+        relied = tuple(exits) if decision.size > SIZE_EPS else ()
         if not decision.reason and void <= SIZE_EPS:
-            return Verdict(request.size, decision, closing, distance)
+            return Verdict(request.size, decision, closing, opening, distance, relies_on=relied)
         if not decision.reason:
             decision = refusal("trim", VOID.format(void), decision.size)
-        size = self._sendable(request, closing, opening, decision)
-        # Resting exits may never fill, so they do not prevent another exit: it passes, but may only
-        # close, and once one of these exits has closed the position the others are cancelled.
-        overlaps = spare > size + SIZE_EPS
-        opens = size - closing
-        size = min(request.size, max(size, spare))
+        allowed = self._sendable(request, closing, opening, decision) - closing
+        # An exit is never refused: what it may not open is clamped when it fills.
+        size = min(request.size, max(closing + allowed, preview.reduces))
         void = min(void, request.size - size)
-        return Verdict(size, decision, size - opens, distance, void, True, overlaps)
+        return Verdict(size, decision, closing, allowed, distance, void, relied)
 
-    def _problem(self, request: OrderRequest) -> Decision | None:
+    @contextmanager
+    def _counted_as_gone(self, exits: Iterable[WorkingOrder]) -> Iterator[None]:
+        """Leave out of the book what market exits close before the order fills."""
+        leaving = self.book.leaving
+        for w in exits:
+            part = self.book.part(w.instrument, w.owner)
+            leaving[part] = leaving.get(part, 0.0) + w.closing
+        try:
+            yield
+        finally:
+            leaving.clear()
+
+    def problem(self, request: OrderRequest) -> Decision | None:
         """Return why an order cannot be judged at all, None where it can."""
         size = request.size
         if isinstance(size, SizeProposal) and size.reason:
@@ -157,13 +200,26 @@ class OrderReview:
 
         A `price` is given for an order that was reviewed before, and sent.
         """
-        with self._replacing(request.args["oco"]):
+        if opening <= SIZE_EPS:
+            return Decision(opening)
+        oco = request.args["oco"]
+        leader = self.book.working.get(oco.ref) if oco is not None else None
+        with self._replacing(leader), self._beside(request):
             return self._ask_limits(request, opening, distance, price)
 
+    def review_again(self, working: WorkingOrder, opening: float, price: float) -> Decision:
+        """Ask every limit about an order that works already, as if it came now at `price`."""
+        self.book.equity = float(self.gate.equity())
+        args = DEFAULTS | {"oco": working}
+        request = OrderRequest(working.side, working.owner, working.instrument, opening, args)
+        distance = working.distance
+        if math.isnan(distance):
+            distance = working.instrument.stop_distance()
+        return self.review(request, opening, distance, price)
+
     @contextmanager
-    def _replacing(self, oco: Any) -> Iterator[None]:
+    def _replacing(self, leader: WorkingOrder | None) -> Iterator[None]:
         """Leave out what the order would replace: only one order of an OCO group can fill."""
-        leader = self.book.working.get(oco.ref) if oco is not None else None
         group = [w for w in self.book.working.values() if leader and w.group == leader.group]
         opening = [w.opening for w in group]
         for w in group:
@@ -174,11 +230,25 @@ class OrderReview:
             for w, size in zip(group, opening, strict=True):
                 w.opening = size
 
+    @contextmanager
+    def _beside(self, request: OrderRequest) -> Iterator[None]:
+        """Count the size of the order as one that closes: what rests behind it may open then."""
+        preview, orders = request.preview, request.instrument.orders
+        if preview is None or not preview.closing:
+            yield
+            return
+        part, side, size = preview.part, request.side, float(request.size)
+        orders[0] = WorkingOrder(  # Backtrader numbers orders from 1 on
+            0, request.instrument, part.owner, side, size, 0.0, request.kind, request.price
+        )
+        try:
+            yield
+        finally:
+            del orders[0]
+
     def _ask_limits(
         self, request: OrderRequest, opening: float, distance: float, price: float | None
     ) -> Decision:
-        if opening <= SIZE_EPS:
-            return Decision(opening)
         trading_state = self.gate.trading_state
         if trading_state.asked:
             state, reason = trading_state.why
@@ -204,7 +274,8 @@ class OrderReview:
         )
         again = price is not None
         at = request.dearest if price is None else price
-        opens = Request(instrument, request.side, opening, at, distance, budgeted, again)
+        owner = request.owner if request.preview is None else request.preview.part.owner
+        opens = Request(instrument, request.side, opening, at, distance, budgeted, again, owner)
         decision = Decision(opening)
         for limit in limits:
             answer = limit.review(opens, self.book)
@@ -268,7 +339,8 @@ class OrderReview:
             request,
             size,
             partial(record, request, size, verdict),
-            opening=max(0.0, size - verdict.closing),
+            opening=min(size, verdict.opening),
+            closing=verdict.closing,
             distance=verdict.distance,
         )
 
@@ -280,30 +352,31 @@ class OrderReview:
         if order is None:
             self.record_refusal(request)
             return
-        working = self._working(request, size, order)
-        opening = working.opening
+        working = self.book.working[order.ref]
         if request.args["parent"] is not None:
             working.parent = request.args["parent"].ref
-        if verdict.guarded:
-            self.gate.exit_orders.guarded.add(order.ref)
-        if verdict.overlaps:
-            self.gate.exit_orders.guard(request.owner, request.instrument, request.side)
+        self.record_accepted(request, size, verdict, order)
+
+    def record_accepted(
+        self, request: OrderRequest, size: float, verdict: Verdict, order: Any
+    ) -> None:
+        """Record in book and journal what was allowed of an order that the broker has."""
+        working = self.book.working[order.ref]
+        working.reduces = min(size, request.preview.reduces)
+        working.relies_on = verdict.relies_on
+        opening, decision = working.opening, verdict.decision
         if isinstance(request.size, SizeProposal) and opening > SIZE_EPS:
             self.gate.venue.fit_at_fill(order, request.size.step)
+        if decision.reason:
+            order.addinfo(bt_risk=decision.reason)
         if size < request.size - SIZE_EPS:
-            order.addinfo(bt_risk=verdict.decision.reason)
             working.cut, working.void = request.size - size, verdict.void
             self._remember_lost(request, request.size - size - verdict.void, opening)
-            self.journal(request, "trim", size, verdict.decision)
+            self.journal(request, "trim", size, decision)
         else:
-            self.journal(request, "exit" if opening <= SIZE_EPS else "allow", size, Decision(size))
+            self.journal(request, "exit" if opening <= SIZE_EPS else "allow", size, decision)
         if opening > SIZE_EPS:
             self._note_repeated_exit(request)
-
-    def _working(self, request: OrderRequest, size: float, order: Any) -> WorkingOrder:
-        working = self.book.working[order.ref]
-        working.reduces = min(size, request.preview.spare)
-        return working
 
     def _note_repeated_exit(self, request: OrderRequest) -> None:
         """Note once that an order opens just what our stop has closed: it may be an exit."""
@@ -331,7 +404,7 @@ class OrderReview:
         if order is None:
             self.record_refusal(request)
             return
-        opening = self._working(request, size, order).opening
+        opening = self.book.working[order.ref].opening
         action = "exit" if opening <= SIZE_EPS else "allow"
         if verdict.size < size - SIZE_EPS:
             action = "reject" if verdict.size <= SIZE_EPS else "trim"

@@ -1,22 +1,24 @@
 """SimulatedExecution: act inside BackBroker at the moment an order would execute.
 
-Three things can only be decided there, because many orders may fill in one bar: an exit of ours
-fills for no more than is held, the user's exits that it replaces shrink, and an exit is not lost to
-the cash check. The hooks are bound methods on the one BackBroker instance. They are installed only
-while something has a limit, and removed at the end of the run.
+Three things can only be decided there, because many orders may fill in one bar: an order closes what
+its owner holds and opens no more than was reviewed, an entry that relied on an exit is reviewed
+again where that has not filled, and an exit is not lost to the cash check. The hooks are bound
+methods on the one BackBroker instance. They are installed only while something has a limit, and
+removed at the end of the run.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
-
-import backtrader as bt
 
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import plain
-from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import OwnerPosition, WorkingOrder, shrink_exits
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.portfolio.reachable import allowed_fill, coming
+from bt_risk.rules.sizing import round_down
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["SimulatedExecution"]
@@ -25,12 +27,14 @@ __all__ = ["SimulatedExecution"]
 class SimulatedExecution:
     """Clamp the orders of one gate in one BackBroker.
 
-    `fitted` holds the size steps of the orders that are cut to what cash affords when they fill.
+    `fitted` holds the size steps of the orders that are cut to what cash affords when they fill,
+    `triggered` the refs of stops that were reached before all of their position was there.
     """
 
     def __init__(self, gate: Any, inner: Any) -> None:
         self.gate, self.inner = gate, inner
         self.fitted: dict[int, float | None] = {}
+        self.triggered: set[int] = set()
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
 
@@ -42,11 +46,14 @@ class SimulatedExecution:
 
     def try_exec(self, order: Any) -> None:
         """Replace ``BackBroker._try_exec``."""
-        if order.ref in self.gate.own:
+        ref = order.ref
+        if ref in self.gate.own:
             self._try_own(order)
-        elif order.ref in self.gate.exit_orders.guarded or self.gate.trading_state:
-            self._try_guarded(order)
-        else:
+        elif ref in self.gate.exit_orders.ended:
+            self._cancel(order, "entries are refused now", alone=True)
+        elif ref in self.triggered:
+            self._try_at_market(order)
+        elif not self.gate.trading_state or self._may_close(order):
             self._native_try(order)
 
     def execute(
@@ -65,8 +72,11 @@ class SimulatedExecution:
             # A fill at NaN would make cash, equity and stop NaN: the order waits for a price.
             order.pannotated = None
             return None
-        if price is not None and order.ref in self.fitted:
-            self._fit(order, price)
+        if price is not None:
+            if order.ref in self.fitted:
+                self._fit(order, price)
+            if order.ref not in self.gate.own and self.gate.judges:
+                return self._execute_users(order, ago, price, dtcoc)
         return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
 
     def _check_cash(self, order: Any, cash: Any, position: Any) -> float:
@@ -99,41 +109,30 @@ class SimulatedExecution:
             return
         size = min(working.remaining, self._free(part, working))
         if size > SIZE_EPS:
-            held = abs(part.size)
             self._run(order, working, size, begun)
-            self.gate.process_notifications()
-            left = abs(part.size) if part.size * working.side < 0 else 0.0
-            if left < held - SIZE_EPS:
-                self._shrink_exits(part, working.side, held, left)
 
     def _free(self, part: OwnerPosition, working: WorkingOrder) -> float:
         """Return the size that no market exit of this bar closes: those fill first, at the open."""
-        mine = all_owners = 0.0
-        for other in part.instrument.orders.values():
-            if other.side == working.side and other is not working and self._leaves_now(other):
-                all_owners += other.remaining
-                if other.owner is part.owner:
-                    mine += other.remaining
-        free = abs(part.size) - mine
-        if all_owners > mine and self._one_sided(part.instrument):
-            free = min(free, abs(part.instrument.size) - all_owners)
-        return free
+        leaving = [
+            other.remaining
+            for other in part.instrument.orders.values()
+            if other.side == working.side
+            and other is not working
+            and other.owner is part.owner
+            and self._leaves_now(other)
+        ]
+        return abs(part.size) - sum(leaving)
 
     def _leaves_now(self, other: WorkingOrder) -> bool:
         """Return whether a market order fills on this bar."""
         order = other.handle
-        if other.kind != "market" or order.exectype != bt.Order.Market or not order.active():
+        if other.kind != "market" or not order.active():
             return False
         now = order.data.datetime[0]
         if order.status not in (order.Accepted, order.Partial) or order.executed.dt == now:
             return False
         coc = self.inner.p.coc and order.info.get("coc", True)
         return now > order.created.dt or coc or self.inner.p.coo
-
-    @staticmethod
-    def _one_sided(instrument: Instrument) -> bool:
-        """Return whether no owner stands against the net position."""
-        return all(part.size * instrument.size >= 0 for part in instrument.parts)
 
     def _run(self, order: Any, working: WorkingOrder, size: float, begun: bool) -> None:
         """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""
@@ -153,73 +152,118 @@ class SimulatedExecution:
 
     # -- the user's exits -----------------------------------------------------------------------
 
-    def _shrink_exits(self, part: OwnerPosition, side: int, before: float, after: float) -> None:
-        """Reduce the user's exits by what one of ours has closed."""
-        orders = {
-            o.ref: o
-            for o in self.inner.pending
-            if o is not None
-            and o.data is part.instrument.data
-            and o.owner is part.owner
-            and o.ref not in self.gate.own
-            and (1 if o.isbuy() else -1) == side
-            and o.active()
-        }
-        working = self.gate.book.working
-        rows = [
-            (ref, working[ref].group, working[ref].kind, self._reach(working[ref], before))
-            for ref in sorted(orders, key=self._turn)
-            if ref in working
-        ]
-        changed = shrink_exits(rows, before, after)
-        for ref, _, _, reach in rows:
-            self._resize(orders[ref], working[ref], changed.get(ref, reach))
-
-    def _turn(self, ref: int) -> tuple[int, int]:
-        """Return the sort key of an exit: market orders of this open, other ones, then by age."""
-        working = self.gate.book.working.get(ref)
-        if working is None or working.kind != "market":
-            return 2, ref
-        return int(not self._leaves_now(working)), ref
-
-    @staticmethod
-    def _reach(working: WorkingOrder, held: float) -> float:
-        """Return the size of an exit; a child closes what its parent opened and is still held."""
-        if working.parent is None:
-            return working.remaining
-        return min(working.remaining, held + working.opening)
-
-    def _resize(self, order: Any, working: WorkingOrder, size: float) -> None:
-        if size > working.remaining - SIZE_EPS:
-            return
-        if size <= SIZE_EPS:
-            self._cancel(order, "the stop has closed its position")
-            return
-        order.executed.remsize = plain(size) if order.isbuy() else -plain(size)
-        working.filled(working.remaining - size)
-        reason = "ATRTrailingStop: the stop has closed the rest"
-        self.gate.journal.order(order, "ATRTrailingStop", "trim", reason, size)
-
-    def _try_guarded(self, order: Any) -> None:
-        self.gate.process_notifications()
+    def _working(self, order: Any) -> tuple[WorkingOrder | None, OwnerPosition | None]:
+        """Return the record of an order, and the position that it changes, as of this moment."""
+        if self.inner.notifs:
+            self.gate.process_notifications()
         working = self.gate.book.working.get(order.ref)
         if working is None:
-            self._native_try(order)
+            return None, None
+        return working, self.gate.book.part(working.instrument, working.owner)
+
+    def _may_close(self, order: Any) -> bool:
+        """Return whether an order may execute while entries are refused; else it rests on."""
+        working, part = self._working(order)
+        if working is None or part is None:
+            return True
+        return working.opening <= SIZE_EPS or part.held_against(working.side) > SIZE_EPS
+
+    def _execute_users(
+        self, order: Any, ago: int | None, price: float, dtcoc: float | None
+    ) -> None:
+        """Let an order of a strategy execute for what it closes, and for its allowance."""
+        working, part = self._working(order)
+        if working is None or part is None:
+            self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
             return
-        if order.ref in self.gate.exit_orders.ended:
-            self._cancel(order, "entries are refused now", alone=True)
+        if working.relies_on:
+            self._review_relying(working, price)
+        rest = abs(order.executed.remsize)
+        size = self._allowed(part, working)
+        if size <= SIZE_EPS and not working.had_position and self._unreviewed(part, working):
+            self._review_late(working, price)
+            size = self._allowed(part, working)
+        if size >= rest - SIZE_EPS:
+            self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
             return
-        part = self.gate.book.part(working.instrument, working.owner)
-        held = part.held_against(working.side)
-        held_back = working.opening if self.gate.trading_state else 0.0
-        size = min(working.remaining, held + working.opening - held_back)
         if size > SIZE_EPS:
-            self._run(order, working, size, begun=False)
-            if held_back > SIZE_EPS and not order.alive():
-                states = self.gate.trading_state
-                self.gate.journal.order(order, states.rule, "trim", states.why[1], size)
-        elif held_back <= SIZE_EPS:
-            self._cancel(order, "another exit has closed the position")
+            self._fill_at_most(size, partial(self._native_execute, order, ago, price, dtcoc=dtcoc))
+        if order.alive():
+            self._end_or_keep(order, working, part)
+
+    def _allowed(self, part: OwnerPosition, working: WorkingOrder) -> float:
+        if self.gate.trading_state:
+            return min(working.remaining, part.held_against(working.side))
+        return allowed_fill(part, working)
+
+    def _fill_at_most(self, size: float, execute: Callable[[], Any]) -> None:
+        """Execute with a filler that gives no more than `size`; what is left stays on the order."""
+        params = self.inner.p
+        filler, most = params.filler, plain(size)
+        params.filler = lambda *args: most if filler is None else min(most, filler(*args))
+        try:
+            execute()
+        finally:
+            params.filler = filler
+
+    def _end_or_keep(self, order: Any, working: WorkingOrder, part: OwnerPosition) -> None:
+        """End an order that has nothing more to close or to open; keep one that may have."""
+        self._working(order)  # what has just filled is booked
+        if working.opening > SIZE_EPS:
+            return  # a volume filler has more for it, or entries are refused for a while
+        if self._comes(part, working) > SIZE_EPS:
+            if working.kind == "stop":
+                self.triggered.add(order.ref)
+            return
+        if part.held_against(working.side) <= SIZE_EPS:
+            self._cancel(order, "the position it was to close is gone")
+
+    @staticmethod
+    def _comes(part: OwnerPosition, working: WorkingOrder) -> float:
+        kind, side = working.kind, working.side
+        return coming(part, kind, side, working.price, working.trails, working)
+
+    def _try_at_market(self, order: Any) -> None:
+        """Let a stop go on as a market exit: its price was reached before its position came."""
+        price = order.created.price
+        order.created.price = -math.inf if order.isbuy() else math.inf
+        try:
+            self._native_try(order)
+        finally:
+            order.created.price = price
+
+    # -- an order that is reviewed when it is about to execute -------------------------------------
+
+    def _review_relying(self, working: WorkingOrder, price: float) -> None:
+        """Review an entry again as things are, where an exit that it relied on has not filled."""
+        left = [w for w in map(self.gate.book.working.get, working.relies_on) if w is not None]
+        working.relies_on = ()
+        waits = [w.instrument.name for w in left if w.remaining > SIZE_EPS]
+        if waits and working.opening > SIZE_EPS:
+            self._review(working, price, working.opening, f"the exit of {waits[0]} has not filled")
+
+    def _unreviewed(self, part: OwnerPosition, working: WorkingOrder) -> bool:
+        """Return whether an exit has never had a position, and no entry will give it one."""
+        return working.opening <= SIZE_EPS and self._comes(part, working) <= SIZE_EPS
+
+    def _review_late(self, working: WorkingOrder, price: float) -> None:
+        """Review as an entry what was sent as the exit of an entry that has never filled."""
+        if not self.gate.trading_state:
+            self._review(working, price, working.remaining, "the entry that it closes did not fill")
+
+    def _review(self, working: WorkingOrder, price: float, opening: float, why: str) -> None:
+        working.opening = 0.0
+        decision = self.gate.order_review.review_again(working, opening, price)
+        step = working.instrument.facts.get("step", 1.0 if opening.is_integer() else None)
+        allowed = decision.size if decision.size >= opening else round_down(decision.size, step)
+        working.opening = allowed
+        if allowed >= opening - SIZE_EPS:
+            return
+        order: Any = working.handle
+        reason = f"{decision.reason} ({why})"
+        order.addinfo(bt_risk=reason)
+        self.gate.events.cut(order, opening - allowed, decision.rule, price)
+        self.gate.journal.order(order, decision.rule, "trim", reason, allowed)
 
     def _cancel(self, order: Any, reason: str | None = None, alone: bool = False) -> None:
         """Cancel an order; `alone` leaves its OCO alternatives and its parent at work."""

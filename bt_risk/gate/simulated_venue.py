@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.venue import EquitySources, Venue
-from bt_risk.orders import HALTED, plain
+from bt_risk.orders import AT_MARKET, HALTED, OrderRequest, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.tolerances import SIZE_EPS
@@ -24,6 +24,7 @@ class SimulatedVenue(Venue):
     direct = True
     judges_market = False
     min_confirmations = 1
+    waits_for_children = True
     stop_retries = math.inf
 
     def __init__(self, gate: RiskBroker) -> None:
@@ -142,7 +143,7 @@ class SimulatedVenue(Venue):
 
         What rests can be held back; a market order would fill at some other time.
         """
-        self.gate.exit_orders.cancel_entries(rule, None if state == HALTED else "market")
+        self.gate.exit_orders.cancel_entries(rule, None if state == HALTED else AT_MARKET)
 
     def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
         """Close an owner's position at the market; our order covers the user's exits.
@@ -156,6 +157,23 @@ class SimulatedVenue(Venue):
             if not working.own:
                 self.withdraw(working.handle)
         return order
+
+    def leaving(self, request: OrderRequest) -> dict[int, WorkingOrder]:
+        """Return the market exits, by ref, that fill for certain before an order would.
+
+        They were submitted earlier, and their data feed has its next bar no later.
+        """
+        if not self.clamps:
+            return {}
+        slowest = _bar_length(request.instrument)
+        return {
+            w.ref: w
+            for w in self.gate.book.working.values()
+            if w.kind == "market"
+            and w.closing > SIZE_EPS
+            and _bar_length(w.instrument) <= slowest
+            and not self.gate.book.is_stale(w.instrument)
+        }
 
     def fit_at_fill(self, order: Any, step: float | None) -> None:
         """Cut an entry to what cash affords at the price at which it fills."""
@@ -179,3 +197,9 @@ class SimulatedVenue(Venue):
     def give_back_family(self, parent: Any, orders: list[Any]) -> None:
         """Let BackBroker hold orders of a bracket back again."""
         self.inner._pchildren[parent.ref] += orders
+
+
+def _bar_length(instrument: Instrument) -> tuple[int, int]:
+    """Return the time frame and the compression of a data feed, to compare it with others."""
+    data = instrument.data
+    return getattr(data, "_timeframe", 0), getattr(data, "_compression", 1)

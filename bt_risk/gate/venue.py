@@ -33,6 +33,8 @@ class Venue:
         Values beyond a drawdown limit that a breaker needs at least before it trips.
     short_cash : bool
         Whether a short sale takes cash instead of bringing some.
+    waits_for_children : bool
+        Whether the broker holds a bracket back until its last child, so that it is judged then.
     stop_retries : float
         How often a stop that was refused is placed again before its position is closed.
     """
@@ -42,6 +44,7 @@ class Venue:
     judges_market: bool
     min_confirmations: int
     short_cash: bool
+    waits_for_children: bool
     stop_retries: float
 
     def __init__(self, gate: RiskBroker) -> None:
@@ -147,8 +150,9 @@ class Venue:
     def end_closing(self) -> None:
         """Forget which positions are being closed: entries are judged again."""
 
-    def stop_filled(self, part: OwnerPosition) -> None:
-        """Act after a stop of ours has filled."""
+    def leaving(self, request: OrderRequest) -> dict[int, WorkingOrder]:
+        """Return the market exits, by ref, that fill for certain before an order would."""
+        return {}
 
     def hold(self, request: OrderRequest, size: float) -> Any:
         """Hold a market exit back until our stop is cancelled; return a stand-in, or None."""

@@ -9,7 +9,7 @@ an object with the same attributes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import ParameterError
@@ -53,6 +53,8 @@ class Request:
         Whether a risk budget limits the size, so that a smaller budget makes a smaller order.
     again : bool
         Whether the order was judged before and is working at the broker.
+    owner : object
+        The strategy that sends it.
     """
 
     instrument: Instrument
@@ -62,6 +64,7 @@ class Request:
     stop_distance: float
     budgeted: bool = False
     again: bool = False
+    owner: object = field(default=None, repr=False, compare=False)
 
     @property
     def unit_risk(self) -> float:
@@ -200,7 +203,7 @@ class Limit:
 
 
 class RiskPerTrade(Limit):
-    """Rule 1: a position loses at most `risk_limit` of equity at its stop.
+    """Rule 1: a position of one strategy loses at most `risk_limit` of equity at its stop.
 
     The limit judges the position that would result, with the working orders on that side, so that
     many small orders are no way around it. It cuts the part above. An instrument's own
@@ -221,7 +224,7 @@ class RiskPerTrade(Limit):
         limit: float = request.instrument.facts.get("risk_limit", self.limit) * book.risk_scale
         if math.isinf(limit):
             return Decision(request.size)
-        used = book.exposure.of(request.instrument, request.side, "trade")
+        used = book.exposure.of_owner(request.instrument, request.owner, request.side, "trade")
         return self.cap(request, book.equity, used, "risk", limit, "risk_limit")
 
 

@@ -141,7 +141,7 @@ class NetLimit(_Exposure):
         super().__init__(net_limit, exposure_unit, on_exposure)
 
     def _used(self, request: Request, book: Book) -> float:
-        return book.exposure.net(request.instrument, request.side, self.unit)
+        return book.exposure.net(request.instrument, request.owner, request.side, self.unit)
 
 
 class PositionLimit(_Exposure):

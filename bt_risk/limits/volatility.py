@@ -109,7 +109,7 @@ class VolatilityLimit(Limit):
         """Return the `Decision` for `request`."""
         if not (book.equity > 0 and math.isfinite(book.equity)):
             return self.refuse(0.0, f"equity {book.equity:.6g} is not positive")
-        sure, resting = book.exposure.holdings(request.instrument, request.side)
+        sure, resting = book.exposure.holdings(request.instrument, request.owner, request.side)
         names = list(dict.fromkeys([*sure, *[name for name, _ in resting]]))
         covariance, why = book.correlations.covariance(names, self.model)
         if covariance is None:

@@ -91,7 +91,7 @@ class ExitHandover:
                 reason = "exit handover: the broker took no order"
             self._end(held.order, reason)
             return
-        working.filled(working.remaining - size)
+        working.cut_to(size)
         book.rekey(working, order)
         self.promise(order, held.order)
 

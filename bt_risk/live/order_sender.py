@@ -10,7 +10,7 @@ from uuid import uuid4
 from bt_risk.limits.base import Decision
 from bt_risk.live.capabilities import Capabilities
 from bt_risk.live.doubtful_orders import DoubtfulOrders
-from bt_risk.orders import OrderRequest
+from bt_risk.orders import TRAILING, OrderRequest
 from bt_risk.portfolio.position import WorkingOrder
 from bt_risk.tolerances import SIZE_EPS
 
@@ -59,6 +59,7 @@ class OrderSender:
         *,
         own: bool = False,
         opening: float = 0.0,
+        closing: float = math.nan,
         distance: float = math.nan,
         child: bool = False,
         stops: bool = False,
@@ -78,8 +79,10 @@ class OrderSender:
             Called with the order, or with None if the broker accepted none, before the save.
         own : bool
             Whether it is an exit of bt_risk itself, which is sent even if nothing can be saved.
-        opening, distance : float
-            The part of `size` that opens, and the stop distance that it was judged with.
+        opening, closing : float
+            The part of `size` that may open, and what it is counted to close: NaN for the rest.
+        distance : float
+            The stop distance that it was judged with.
         child : bool
             Whether it is an exit of its parent: only one child of a parent fills.
         stops : bool
@@ -108,6 +111,7 @@ class OrderSender:
             state.sent(order)
         if order is not None:
             working = self._working_order(request, order, size, opening, distance)
+            working.closing = size - opening if math.isnan(closing) else min(closing, size)
             working.stops |= stops
             if own:
                 working.own, working.set_at = True, request.instrument.moment()
@@ -128,7 +132,7 @@ class OrderSender:
         return WorkingOrder(
             order.ref,
             request.instrument,
-            request.owner,
+            request.owner if request.preview is None else request.preview.part.owner,
             request.side,
             float(size),
             float(opening),
@@ -137,6 +141,7 @@ class OrderSender:
             distance,
             self._oco_group(request),
             handle=order,
+            trails=request.args["exectype"] in TRAILING,
             dearest=max(request.dearest, price),
         )
 

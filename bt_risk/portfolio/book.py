@@ -59,7 +59,11 @@ class Book:
     parts : dict of (int, owner) to OwnerPosition
         What each owner holds, by index of the instrument.
     sides : ndarray of int, shape (n instruments,)
-        Sign of the net position of each instrument: +1, -1 or 0.
+        Side that owners hold of each instrument: +1, -1 or 0; +1 where they hold both.
+    opposed : set of int
+        Indexes of the instruments of which owners hold both sides.
+    leaving : dict of OwnerPosition to float
+        Units that count as closed while an order is reviewed: a market exit fills before it.
     sent : list of SentOrder or None
         Orders that strategies have sent, oldest first, a bracket once; None where no guard counts
         them.
@@ -88,6 +92,8 @@ class Book:
         for one in self.instruments:
             one.copies = tuple(i for i in self.instruments if i.root is one.root)
         self.sides = np.zeros(len(self.instruments), dtype=int)
+        self.opposed: set[int] = set()
+        self.leaving: dict[OwnerPosition, float] = {}
         self.equity = math.nan
         self.risk_scale = 1.0
         self._risk_scales: dict[object, float] = {}
@@ -176,8 +182,7 @@ class Book:
 
     def add(self, working: WorkingOrder) -> None:
         """Add an order that may fill from now on."""
-        self.working[working.ref] = working
-        working.instrument.orders[working.ref] = working
+        self.add_back(working)
         if self.sent is not None and not working.own and working.parent is None:
             self.sent.append(self.now(working.instrument, working.side))
 
@@ -185,6 +190,8 @@ class Book:
         """Add an order that was sent before this run."""
         self.working[working.ref] = working
         working.instrument.orders[working.ref] = working
+        part = self.part(working.instrument, working.owner)
+        working.had_position |= part.held_against(working.side) > 0.0
 
     def drop(self, ref: int) -> None:
         """Remove an order that cannot fill any more."""
@@ -239,7 +246,10 @@ class Book:
         opening = size - closing
         if abs(opening) > SIZE_EPS:
             self._open(part, opening, price, commission * (1.0 - share), time, distance)
-        self._settle(part.instrument, price, time)
+        self._sum_up(part.instrument)
+        for working in part.instrument.orders.values():
+            if working.owner is part.owner and part.held_against(working.side):
+                working.had_position = True
         for one in part.instrument.parts:
             self._forget_lost(one)
 
@@ -281,15 +291,15 @@ class Book:
             part.size = 0.0
             self.trades.append(closed_trade(part, side, time, stopped, self.rounds + 1))
 
-    def _settle(self, instrument: Instrument, price: float, time: float) -> None:
-        """Update the net size; where owners offset each other exactly, close their trades."""
+    def _sum_up(self, instrument: Instrument) -> None:
+        """Update the net size of an instrument, and the sides that owners hold of it."""
         instrument.size = sum([part.size for part in instrument.parts])
         if abs(instrument.size) <= SIZE_EPS:
             instrument.size = 0.0
-            for part in instrument.parts:
-                if part.size:
-                    self._close(part, -part.size, price, 0.0, time)
-        self.sides[instrument.index] = (instrument.size > 0) - (instrument.size < 0)
+        sides = {part.side for part in instrument.parts if part.size}
+        instrument.held = bool(sides)
+        self.sides[instrument.index] = max(sides, default=0)
+        (self.opposed.add if len(sides) > 1 else self.opposed.discard)(instrument.index)
 
     def _forget_lost(self, part: OwnerPosition) -> None:
         """Forget what was cut from the entries of a trade that is over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+from bt_risk.portfolio.reachable import entering
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from bt_risk.portfolio.book import Book
     from bt_risk.portfolio.instrument import Instrument
+    from bt_risk.portfolio.position import OwnerPosition
 
 __all__ = ["Exposure", "Unit"]
 
@@ -35,7 +37,7 @@ class Exposure:
         """Return the instruments that are held or may be opened by a working order."""
         book = self._book
         opening = {w.instrument.index for w in book.working.values() if w.opening > SIZE_EPS}
-        return [i for i in book.instruments if i.size or i.index in opening]
+        return [i for i in book.instruments if i.held or i.index in opening]
 
     def of(self, instrument: Instrument, side: int, unit: Unit) -> float:
         """Return the exposure of one instrument on one side.
@@ -44,6 +46,17 @@ class Exposure:
         averaging down towards a stop would seem to risk ever less.
         """
         return sum([self._one(copy, side, unit) for copy in instrument.copies])
+
+    def of_owner(self, instrument: Instrument, owner: object, side: int, unit: Unit) -> float:
+        """Return the exposure of what one owner has of an instrument on one side."""
+        return sum(
+            [
+                self._of_part(part, side, unit)
+                for copy in instrument.copies
+                for part in copy.parts
+                if part.owner is owner
+            ]
+        )
 
     def of_side(self, side: int, unit: Unit = "risk") -> float:
         """Return the exposure of all instruments on one side."""
@@ -65,25 +78,26 @@ class Exposure:
                 total += _larger(self.of(other, 1, unit), self.of(other, -1, unit))
         return total
 
-    def net(self, instrument: Instrument, side: int, unit: Unit) -> float:
+    def net(self, instrument: Instrument, owner: object, side: int, unit: Unit) -> float:
         """Return the exposure of all instruments on `side` less what is held against it, signed.
 
-        A position of this instrument against `side` is left out: an order that opens on `side`
-        has closed it. Resting entries against `side` are left out, too: they may never fill.
+        A position of this owner and instrument against `side` is left out: an order that opens on
+        `side` has closed it. Resting entries against `side` are left out, too: they may never fill.
         """
         total = 0.0
         for other in self.live():
             total += self._one(other, side, unit)
-            if other is not instrument:
-                total -= self._held(other, -side, unit)
+            for part in other.parts:
+                if other is not instrument or part.owner is not owner:
+                    total -= self._held(part, -side, unit)
         return total
 
     def holdings(
-        self, instrument: Instrument, side: int
+        self, instrument: Instrument, owner: object, side: int
     ) -> tuple[dict[Instrument, float], list[tuple[Instrument, float]]]:
         """Return the signed values of what is held and of what may be, each by first copy.
 
-        A position of this instrument against `side` is left out, as in `net`.
+        A position of this owner and instrument against `side` is left out, as in `net`.
 
         Returns
         -------
@@ -95,17 +109,18 @@ class Exposure:
         sure: dict[Instrument, float] = {instrument.copies[0]: 0.0}
         resting: list[tuple[Instrument, float]] = []
         for one in self.live():
-            lead, value = one.copies[0], one.size * one.value
-            if one is instrument and one.size * side < 0:
-                value = 0.0
-            for way in (1, -1) if one.orders else ():
-                every = self._entering(one, way, "notional")
-                market = self._entering(one, way, "notional", resting=False)
-                value += way * market
-                if every != market:
-                    resting.append((lead, way * (every - market)))
-            if value:
-                sure[lead] = sure.get(lead, 0.0) + value
+            lead = one.copies[0]
+            for part in one.parts:
+                against = one is instrument and part.owner is owner and part.size * side < 0
+                value = 0.0 if against else part.side * self._left_of(part) * one.value
+                for way in (1, -1) if one.orders else ():
+                    every = self._entering(part, way, "notional")
+                    market = self._entering(part, way, "notional", ("market", "close"))
+                    value += way * market
+                    if every != market:
+                        resting.append((lead, way * (every - market)))
+                if value:
+                    sure[lead] = sure.get(lead, 0.0) + value
         return sure, resting
 
     def positions(self) -> dict[Instrument, float]:
@@ -116,22 +131,31 @@ class Exposure:
                 values[one.copies[0]] = values.get(one.copies[0], 0.0) + one.size * one.value
         return values
 
-    def position_risk(self, instrument: Instrument, from_entry: bool = False) -> float:
-        """Return what a position loses at its stops: nearest first, the rest at the ATR distance.
+    def position_risk(self, instrument: Instrument) -> float:
+        """Return what the parts of a position lose at their stops, from the last close on.
 
-        The loss counts from the last close on, or `from_entry` on where that is more. It is NaN
-        where the ATR distance is needed and not known yet. Copies do not count.
+        It is NaN where the ATR distance is needed and not known yet. Copies do not count.
         """
-        side = 1 if instrument.size > 0 else -1
-        price = self._worse_price(instrument, side) if from_entry else instrument.price
-        left, lost = abs(instrument.size), 0.0
+        return sum([self._risk(part, abs(part.size)) for part in instrument.parts if part.size])
+
+    def _risk(self, part: OwnerPosition, size: float, from_entry: bool = False) -> float:
+        """Return what `size` of a part loses: at its nearest stops, the rest at the ATR distance.
+
+        The loss counts from the last close on, or `from_entry` on where that is more.
+        """
+        side, instrument = part.side, part.instrument
+        price = instrument.price
+        if from_entry:
+            price = max(part.price, price) if side > 0 else min(part.price, price)
+        left, lost = size, 0.0
         stops = [
             (max(0.0, side * (price - w.price)), w.remaining)
             for w in instrument.orders.values()
-            if w.kind == "stop" and w.side == -side and self._book.reachable(w)
+            if w.kind == "stop" and w.side == -side and w.owner is part.owner
+            if self._book.reachable(w)
         ]
-        for distance, size in sorted(stops):
-            covered = min(left, size)
+        for distance, covers in sorted(stops):
+            covered = min(left, covers)
             lost += covered * distance
             left -= covered
         if left > SIZE_EPS:
@@ -140,37 +164,33 @@ class Exposure:
         return lost * instrument.multiplier
 
     def _one(self, instrument: Instrument, side: int, unit: Unit) -> float:
-        return self._held(instrument, side, unit) + self._entering(instrument, side, unit)
+        return sum([self._of_part(part, side, unit) for part in instrument.parts])
 
-    def _held(self, instrument: Instrument, side: int, unit: Unit) -> float:
-        if instrument.size * side <= 0:
+    def _of_part(self, part: OwnerPosition, side: int, unit: Unit) -> float:
+        held = self._held(part, side, unit)
+        return held + self._entering(part, side, unit) if part.instrument.orders else held
+
+    def _held(self, part: OwnerPosition, side: int, unit: Unit) -> float:
+        if part.size * side <= 0:
             return 0.0
-        if unit == "notional":
-            return abs(instrument.size * instrument.value)
-        return self.position_risk(instrument, from_entry=unit == "trade")
+        left = self._left_of(part)
+        if unit == "notional" or not left:
+            return abs(left * part.instrument.value)
+        return self._risk(part, left, from_entry=unit == "trade")
 
-    def _worse_price(self, instrument: Instrument, side: int) -> float:
-        """Return the average entry of the parts on a side, or the price if that is further on."""
-        parts = [part for part in instrument.parts if part.size * side > 0]
-        held = sum([part.size for part in parts])
-        if not held:
-            return instrument.price
-        entry = sum([part.price * part.size for part in parts]) / held
-        return max(entry, instrument.price) if side > 0 else min(entry, instrument.price)
+    def _left_of(self, part: OwnerPosition) -> float:
+        """Return the units held, without those that count as sold already."""
+        return max(0.0, abs(part.size) - self._book.leaving.get(part, 0.0))
 
+    @staticmethod
     def _entering(
-        self, instrument: Instrument, side: int, unit: Unit, resting: bool = True
+        part: OwnerPosition, side: int, unit: Unit, kinds: Collection[str] | None = None
     ) -> float:
-        """Return what working orders may open; with `resting` False only those at the market."""
-        groups: dict[object, float] = {}
-        for w in instrument.orders.values():
-            if w.side == side and w.opening > SIZE_EPS and (resting or w.kind == "market"):
-                per_unit = abs(w.dearest) if unit == "notional" else w.distance
-                entering = w.opening * per_unit * instrument.multiplier
-                if math.isnan(entering):
-                    return entering  # max() would hide that it is unknown
-                groups[w.group] = max(groups.get(w.group, 0.0), entering)
-        return sum(groups.values())
+        """Return what working orders may open; with `kinds` only orders of these kinds."""
+        multiplier = part.instrument.multiplier
+        if unit == "notional":
+            return entering(part, side, lambda w: abs(w.dearest) * multiplier, kinds)
+        return entering(part, side, lambda w: w.distance * multiplier, kinds)
 
 
 def _larger(one: float, other: float) -> float:

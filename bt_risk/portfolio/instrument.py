@@ -136,8 +136,8 @@ class Instrument:
     known_until, repeats : float, bool
         Time of the last bar that the restored state knows (minus infinity without one), and
         whether no later bar has come yet.
-    size : float
-        Net position of all owners, negative for short.
+    size, held : float, bool
+        Net position of all owners, negative for short, and whether any owner holds something.
     parts : list of OwnerPosition
         What each owner holds.
     orders : dict of int to WorkingOrder
@@ -185,7 +185,7 @@ class Instrument:
         self.suspect, self.suspect_bars = "", 0
         self._held_back: tuple[float, float, float] | None = None
         self._jump = math.inf
-        self.size = 0.0
+        self.size, self.held = 0.0, False
         self.copies: tuple[Instrument, ...] = (self,)
         self.parts: list[OwnerPosition] = []
         self.orders: dict[int, WorkingOrder] = {}

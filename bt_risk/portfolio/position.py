@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.tolerances import SIZE_EPS
 
 __all__ = [
     "ClosedTrade",
@@ -18,7 +17,6 @@ __all__ = [
     "closed_trade",
     "place_of",
     "position_key",
-    "shrink_exits",
 ]
 
 
@@ -73,8 +71,8 @@ class OwnerPosition:
         return (self.size > 0) - (self.size < 0)
 
     def held_against(self, side: int) -> float:
-        """Return the units held against `side`: the owner's, or all owners' if that is more."""
-        return max(0.0, -side * self.size, -side * self.instrument.size)
+        """Return the units that the owner holds against `side`: what an order on it closes."""
+        return max(0.0, -side * self.size)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,10 +81,13 @@ class WorkingOrder:
 
     Attributes
     ----------
-    remaining, opening : float
-        What is not filled yet, and the part of it that would open.
+    remaining, opening, closing : float
+        What is not filled yet; its allowance, which was reviewed and may open; and its claim, what
+        it is counted to close of the position against it. An exit may have neither: it closes what
+        other exits leave.
     kind : str
-        ``"market"``, ``"limit"``, or ``"stop"`` for all that wait for a stop price.
+        ``"market"``, ``"close"`` for the close of a bar, ``"limit"``, or ``"stop"`` for all that
+        wait for a stop price.
     distance : float
         The stop distance that it was judged with.
     group : hashable
@@ -98,7 +99,13 @@ class WorkingOrder:
     set_at : tuple
         `Instrument.moment` that an order of ours was set at; it fills only on a later one.
     reduces : float
-        Size that could close when it was placed, if no resting exit filled before.
+        Size that passed as an exit when it was placed, whatever was allowed to open.
+    trails : bool
+        Whether its stop price follows the market.
+    had_position : bool
+        Whether there was something for it to close at any time.
+    relies_on : tuple of int
+        Refs of the market exits that its review counted as filled.
     cut, void : float
         What the gate took off it, and how much of that a trimmed entry never bought.
     rule : str
@@ -126,7 +133,11 @@ class WorkingOrder:
     handle: Any = None
     set_at: tuple[int, float] = (-1, -math.inf)
     rule: str = ""
+    closing: float = math.nan
     reduces: float = 0.0
+    trails: bool = False
+    had_position: bool = False
+    relies_on: tuple[int, ...] = ()
     cut: float = 0.0
     void: float = 0.0
     stops: bool = False
@@ -134,6 +145,8 @@ class WorkingOrder:
 
     def __post_init__(self) -> None:
         self.size = self.remaining
+        if math.isnan(self.closing):
+            self.closing = self.remaining - self.opening
         if math.isnan(self.dearest):
             self.dearest = self.price
         self.stops = self.stops or self.kind == "stop"
@@ -144,15 +157,11 @@ class WorkingOrder:
         """Price that it would fill at and that is farthest from a stop behind it."""
         return self.price if self.kind == "stop" and self.side < 0 else self.dearest
 
-    @property
-    def closing(self) -> float:
-        """The part of `remaining` that would close."""
-        return self.remaining - self.opening
-
-    def filled(self, size: float) -> None:
-        """Take `size` off what remains; what closes goes first."""
-        self.remaining = max(0.0, self.remaining - size)
-        self.opening = min(self.opening, self.remaining)
+    def cut_to(self, size: float) -> None:
+        """Let no more than `size` remain; the allowance shrinks before the claim."""
+        self.remaining = min(self.remaining, size)
+        self.closing = min(self.closing, self.remaining)
+        self.opening = min(self.opening, self.remaining - self.closing)
 
 
 @dataclass(frozen=True)
@@ -224,54 +233,6 @@ def closed_trade(
         lead.length + 1,  # a fill is booked before the bar that it happens in
         number,
     )
-
-
-def shrink_exits(
-    orders: Iterable[tuple[int, object, str, float]], before: float, after: float
-) -> dict[int, float]:
-    """Return what is left of the exits of a position that has just become smaller.
-
-    In order of submission, the orders against the position are exits up to the size that was held
-    before the fill, and they shrink to what is held after it; what exceeds that opens on purpose
-    and stays. Orders of one group replace each other and count once, and so do a limit and a stop:
-    a position has one take-profit and one stop-loss for each unit.
-
-    Parameters
-    ----------
-    orders : list of (ref, group, kind, remaining)
-        Oldest first, all of them against the position.
-    before, after : float
-        Size of the position before and after the fill, positive.
-
-    Returns
-    -------
-    dict
-        New remaining size by ref, only for the orders that change.
-
-    Examples
-    --------
-    >>> orders = [(1, 1, "limit", 10.0), (2, 2, "limit", 10.0), (3, 3, "stop", 10.0)]
-    >>> shrink_exits(orders, before=10.0, after=0.0)
-    {1: 0.0, 3: 0.0}
-    """
-    free = dict.fromkeys(("limit", "stop"), before)
-    left = dict.fromkeys(("limit", "stop"), after)
-    taken: dict[tuple[object, str], float] = {}
-    kept: dict[tuple[object, str], float] = {}
-    changed: dict[int, float] = {}
-    for ref, group, kind, remaining in orders:
-        # A market order is in both accounts, and so are the orders that it replaces.
-        accounts = ("limit", "stop") if kind == "market" else (kind,)
-        exits = min(remaining, *[taken.get((group, a), 0.0) + free[a] for a in accounts])
-        keeps = min(exits, *[kept.get((group, a), 0.0) + left[a] for a in accounts])
-        for a in accounts:
-            was, now = taken.get((group, a), 0.0), kept.get((group, a), 0.0)
-            free[a] -= max(0.0, exits - was)
-            left[a] -= max(0.0, keeps - now)
-            taken[group, a], kept[group, a] = max(was, exits), max(now, keeps)
-        if exits - keeps > SIZE_EPS:
-            changed[ref] = remaining - exits + keeps
-    return changed
 
 
 def position_key(instrument: Instrument, place: int) -> str:

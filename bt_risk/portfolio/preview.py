@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from bt_risk.portfolio.reachable import claims, coming, orders_of
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
     from bt_risk.portfolio.instrument import Instrument
-    from bt_risk.portfolio.position import OwnerPosition
+    from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
-__all__ = ["OrderPreview", "exiting", "preview_order"]
+__all__ = ["OrderPreview", "OrderTerms", "exiting", "preview_order"]
+
+
+class OrderTerms(NamedTuple):
+    """Hold what decides which orders fill before another one.
+
+    `kind`, `price` and `trails` are as in `WorkingOrder`; `group` is the OCO group that the order
+    joins and `parent` the working order that it waits for, None without one; `closes` says that
+    the strategy called ``close()``, so that the order never opens anything.
+    """
+
+    kind: str = "market"
+    price: float = math.nan
+    trails: bool = False
+    group: object = None
+    parent: WorkingOrder | None = None
+    closes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +44,17 @@ class OrderPreview:
     Attributes
     ----------
     part : OwnerPosition
-        What its owner holds of the instrument.
+        The position that it changes.
     closing : float
-        Closes what is held and what no working exit closes yet.
+        Closes what is held, or is certain to be, and what no other exit of its kind closes yet.
     opening : float
         Opens a position or adds to one; the limits judge this part.
     void : float
         Was cut from an entry and never bought: a strategy that requested 1,000 and got 500 sells
         1,000 to be flat.
-    spare : float
-        Could close if no resting exit filled before it; at least `closing`.
+    reduces : float
+        Passes as an exit whatever the limits allow to open: at a fill it closes what other exits
+        have left. At least `closing`.
     cover : float
         Price of the stop order of bt_risk behind the position, NaN where there is none.
     """
@@ -45,65 +63,62 @@ class OrderPreview:
     closing: float
     opening: float
     void: float
-    spare: float
+    reduces: float
     cover: float
 
 
 def preview_order(
-    book: Book, instrument: Instrument, owner: object, side: int, size: float
+    book: Book,
+    instrument: Instrument,
+    owner: object,
+    side: int,
+    size: float,
+    terms: OrderTerms = OrderTerms(),  # noqa: B008  # it is immutable
 ) -> OrderPreview:
     """Return what an order for `size` units (positive) on `side` (+1 or -1) would do now."""
     part = book.part(instrument, owner)
-    closable, spare = _closable(book, part, side)
-    closing = min(size, closable)
+    if terms.closes and not part.held_against(side):
+        part = _largest_holder(instrument, side) or part
+    held = part.held_against(side)
+    if held <= 0.0 and not part.instrument.orders:
+        return OrderPreview(part, 0.0, size, 0.0, 0.0, _covering_stop(part, side))
+    held += _coming(part, side, terms)
+    closing = reduces = 0.0
+    if held > 0.0:
+        accounts = {"market", terms.kind}
+        closing = min(size, max(0.0, held - claims(part, side, accounts, terms.group)))
+        reduces = min(size, held)
+        if terms.kind not in ("market", "close") and terms.parent is None:
+            reduces = min(size, max(0.0, held - claims(part, side, ("market",))))
     opening, void = size - closing, 0.0
-    if part.lost_side == -side and not _left_whole(part, side):
+    if terms.closes:
+        opening, reduces = 0.0, size
+    elif part.lost_side == -side and not _left_whole(part, side):
         void = min(opening, part.lost)
         opening -= void
-    return OrderPreview(part, closing, opening, void, min(size, spare), _covering_stop(part, side))
+    reduces = max(closing, reduces)
+    return OrderPreview(part, closing, opening, void, reduces, _covering_stop(part, side))
 
 
-def exiting(book: Book, part: OwnerPosition, side: int, kind: str | None = None) -> float:
-    """Return how many units the owner's working exits on `side` will close.
+def _coming(part: OwnerPosition, side: int, terms: OrderTerms) -> float:
+    """Return what is opened for certain before the order fills: by its parent, for a child."""
+    if terms.parent is not None:
+        return terms.parent.opening
+    return coming(part, terms.kind, side, terms.price, terms.trails)
 
-    Alternatives count once. With a `kind` only orders of that kind count.
+
+def exiting(part: OwnerPosition, side: int) -> float:
+    """Return how many units the owner's market exits on `side` will close, by now or at a close."""
+    return claims(part, side, ("market", "close"))
+
+
+def _largest_holder(instrument: Instrument, side: int) -> OwnerPosition | None:
+    """Return whose position ``close()`` of a strategy without one closes: the largest one.
+
+    Strategies share one broker, so that one of them may close what another holds.
     """
-    return sum(_claims(book, part.instrument, side, kind).get(part.owner, {}).values())
-
-
-def _closable(book: Book, part: OwnerPosition, side: int) -> tuple[float, float]:
-    """Return what all working exits leave to close, and what those at the market leave.
-
-    It is what they leave of the owner's part, or of the net position if that is more: the exits
-    of one strategy are set against its own position, and what all strategies hold together may be
-    closed by any of them, as ``close()`` does, but only once.
-    """
-    own, net = -side * part.size, -side * part.instrument.size
-    if own <= 0.0 and net <= 0.0:
-        return 0.0, 0.0
-    if not part.instrument.orders:
-        return max(own, net), max(own, net)
-    left = []
-    for kind in (None, "market"):
-        claims = _claims(book, part.instrument, side, kind)
-        mine = sum(claims.get(part.owner, {}).values())
-        everyone = sum([sum(groups.values()) for groups in claims.values()])
-        left.append(max(0.0, own - mine, net - everyone))
-    return left[0], left[1]
-
-
-def _claims(
-    book: Book, instrument: Instrument, side: int, kind: str | None
-) -> dict[object, dict[object, float]]:
-    """Return the units that working exits will close, by owner and group of alternatives."""
-    claims: dict[object, dict[object, float]] = {}
-    for w in instrument.orders.values():
-        if w.side != side or w.own or not book.reachable(w):
-            continue
-        if kind is None or w.kind == kind:
-            groups = claims.setdefault(w.owner, {})
-            groups[w.group] = max(groups.get(w.group, 0.0), w.closing)
-    return claims
+    holders = [part for part in instrument.parts if part.held_against(side) > 0.0]
+    return max(holders, key=lambda part: part.held_against(side), default=None)
 
 
 def _left_whole(part: OwnerPosition, side: int) -> bool:
@@ -111,12 +126,8 @@ def _left_whole(part: OwnerPosition, side: int) -> bool:
 
     The strategy has already sold its whole position then, so that this order is meant to open.
     """
-    exits = [
-        w.remaining
-        for w in part.instrument.orders.values()
-        if w.kind == "market" and w.side == side and w.owner is part.owner and not w.cut
-    ]
-    return 0.0 < -side * part.size <= sum(exits) + SIZE_EPS
+    exits = [w.remaining for w in orders_of(part, side) if w.kind == "market" and not w.cut]
+    return 0.0 < part.held_against(side) <= sum(exits) + SIZE_EPS
 
 
 def _covering_stop(part: OwnerPosition, side: int) -> float:

@@ -1,0 +1,190 @@
+"""Reachable positions: what working orders may close and open, in whatever sequence they fill.
+
+Every order is split when it is submitted. Its claim (`WorkingOrder.closing`) is what it is counted
+to close of the position against it, its allowance (`WorkingOrder.opening`) what was reviewed of the
+rest. At a fill an order closes what its owner holds against it, and opens no more than its
+allowance. All functions look at one owner and one data feed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.tolerances import SIZE_EPS
+
+__all__ = [
+    "allowed_fill",
+    "book_claims",
+    "certain",
+    "claims",
+    "coming",
+    "entering",
+    "opens_now",
+    "orders_of",
+    "stranded",
+]
+
+
+def orders_of(part: OwnerPosition, side: int) -> list[WorkingOrder]:
+    """Return the working orders of an owner on one side, without those of bt_risk."""
+    orders = part.instrument.orders
+    if not orders:
+        return []
+    owner = part.owner
+    return [w for w in orders.values() if w.side == side and not w.own and w.owner is owner]
+
+
+def certain(entry: WorkingOrder, kind: str, side: int, price: float, trails: bool) -> bool:
+    """Return whether a working entry fills before an order that is submitted after it.
+
+    Market orders do, and a limit entry whose price must be passed before a stop is reached. An
+    order for the close of the bar is not certain before that close, and the price of a trailing
+    stop may move to the other side of a limit.
+    """
+    if entry.kind == "market":
+        return True
+    beyond = side * (price - entry.price) > 0.0
+    return entry.kind == "limit" and kind == "stop" and not trails and beyond
+
+
+def coming(
+    part: OwnerPosition,
+    kind: str,
+    side: int,
+    price: float,
+    trails: bool = False,
+    order: WorkingOrder | None = None,
+) -> float:
+    """Return what entries open that fill before an order on `side`, which could close it.
+
+    An `order` that works already relies only on what was not submitted as an exit beside it.
+    """
+    entries = [
+        w
+        for w in orders_of(part, -side)
+        if w.opening > SIZE_EPS and w is not order and certain(w, kind, side, price, trails)
+    ]
+    return _largest_of_groups((w.group, w.opening) for w in entries)
+
+
+def claims(part: OwnerPosition, side: int, accounts: Iterable[str], group: object = None) -> float:
+    """Return what working exits of some kinds are counted to close.
+
+    Orders of one group replace each other and count once, those of `group` itself not at all. A
+    child claims nothing before its parent has filled.
+    """
+    working = part.instrument.orders
+    return _largest_of_groups(
+        (w.group, w.closing)
+        for w in orders_of(part, side)
+        if w.kind in accounts
+        and (group is None or w.group != group)
+        and (w.parent is None or w.parent not in working)
+    )
+
+
+def entering(
+    part: OwnerPosition,
+    side: int,
+    per_unit: Callable[[WorkingOrder], float],
+    kinds: Iterable[str] | None = None,
+) -> float:
+    """Return the value of what working orders may add to a side, each unit at `per_unit`.
+
+    It is the sum of the allowances, and no more than what their sizes leave beyond the position
+    against them: they close that first. The units of the largest value count. It is NaN where one
+    of the values is unknown.
+    """
+    groups: dict[object, tuple[float, float]] = {}
+    left: dict[object, float] = {}
+    for w in orders_of(part, side):
+        left[w.group] = max(left.get(w.group, 0.0), w.remaining)
+        if w.opening <= SIZE_EPS or (kinds is not None and w.kind not in kinds):
+            continue
+        value = per_unit(w)
+        if math.isnan(value):
+            return value
+        candidate = (w.opening * value, w.opening)
+        groups[w.group] = max(groups.get(w.group, (0.0, 0.0)), candidate)
+    if not groups:
+        return 0.0
+    room = sum(left.values()) - part.held_against(side)
+    if sum([units for _, units in groups.values()]) <= room + SIZE_EPS:
+        return sum([value for value, _ in groups.values()])
+    total = 0.0
+    for value, units in sorted(groups.values(), key=lambda group: -group[0] / group[1]):
+        taken = min(units, max(0.0, room))
+        total += value * taken / units
+        room -= taken
+    return total
+
+
+def opens_now(part: OwnerPosition, side: int) -> bool:
+    """Return whether working orders may add to a side as things are."""
+    return entering(part, side, lambda _: 1.0) > SIZE_EPS
+
+
+def allowed_fill(part: OwnerPosition, working: WorkingOrder) -> float:
+    """Return how much of an order may fill now: what it closes, and its allowance."""
+    return min(working.remaining, part.held_against(working.side) + working.opening)
+
+
+def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> float:
+    """Take a fill of `size` off an order, before its position changes; return what exceeds it.
+
+    An order that closes what others claimed hands them its own allowance in exchange: of two orders
+    to sell 10 beside 10 held, one closes and the other opens, whichever fills first. What exceeds
+    the position and the allowance nobody has reviewed: only a broker that cannot be clamped fills
+    it.
+    """
+    closes = min(size, part.held_against(working.side))
+    _hand_over(part, working, closes)
+    opens = size - closes
+    excess = max(0.0, opens - working.opening)
+    working.closing = max(0.0, working.closing - closes)
+    working.opening = max(0.0, working.opening - opens)
+    working.remaining = max(0.0, working.remaining - size)
+    working.closing = min(working.closing, working.remaining)
+    working.opening = min(working.opening, working.remaining)
+    return excess
+
+
+def _hand_over(part: OwnerPosition, working: WorkingOrder, closes: float) -> None:
+    taken = min(max(0.0, closes - working.closing), working.opening)
+    if taken <= SIZE_EPS:
+        return
+    for other in orders_of(part, working.side):
+        swap = min(taken, other.closing)
+        if other is working or other.group == working.group or swap <= SIZE_EPS:
+            continue
+        other.closing, other.opening = other.closing - swap, other.opening + swap
+        working.closing, working.opening = working.closing + swap, working.opening - swap
+        taken -= swap
+
+
+def stranded(part: OwnerPosition) -> list[WorkingOrder]:
+    """Return the exits whose position is gone, and which no entry will give one again.
+
+    They have no allowance, so nothing of them could fill. An exit that never had a position stays:
+    it is reviewed as an entry when it is about to execute.
+    """
+    working = part.instrument.orders
+    return [
+        w
+        for side in (1, -1)
+        if not part.held_against(side)
+        for w in orders_of(part, side)
+        if w.opening <= SIZE_EPS
+        and w.had_position
+        and (w.parent is None or w.parent not in working)
+        and coming(part, w.kind, side, w.price, w.trails) <= SIZE_EPS
+    ]
+
+
+def _largest_of_groups(rows: Iterable[tuple[object, float]]) -> float:
+    groups: dict[object, float] = {}
+    for group, value in rows:
+        groups[group] = max(groups.get(group, 0.0), value)
+    return sum(groups.values())
