@@ -52,8 +52,8 @@ ARGUMENTS = (
 )
 DEFAULTS: dict[str, Any] = dict.fromkeys(ARGUMENTS) | {"tradeid": 0, "transmit": True}
 
-# Kinds of orders by Backtrader's execution type: "close" fills at the close of a bar, and every other
-# type waits for a stop price: "stop".
+# Kinds of orders by Backtrader's execution type: "close" fills at the close of a bar, and
+# every other type waits for a stop price: "stop".
 KINDS: dict[int | None, str] = {
     None: "market",
     bt.Order.Market: "market",
@@ -129,6 +129,8 @@ class OrderRequest:
         Price of the stop that the strategy names for this order.
     preview : OrderPreview, optional
         What the order would do to the book at the moment of the call.
+    shared : bool
+        Whether ``close()`` sends it: see `WorkingOrder`.
     kind : str
         ``"market"``, ``"close"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop
         price.
@@ -147,6 +149,7 @@ class OrderRequest:
     args: dict[str, Any]
     stop_price: float | None = None
     preview: OrderPreview = None  # type: ignore[assignment]  # our own orders are not reviewed
+    shared: bool = False
     kind: str = field(init=False)
     price: float = field(init=False)
     dearest: float = field(init=False)

@@ -112,7 +112,8 @@ class Brackets:
         size = self.order_review.units(request, request.size)
         record = partial(self._record_unjudged, request)
         child = request.args["parent"] is not None
-        return self.order_review.sender.send(request, size, record, closing=0.0, child=child)
+        sender = self.order_review.sender
+        return sender.send(request, size, record, closing=0.0, child=child, waits=True)
 
     def _record_unjudged(self, request: OrderRequest, order: Any) -> None:
         if order is None:
@@ -163,7 +164,8 @@ class Brackets:
         size = self.order_review.units(family.request, verdict.size)
         self._resize(family.parent, entry, size)
         entry.opening, entry.closing = min(verdict.opening, size), verdict.closing
-        entry.distance = verdict.distance
+        entry.distance, entry.waits = verdict.distance, False
+        self.order_review.book.count(entry)
         family.request.preview.part.lost -= verdict.void
         self.order_review.record_accepted(family.request, size, verdict, family.parent)
 
@@ -172,6 +174,7 @@ class Brackets:
         working = self.order_review.book.working.get(order.ref)
         if working is None:
             return None
+        working.waits = False
         parent = self.order_review.book.working[request.args["parent"].ref]
         if not _is_exit(request, parent):
             working.distance = self.order_review.stop_distance(request)

@@ -8,7 +8,7 @@ from typing import Any
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
-from bt_risk.portfolio.reachable import book_claims
+from bt_risk.portfolio.reachable import book_claims, parts_closed
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["FillTracker"]
@@ -59,11 +59,10 @@ class FillTracker:
             self.touched.append(part)
 
     def _owner(self, order: Any, working: WorkingOrder | None) -> Any:
-        # An order that closes the position of another strategy is booked as that one's.
-        if working is not None:
-            return working.owner
         # Truth and equality of a strategy are line operations: only ever ask for identity.
-        return self.gate.cerebro.runningstrats[0] if order.owner is None else order.owner
+        if order.owner is not None:
+            return order.owner
+        return self.gate.cerebro.runningstrats[0] if working is None else working.owner
 
     def _fill(self, order: Any, instrument: Instrument, bit: Any) -> None:
         self.gate.multiplier(order.data)  # as it is at this price
@@ -74,20 +73,22 @@ class FillTracker:
             reason = "broker: it has filled after it was reported as ended"
             self.gate.journal.order(order, "broker", "doubt", reason)
         part = self.book.part(instrument, self._owner(order, working))
-        if not part.size:
-            part.tradeid = order.tradeid
         closed = len(self.book.trades)
-        distance, stopped = math.nan, False
-        if working is not None:
-            book_claims(part, working, float(abs(bit.size)))
-            distance, stopped = working.distance, working.stops
         # Fillers and exactbars bring numpy scalars; the sign is not the same with every store.
-        size = float(abs(bit.size)) if order.isbuy() else -float(abs(bit.size))
+        size, side = float(abs(bit.size)), 1 if order.isbuy() else -1
         commission, price = float(bit.closedcomm + bit.openedcomm), float(bit.price)
-        self.book.fill(part, size, price, commission, bit.dt, distance, stopped)
-        self.flow -= size * price * instrument.multiplier + commission
+        distance, stopped, shared = math.nan, False, False
+        if working is not None:
+            book_claims(part, working, size)
+            distance, stopped, shared = working.distance, working.stops, working.shared
+        for one, units in parts_closed(part, side, size, shared):
+            if not one.size:
+                one.tradeid = order.tradeid
+            cost = commission * units / size
+            self.book.fill(one, side * units, price, cost, bit.dt, distance, stopped)
+            self._touch(one)
+        self.flow -= side * size * price * instrument.multiplier + commission
         recovery.recorder.executed(order, self.gate.venue.seen(order), closed)
-        self._touch(part)
 
     def adopt(self, fresh: list[Instrument]) -> None:
         """Add positions from before the first bar of this run to the book."""

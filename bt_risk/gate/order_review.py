@@ -90,13 +90,14 @@ class OrderReview:
         entry = None if parent is None else book.working.get(getattr(parent, "ref", -1))
         if entry is not None and (entry.side == request.side or entry.instrument is not instrument):
             entry = None
+        request.shared = bool(instrument.held and instrument.orders) and sent_by_close()
         terms = OrderTerms(
             request.kind,
             request.price,
             args["exectype"] in TRAILING,
             None if leader is None else leader.group,
             entry,
-            bool(instrument.held and instrument.orders) and sent_by_close(),
+            request.shared,
         )
         request.preview = preview_order(
             book, instrument, request.owner, request.side, request.size, terms
@@ -233,13 +234,13 @@ class OrderReview:
     @contextmanager
     def _beside(self, request: OrderRequest) -> Iterator[None]:
         """Count the size of the order as one that closes: what rests behind it may open then."""
-        preview, orders = request.preview, request.instrument.orders
-        if preview is None or not preview.closing:
+        orders = request.instrument.orders
+        if request.preview is None or not request.preview.closing:
             yield
             return
-        part, side, size = preview.part, request.side, float(request.size)
+        size = float(request.size)
         orders[0] = WorkingOrder(  # Backtrader numbers orders from 1 on
-            0, request.instrument, part.owner, side, size, 0.0, request.kind, request.price
+            0, request.instrument, request.owner, request.side, size, 0.0, request.kind, 0.0
         )
         try:
             yield
@@ -274,8 +275,9 @@ class OrderReview:
         )
         again = price is not None
         at = request.dearest if price is None else price
-        owner = request.owner if request.preview is None else request.preview.part.owner
-        opens = Request(instrument, request.side, opening, at, distance, budgeted, again, owner)
+        opens = Request(
+            instrument, request.side, opening, at, distance, budgeted, again, request.owner
+        )
         decision = Decision(opening)
         for limit in limits:
             answer = limit.review(opens, self.book)
@@ -342,6 +344,7 @@ class OrderReview:
             opening=min(size, verdict.opening),
             closing=verdict.closing,
             distance=verdict.distance,
+            shared=request.shared,
         )
 
     def _record_sent(

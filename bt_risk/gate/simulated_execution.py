@@ -1,10 +1,10 @@
 """SimulatedExecution: act inside BackBroker at the moment an order would execute.
 
-Three things can only be decided there, because many orders may fill in one bar: an order closes what
-its owner holds and opens no more than was reviewed, an entry that relied on an exit is reviewed
-again where that has not filled, and an exit is not lost to the cash check. The hooks are bound
-methods on the one BackBroker instance. They are installed only while something has a limit, and
-removed at the end of the run.
+Three things can only be decided there, because many orders may fill in one bar: an order closes
+what its owner holds and opens no more than was reviewed, an entry that relied on an exit is
+reviewed again where that has not filled, and an exit is not lost to the cash check. The hooks are
+bound methods on the one BackBroker instance. They are installed only while something has a limit,
+and removed at the end of the run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import plain
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
-from bt_risk.portfolio.reachable import allowed_fill, coming
+from bt_risk.portfolio.reachable import allowed_fill, coming, held_for
 from bt_risk.rules.sizing import round_down
 from bt_risk.tolerances import SIZE_EPS
 
@@ -113,15 +113,15 @@ class SimulatedExecution:
 
     def _free(self, part: OwnerPosition, working: WorkingOrder) -> float:
         """Return the size that no market exit of this bar closes: those fill first, at the open."""
-        leaving = [
-            other.remaining
-            for other in part.instrument.orders.values()
-            if other.side == working.side
-            and other is not working
-            and other.owner is part.owner
-            and self._leaves_now(other)
-        ]
-        return abs(part.size) - sum(leaving)
+        leaving = 0.0
+        for other in part.instrument.orders.values():
+            if other.side == working.side and other is not working and self._leaves_now(other):
+                if other.owner is part.owner:
+                    leaving += other.remaining
+                elif other.shared:  # its owner's own position goes first
+                    own = self.gate.book.part(part.instrument, other.owner)
+                    leaving += max(0.0, other.remaining - own.held_against(other.side))
+        return abs(part.size) - leaving
 
     def _leaves_now(self, other: WorkingOrder) -> bool:
         """Return whether a market order fills on this bar."""
@@ -166,7 +166,8 @@ class SimulatedExecution:
         working, part = self._working(order)
         if working is None or part is None:
             return True
-        return working.opening <= SIZE_EPS or part.held_against(working.side) > SIZE_EPS
+        held = held_for(part, working.side, working.shared)
+        return working.opening <= SIZE_EPS or held > SIZE_EPS
 
     def _execute_users(
         self, order: Any, ago: int | None, price: float, dtcoc: float | None
@@ -193,7 +194,7 @@ class SimulatedExecution:
 
     def _allowed(self, part: OwnerPosition, working: WorkingOrder) -> float:
         if self.gate.trading_state:
-            return min(working.remaining, part.held_against(working.side))
+            return min(working.remaining, held_for(part, working.side, working.shared))
         return allowed_fill(part, working)
 
     def _fill_at_most(self, size: float, execute: Callable[[], Any]) -> None:
@@ -215,7 +216,7 @@ class SimulatedExecution:
             if working.kind == "stop":
                 self.triggered.add(order.ref)
             return
-        if part.held_against(working.side) <= SIZE_EPS:
+        if held_for(part, working.side, working.shared) <= SIZE_EPS:
             self._cancel(order, "the position it was to close is gone")
 
     @staticmethod

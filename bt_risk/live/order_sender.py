@@ -63,6 +63,8 @@ class OrderSender:
         distance: float = math.nan,
         child: bool = False,
         stops: bool = False,
+        shared: bool = False,
+        waits: bool = False,
     ) -> Any:
         """Write the intent, send the order, add it to the book, let `record` note it, and save.
 
@@ -87,6 +89,8 @@ class OrderSender:
             Whether it is an exit of its parent: only one child of a parent fills.
         stops : bool
             Whether a market order takes the place of a stop.
+        shared, waits : bool
+            As in `WorkingOrder`.
 
         Returns
         -------
@@ -113,6 +117,7 @@ class OrderSender:
             working = self._working_order(request, order, size, opening, distance)
             working.closing = size - opening if math.isnan(closing) else min(closing, size)
             working.stops |= stops
+            working.shared, working.waits = shared, waits
             if own:
                 working.own, working.set_at = True, request.instrument.moment()
             elif child and hasattr(request.args["parent"], "ref"):
@@ -132,7 +137,7 @@ class OrderSender:
         return WorkingOrder(
             order.ref,
             request.instrument,
-            request.owner if request.preview is None else request.preview.part.owner,
+            request.owner,
             request.side,
             float(size),
             float(opening),

@@ -183,6 +183,11 @@ class Book:
     def add(self, working: WorkingOrder) -> None:
         """Add an order that may fill from now on."""
         self.add_back(working)
+        if not working.waits:
+            self.count(working)
+
+    def count(self, working: WorkingOrder) -> None:
+        """Count an order among those that strategies have sent, a bracket once."""
         if self.sent is not None and not working.own and working.parent is None:
             self.sent.append(self.now(working.instrument, working.side))
 

@@ -102,6 +102,11 @@ class WorkingOrder:
         Size that passed as an exit when it was placed, whatever was allowed to open.
     trails : bool
         Whether its stop price follows the market.
+    shared : bool
+        Whether ``close()`` has sent it, so that it may close what other strategies hold, too.
+    waits : bool
+        Whether it waits for the last child of its bracket: it is not judged yet, and counts as
+        nothing.
     had_position : bool
         Whether there was something for it to close at any time.
     relies_on : tuple of int
@@ -136,6 +141,8 @@ class WorkingOrder:
     closing: float = math.nan
     reduces: float = 0.0
     trails: bool = False
+    shared: bool = False
+    waits: bool = False
     had_position: bool = False
     relies_on: tuple[int, ...] = ()
     cut: float = 0.0

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bt_risk.portfolio.reachable import claims, coming, orders_of
+from bt_risk.portfolio.reachable import claims, coming, held_for, orders_of
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def preview_order(
 ) -> OrderPreview:
     """Return what an order for `size` units (positive) on `side` (+1 or -1) would do now."""
     part = book.part(instrument, owner)
-    if terms.closes and not part.held_against(side):
-        part = _largest_holder(instrument, side) or part
-    held = part.held_against(side)
+    held = held_for(part, side, terms.closes)
     if held <= 0.0 and not part.instrument.orders:
         return OrderPreview(part, 0.0, size, 0.0, 0.0, _covering_stop(part, side))
     held += _coming(part, side, terms)
@@ -110,15 +108,6 @@ def _coming(part: OwnerPosition, side: int, terms: OrderTerms) -> float:
 def exiting(part: OwnerPosition, side: int) -> float:
     """Return how many units the owner's market exits on `side` will close, by now or at a close."""
     return claims(part, side, ("market", "close"))
-
-
-def _largest_holder(instrument: Instrument, side: int) -> OwnerPosition | None:
-    """Return whose position ``close()`` of a strategy without one closes: the largest one.
-
-    Strategies share one broker, so that one of them may close what another holds.
-    """
-    holders = [part for part in instrument.parts if part.held_against(side) > 0.0]
-    return max(holders, key=lambda part: part.held_against(side), default=None)
 
 
 def _left_whole(part: OwnerPosition, side: int) -> bool:

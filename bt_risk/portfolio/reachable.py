@@ -9,7 +9,7 @@ allowance. All functions look at one owner and one data feed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.tolerances import SIZE_EPS
@@ -21,19 +21,53 @@ __all__ = [
     "claims",
     "coming",
     "entering",
+    "held_for",
     "opens_now",
     "orders_of",
+    "parts_closed",
     "stranded",
 ]
 
 
 def orders_of(part: OwnerPosition, side: int) -> list[WorkingOrder]:
-    """Return the working orders of an owner on one side, without those of bt_risk."""
+    """Return the working orders of an owner on one side, without those of bt_risk.
+
+    An order that waits to be judged counts as nothing.
+    """
     orders = part.instrument.orders
     if not orders:
         return []
-    owner = part.owner
-    return [w for w in orders.values() if w.side == side and not w.own and w.owner is owner]
+    return [
+        w
+        for w in orders.values()
+        if w.side == side and not w.own and not w.waits and w.owner is part.owner
+    ]
+
+
+def held_for(part: OwnerPosition, side: int, shared: bool) -> float:
+    """Return what an order closes: what its owner holds, or all owners if it is `shared`."""
+    if shared:
+        return sum([one.held_against(side) for one in part.instrument.parts])
+    return part.held_against(side)
+
+
+def parts_closed(
+    part: OwnerPosition, side: int, size: float, shared: bool
+) -> Iterator[tuple[OwnerPosition, float]]:
+    """Yield whose position a fill changes, and by how much: its own first, then the largest.
+
+    What exceeds all of them is the owner's.
+    """
+    others = [] if not shared else [one for one in part.instrument.parts if one is not part]
+    closed = min(size, part.held_against(side)) if others else size
+    left = size - closed
+    for one in sorted(others, key=lambda one: -one.held_against(side)):
+        taken = min(left, one.held_against(side))
+        if taken > SIZE_EPS:
+            left -= taken
+            yield one, taken
+    if closed + left > SIZE_EPS:
+        yield part, closed + left
 
 
 def certain(entry: WorkingOrder, kind: str, side: int, price: float, trails: bool) -> bool:
@@ -128,7 +162,8 @@ def opens_now(part: OwnerPosition, side: int) -> bool:
 
 def allowed_fill(part: OwnerPosition, working: WorkingOrder) -> float:
     """Return how much of an order may fill now: what it closes, and its allowance."""
-    return min(working.remaining, part.held_against(working.side) + working.opening)
+    held = held_for(part, working.side, working.shared)
+    return min(working.remaining, held + working.opening)
 
 
 def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> float:
@@ -139,7 +174,7 @@ def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> floa
     the position and the allowance nobody has reviewed: only a broker that cannot be clamped fills
     it.
     """
-    closes = min(size, part.held_against(working.side))
+    closes = min(size, held_for(part, working.side, working.shared))
     _hand_over(part, working, closes)
     opens = size - closes
     excess = max(0.0, opens - working.opening)
@@ -176,7 +211,8 @@ def stranded(part: OwnerPosition) -> list[WorkingOrder]:
         for side in (1, -1)
         if not part.held_against(side)
         for w in orders_of(part, side)
-        if w.opening <= SIZE_EPS
+        if not held_for(part, side, w.shared)
+        and w.opening <= SIZE_EPS
         and w.had_position
         and (w.parent is None or w.parent not in working)
         and coming(part, w.kind, side, w.price, w.trails) <= SIZE_EPS

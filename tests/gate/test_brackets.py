@@ -150,23 +150,52 @@ def test_a_parent_that_is_rejected_has_a_native_status_for_all_three():
     assert [order.status for order in made] == [bt.Order.Rejected] * 3
 
 
-# -- judged again at the stop's own distance ------------------------------------------------------
+# -- judged once, at the stop's own distance ------------------------------------------------------
 
 
-def test_a_bracket_is_judged_again_at_its_own_stop_and_rejected_together():
-    """At the ATR distance of 4 the 250 units risk 1 %; at the bracket's 10 they risk 2.5 %."""
-    strategy = play(limited(RiskPerTrade(0.01)), {20: bracket(250, stop=90.0)})
-    assert [end[:2] for end in ends(strategy)] == [("Rejected", 0)] * 3
-    assert "0.0250 of equity > risk_limit 0.0100" in ends(strategy)[0][3]
-    assert all(end[3] for end in ends(strategy))
-    assert strategy.broker.get_orders_open() == []
-    assert strategy.broker.book.working == {}
-    assert final(strategy) == 0
+@pytest.mark.parametrize(("make", "sign"), [(bracket, 1), (short_bracket, -1)])
+def test_a_bracket_is_judged_at_its_own_stop_before_it_is_cut(make, sign):
+    """1 % of 100,000 at a stop 1 away is 1,000 units, 10 away 100; at the ATR distance 250."""
+    for distance, size in ((1.0, 1000), (10.0, 100)):
+        engine = limited(RiskPerTrade(0.01))
+        engine.broker.setcommission(leverage=10)
+        stop = 100.0 - sign * distance
+        strategy = play(engine, {20: make(1200, stop=stop, profit=100.0 + 20 * sign)})
+        sizes = [sign * size, -sign * size, -sign * size]
+        assert [order.size for order in strategy.made[0]] == sizes
+        assert final(strategy) == sign * size
+        assert "> risk_limit 0.0100" in ends(strategy)[0][3]
+        passed = play(
+            limited(RiskPerTrade(0.01)), {20: make(size // 10, stop=stop, profit=100.0 + 20 * sign)}
+        )
+        assert final(passed) == sign * size // 10
+
+
+def test_a_trailing_child_is_a_stop_at_its_distance():
+    trailing = {"stopexec": bt.Order.StopTrail, "stopargs": {"trailamount": 10.0}}
+    strategy = play(limited(RiskPerTrade(0.01)), {20: bracket(250, stop=None, **trailing)})
+    assert [order.size for order in strategy.made[0]] == [100, -100, -100]
+
+
+def test_a_family_counts_as_nothing_before_it_is_judged():
+    """Its parent of 900 is never sent, and the order after it may use the whole limit."""
+    actions = {
+        20: lambda s: (s.buy(size=900, transmit=False), s.buy(size=900), s.buy(size=200)),
+    }
+    strategy = play(limited(NotionalLimit(1.0)), actions)
+    assert [order.size for order in strategy.made[0]] == [900, 900, 100]
+    assert final(strategy) == 1000 - 0
+    assert [end[0] for end in ends(strategy)] == ["Created", "Completed", "Completed"]
 
 
 def test_nothing_of_a_family_that_was_rejected_counts_afterwards():
-    actions = {20: bracket(250, stop=90.0), 22: lambda s: s.buy(size=1000)}
+    actions = {
+        20: bracket(250, stop=110.0),
+        22: lambda s: s.buy(size=1000),
+    }
     strategy = play(limited(RiskPerTrade(0.01)), actions)
+    assert [end[0] for end in ends(strategy)][:3] == ["Rejected"] * 3
+    assert strategy.broker.book.working.keys() == set()
     assert final(strategy) == 250
 
 
@@ -196,7 +225,7 @@ def test_the_position_is_judged_at_the_bracket_stop_that_covers_it():
 
 def test_a_short_bracket_is_judged_at_its_stop_too():
     strategy = play(limited(RiskPerTrade(0.01)), {20: short_bracket(250, stop=110.0)})
-    assert [end[0] for end in ends(strategy)] == ["Rejected"] * 3
+    assert final(strategy) == -100
     strategy = play(limited(RiskPerTrade(0.01)), {20: short_bracket(250, stop=103.0)})
     assert final(strategy) == -250
 

@@ -96,9 +96,9 @@ def test_a_position_is_not_turned_round_by_one_order_nor_by_two(state):
     assert [end[:2] for end in ends(strategy)] == [
         ("Completed", 10),
         ("Completed", -4),
-        ("Completed", -6),
-        ("Rejected", 0),
-        ("Rejected", 0),
+        ("Canceled", -6),
+        ("Canceled", 0),
+        ("Canceled", 0),
         ("Rejected", 0),
     ]
 
@@ -201,16 +201,18 @@ def test_reduce_only_holds_back_what_rests_and_lets_it_go_on_after_resume(execty
 
 
 def test_a_resting_reversal_only_closes_in_reduce_only():
+    """What it would open is held back until `resume`, as every entry that rests."""
     rows = [*flat(9), (100, 106, 99, 105), *flat(5, price=105.0)]
     actions = {
         5: lambda s: s.buy(size=10),
         6: lambda s: s.sell(size=25, exectype=Limit, price=104.0),
         7: reduce_only,
+        12: resume,
     }
     strategy = play(gated(*rows), actions)
-    assert [fill[1] for fill in ends(strategy)] == [10, -10]
-    assert strategy.held[-1] == (0,)
-    assert ("trim", "news") in said(strategy)
+    assert [fill[1] for fill in ends(strategy)] == [10, -25]
+    assert strategy.held[9:12] == [(0,)] * 3
+    assert strategy.held[-1] == (-15,)
 
 
 def test_a_market_order_that_would_turn_round_only_closes_when_the_halt_comes_after_it():

@@ -33,6 +33,9 @@ class Ledger:
         self.asked.append((unit, side))
         return self.used
 
+    def of_owner(self, instrument, owner, side, unit):
+        return self.of(instrument, side, unit)
+
     def of_side(self, side, unit):
         self.asked.append((unit, side))
         return self.used

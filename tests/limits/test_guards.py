@@ -418,7 +418,7 @@ def test_exits_pass_and_count_and_a_bracket_is_one():
     }
     strategy = play(guarded(OrderRateLimit(bar_limit=1)), actions)
     sent = [row for row in ends(strategy) if row[0] == "Completed"]
-    assert [row[1] for row in sent] == [1, 2, -1]
+    assert [row[1] for row in sent] == [1, 2, -1, -1, -1]
 
 
 def test_the_rate_of_one_data_or_side_is_its_own():
@@ -428,7 +428,11 @@ def test_the_rate_of_one_data_or_side_is_its_own():
         ({"side_aware": True}, ["Completed", "Completed", "Rejected"]),
     ):
         engine = guarded(OrderRateLimit(bar_limit=1, **options), frames=(CALM, CALM))
-        action = lambda s: (s.buy(size=1), s.sell(size=5), s.buy(data=s.data1, size=1))  # noqa: E731
+        action = lambda s: (  # noqa: E731
+            s.buy(size=1, exectype=bt.Order.Limit, price=100.0),
+            s.sell(size=5),
+            s.buy(data=s.data1, size=1),
+        )
         assert statuses(play(engine, {5: action})) == expected
 
 

@@ -6,7 +6,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.books import book_of, close, fill, work
+from helpers.books import ME, book_of, close, fill, work
 from helpers.scenarios import MODES, bars, cerebro, flat, image, random_walk, tape_of, taped
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ NAN = math.nan
 
 
 def ask(book, index, side, size, price=100.0, distance=4.0):
-    return Request(book.instruments[index], side, size, price, distance)
+    return Request(book.instruments[index], side, size, price, distance, owner=ME)
 
 
 def order(bar, method, **arguments):
@@ -100,8 +100,8 @@ def test_gross_adds_absolute_values_and_net_does_not():
     fill(book, 100, index=0)
     fill(book, -100, index=1)
     assert book.exposure.gross(book.instruments[2], "notional") == 20_000
-    assert book.exposure.net(book.instruments[2], 1, "notional") == 0
-    assert book.exposure.net(book.instruments[2], -1, "notional") == 0
+    assert book.exposure.net(book.instruments[2], ME, 1, "notional") == 0
+    assert book.exposure.net(book.instruments[2], ME, -1, "notional") == 0
 
 
 @pytest.mark.parametrize("kind", [ExposureLimit, GrossLimit, NetLimit, PositionLimit])

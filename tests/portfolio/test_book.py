@@ -4,10 +4,7 @@ import math
 
 import pytest
 from helpers.books import ME, NAN, OTHER, book_of, close, fill, work
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from bt_risk.portfolio.position import shrink_exits
 from bt_risk.portfolio.preview import preview_order
 
 # -- bars ----------------------------------------------------------------------------------------
@@ -97,13 +94,21 @@ def test_two_owners_have_parts_that_add_up():
     assert [trade.owner for trade in book.trades] == [ME]
 
 
-def test_owners_that_offset_each_other_hold_nothing():
-    """The broker is flat: both trades are over, or a stop would open a position."""
+def test_owners_that_offset_each_other_hold_their_parts():
+    """The broker is flat, and both are at risk: the stop of each part fills alone."""
     book = book_of()
     fill(book, 10, 100.0)
     fill(book, -10, 104.0, owner=OTHER)
-    assert [p.size for p in book.instruments[0].parts] == [0, 0]
-    assert sum(trade.pnl for trade in book.trades) == 40.0
+    instrument = book.instruments[0]
+    assert [p.size for p in instrument.parts] == [10, -10]
+    assert (instrument.size, instrument.held, book.opposed) == (0, True, {0})
+    assert book.trades == []
+    exposure = book.exposure
+    assert [exposure.of(instrument, side, "notional") for side in (1, -1)] == [1000, 1000]
+    assert [exposure.of_side(side) for side in (1, -1)] == [40, 40]
+    assert exposure.gross(instrument, "notional") == 0
+    assert exposure.net(instrument, "new", 1, "notional") == 0
+    assert exposure.of_owner(instrument, ME, -1, "risk") == 0
 
 
 # -- what an order would do ----------------------------------------------------------------------
@@ -229,68 +234,10 @@ def test_exposure_adds_the_instruments_of_a_side():
     assert [i.name for i in book.exposure.live()] == ["D0", "D1", "D2"]
 
 
-def test_a_partial_fill_takes_what_closes_first():
-    book = book_of()
-    working = work(book, 1, -1, 25, opening=15)
-    working.filled(4)
-    assert (working.remaining, working.opening, working.closing) == (21, 15, 6)
-    working.filled(11)
-    assert (working.remaining, working.opening) == (10, 10)
-
-
 def test_dropping_an_unknown_order_is_nothing():
     book = book_of()
     book.drop(99)
     assert book.working == {}
-
-
-# -- exits after a stop --------------------------------------------------------------------------
-
-SHRINK = [
-    # orders (ref, group, kind, remaining), before, after, changed
-    ([(1, 1, "limit", 10.0)], 10, 0, {1: 0.0}),
-    ([(1, 1, "limit", 10.0)], 10, 4, {1: 4.0}),
-    ([(1, 1, "limit", 4.0)], 10, 4, {}),
-    ([(1, 1, "limit", 10.0), (2, 2, "limit", 10.0)], 10, 0, {1: 0.0}),
-    ([(1, 1, "limit", 15.0)], 10, 0, {1: 5.0}),
-    ([(1, 1, "limit", 6.0), (2, 2, "limit", 6.0)], 10, 0, {1: 0.0, 2: 2.0}),
-    ([(1, "g", "limit", 10.0), (2, "g", "stop", 10.0)], 10, 0, {1: 0.0, 2: 0.0}),
-    ([(1, "g", "limit", 10.0), (2, "g", "stop", 10.0)], 10, 3, {1: 3.0, 2: 3.0}),
-    ([(1, 1, "limit", 10.0), (2, 2, "stop", 10.0)], 10, 0, {1: 0.0, 2: 0.0}),
-    ([(1, 1, "market", 10.0), (2, 2, "limit", 10.0)], 10, 0, {1: 0.0}),
-    ([(1, "g", "market", 10.0), (2, "g", "stop", 10.0)], 10, 0, {1: 0.0, 2: 0.0}),
-    ([(1, "g", "limit", 10.0), (2, "g", "market", 10.0)], 10, 4, {1: 4.0, 2: 4.0}),
-    ([], 10, 0, {}),
-    ([(1, 1, "limit", 10.0)], 10, 10, {}),
-]
-
-
-@pytest.mark.parametrize(("orders", "before", "after", "changed"), SHRINK)
-def test_exits_shrink_to_what_is_left_and_what_opens_stays(orders, before, after, changed):
-    assert shrink_exits(orders, float(before), float(after)) == changed
-
-
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(1, 4), st.sampled_from(["limit", "stop", "market"]), st.integers(1, 20)
-        ),
-        max_size=6,
-    ),
-    st.integers(0, 20),
-    st.integers(0, 20),
-)
-def test_shrinking_never_grows_an_order_and_takes_no_more_than_was_closed(rows, a, b):
-    before, after = float(max(a, b)), float(min(a, b))
-    orders = [(ref, group, kind, float(size)) for ref, (group, kind, size) in enumerate(rows)]
-    changed = shrink_exits(orders, before, after)
-    sizes = {ref: size for ref, _, _, size in orders}
-    for ref, size in changed.items():
-        assert 0 <= size < sizes[ref]
-        assert sizes[ref] - size <= before - after + 1e-9
-    if before == after:
-        assert changed == {}
 
 
 # -- several stops, and what rounding leaves -----------------------------------------------------
