@@ -5,7 +5,7 @@ import math
 import pytest
 from helpers.books import ME, NAN, OTHER, book_of, close, fill, work
 
-from bt_risk.portfolio.preview import preview_order
+from bt_risk.portfolio.preview import OrderTerms, preview_order
 
 # -- bars ----------------------------------------------------------------------------------------
 
@@ -114,8 +114,9 @@ def test_owners_that_offset_each_other_hold_their_parts():
 # -- what an order would do ----------------------------------------------------------------------
 
 
-def split(book, side, size, owner=ME):
-    preview = preview_order(book, book.instruments[0], owner, side, size)
+def split(book, side, size, owner=ME, kind="market"):
+    terms = OrderTerms(kind, 100.0)
+    preview = preview_order(book, book.instruments[0], owner, side, size, terms)
     return preview.closing, preview.opening, preview.void
 
 
@@ -142,15 +143,17 @@ def test_what_working_exits_will_close_is_not_closed_again():
     book = book_of()
     fill(book, 10)
     work(book, 1, -1, 6, opening=0)
-    assert split(book, -1, 10) == (4, 6, 0)
+    assert split(book, -1, 10, kind="limit") == (4, 6, 0)
+    assert split(book, -1, 10, kind="stop") == (10, 0, 0)
+    assert split(book, -1, 10) == (10, 0, 0)
 
 
 def test_alternatives_close_once():
     book = book_of()
     fill(book, 10)
     work(book, 1, -1, 6, opening=0, group="oco")
-    work(book, 2, -1, 6, opening=0, group="oco", kind="stop")
-    assert split(book, -1, 10) == (4, 6, 0)
+    work(book, 2, -1, 6, opening=0, group="oco")
+    assert split(book, -1, 10, kind="limit") == (4, 6, 0)
 
 
 def test_our_own_stop_and_waiting_children_are_no_exits_of_the_user():
@@ -159,9 +162,9 @@ def test_our_own_stop_and_waiting_children_are_no_exits_of_the_user():
     work(book, 1, -1, 10, opening=0, kind="stop", own=True)
     work(book, 2, 1, 5)
     work(book, 3, -1, 5, opening=0, parent=2)
-    assert split(book, -1, 10) == (10, 0, 0)
+    assert split(book, -1, 10, kind="limit") == (10, 0, 0)
     book.drop(2)
-    assert split(book, -1, 10) == (5, 5, 0)
+    assert split(book, -1, 10, kind="limit") == (5, 5, 0)
 
 
 def test_what_a_trim_cut_is_void_on_the_way_out():
