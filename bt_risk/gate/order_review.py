@@ -153,13 +153,17 @@ class OrderReview:
         with self._counted_as_gone(exits.values()):
             decision = self.review(request, opening, distance)
         relied = tuple(exits) if decision.size > SIZE_EPS else ()
+        clamps = self.gate.venue.clamps
+        if not clamps and request.shared and closing < request.size - SIZE_EPS:
+            decision = refusal("exit", f"{closing:g} of it are not being closed by another exit")
+            return Verdict(closing, decision, closing, 0.0, distance)
         if not decision.reason and void <= SIZE_EPS:
             return Verdict(request.size, decision, closing, opening, distance, relies_on=relied)
         if not decision.reason:
             decision = refusal("trim", VOID.format(void), decision.size)
         allowed = self._sendable(request, closing, opening, decision) - closing
         # An exit is never refused: what it may not open is clamped when it fills.
-        size = min(request.size, max(closing + allowed, preview.reduces))
+        size = min(request.size, max(closing + allowed, preview.reduces if clamps else closing))
         void = min(void, request.size - size)
         return Verdict(size, decision, closing, allowed, distance, void, relied)
 
