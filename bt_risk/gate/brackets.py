@@ -61,11 +61,6 @@ class Brackets:
 
     # -- a parent and its first children ---------------------------------------------------------
 
-    def begins(self, request: OrderRequest) -> bool:
-        """Return whether an order begins a bracket that is judged with its last child."""
-        waits = not request.args["transmit"] and self.gate.venue.waits_for_children
-        return waits and self.gate.intervenes
-
     def begin(self, request: OrderRequest) -> Any:
         """Send a parent whose children are still to come; the broker holds it back."""
         problem = self.order_review.problem(request)
@@ -138,7 +133,10 @@ class Brackets:
             if refused:
                 return self._reject(family, last, refused)
         if _is_exit(last, entry):
-            return self._send_share(last)
+            answer = self._send_share(last)
+            if last.args["transmit"] and answer.status == answer.Rejected:
+                self._release(family.parent)
+            return answer
         refused = self._refused_addition(last)
         if refused:
             return self._reject(family, last, refused)
@@ -181,6 +179,13 @@ class Brackets:
             working.opening = request.size
             return self._refused_addition(request, working)
         share = self._share(request)
+        if share.size <= SIZE_EPS:
+            orders = self.gate.venue.take_family(request.args["parent"])
+            self.gate.venue.give_back_family(
+                request.args["parent"], [one for one in orders if one is not order]
+            )
+            self._refuse_orders([order], share.decision)
+            return None
         self._resize(order, working, self.order_review.units(request, share.size))
         self._record_share(request, share, order)
         return None
@@ -269,6 +274,8 @@ class Brackets:
         size = request.size - void
         if decision.reason and not self.gate.venue.clamps:
             size = max(preview.closing, review.round(request, preview.closing + decision.size))
+        elif decision.reason and preview.closing + decision.size <= SIZE_EPS:
+            size = 0.0  # nothing of it could ever fill
         elif void > SIZE_EPS:
             decision = refusal("trim", VOID.format(void), decision.size)
         return _Share(size, min(opening, decision.size), decision, distance)

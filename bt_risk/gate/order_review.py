@@ -76,11 +76,15 @@ class OrderReview:
         self.look_ahead(request)
         if arguments["parent"] is not None:
             order = self.brackets.submit(request)
-        elif self.brackets.begins(request):
+        elif not arguments["transmit"] and self._waits():
             order = self.brackets.begin(request)
         else:
             order = self.submit_alone(request)
         return self.gate.venue.settle(request, order)
+
+    def _waits(self) -> bool:
+        """Return whether a bracket is judged with its last child."""
+        return self.gate.venue.waits_for_children and self.gate.intervenes
 
     def look_ahead(self, request: OrderRequest) -> None:
         """Compute the preview of a request, as things are."""
@@ -149,12 +153,14 @@ class OrderReview:
             return Verdict(0.0, Decision(0.0, reason, leaving.rule))
         closing, opening, void = preview.closing, preview.opening, preview.void
         distance = self.stop_distance(request) if distance is None else distance
-        exits = self.gate.venue.leaving(request) if opening > SIZE_EPS else {}
+        exits = {}
+        if opening > SIZE_EPS and any(w.kind == "market" for w in self.book.working.values()):
+            exits = self.gate.venue.leaving(request)
         with self._counted_as_gone(exits.values()):
             decision = self.review(request, opening, distance)
         relied = tuple(exits) if decision.size > SIZE_EPS else ()
-        clamps = self.gate.venue.clamps
-        if not clamps and request.shared and closing < request.size - SIZE_EPS:
+        ordered = not self.gate.venue.direct and self.gate.intervenes
+        if ordered and request.shared and closing < request.size - SIZE_EPS:
             decision = refusal("exit", f"{closing:g} of it are not being closed by another exit")
             return Verdict(closing, decision, closing, 0.0, distance)
         if not decision.reason and void <= SIZE_EPS:
@@ -163,7 +169,7 @@ class OrderReview:
             decision = refusal("trim", VOID.format(void), decision.size)
         allowed = self._sendable(request, closing, opening, decision) - closing
         # An exit is never refused: what it may not open is clamped when it fills.
-        size = min(request.size, max(closing + allowed, preview.reduces if clamps else closing))
+        size = min(request.size, max(closing + allowed, closing if ordered else preview.reduces))
         void = min(void, request.size - size)
         return Verdict(size, decision, closing, allowed, distance, void, relied)
 

@@ -196,7 +196,7 @@ class Book:
         self.working[working.ref] = working
         working.instrument.orders[working.ref] = working
         part = self.part(working.instrument, working.owner)
-        working.had_position |= part.held_against(working.side) > 0.0
+        working.had_position |= part.size * working.side < 0.0
 
     def drop(self, ref: int) -> None:
         """Remove an order that cannot fill any more."""
@@ -253,7 +253,7 @@ class Book:
             self._open(part, opening, price, commission * (1.0 - share), time, distance)
         self._sum_up(part.instrument)
         for working in part.instrument.orders.values():
-            if working.owner is part.owner and part.held_against(working.side):
+            if working.owner is part.owner and part.size * working.side < 0.0:
                 working.had_position = True
         for one in part.instrument.parts:
             self._forget_lost(one)

@@ -77,10 +77,9 @@ def preview_order(
 ) -> OrderPreview:
     """Return what an order for `size` units (positive) on `side` (+1 or -1) would do now."""
     part = book.part(instrument, owner)
-    held = held_for(part, side, terms.closes)
-    if held <= 0.0 and not part.instrument.orders:
-        return OrderPreview(part, 0.0, size, 0.0, 0.0, _covering_stop(part, side))
-    held += _coming(part, side, terms)
+    if not instrument.held and not instrument.orders:
+        return OrderPreview(part, 0.0, size, 0.0, 0.0, math.nan)
+    held = held_for(part, side, terms.closes) + _coming(part, side, terms)
     closing = reduces = 0.0
     if held > 0.0:
         accounts = {"market", terms.kind}

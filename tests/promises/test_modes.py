@@ -725,9 +725,9 @@ def test_several_brackets_at_once_share_the_limit_and_end_flat(wide):
     actions = {16: lambda s: [s.buy_bracket(size=300, **family) for _ in range(2)]}
     engine = cerebro(bars(*flat(18), wide, *flat(4, price=wide[-1])))
     strategy = protected(engine, actions)
-    # 250 at the ATR distance, then 500 of 1,000 are at risk at its own stop: 125 more at ATR's.
-    assert [end[1] for end in ends(strategy) if end[1] > 0] == [250, 125]
-    assert held(strategy)[17:] == [375, *[0] * 5]
+    # 1 % of 100,000 at their own stop, 2 away, is 500 units: 300, and 200 of the second.
+    assert [end[1] for end in ends(strategy) if end[1] > 0] == [300, 200]
+    assert held(strategy)[17:] == [500, *[0] * 5]
     assert strategy.broker.get_orders_open() == []
 
 

@@ -432,6 +432,7 @@ def test_the_faq_on_stop_price_makes_the_size_fit_the_stop(faq):
 class Bracket(bt.Strategy):
     def next(self):
         if len(self) == 5:
+            self.broker.halt("news")
             self.buy_bracket(size=10, exectype=bt.Order.Market, stopprice=95, limitprice=110)
 
 
