@@ -115,4 +115,4 @@ class FillTracker:
             self.gate.multiplier(instrument.data)
             part = self.book.part(instrument, owner)
             self.book.fill(part, unknown, position.price, 0.0, instrument.time)
-            self.touched.append(part)
+            self.touched.append(part)  # it gets a stop

@@ -220,7 +220,8 @@ class OrderReview:
 
     def review_again(self, working: WorkingOrder, opening: float, price: float) -> Decision:
         """Ask every limit about an order that works already, as if it came now at `price`."""
-        self.book.equity = float(self.gate.equity())
+        equity = self.gate.equity
+        self.book.equity = float(equity())
         args = DEFAULTS | {"oco": working}
         request = OrderRequest(working.side, working.owner, working.instrument, opening, args)
         distance = working.distance

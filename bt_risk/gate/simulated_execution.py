@@ -53,7 +53,7 @@ class SimulatedExecution:
             self._cancel(order, "entries are refused now", alone=True)
         elif ref in self.triggered:
             self._try_at_market(order)
-        elif not self.gate.trading_state or self._may_close(order):
+        else:
             self._native_try(order)
 
     def execute(
@@ -160,14 +160,6 @@ class SimulatedExecution:
         if working is None:
             return None, None
         return working, self.gate.book.part(working.instrument, working.owner)
-
-    def _may_close(self, order: Any) -> bool:
-        """Return whether an order may execute while entries are refused; else it rests on."""
-        working, part = self._working(order)
-        if working is None or part is None:
-            return True
-        held = held_for(part, working.side, working.shared)
-        return working.opening <= SIZE_EPS or held > SIZE_EPS
 
     def _execute_users(
         self, order: Any, ago: int | None, price: float, dtcoc: float | None

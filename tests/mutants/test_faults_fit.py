@@ -105,11 +105,11 @@ def test_a_name_that_is_not_there_is_an_error(capsys):
 
 def test_a_fault_that_does_not_fit_is_an_error_before_anything_runs(monkeypatch, capsys):
     monkeypatch.setattr(
-        mutants, "MUTANTS", [Mutant("late", "gate/order_review.py", "gone", "", (QUICK,))]
+        mutants, "MUTANTS", [Mutant("late", "gate/order_review.py", "never there", "", (QUICK,))]
     )
     with pytest.raises(SystemExit):
         mutants.main([])
-    assert "late: 0 x 'gone' in" in capsys.readouterr().err
+    assert "late: 0 x 'never there' in" in capsys.readouterr().err
 
 
 def test_list_names_every_fault_and_runs_none(capsys):

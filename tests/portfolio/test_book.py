@@ -6,6 +6,7 @@ import pytest
 from helpers.books import ME, NAN, OTHER, book_of, close, fill, work
 
 from bt_risk.portfolio.preview import OrderTerms, preview_order
+from bt_risk.portfolio.reachable import book_claims
 
 # -- bars ----------------------------------------------------------------------------------------
 
@@ -235,6 +236,17 @@ def test_exposure_adds_the_instruments_of_a_side():
     assert book.exposure.of_side(-1) == 12.0
     assert book.exposure.of_side(1, "notional") == 1500.0
     assert [i.name for i in book.exposure.live()] == ["D0", "D1", "D2"]
+
+
+def test_a_partial_fill_takes_what_closes_first():
+    book = book_of()
+    part = fill(book, 10)
+    working = work(book, 1, -1, 25, opening=15)
+    assert book_claims(part, working, 4) == 0
+    fill(book, -4)
+    assert (working.remaining, working.opening, working.closing) == (21, 15, 6)
+    assert book_claims(part, working, 11) == 0
+    assert (working.remaining, working.opening, working.closing) == (10, 10, 0)
 
 
 def test_dropping_an_unknown_order_is_nothing():
