@@ -382,8 +382,9 @@ class RiskBroker(BrokerProxy):
         if ref in self.order_review.rejected:
             return False
         if ref in self.own:
-            reason = "ATRTrailingStop: protective orders are not cancelled from outside"
-            self.journal.order(order, "ATRTrailingStop", "note", reason)
+            if self.journal.once(("cancel", ref)):
+                reason = "ATRTrailingStop: protective orders are not cancelled from outside"
+                self.journal.order(order, "ATRTrailingStop", "note", reason)
             return False
         if ref is not None:
             order = self.exit_handover.cancel(ref, order)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bt_risk.gate.order_lists import LISTS, as_listed
+
 __all__ = ["BrokerProxy"]
 
 
@@ -65,7 +67,8 @@ class BrokerProxy:
         inner = self.__dict__.get("inner")
         if inner is None or name.startswith("__") or name in self._declared:
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        return getattr(inner, name)
+        found = getattr(inner, name)
+        return as_listed(self, name, found) if name in LISTS else found
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dict__ and self._belongs_to_inner(name):

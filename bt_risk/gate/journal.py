@@ -59,10 +59,17 @@ class Journal:
         self.lines: list[tuple[Any, ...]] = []
         self.trades: list[ClosedTrade] = []
         self._book = Book()
+        self._noted: set[object] = set()
 
     def begin(self, book: Book) -> None:
         """Take times and closed trades from the book of a run."""
         self._book, self.trades = book, book.trades
+
+    def once(self, key: object) -> bool:
+        """Return whether a note with this key is to be written: the first time only."""
+        first = key not in self._noted
+        self._noted.add(key)
+        return first
 
     def account(self, rule: str, action: str, reason: str, **numbers: float) -> None:
         """Add a line about the whole account."""

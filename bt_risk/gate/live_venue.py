@@ -109,8 +109,7 @@ class LiveVenue(Venue):
         try:
             return bool(self.inner.replace(working.handle, size=plain(size), price=price))
         except Exception as error:  # cancel and replace instead: a cancel is safe to repeat
-            reason = f"broker: replace failed: {error}"
-            self.gate.journal.order(working.handle, "broker", "note", reason)
+            self._note_failure(working.handle, f"broker: replace failed: {error}")
             return False
 
     def withdraw(self, order: Any) -> None:
@@ -130,7 +129,11 @@ class LiveVenue(Venue):
         try:
             self.inner.cancel(order if working is None else working.handle)
         except Exception as error:  # it is sent again after a while
-            reason = f"broker: cancel failed: {error}"
+            self._note_failure(order, f"broker: cancel failed: {error}")
+
+    def _note_failure(self, order: Any, reason: str) -> None:
+        """Add a line about a request that failed, once for each order and reason."""
+        if self.gate.journal.once((order.ref, reason)):
             self.gate.journal.order(order, "broker", "note", reason)
 
     def forget(self, ref: int) -> None:

@@ -53,6 +53,10 @@ class DoubtfulOrders:
     def __contains__(self, ref: int) -> bool:
         return ref in self._doubts
 
+    def orders(self) -> dict[int, Any]:
+        """Return the stand-ins of the orders that are in doubt, by ref."""
+        return {ref: doubt.order for ref, doubt in self._doubts.items()}
+
     def add(self, request: OrderRequest, size: float, client_id: str | None, why: str) -> Any:
         """Return an order that stands in for one that the broker may have received."""
         order = request.native_order(size)

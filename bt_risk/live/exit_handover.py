@@ -64,6 +64,14 @@ class ExitHandover:
         self.waiting.append(_HeldExit(request, order, {stop.ref for stop in stops}))
         return order
 
+    def held(self) -> list[Any]:
+        """Return the stand-ins of the exits that the broker has not received yet."""
+        return [held.order for held in self.waiting]
+
+    def received(self, ref: int | None, order: Any) -> Any:
+        """Return the stand-in that a strategy has received for an order, else the order."""
+        return order if ref is None else self._stand_ins.get(ref, order)
+
     def advance(self) -> None:
         """Send the exits whose stops are cancelled."""
         working = self.gate.book.working

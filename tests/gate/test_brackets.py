@@ -114,7 +114,7 @@ def test_a_rejected_parent_rejects_the_whole_bracket(mode, make):
     for _, _, _, reason in ends(strategy)[1:]:
         assert reason.startswith("bracket: ")
         assert "notional_limit" in reason
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
     assert strategy.broker.book.working == {}
     assert final(strategy) == 0
 
@@ -142,7 +142,7 @@ def test_only_the_child_that_is_wanted_is_rejected_with_its_parent():
     for options in ({"stopexec": None}, {"limitexec": None}):
         strategy = play(limited(NotionalLimit(1e-9)), {20: bracket(10, **options)})
         assert [end[0] for end in ends(strategy)] == ["Rejected"] * 2
-        assert strategy.broker.get_orders_open() == []
+        assert strategy.broker.inner.get_orders_open() == []
 
 
 def test_a_parent_that_is_rejected_has_a_native_status_for_all_three():
@@ -252,7 +252,7 @@ def test_a_breaker_closes_a_bracket_position_and_leaves_no_child_behind():
     strategy = play(engine, {20: bracket(900, stop=60.0, profit=109.0)})
     assert final(strategy) == 0
     assert min(size for (size,) in strategy.held) == 0
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 @pytest.mark.parametrize("rows", [UP, DOWN, [*flat(25), (100, 106, 94, 100), *flat(4)]])
@@ -261,7 +261,7 @@ def test_a_trailing_stop_and_a_bracket_leave_the_account_flat(rows):
     engine.addobserver(bt_risk.ATRTrailingStop)
     strategy = play(engine, {20: bracket(100, stop=95.5, profit=104.5)})
     assert [size for (size,) in strategy.held] == [0] * 20 + [100] * 5 + [0] * 5
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 def test_the_children_wait_for_their_parent_under_a_trailing_stop():
@@ -357,7 +357,7 @@ def test_partial_fills_of_a_bracket_end_flat_with_a_trailing_stop(then):
     assert held[20:27] == [30, 60, 90, 100, 100, 100, 70]
     assert min(held) == 0
     assert held[-1] == 0
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 def test_one_child_that_fills_in_parts_leaves_the_other_too_large_in_backtrader():

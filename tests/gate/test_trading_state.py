@@ -252,7 +252,7 @@ def test_a_halt_that_flattens_closes_everything_at_the_next_open(mode):
     assert tape["positions"][-1] == (0, 0)
     assert len(tape["reasons"]) == 1
     assert [line[0] for line in said(strategy)] == ["halt", "flat", "reject"]
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 def test_a_user_s_exit_during_the_flatten_is_covered_already():

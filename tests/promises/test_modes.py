@@ -475,7 +475,7 @@ def test_a_stop_follows_a_position_that_is_filled_and_closed_in_parts(filler, ex
     assert all(size >= 0 for size in sizes)
     assert sizes[-1] == 0
     assert len([size for size in sizes if 0 < size < 40]) > 2
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 @pytest.mark.parametrize(
@@ -602,7 +602,7 @@ def test_exits_of_every_kind_pass_whole_while_entries_are_refused(kind):
     assert closed[:2] == ("Completed", -200)
     assert refused == ("Rejected", 0, 0.0, "test: closed")
     assert held(strategy)[-1] == 0
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 @pytest.mark.parametrize("kind", EXITS)
@@ -612,7 +612,7 @@ def test_an_exit_of_any_kind_and_the_stop_never_sell_twice_in_one_bar(kind):
     strategy = protected(engine, actions)
     assert [size for _, size, _ in fills(strategy)] == [200, -200]
     assert held(strategy)[-1] == 0
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 STOPPED = [*flat(18), (100, 101, 90, 92), *flat(3, price=92.0)]
@@ -640,7 +640,7 @@ def test_a_stop_and_an_exit_at_the_close_that_replace_each_other_shrink_together
     engine.broker.set_filler(bt.fillers.FixedSize(size=100))
     strategy = protected(engine, {16: lambda s: s.buy(size=200), 18: either})
     assert held(strategy)[16:] == [100, 200, 0, 0, 0, 0]
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 CLOSELESS = [*flat(17), (100, 101, 99, math.nan), (99, 101, 98, 100), *flat(3)]
@@ -728,7 +728,7 @@ def test_several_brackets_at_once_share_the_limit_and_end_flat(wide):
     # 1 % of 100,000 at their own stop, 2 away, is 500 units: 300, and 200 of the second.
     assert [end[1] for end in ends(strategy) if end[1] > 0] == [300, 200]
     assert held(strategy)[17:] == [500, *[0] * 5]
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 # -- feeds with holes -----------------------------------------------------------------------------

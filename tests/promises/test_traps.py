@@ -242,7 +242,7 @@ def test_a_stop_does_not_outlive_the_position_that_was_closed():
     stop_behind(engine)
     strategy = play(engine, {16: lambda s: s.buy(size=10), 18: lambda s: s.close()})
     assert position_at_the_end(strategy) == 0
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 def test_a_reversal_takes_the_old_stop_away_and_brings_a_new_one():
@@ -462,7 +462,7 @@ def test_a_dust_of_floats_is_no_position():
     engine = cerebro(bars(*flat(22)))
     stop_behind(engine)
     strategy = play(engine, actions)
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 # -- runstop --------------------------------------------------------------------------------------
@@ -621,7 +621,7 @@ def test_a_cancel_in_the_bar_of_submission_does_nothing_and_ours_are_cancelled_a
     strategy = play(engine, {16: lambda s: (s.buy(size=10), s.sell(size=10))})
     assert fills(strategy) == [(17, 10, 100.0), (17, -10, 100.0)]
     assert position_at_the_end(strategy) == 0
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 def test_a_position_from_before_the_run_gets_a_stop():
@@ -1277,7 +1277,7 @@ def test_a_rejected_parent_rejects_its_children():
     assert [end[0] for end in ends(strategy)] == ["Rejected"] * 3
     assert "notional_limit" in ends(strategy)[0][3]
     assert all(end[3] for end in ends(strategy))
-    assert strategy.broker.get_orders_open() == []
+    assert strategy.broker.inner.get_orders_open() == []
 
 
 def test_a_rejected_order_can_be_cancelled_without_harm():
