@@ -12,6 +12,7 @@ import backtrader as bt
 
 from bt_risk.limits.base import Decision
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import WorkingOrder
 from bt_risk.portfolio.preview import OrderPreview
 
 __all__ = [
@@ -196,8 +197,8 @@ class Verdict:
         exit whose size is more than the first two closes what other exits leave.
     distance : float
         Price distance to the stop that the order was judged with.
-    relies_on : tuple of int
-        Refs of the market exits that were counted as filled.
+    relies_on : tuple of WorkingOrder
+        Market exits that were counted as filled.
     """
 
     size: float
@@ -206,7 +207,7 @@ class Verdict:
     opening: float = 0.0
     distance: float = math.nan
     void: float = 0.0
-    relies_on: tuple[int, ...] = ()
+    relies_on: tuple[WorkingOrder, ...] = ()
 
 
 def plain(size: float) -> float:

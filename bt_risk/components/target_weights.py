@@ -18,6 +18,7 @@ from bt_risk.errors import (
 )
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.settings import LimitSettings
+from bt_risk.orders import AT_MARKET
 from bt_risk.parameters import (
     Check,
     EquityLimit,
@@ -172,7 +173,7 @@ def _drifted(held: float, weight: float, buffer: float) -> bool:
 
 def _leaving(instrument: Instrument) -> bool:
     """Return whether a market order is working: the position is about to change."""
-    return any(w.kind == "market" for w in instrument.orders.values())
+    return any(w.kind in AT_MARKET for w in instrument.orders.values())
 
 
 @dataclass

@@ -1,10 +1,15 @@
-"""Compute what cash affords: value or margin, and commission, net of working orders."""
+"""Compute what cash affords: value or margin, and commission, net of working orders.
+
+What market exits bring that fill before the order counts as cash: one sells A and buys B at one
+open.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import WorkingOrder
 from bt_risk.rules.sizing import round_down
 from bt_risk.tolerances import SIZE_EPS
 
@@ -26,7 +31,7 @@ def affordable(
     """
     price = instrument.price if price is None else price
     if cash is None:
-        cash = gate.inner.getcash() - _reserved(gate)
+        cash = gate.inner.getcash() - _reserved(gate) + _released(gate, instrument)
     for _ in range(50):
         cost = _cost(gate, instrument.data, side * size, price)
         if size <= 0 or cost <= cash:
@@ -44,6 +49,29 @@ def _reserved(gate: Any) -> float:
         if w.opening > SIZE_EPS
     ]
     return sum([max(0.0, cost) for cost in costs])
+
+
+def _released(gate: Any, instrument: Instrument) -> float:
+    """Return the cash that exits bring which fill before an order on an instrument would."""
+    if not any(w.kind == "market" for w in gate.book.working.values()):
+        return 0.0
+    return sum([_proceeds(gate, w) for w in gate.venue.leaving(instrument)])
+
+
+def _proceeds(gate: Any, exit_order: WorkingOrder) -> float:
+    """Return the cash that closing brings at the last close, as BackBroker computes it."""
+    instrument = exit_order.instrument
+    part = gate.book.part(instrument, exit_order.owner)
+    info = gate.inner.getcommissioninfo(instrument.data)
+    closed = exit_order.side * min(exit_order.closing, abs(part.size))
+    if gate.venue.short_cash:
+        value = info.getvaluesize(-closed, part.price)
+    else:
+        value = info.getoperationcost(closed, part.price)
+    if value > 0:
+        value /= info.get_leverage()
+    profit = info.profitandloss(-closed, part.price, instrument.price) * info.stocklike
+    return float(value + profit - info.getcommission(closed, instrument.price))
 
 
 def _cost(gate: Any, data: Any, size: float, price: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -153,10 +153,10 @@ class OrderReview:
             return Verdict(0.0, Decision(0.0, reason, leaving.rule))
         closing, opening, void = preview.closing, preview.opening, preview.void
         distance = self.stop_distance(request) if distance is None else distance
-        exits = {}
+        exits: Collection[WorkingOrder] = ()
         if opening > SIZE_EPS and any(w.kind == "market" for w in self.book.working.values()):
-            exits = self.gate.venue.leaving(request)
-        with self._counted_as_gone(exits.values()):
+            exits = self.gate.venue.leaving(request.instrument)
+        with self._counted_as_gone(exits):
             decision = self.review(request, opening, distance)
         relied = tuple(exits) if decision.size > SIZE_EPS else ()
         ordered = not self.gate.venue.direct and self.gate.intervenes

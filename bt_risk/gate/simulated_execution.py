@@ -173,7 +173,7 @@ class SimulatedExecution:
             self._review_relying(working, price)
         rest = abs(order.executed.remsize)
         size = self._allowed(part, working)
-        if size <= SIZE_EPS and not working.had_position and self._unreviewed(part, working):
+        if size <= SIZE_EPS and self._unreviewed(part, working):
             self._review_late(working, price)
             size = self._allowed(part, working)
         if size >= rest - SIZE_EPS:
@@ -209,7 +209,8 @@ class SimulatedExecution:
                 self.triggered.add(order.ref)
             return
         if held_for(part, working.side, working.shared) <= SIZE_EPS:
-            self._cancel(order, "the position it was to close is gone")
+            refused = "bt_risk" in order.info and not working.had_position
+            self._cancel(order, None if refused else "the position it was to close is gone")
 
     @staticmethod
     def _comes(part: OwnerPosition, working: WorkingOrder) -> float:
@@ -229,15 +230,22 @@ class SimulatedExecution:
 
     def _review_relying(self, working: WorkingOrder, price: float) -> None:
         """Review an entry again as things are, where an exit that it relied on has not filled."""
-        left = [w for w in map(self.gate.book.working.get, working.relies_on) if w is not None]
+        waits = [w.instrument.name for w in working.relies_on if self._left_open(w)]
         working.relies_on = ()
-        waits = [w.instrument.name for w in left if w.remaining > SIZE_EPS]
         if waits and working.opening > SIZE_EPS:
             self._review(working, price, working.opening, f"the exit of {waits[0]} has not filled")
 
+    def _left_open(self, exit_order: WorkingOrder) -> bool:
+        """Return whether an exit has not closed all that it was counted to close."""
+        part = self.gate.book.part(exit_order.instrument, exit_order.owner)
+        held = held_for(part, exit_order.side, exit_order.shared)
+        return exit_order.remaining > SIZE_EPS and held > SIZE_EPS
+
     def _unreviewed(self, part: OwnerPosition, working: WorkingOrder) -> bool:
         """Return whether an exit has never had a position, and no entry will give it one."""
-        return working.opening <= SIZE_EPS and self._comes(part, working) <= SIZE_EPS
+        if working.had_position or working.opening > SIZE_EPS or working.closing <= SIZE_EPS:
+            return False
+        return self._comes(part, working) <= SIZE_EPS
 
     def _review_late(self, working: WorkingOrder, price: float) -> None:
         """Review as an entry what was sent as the exit of an entry that has never filled."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.venue import EquitySources, Venue
-from bt_risk.orders import AT_MARKET, HALTED, OrderRequest, plain
+from bt_risk.orders import AT_MARKET, HALTED, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.tolerances import SIZE_EPS
@@ -158,22 +159,22 @@ class SimulatedVenue(Venue):
                 self.withdraw(working.handle)
         return order
 
-    def leaving(self, request: OrderRequest) -> dict[int, WorkingOrder]:
-        """Return the market exits, by ref, that fill for certain before an order would.
+    def leaving(self, instrument: Instrument) -> Collection[WorkingOrder]:
+        """Return the market exits that fill before an order on an instrument would.
 
         They were submitted earlier, and their data feed has its next bar no later.
         """
         if not self.clamps:
-            return {}
-        slowest = _bar_length(request.instrument)
-        return {
-            w.ref: w
+            return ()
+        slowest = _bar_length(instrument)
+        return [
+            w
             for w in self.gate.book.working.values()
             if w.kind == "market"
             and w.closing > SIZE_EPS
             and _bar_length(w.instrument) <= slowest
             and not self.gate.book.is_stale(w.instrument)
-        }
+        ]
 
     def fit_at_fill(self, order: Any, step: float | None) -> None:
         """Cut an entry to what cash affords at the price at which it fills."""

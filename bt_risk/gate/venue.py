@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.live.equity_monitor import UserEquity
@@ -150,9 +150,9 @@ class Venue:
     def end_closing(self) -> None:
         """Forget which positions are being closed: entries are judged again."""
 
-    def leaving(self, request: OrderRequest) -> dict[int, WorkingOrder]:
-        """Return the market exits, by ref, that fill for certain before an order would."""
-        return {}
+    def leaving(self, instrument: Instrument) -> Collection[WorkingOrder]:
+        """Return the market exits that fill before an order on an instrument would."""
+        return ()
 
     def hold(self, request: OrderRequest, size: float) -> Any:
         """Hold a market exit back until our stop is cancelled; return a stand-in, or None."""

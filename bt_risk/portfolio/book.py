@@ -196,7 +196,7 @@ class Book:
         self.working[working.ref] = working
         working.instrument.orders[working.ref] = working
         part = self.part(working.instrument, working.owner)
-        working.had_position |= part.size * working.side < 0.0
+        working.had_position |= working.shared or part.size * working.side < 0.0
 
     def drop(self, ref: int) -> None:
         """Remove an order that cannot fill any more."""

@@ -109,8 +109,8 @@ class WorkingOrder:
         nothing.
     had_position : bool
         Whether there was something for it to close at any time.
-    relies_on : tuple of int
-        Refs of the market exits that its review counted as filled.
+    relies_on : tuple of WorkingOrder
+        Market exits that its review counted as filled.
     cut, void : float
         What the gate took off it, and how much of that a trimmed entry never bought.
     rule : str
@@ -144,7 +144,7 @@ class WorkingOrder:
     shared: bool = False
     waits: bool = False
     had_position: bool = False
-    relies_on: tuple[int, ...] = ()
+    relies_on: tuple[WorkingOrder, ...] = ()
     cut: float = 0.0
     void: float = 0.0
     stops: bool = False

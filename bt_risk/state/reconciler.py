@@ -89,19 +89,23 @@ class Reconciler:
 
     def _working(self, order: Any, instrument: Instrument, record: Record) -> WorkingOrder:
         remaining = float(abs(order.executed.remsize))
+        opening = min(record["opening"], remaining)
         return WorkingOrder(
             order.ref,
             instrument,
             self.owner(record["owner"]),
             record["side"],
             remaining,
-            min(record["opening"], remaining),
+            opening,
             record["kind"],
             # A stop of ours rests where the broker has it, not where it was about to move to.
             (record["own"] and order.created.price) or record["price"],
             record["distance"],
             own=record["own"],
             handle=order,
+            closing=min(record.get("closing", math.inf), remaining - opening),
+            shared=record.get("shared", False),
+            had_position=record.get("had_position", False),
             stops=record["stops"],
             rule=record.get("rule", ""),
         )

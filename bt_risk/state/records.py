@@ -57,6 +57,7 @@ _ORDER = (
     "side",
     "remaining",
     "opening",
+    "closing",
     "kind",
     "price",
     "distance",
@@ -64,6 +65,8 @@ _ORDER = (
     "stops",
     "size",
     "rule",
+    "shared",
+    "had_position",
 )
 _TRADE = (
     "instrument",
