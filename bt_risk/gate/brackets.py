@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -122,26 +122,28 @@ class Brackets:
         entry = review.book.working[family.parent.ref]
         review.look_ahead(family.request)
         verdict = review.judge(family.request, self._distance(family, last))
+        if verdict.opening > SIZE_EPS:
+            self._size(family, verdict, entry)
+            refused = self._refused_addition(family, last)
+            if refused is not None:
+                closing = min(verdict.closing, verdict.size)
+                verdict = replace(verdict, size=closing, opening=0.0, decision=refused)
         asked = review.asked(family.request, verdict)
         review.events.asked(asked._replace(order=family.parent))
-        exits_only = verdict.opening <= SIZE_EPS and verdict.decision.reason
-        if verdict.size <= SIZE_EPS or (exits_only and family.request.preview.opening > SIZE_EPS):
+        opens = family.request.preview.opening > SIZE_EPS
+        if verdict.size <= SIZE_EPS or (opens and verdict.opening <= SIZE_EPS):
             return self._refuse(family, last, verdict, entry)
         self._accept(family, verdict, entry)
         for request, order in family.children:
-            refused = self._accept_child(request, order)
-            if refused:
-                return self._reject(family, last, refused)
-        if _is_exit(last, entry):
-            answer = self._send_share(last)
-            if last.args["transmit"] and answer.status == answer.Rejected:
-                self._release(family.parent)
-            return answer
-        refused = self._refused_addition(last)
-        if refused:
-            return self._reject(family, last, refused)
-        share = _Share(last.size, last.size, Decision(last.size), review.stop_distance(last))
-        return self._send(last, share)
+            if _is_exit(request, entry):
+                self._accept_child(request, order)
+        if not _is_exit(last, entry):
+            share = _Share(last.size, last.size, Decision(last.size), review.stop_distance(last))
+            return self._send(last, share)
+        answer = self._send_share(last)
+        if answer.status == answer.Rejected:
+            self._release(family.parent)
+        return answer
 
     def _distance(self, family: _Family, last: OrderRequest) -> float | None:
         """Return the distance of a parent to the nearest stop among its children, else None."""
@@ -157,51 +159,54 @@ class Brackets:
             return None
         return math.nan if any(math.isnan(one) for one in distances) else min(distances)
 
-    def _accept(self, family: _Family, verdict: Verdict, entry: WorkingOrder) -> None:
-        """Give a parent the size and the parts that it was allowed."""
+    def _size(self, family: _Family, verdict: Verdict, entry: WorkingOrder) -> float:
+        """Give a parent the size and the parts that it was allowed; return its size."""
         size = self.order_review.units(family.request, verdict.size)
         self._resize(family.parent, entry, size)
         entry.opening, entry.closing = min(verdict.opening, size), verdict.closing
         entry.distance, entry.waits = verdict.distance, False
+        return size
+
+    def _accept(self, family: _Family, verdict: Verdict, entry: WorkingOrder) -> None:
+        """Size a parent, and record what it was allowed."""
+        size = self._size(family, verdict, entry)
         self.order_review.book.count(entry)
         family.request.preview.part.lost -= verdict.void
         self.order_review.record_accepted(family.request, size, verdict, family.parent)
 
-    def _accept_child(self, request: OrderRequest, order: Any) -> Decision | None:
-        """Give a child the size and the parts that it may have; return why it is refused."""
+    def _accept_child(self, request: OrderRequest, order: Any) -> None:
+        """Give a child the size and the parts that it may have, or reject it."""
         working = self.order_review.book.working.get(order.ref)
         if working is None:
-            return None
+            return
         working.waits = False
-        parent = self.order_review.book.working[request.args["parent"].ref]
-        if not _is_exit(request, parent):
-            working.distance = self.order_review.stop_distance(request)
-            working.opening = request.size
-            return self._refused_addition(request, working)
         share = self._share(request)
-        if share.size <= SIZE_EPS:
-            orders = self.gate.venue.take_family(request.args["parent"])
-            self.gate.venue.give_back_family(
-                request.args["parent"], [one for one in orders if one is not order]
-            )
-            self._refuse_orders([order], share.decision)
-            return None
-        self._resize(order, working, self.order_review.units(request, share.size))
-        self._record_share(request, share, order)
-        return None
+        if share.size > SIZE_EPS:
+            self._resize(order, working, self.order_review.units(request, share.size))
+            self._record_share(request, share, order)
+            return
+        parent, venue = request.args["parent"], self.gate.venue
+        others = [one for one in venue.take_family(parent) if one is not order]
+        venue.give_back_family(parent, others)
+        self._refuse_orders([order], share.decision)
 
-    def _refused_addition(
-        self, request: OrderRequest, working: WorkingOrder | None = None
-    ) -> Decision | None:
-        """Judge a child that adds to its parent; return why the family is refused, else None."""
-        if working is not None:
-            working.opening = 0.0
-        distance = self.order_review.stop_distance(request)
-        decision = self.order_review.review(request, request.size, distance)
-        if decision.size < request.size - SIZE_EPS:
-            return decision
-        if working is not None:
-            working.opening = working.remaining
+    def _refused_addition(self, family: _Family, last: OrderRequest) -> Decision | None:
+        """Judge the children that add to their parent; return why one is refused, else None."""
+        review, working = self.order_review, self.order_review.book.working
+        rows: list[tuple[OrderRequest, Any]] = [*family.children, (last, None)]
+        for request, order in rows:
+            if order is not None and order.ref not in working:
+                continue
+            if _is_exit(request, family.request):
+                continue
+            distance = review.stop_distance(request)
+            decision = review.review(request, request.size, distance)
+            if decision.size < request.size - SIZE_EPS:
+                return decision
+            if order is not None:
+                child = working[order.ref]
+                child.waits, child.distance = False, distance
+                child.opening, child.closing = child.remaining, 0.0
         return None
 
     @staticmethod
@@ -274,8 +279,10 @@ class Brackets:
         size = request.size - void
         if decision.reason and not self.gate.venue.clamps:
             size = max(preview.closing, review.round(request, preview.closing + decision.size))
-        elif decision.reason and preview.closing + decision.size <= SIZE_EPS:
-            size = 0.0  # nothing of it could ever fill
+        elif (
+            parent.opening <= SIZE_EPS and preview.closing + min(opening, decision.size) <= SIZE_EPS
+        ):
+            size = 0.0  # its parent opens nothing: nothing of it could ever fill
         elif void > SIZE_EPS:
             decision = refusal("trim", VOID.format(void), decision.size)
         return _Share(size, min(opening, decision.size), decision, distance)

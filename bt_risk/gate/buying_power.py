@@ -53,7 +53,7 @@ def _reserved(gate: Any) -> float:
 
 def _released(gate: Any, instrument: Instrument) -> float:
     """Return the cash that exits bring which fill before an order on an instrument would."""
-    if not any(w.kind == "market" for w in gate.book.working.values()):
+    if not [w for w in gate.book.working.values() if w.kind == "market"]:
         return 0.0
     return sum([_proceeds(gate, w) for w in gate.venue.leaving(instrument)])
 
@@ -61,7 +61,7 @@ def _released(gate: Any, instrument: Instrument) -> float:
 def _proceeds(gate: Any, exit_order: WorkingOrder) -> float:
     """Return the cash that closing brings at the last close, as BackBroker computes it."""
     instrument = exit_order.instrument
-    part = gate.book.part(instrument, exit_order.owner)
+    part = exit_order.part
     info = gate.inner.getcommissioninfo(instrument.data)
     closed = exit_order.side * min(exit_order.closing, abs(part.size))
     if gate.venue.short_cash:

@@ -51,8 +51,8 @@ class FillTracker:
         """Drop an order that has ended; exits that relied on it may have nothing to close now."""
         working = self.book.working.get(ref)
         self.book.drop(ref)
-        if working is not None and working.opening > SIZE_EPS and working.instrument.orders:
-            self._touch(self.book.part(working.instrument, working.owner))
+        if working is not None and working.remaining > SIZE_EPS and working.instrument.orders:
+            self._touch(working.part)
 
     def _touch(self, part: OwnerPosition) -> None:
         if part not in self.touched:

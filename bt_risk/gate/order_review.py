@@ -94,7 +94,9 @@ class OrderReview:
         entry = None if parent is None else book.working.get(getattr(parent, "ref", -1))
         if entry is not None and (entry.side == request.side or entry.instrument is not instrument):
             entry = None
-        request.shared = bool(instrument.held and instrument.orders) and sent_by_close()
+        # Without other orders and owners an exit of the position is one, whoever sends it.
+        alone = len(instrument.parts) == 1 and not instrument.orders
+        request.shared = instrument.held and not alone and sent_by_close()
         terms = OrderTerms(
             request.kind,
             request.price,
@@ -154,9 +156,9 @@ class OrderReview:
         closing, opening, void = preview.closing, preview.opening, preview.void
         distance = self.stop_distance(request) if distance is None else distance
         exits: Collection[WorkingOrder] = ()
-        if opening > SIZE_EPS and any(w.kind == "market" for w in self.book.working.values()):
+        if opening > SIZE_EPS and self._market_orders():
             exits = self.gate.venue.leaving(request.instrument)
-        with self._counted_as_gone(exits):
+        with self.counted_as_gone(exits):
             decision = self.review(request, opening, distance)
         relied = tuple(exits) if decision.size > SIZE_EPS else ()
         ordered = not self.gate.venue.direct and self.gate.intervenes
@@ -174,16 +176,23 @@ class OrderReview:
         return Verdict(size, decision, closing, allowed, distance, void, relied)
 
     @contextmanager
-    def _counted_as_gone(self, exits: Iterable[WorkingOrder]) -> Iterator[None]:
+    def counted_as_gone(self, exits: Iterable[WorkingOrder]) -> Iterator[None]:
         """Leave out of the book what market exits close before the order fills."""
-        leaving = self.book.leaving
+        leaving, gone = self.book.leaving, self.book.gone
         for w in exits:
-            part = self.book.part(w.instrument, w.owner)
-            leaving[part] = leaving.get(part, 0.0) + w.closing
+            part = w.part
+            leaving[part] += w.closing
+            others = part.instrument.parts[1:]
+            if not others and leaving[part] >= -w.side * part.size - SIZE_EPS:
+                gone[part.instrument.index, -w.side] = True
         try:
             yield
         finally:
             leaving.clear()
+            gone.clear()
+
+    def _market_orders(self) -> bool:
+        return bool([w for w in self.book.working.values() if w.kind == "market"])
 
     def problem(self, request: OrderRequest) -> Decision | None:
         """Return why an order cannot be judged at all, None where it can."""
@@ -331,10 +340,12 @@ class OrderReview:
             return losing_side(request.side, request.riskiest, request.stop_price)
         # A limit order is measured from the market, which is farther from our stop than its price.
         # A stop that the order would fill beyond covers nothing of it.
-        fill = request.riskiest if request.kind == "stop" else request.instrument.price
-        covered = losing_side(request.side, fill, request.preview.cover)
-        if covered == covered:
-            return covered
+        cover = request.preview.cover
+        if cover == cover:
+            fill = request.riskiest if request.kind == "stop" else request.instrument.price
+            covered = losing_side(request.side, fill, cover)
+            if covered == covered:
+                return covered
         planned = getattr(request.size, "stop_distance", math.nan)
         return request.instrument.stop_distance() if math.isnan(planned) else planned
 

@@ -100,7 +100,7 @@ class SimulatedExecution:
         working = self.gate.book.working.get(order.ref)
         if working is None:
             return
-        part = self.gate.book.part(working.instrument, working.owner)
+        part = working.part
         if part.size * working.side >= 0:
             self._cancel(order)
             return
@@ -119,8 +119,7 @@ class SimulatedExecution:
                 if other.owner is part.owner:
                     leaving += other.remaining
                 elif other.shared:  # its owner's own position goes first
-                    own = self.gate.book.part(part.instrument, other.owner)
-                    leaving += max(0.0, other.remaining - own.held_against(other.side))
+                    leaving += max(0.0, other.remaining - other.part.held_against(other.side))
         return abs(part.size) - leaving
 
     def _leaves_now(self, other: WorkingOrder) -> bool:
@@ -159,7 +158,7 @@ class SimulatedExecution:
         working = self.gate.book.working.get(order.ref)
         if working is None:
             return None, None
-        return working, self.gate.book.part(working.instrument, working.owner)
+        return working, working.part
 
     def _execute_users(
         self, order: Any, ago: int | None, price: float, dtcoc: float | None
@@ -230,16 +229,21 @@ class SimulatedExecution:
 
     def _review_relying(self, working: WorkingOrder, price: float) -> None:
         """Review an entry again as things are, where an exit that it relied on has not filled."""
-        waits = [w.instrument.name for w in working.relies_on if self._left_open(w)]
+        waits = [
+            w
+            for w in working.relies_on
+            if w.remaining > SIZE_EPS and held_for(w.part, w.side, w.shared) > SIZE_EPS
+        ]
         working.relies_on = ()
-        if waits and working.opening > SIZE_EPS:
-            self._review(working, price, working.opening, f"the exit of {waits[0]} has not filled")
-
-    def _left_open(self, exit_order: WorkingOrder) -> bool:
-        """Return whether an exit has not closed all that it was counted to close."""
-        part = self.gate.book.part(exit_order.instrument, exit_order.owner)
-        held = held_for(part, exit_order.side, exit_order.shared)
-        return exit_order.remaining > SIZE_EPS and held > SIZE_EPS
+        opening = working.opening
+        if not waits or opening <= SIZE_EPS:
+            return
+        review = self.gate.order_review
+        working.opening = 0.0
+        with review.counted_as_gone(waits):
+            decision = review.review_again(working, opening, price)
+        name = waits[0].instrument.name
+        self._review(working, price, opening, f"the exit of {name} has not filled", decision.size)
 
     def _unreviewed(self, part: OwnerPosition, working: WorkingOrder) -> bool:
         """Return whether an exit has never had a position, and no entry will give it one."""
@@ -252,9 +256,20 @@ class SimulatedExecution:
         if not self.gate.trading_state:
             self._review(working, price, working.remaining, "the entry that it closes did not fill")
 
-    def _review(self, working: WorkingOrder, price: float, opening: float, why: str) -> None:
+    def _review(
+        self,
+        working: WorkingOrder,
+        price: float,
+        opening: float,
+        why: str,
+        otherwise: float = math.inf,
+    ) -> None:
+        """Review what an order opens; it stays where the cause would not change the answer."""
         working.opening = 0.0
         decision = self.gate.order_review.review_again(working, opening, price)
+        if decision.size >= otherwise - SIZE_EPS:
+            working.opening = opening
+            return
         step = working.instrument.facts.get("step", 1.0 if opening.is_integer() else None)
         allowed = decision.size if decision.size >= opening else round_down(decision.size, step)
         working.opening = allowed

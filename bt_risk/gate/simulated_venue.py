@@ -166,14 +166,14 @@ class SimulatedVenue(Venue):
         """
         if not self.clamps:
             return ()
-        slowest = _bar_length(instrument)
+        book = self.gate.book
         return [
             w
-            for w in self.gate.book.working.values()
+            for w in book.working.values()
             if w.kind == "market"
             and w.closing > SIZE_EPS
-            and _bar_length(w.instrument) <= slowest
-            and not self.gate.book.is_stale(w.instrument)
+            and w.instrument.bar_length <= instrument.bar_length
+            and (w.instrument.round == book.rounds or not book.is_stale(w.instrument))
         ]
 
     def fit_at_fill(self, order: Any, step: float | None) -> None:
@@ -198,9 +198,3 @@ class SimulatedVenue(Venue):
     def give_back_family(self, parent: Any, orders: list[Any]) -> None:
         """Let BackBroker hold orders of a bracket back again."""
         self.inner._pchildren[parent.ref] += orders
-
-
-def _bar_length(instrument: Instrument) -> tuple[int, int]:
-    """Return the time frame and the compression of a data feed, to compare it with others."""
-    data = instrument.data
-    return getattr(data, "_timeframe", 0), getattr(data, "_compression", 1)

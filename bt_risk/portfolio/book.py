@@ -8,6 +8,7 @@ does not import Backtrader: a data feed is any object with the line buffers ``cl
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -64,6 +65,8 @@ class Book:
         Indexes of the instruments of which owners hold both sides.
     leaving : dict of OwnerPosition to float
         Units that count as closed while an order is reviewed: a market exit fills before it.
+    gone : dict by (int, int)
+        Instrument and side of which that leaves nothing, where one owner alone holds it.
     sent : list of SentOrder or None
         Orders that strategies have sent, oldest first, a bracket once; None where no guard counts
         them.
@@ -93,7 +96,8 @@ class Book:
             one.copies = tuple(i for i in self.instruments if i.root is one.root)
         self.sides = np.zeros(len(self.instruments), dtype=int)
         self.opposed: set[int] = set()
-        self.leaving: dict[OwnerPosition, float] = {}
+        self.leaving: defaultdict[OwnerPosition, float] = defaultdict(float)
+        self.gone: dict[tuple[int, int], bool] = {}
         self.equity = math.nan
         self.risk_scale = 1.0
         self._risk_scales: dict[object, float] = {}
@@ -195,7 +199,7 @@ class Book:
         """Add an order that was sent before this run."""
         self.working[working.ref] = working
         working.instrument.orders[working.ref] = working
-        part = self.part(working.instrument, working.owner)
+        part = working.part = self.part(working.instrument, working.owner)
         working.had_position |= working.shared or part.size * working.side < 0.0
 
     def drop(self, ref: int) -> None:
@@ -203,7 +207,7 @@ class Book:
         working = self.working.pop(ref, None)
         if working is not None:
             del working.instrument.orders[ref]
-            part = self.part(working.instrument, working.owner)
+            part = working.part
             if part.lost_side == -working.side:
                 part.lost += min(working.void, working.remaining)  # what it has not used up
             self._forget_lost(part)
@@ -298,10 +302,15 @@ class Book:
 
     def _sum_up(self, instrument: Instrument) -> None:
         """Update the net size of an instrument, and the sides that owners hold of it."""
-        instrument.size = sum([part.size for part in instrument.parts])
+        parts = instrument.parts
+        if not parts[1:]:
+            instrument.size, side = parts[0].size, parts[0].side
+            instrument.held, self.sides[instrument.index] = side != 0, side
+            return
+        instrument.size = sum([part.size for part in parts])
         if abs(instrument.size) <= SIZE_EPS:
             instrument.size = 0.0
-        sides = {part.side for part in instrument.parts if part.size}
+        sides = {part.side for part in parts if part.size}
         instrument.held = bool(sides)
         self.sides[instrument.index] = max(sides, default=0)
         (self.opposed.add if len(sides) > 1 else self.opposed.discard)(instrument.index)

@@ -14,7 +14,6 @@ from bt_risk.tolerances import SIZE_EPS
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
     from bt_risk.portfolio.instrument import Instrument
-    from bt_risk.portfolio.position import WorkingOrder
     from bt_risk.rules.covariance import Covariance
     from bt_risk.rules.return_model import ReturnModel
 
@@ -98,31 +97,21 @@ class Correlations:
         held = book.sides.nonzero()[0]
         leads, sides = self._leads[held], book.sides[held]
         opening = [w for w in book.working.values() if w.opening > SIZE_EPS]
-        if opening or self._copied or book.opposed or book.leaving:
-            left = [(one, side) for one, side in zip(held.tolist(), sides.tolist(), strict=True)]
-            left += [(one, -1) for one in book.opposed]
-            bets = {
-                (int(self._leads[one]), side): None for one, side in left if self._left(one, side)
-            }
-            bets |= {
-                (w.instrument.copies[0].index, w.side): None for w in opening if self._opens(w)
-            }
-            leads, sides = np.array(list(bets), dtype=int).reshape(-1, 2).T
+        if opening or self._copied or book.opposed or book.gone:
+            both = [
+                *zip(held.tolist(), sides.tolist(), strict=True),
+                *((k, -1) for k in book.opposed),
+            ]
+            if book.gone:
+                both = [one for one in both if one not in book.gone]
+            bets = [(int(self._leads[k]), side) for k, side in both]
+            for w in opening:
+                # Against a position of its owner an order may only close.
+                if w.part.size * w.side >= 0.0 or opens_now(w.part, w.side):
+                    bets.append((w.instrument.copies[0].index, w.side))
+            leads, sides = np.array(list(dict.fromkeys(bets)), dtype=int).reshape(-1, 2).T
         others = leads != own.index
         return leads[others], sides[others]
-
-    def _left(self, index: int, side: int) -> bool:
-        """Return whether something is held on a side that no exit closes before."""
-        book = self._book
-        return not book.leaving or any(
-            part.size * side > 0 and abs(part.size) - book.leaving.get(part, 0.0) > SIZE_EPS
-            for part in book.instruments[index].parts
-        )
-
-    def _opens(self, working: WorkingOrder) -> bool:
-        """Return whether an order may open something as things are."""
-        part = self._book.part(working.instrument, working.owner)
-        return not part.held_against(working.side) or opens_now(part, working.side)
 
     def _stale(self, indexes: Integers) -> list[int]:
         """Return those of these indexes whose instruments are stale."""

@@ -143,8 +143,8 @@ class Exposure:
 
         The loss counts from the last close on, or `from_entry` on where that is more.
         """
-        side, instrument = part.side, part.instrument
-        price = instrument.price
+        side, instrument = 1 if part.size > 0 else -1, part.instrument
+        price, waiting = instrument.price, self._book.working
         if from_entry:
             price = max(part.price, price) if side > 0 else min(part.price, price)
         left, lost = size, 0.0
@@ -152,7 +152,7 @@ class Exposure:
             (max(0.0, side * (price - w.price)), w.remaining)
             for w in instrument.orders.values()
             if w.kind == "stop" and w.side == -side and w.owner is part.owner
-            if self._book.reachable(w)
+            if w.parent is None or w.parent not in waiting
         ]
         for distance, covers in sorted(stops):
             covered = min(left, covers)
@@ -164,16 +164,23 @@ class Exposure:
         return lost * instrument.multiplier
 
     def _one(self, instrument: Instrument, side: int, unit: Unit) -> float:
-        return sum([self._of_part(part, side, unit) for part in instrument.parts])
+        total, basis = 0.0, "notional" if unit == "notional" else "risk"
+        for part in instrument.parts:
+            if part.size * side > 0:
+                total += self._held(part, side, unit)
+            if instrument.orders:
+                total += entering(part, side, basis) * instrument.multiplier
+        return total
 
     def _of_part(self, part: OwnerPosition, side: int, unit: Unit) -> float:
-        held = self._held(part, side, unit)
-        return held + self._entering(part, side, unit) if part.instrument.orders else held
+        return self._held(part, side, unit) + self._entering(part, side, unit)
 
     def _held(self, part: OwnerPosition, side: int, unit: Unit) -> float:
         if part.size * side <= 0:
             return 0.0
-        left = self._left_of(part)
+        left, leaving = part.size * side, self._book.leaving
+        if leaving and part in leaving:
+            left = self._left_of(part)
         if unit == "notional" or not left:
             return abs(left * part.instrument.value)
         return self._risk(part, left, from_entry=unit == "trade")
@@ -187,10 +194,8 @@ class Exposure:
         part: OwnerPosition, side: int, unit: Unit, kinds: Collection[str] | None = None
     ) -> float:
         """Return what working orders may open; with `kinds` only orders of these kinds."""
-        multiplier = part.instrument.multiplier
-        if unit == "notional":
-            return entering(part, side, lambda w: abs(w.dearest) * multiplier, kinds)
-        return entering(part, side, lambda w: w.distance * multiplier, kinds)
+        basis = "notional" if unit == "notional" else "risk"
+        return entering(part, side, basis, kinds) * part.instrument.multiplier
 
 
 def _larger(one: float, other: float) -> float:

@@ -155,6 +155,8 @@ class Instrument:
         Why the newest bar is not believed yet, empty where it is, and how many in a row are not.
     priced : bool
         Whether the data feed has lines of prices.
+    bar_length : tuple of (int, int)
+        Time frame and compression of the data feed, to compare it with others.
     stop_rule : tuple of (int, float)
         Period of the ATR, and its multiple that is the stop distance without a stop order.
     """
@@ -185,6 +187,7 @@ class Instrument:
         self.suspect, self.suspect_bars = "", 0
         self._held_back: tuple[float, float, float] | None = None
         self._jump = math.inf
+        self.bar_length = getattr(data, "_timeframe", 0), getattr(data, "_compression", 1)
         self.size, self.held = 0.0, False
         self.copies: tuple[Instrument, ...] = (self,)
         self.parts: list[OwnerPosition] = []

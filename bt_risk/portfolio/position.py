@@ -109,6 +109,8 @@ class WorkingOrder:
         nothing.
     had_position : bool
         Whether there was something for it to close at any time.
+    part : OwnerPosition
+        The position of its owner; set when the order is added to a book.
     relies_on : tuple of WorkingOrder
         Market exits that its review counted as filled.
     cut, void : float
@@ -144,6 +146,7 @@ class WorkingOrder:
     shared: bool = False
     waits: bool = False
     had_position: bool = False
+    part: OwnerPosition = None  # type: ignore[assignment]  # a book sets it
     relies_on: tuple[WorkingOrder, ...] = ()
     cut: float = 0.0
     void: float = 0.0
@@ -152,9 +155,9 @@ class WorkingOrder:
 
     def __post_init__(self) -> None:
         self.size = self.remaining
-        if math.isnan(self.closing):
+        if self.closing != self.closing:  # NaN: not given
             self.closing = self.remaining - self.opening
-        if math.isnan(self.dearest):
+        if self.dearest != self.dearest:
             self.dearest = self.price
         self.stops = self.stops or self.kind == "stop"
         self.group = self.ref if self.group is None else self.group

@@ -79,12 +79,12 @@ def preview_order(
     part = book.part(instrument, owner)
     if not instrument.held and not instrument.orders:
         return OrderPreview(part, 0.0, size, 0.0, 0.0, math.nan)
-    held = held_for(part, side, terms.closes) + _coming(part, side, terms)
-    closing = reduces = 0.0
-    if held > 0.0:
-        accounts = {"market", terms.kind}
-        closing = min(size, max(0.0, held - claims(part, side, accounts, terms.group)))
-        reduces = min(size, held)
+    held = held_for(part, side, terms.closes) if terms.closes else max(0.0, -side * part.size)
+    reduces = closing = min(size, held)
+    if instrument.orders:
+        held += _coming(part, side, terms)
+        others = claims(part, side, {"market", terms.kind}, terms.group)
+        closing, reduces = min(size, max(0.0, held - others)), min(size, held)
         if terms.kind not in ("market", "close") and terms.parent is None:
             reduces = min(size, max(0.0, held - claims(part, side, ("market",))))
     opening, void = size - closing, 0.0

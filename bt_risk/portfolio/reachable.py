@@ -9,7 +9,7 @@ allowance. All functions look at one owner and one data feed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.tolerances import SIZE_EPS
@@ -120,16 +120,49 @@ def claims(part: OwnerPosition, side: int, accounts: Iterable[str], group: objec
 
 
 def entering(
-    part: OwnerPosition,
-    side: int,
-    per_unit: Callable[[WorkingOrder], float],
-    kinds: Iterable[str] | None = None,
+    part: OwnerPosition, side: int, unit: str = "", kinds: Collection[str] | None = None
 ) -> float:
-    """Return the value of what working orders may add to a side, each unit at `per_unit`.
+    """Return what working orders may add to a side, in units of the instrument's price.
 
     It is the sum of the allowances, and no more than what their sizes leave beyond the position
-    against them: they close that first. The units of the largest value count. It is NaN where one
-    of the values is unknown.
+    against them: they close that first. With `kinds` only orders of these kinds count.
+
+    Parameters
+    ----------
+    part : OwnerPosition
+    side : int
+    unit : str
+        ``"notional"`` counts each unit at its dearest price, ``"risk"`` at its stop distance, and
+        nothing at 1.
+    kinds : collection of str, optional
+
+    Returns
+    -------
+    float
+        NaN where the price or the distance of one of them is unknown.
+    """
+    value = units = left = 0.0
+    for w in part.instrument.orders.values():
+        if w.side != side or w.own or w.waits or w.owner is not part.owner:
+            continue
+        if w.group != w.ref:
+            return _entering_in_groups(part, side, unit, kinds)
+        left += w.remaining
+        if w.opening > SIZE_EPS and (kinds is None or w.kind in kinds):
+            units += w.opening
+            value += w.opening * _per_unit(w, unit)
+    # Without a position against them there is nothing that they close first.
+    if units <= SIZE_EPS or part.size * side >= 0.0 or units <= left + part.size * side + SIZE_EPS:
+        return value
+    return _entering_in_groups(part, side, unit, kinds)
+
+
+def _entering_in_groups(
+    part: OwnerPosition, side: int, unit: str, kinds: Collection[str] | None
+) -> float:
+    """Return the same where orders replace each other, or where the position limits them.
+
+    Of a group the largest value counts, and of all groups the units of the largest value.
     """
     groups: dict[object, tuple[float, float]] = {}
     left: dict[object, float] = {}
@@ -137,17 +170,11 @@ def entering(
         left[w.group] = max(left.get(w.group, 0.0), w.remaining)
         if w.opening <= SIZE_EPS or (kinds is not None and w.kind not in kinds):
             continue
-        value = per_unit(w)
+        value = w.opening * _per_unit(w, unit)
         if math.isnan(value):
             return value
-        candidate = (w.opening * value, w.opening)
-        groups[w.group] = max(groups.get(w.group, (0.0, 0.0)), candidate)
-    if not groups:
-        return 0.0
-    room = sum(left.values()) - part.held_against(side)
-    if sum([units for _, units in groups.values()]) <= room + SIZE_EPS:
-        return sum([value for value, _ in groups.values()])
-    total = 0.0
+        groups[w.group] = max(groups.get(w.group, (0.0, 0.0)), (value, w.opening))
+    room, total = sum(left.values()) - part.held_against(side), 0.0
     for value, units in sorted(groups.values(), key=lambda group: -group[0] / group[1]):
         taken = min(units, max(0.0, room))
         total += value * taken / units
@@ -155,9 +182,15 @@ def entering(
     return total
 
 
+def _per_unit(working: WorkingOrder, unit: str) -> float:
+    if unit == "notional":
+        return working.dearest if working.dearest >= 0.0 else -working.dearest
+    return working.distance if unit else 1.0
+
+
 def opens_now(part: OwnerPosition, side: int) -> bool:
     """Return whether working orders may add to a side as things are."""
-    return entering(part, side, lambda _: 1.0) > SIZE_EPS
+    return entering(part, side) > SIZE_EPS
 
 
 def allowed_fill(part: OwnerPosition, working: WorkingOrder) -> float:
@@ -174,8 +207,10 @@ def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> floa
     the position and the allowance nobody has reviewed: only a broker that cannot be clamped fills
     it.
     """
-    closes = min(size, held_for(part, working.side, working.shared))
-    _hand_over(part, working, closes)
+    closes = 0.0
+    if working.shared or part.size * working.side < 0.0:
+        closes = min(size, held_for(part, working.side, working.shared))
+        _hand_over(part, working, closes)
     opens = size - closes
     excess = max(0.0, opens - working.opening)
     working.closing = max(0.0, working.closing - closes)
