@@ -368,7 +368,7 @@ def test_the_second_strategy_is_watched_as_well():
     first, second = engine.run()
     assert first.broker is second.broker
     assert len(reasons(second)) == 1
-    assert second.held[-1] == (250,)  # of the account: 100 of the first, the rest of the second
+    assert second.held[-1] == (350,)  # rule 1 allows each strategy 250 units
 
 
 def test_the_run_after_it_begins_anew():
