@@ -79,12 +79,16 @@ def preview_order(
     part = book.part(instrument, owner)
     if not instrument.held and not instrument.orders:
         return OrderPreview(part, 0.0, size, 0.0, 0.0, math.nan)
-    held = held_for(part, side, terms.closes) + _coming(part, side, terms)
+    # What a parent opens is left to its children, whatever other exits claim.
+    given = 0.0 if terms.parent is None else terms.parent.opening
+    before = coming(part, terms.kind, side, terms.price, terms.trails, terms.parent)
+    held = held_for(part, side, terms.closes) + before
     closing = reduces = 0.0
-    if held > 0.0:
+    if held + given > 0.0:
         accounts = {"market", terms.kind}
-        closing = min(size, max(0.0, held - claims(part, side, accounts, terms.group)))
-        reduces = min(size, held)
+        free = max(0.0, held - claims(part, side, accounts, terms.group))
+        closing = min(size, given + free)
+        reduces = min(size, given + held)
         if terms.kind not in ("market", "close") and terms.parent is None:
             reduces = min(size, max(0.0, held - claims(part, side, ("market",))))
     opening, void = size - closing, 0.0
@@ -95,13 +99,6 @@ def preview_order(
         opening -= void
     reduces = max(closing, reduces)
     return OrderPreview(part, closing, opening, void, reduces, _covering_stop(part, side))
-
-
-def _coming(part: OwnerPosition, side: int, terms: OrderTerms) -> float:
-    """Return what is opened for certain before the order fills: by its parent, for a child."""
-    if terms.parent is not None:
-        return terms.parent.opening
-    return coming(part, terms.kind, side, terms.price, terms.trails)
 
 
 def exiting(part: OwnerPosition, side: int) -> float:

@@ -58,7 +58,6 @@ ACTIONS = {
     "open": "left open",
     "starved": "starved",
     "unprotected": "no stop taken",
-    "bypass": "not judged",
 }
 
 
