@@ -789,3 +789,44 @@ def test_the_first_stop_of_a_trade_is_that_of_its_entry_whatever_was_added(tmp_p
         firsts.append(stop["first"])
     assert read(tmp_path / "venue.json")["positions"]["D0"] == [200, 108.0]
     assert firsts == [90.0, 90.0]
+
+
+# -- at what price something was closed while no run was active -----------------------------------
+
+
+class TakesProfit(bt.Strategy):
+    """Buy 100 on bar 20, and let a limit order at 110 close them."""
+
+    def next(self):
+        if bar_of(self.data) == 20 and not self.position:
+            self.buy(size=100)
+        if bar_of(self.data) == 21 and not self.broker.get_orders_open():
+            self.sell(size=100, exectype=bt.Order.Limit, price=110.0)
+
+
+def closed_meanwhile(folder, strategy, rows, **changes):
+    """Run to bar 22, let the venue change, and return the one trade that the next run saves."""
+    run(folder, rows=rows[:22], strategy=strategy)
+    if changes:
+        edited(folder, **changes)
+    else:
+        meanwhile(folder / "venue.json", "D0", rows[22:23], first=23)
+    run(folder, rows=rows, strategy=strategy)
+    (trade,) = read_state(folder / "risk.db").trades.values()
+    return trade
+
+
+def test_a_take_profit_that_filled_in_the_meantime_is_booked_at_its_price(tmp_path):
+    """Bought at 100 and sold at 110, in a bar that closes at 111."""
+    rows = [*flat(22), (105, 112, 105, 111), *flat(2, price=111.0)]
+    trade = closed_meanwhile(tmp_path, TakesProfit, rows)
+    assert (trade["pnl"], trade["stopped"]) == (1000.0, False)
+    assert read(tmp_path / "venue.json")["orders"] == []
+
+
+def test_where_stop_and_take_profit_are_both_gone_the_stop_has_closed(tmp_path):
+    """The stop at 90, 5 ATR from 100, is the worse of both: 1,000 are lost."""
+    trade = closed_meanwhile(
+        tmp_path, TakesProfit, flat(24), orders=[], positions={"D0": [0, 0.0]}, cash=99_000.0
+    )
+    assert (trade["pnl"], trade["stopped"]) == (-1000.0, True)
