@@ -171,6 +171,8 @@ class SimulatedExecution:
         if working.relies_on:
             self._review_relying(working, price)
         rest = abs(order.executed.remsize)
+        if working.dormant and rest > part.held_against(working.side) + SIZE_EPS:
+            self._review_dormant(working, price)
         size = self._allowed(part, working)
         if size <= SIZE_EPS and self._unreviewed(part, working):
             self._review_late(working, price)
@@ -244,6 +246,12 @@ class SimulatedExecution:
             decision = review.review_again(working, opening, price)
         name = waits[0].instrument.name
         self._review(working, price, opening, f"the exit of {name} has not filled", decision.size)
+
+    def _review_dormant(self, working: WorkingOrder, price: float) -> None:
+        """Review an allowance again that other orders may have been allowed meanwhile."""
+        working.dormant = False
+        if working.opening > SIZE_EPS:
+            self._review(working, price, working.opening, "it stood behind a position since")
 
     def _unreviewed(self, part: OwnerPosition, working: WorkingOrder) -> bool:
         """Return whether an exit has never had a position, and no entry will give it one."""

@@ -26,6 +26,7 @@ from bt_risk.portfolio.position import (
     WorkingOrder,
     closed_trade,
 )
+from bt_risk.portfolio.reachable import note_dormant
 from bt_risk.portfolio.return_windows import ReturnWindows
 from bt_risk.tolerances import SIZE_EPS
 
@@ -211,6 +212,8 @@ class Book:
             if part.lost_side == -working.side:
                 part.lost += min(working.void, working.remaining)  # what it has not used up
             self._forget_lost(part)
+            if working.instrument.orders:
+                note_dormant(part, working.side)
 
     def rekey(self, working: WorkingOrder, order: Any) -> None:
         """Replace the stand-in of an order by the broker's own order, and its ref by that one's."""
@@ -259,6 +262,8 @@ class Book:
         for working in part.instrument.orders.values():
             if working.owner is part.owner and part.size * working.side < 0.0:
                 working.had_position = True
+                if working.opening > SIZE_EPS:
+                    note_dormant(part, working.side)
         for one in part.instrument.parts:
             self._forget_lost(one)
 

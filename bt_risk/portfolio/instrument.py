@@ -331,6 +331,7 @@ class Instrument:
         for atr_period, atr in self._atrs.items():
             if str(atr_period) in saved["atrs"]:
                 atr.restore(saved["atrs"][str(atr_period)])
+        self._jump = self.bar_jump * self._first.wilder.value  # for the first bar of this run
         if self.time == self.time:
             self.known_until, self.repeats = self.time, True
 

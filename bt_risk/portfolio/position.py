@@ -109,6 +109,9 @@ class WorkingOrder:
         nothing.
     had_position : bool
         Whether there was something for it to close at any time.
+    dormant : bool
+        Whether its allowance has been out of reach since it was reviewed, behind a position that it
+        closes first: it is reviewed again before it opens.
     part : OwnerPosition
         The position of its owner; set when the order is added to a book.
     relies_on : tuple of WorkingOrder
@@ -146,6 +149,7 @@ class WorkingOrder:
     shared: bool = False
     waits: bool = False
     had_position: bool = False
+    dormant: bool = False
     part: OwnerPosition = None  # type: ignore[assignment]  # a book sets it
     relies_on: tuple[WorkingOrder, ...] = ()
     cut: float = 0.0

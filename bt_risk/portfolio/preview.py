@@ -81,10 +81,13 @@ def preview_order(
         return OrderPreview(part, 0.0, size, 0.0, 0.0, math.nan)
     held = held_for(part, side, terms.closes) if terms.closes else max(0.0, -side * part.size)
     reduces = closing = min(size, held)
+    # What a parent opens is left to its children, whatever other exits claim.
+    given = 0.0 if terms.parent is None else terms.parent.opening
     if instrument.orders:
-        held += _coming(part, side, terms)
-        others = claims(part, side, {"market", terms.kind}, terms.group)
-        closing, reduces = min(size, max(0.0, held - others)), min(size, held)
+        held += coming(part, terms.kind, side, terms.price, terms.trails, terms.parent)
+    if instrument.orders and held + given > 0.0:
+        free = max(0.0, held - claims(part, side, {"market", terms.kind}, terms.group))
+        closing, reduces = min(size, given + free), min(size, given + held)
         if terms.kind not in ("market", "close") and terms.parent is None:
             reduces = min(size, max(0.0, held - claims(part, side, ("market",))))
     opening, void = size - closing, 0.0
@@ -95,13 +98,6 @@ def preview_order(
         opening -= void
     reduces = max(closing, reduces)
     return OrderPreview(part, closing, opening, void, reduces, _covering_stop(part, side))
-
-
-def _coming(part: OwnerPosition, side: int, terms: OrderTerms) -> float:
-    """Return what is opened for certain before the order fills: by its parent, for a child."""
-    if terms.parent is not None:
-        return terms.parent.opening
-    return coming(part, terms.kind, side, terms.price, terms.trails)
 
 
 def exiting(part: OwnerPosition, side: int) -> float:

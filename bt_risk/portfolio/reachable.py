@@ -22,6 +22,7 @@ __all__ = [
     "coming",
     "entering",
     "held_for",
+    "note_dormant",
     "opens_now",
     "orders_of",
     "parts_closed",
@@ -188,6 +189,23 @@ def _per_unit(working: WorkingOrder, unit: str) -> float:
     return working.distance if unit else 1.0
 
 
+def note_dormant(part: OwnerPosition, side: int) -> None:
+    """Mark the orders on a side whose allowances are not counted as things are.
+
+    A position against them has grown, or another order has ended: they close it first. Other
+    entries may be allowed what they do not use, so that they are reviewed again before they open.
+    """
+    if part.size * side >= 0.0:
+        return
+    entries = [w for w in orders_of(part, side) if w.opening > SIZE_EPS]
+    if not entries:
+        return
+    allowed = _largest_of_groups((w.group, w.opening) for w in entries)
+    if entering(part, side) < allowed - SIZE_EPS:
+        for w in entries:
+            w.dormant = True
+
+
 def opens_now(part: OwnerPosition, side: int) -> bool:
     """Return whether working orders may add to a side as things are."""
     return entering(part, side) > SIZE_EPS
@@ -195,8 +213,10 @@ def opens_now(part: OwnerPosition, side: int) -> bool:
 
 def allowed_fill(part: OwnerPosition, working: WorkingOrder) -> float:
     """Return how much of an order may fill now: what it closes, and its allowance."""
-    held = held_for(part, working.side, working.shared)
-    return min(working.remaining, held + working.opening)
+    closes = min(working.remaining, held_for(part, working.side, working.shared))
+    # Handed over, an allowance does not open anything here.
+    handed = _most_handed_over(part, working, closes)
+    return min(working.remaining, closes + working.opening - handed)
 
 
 def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> float:
@@ -213,6 +233,7 @@ def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> floa
         _hand_over(part, working, closes)
     opens = size - closes
     excess = max(0.0, opens - working.opening)
+    _share_allowance(part, working, opens)
     working.closing = max(0.0, working.closing - closes)
     working.opening = max(0.0, working.opening - opens)
     working.remaining = max(0.0, working.remaining - size)
@@ -223,15 +244,32 @@ def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> floa
 
 def _hand_over(part: OwnerPosition, working: WorkingOrder, closes: float) -> None:
     taken = min(max(0.0, closes - working.closing), working.opening)
-    if taken <= SIZE_EPS:
-        return
-    for other in orders_of(part, working.side):
+    for other in _rivals(part, working) if taken > SIZE_EPS else ():
         swap = min(taken, other.closing)
-        if other is working or other.group == working.group or swap <= SIZE_EPS:
-            continue
         other.closing, other.opening = other.closing - swap, other.opening + swap
         working.closing, working.opening = working.closing + swap, working.opening - swap
         taken -= swap
+
+
+def _most_handed_over(part: OwnerPosition, working: WorkingOrder, closes: float) -> float:
+    """Return how much of its allowance an order hands over when it closes so much."""
+    taken = min(closes - working.closing, working.opening)
+    if taken <= SIZE_EPS:
+        return 0.0
+    return min(taken, sum([other.closing for other in _rivals(part, working)]))
+
+
+def _rivals(part: OwnerPosition, working: WorkingOrder) -> list[WorkingOrder]:
+    """Return the orders of an owner and side beside one, without its alternatives."""
+    return [w for w in orders_of(part, working.side) if w.group != working.group]
+
+
+def _share_allowance(part: OwnerPosition, working: WorkingOrder, opens: float) -> None:
+    """Take what an order opens off its alternatives: a child that fills in part ends none."""
+    if opens > SIZE_EPS and working.group != working.ref:
+        for other in orders_of(part, working.side):
+            if other.group == working.group and other is not working:
+                other.opening = max(0.0, other.opening - opens)
 
 
 def stranded(part: OwnerPosition) -> list[WorkingOrder]:

@@ -5,6 +5,7 @@ import math
 import backtrader as bt
 import pytest
 from helpers import scenarios as feeds
+from helpers.fake_broker import FakeBroker
 from helpers.recording import breaker_out_of_reach, ends, fills, limit_orders, play
 from helpers.scenarios import bars, cerebro, flat
 
@@ -169,6 +170,31 @@ def test_a_bracket_is_judged_at_its_own_stop_before_it_is_cut(make, sign):
             limited(RiskPerTrade(0.01)), {20: make(size // 10, stop=stop, profit=100.0 + 20 * sign)}
         )
         assert final(passed) == sign * size // 10
+
+
+@pytest.mark.parametrize(("make", "price", "stop"), [("buy", 90.0, 88.0), ("sell", 110.0, 112.0)])
+def test_a_bracket_that_waits_for_a_price_risks_from_there_to_its_stop(make, price, stop):
+    """1 % of 100,000 at 2 points is 500 units; from the market to that stop it is 12 points."""
+    sign = 1 if make == "buy" else -1
+
+    def rest(strategy):
+        place = getattr(strategy, f"{make}_bracket")
+        return place(size=1200, price=price, stopprice=stop, limitprice=100.0 + 20 * sign)
+
+    strategy = play(limited(RiskPerTrade(0.01)), {20: rest})
+    assert [order.size for order in strategy.made[0]] == [500 * sign, -500 * sign, -500 * sign]
+
+
+def test_a_bracket_at_a_venue_is_judged_again_at_the_price_of_its_entry():
+    """100 at 90 are the 9 % that are allowed; the market, at 100, is where the stop would sell."""
+    venue = FakeBroker()
+    engine = limited()
+    gate = bt_risk.RiskBroker(venue, limits=[NotionalLimit(0.09)], capabilities={"brackets": True})
+    engine.setbroker(gate)
+    family = dict(size=100, price=90.0, stopprice=88.0, limitexec=None)
+    strategy = play(engine, {20: lambda s: s.buy_bracket(**family)})
+    assert [(o.size, o.created.price) for o in venue._working] == [(100, 90.0), (-100, 88.0)]
+    assert "Rejected" not in {end[0] for end in ends(strategy)}
 
 
 def test_a_trailing_child_is_a_stop_at_its_distance():

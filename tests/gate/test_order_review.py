@@ -104,6 +104,40 @@ def test_what_is_added_beyond_our_own_stop_risks_the_distance_of_a_new_one(side)
     assert [0 < abs(end[1]) <= 250 for end in added] == [True]
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_stop_behind_a_position_covers_nothing_of_a_reversal(side):
+    """The bar of the entry closes half a point beyond its stop, which is none of the short's.
+
+    2 ATR is what the new position risks, or more than 4 points: 1 % is less than 250 units.
+    """
+    rows = [*flat(30), (100, 100.5, 95.2, 95.5), *flat(5, price=95.4, width=0.3)]
+    if side < 0:
+        rows = [(200 - o, 200 - low, 200 - high, 200 - c) for o, high, low, c in rows]
+    ways = ["buy", "sell"][::side]
+    actions = {
+        30: lambda s: getattr(s, ways[0])(size=100),
+        31: lambda s: getattr(s, ways[1])(size=5000),
+    }
+    strategy = guarded(rows, actions)
+    assert 100 < max(-side * held for (held,) in strategy.held) < 250
+
+
+def test_what_was_cut_is_void_again_once_an_exit_that_used_it_up_is_cancelled():
+    """Of 1,000 the limit leaves 500. A resting sale of 1,000 is cancelled; the next makes flat."""
+    engine = cerebro(bars(*flat(30)))
+    limit_orders(engine, NotionalLimit(0.5))
+    resting = {"size": 1000, "exectype": bt.Order.Limit, "price": 150.0}
+    made = []
+    actions = {
+        10: lambda s: s.buy(size=1000),
+        15: lambda s: made.append(s.sell(**resting)),
+        18: lambda s: s.cancel(made[0]),
+        20: lambda s: s.sell(size=1000),
+    }
+    strategy = play(engine, actions)
+    assert [held for (held,) in strategy.held][10:] == [500] * 10 + [0] * 10
+
+
 def test_a_stop_entry_risks_from_its_own_price_to_our_stop():
     """Held 50 at 100 with a stop at 96; at 110 a unit risks 14, so 1 % leaves less than 60."""
     rows = [*flat(40), (100, 112, 99.9, 111), *flat(5, price=111.0)]

@@ -262,3 +262,24 @@ def test_a_close_of_what_another_strategy_holds_never_opens():
     _, second = engine.run()
     assert second.held[-1] == (0,)
     assert ends(second)[0][:2] == ("Canceled", 0)
+
+
+def test_an_allowance_that_stood_behind_a_position_is_reviewed_before_it_opens():
+    """400 long, a stop of 400 may open 400; another short uses the limit up meanwhile."""
+    rows = [*flat(26), (100, 100, 90, 91), *flat(3, price=91.0)]
+    engine = cerebro(bars(*rows), bars(*flat(30)))
+    limit_orders(engine, ExposureLimit(0.5, "notional"))
+    actions = {
+        15: lambda s: (
+            s.buy(s.data0, size=400, exectype=bt.Order.Stop, price=100.5),
+            s.sell(s.data0, size=400, exectype=bt.Order.Stop, price=95.0),
+        ),
+        18: lambda s: s.sell(s.data1, size=500),
+        20: lambda s: s.close(s.data0),
+    }
+    strategy = play(engine, actions)
+    assert [held[0] for held in strategy.held][16:18] == [400] * 2
+    assert strategy.held[-1] == (0, -500)
+    reasons = [end[3] for end in ends(strategy) if end[0] == "Canceled"]
+    assert len(reasons) == 1
+    assert reasons[0].endswith("(it stood behind a position since)")

@@ -78,6 +78,8 @@ SIZES = [
     (RiskPerTrade(0.01), request(1000, multiplier=10.0), Ledger(), 25),
     (RiskPerTrade(0.01), request(1000), Ledger(scale=0.5), 125),
     (RiskPerTrade(0.01), request(1000), Ledger(scale=0.0), 0),
+    (RiskPerTrade(0.01), request(1000, risk_limit=0.02), Ledger(scale=0.5), 250),
+    (RiskPerTrade(None), request(1000, risk_limit=0.02), Ledger(scale=0.25), 125),
     (RiskPerTrade(0.01), request(1000, risk_limit=0.02), Ledger(), 500),
     (RiskPerTrade(0.01), request(1000, distance=0.0), Ledger(), 1000),
     (NotionalLimit(1.0), request(1000), Ledger(), 1000),

@@ -117,6 +117,54 @@ def test_a_fall_between_two_closes_is_believed_when_it_stands():
     assert venue.sizes == [900, 0]
 
 
+def test_a_jump_beyond_what_prices_can_do_is_never_believed():
+    """Held are 10,000: prices explain 5,000 of them and 1,000 of the account, not 30,000."""
+    venue = hostile.Valued(says=lambda v, bar, true: true - 30_000.0 if bar >= 28 else true)
+    strategy, journal = run(
+        venue,
+        CALM,
+        BUY,
+        stop=False,
+        breaker=dict(drawdown_limit=0.1),
+        feed=dict(idle=30),
+        clock=Clock(step=1.0),
+    )
+    assert strategy.held[-1] == (100,)
+    assert reasons(journal, "halt") == []
+    (told,) = reasons(journal, "equity")
+    assert "the broker's value 70000 is not equity; cash and positions, 100000, are used" in told
+
+
+class Futures(FakeBroker):
+    """Hold contracts of 10 a point, which cost nothing; report a value that never moves."""
+
+    def start(self):
+        super().start()
+        self.setcommission(commission=0.0, margin=1000.0, mult=10.0)
+
+    def getvalue(self, datas=None):
+        return self.p.cash
+
+    def _try(self, order):
+        held, fills, cash = self._positions[order.data].clone(), len(self.sizes), self.cash
+        super()._try(order)
+        if len(self.sizes) > fills:
+            closed = order.executed.size if held.size else 0
+            self.cash = cash - closed * (order.executed.price - held.price) * 10.0
+
+
+def test_a_future_adds_its_profit_or_loss_to_cash_and_not_its_value():
+    """90 contracts lose 20 points of 10: 18,000 of 100,000. Their value is no part of equity."""
+    rows = [(100 + k % 2, 102, 99, 100 + k % 2) for k in range(30)] + CRASH[25:]
+    venue = Futures()
+    actions = {20: lambda s: s.buy(size=90)}
+    strategy, journal = run(venue, rows, actions, stop=False, breaker=dict(drawdown_limit=0.1))
+    assert venue.sizes == [90, 0]
+    assert "cash and positions" in reasons(journal, "equity")[0]
+    (trip,) = strategy.analyzers.drawdownbreaker.get_analysis()["trips"]
+    assert 0.17 < trip["drawdown_at_trip"] < 0.19
+
+
 def test_a_deposit_is_believed_after_its_confirmations_and_said():
     class Paid(FakeBroker):
         def next(self):

@@ -80,3 +80,30 @@ def test_at_a_venue_the_stop_leaves_to_a_market_exit_what_that_will_close():
     assert (10, -6, -4) in seen
     assert seen[-1] == (6, -6, 0)
     assert all(stops + exits >= -held for held, stops, exits in seen if exits <= 0)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_first_stop_counts_from_the_first_fill_of_a_bar_that_has_two(side):
+    """10 fill at 100 and 30 at 97, both on bar 21: the stop is 4 from 100, not from 97.75.
+
+    The close of that bar would put it at 97.5 less 2 ATR, which is farther away.
+    """
+    rows = [
+        *flat(20),
+        (100, 101, 96.5, 97.5),
+        (97.5, 98, 96.2, 97),
+        *flat(3, price=97.0, width=0.5),
+    ]
+    if side < 0:
+        rows = [(200 - o, 200 - low, 200 - high, 200 - c) for o, high, low, c in rows]
+    engine = cerebro(bars(*rows))
+    engine.addobserver(bt_risk.ATRTrailingStop)
+
+    def enter(strategy):
+        way = strategy.buy if side > 0 else strategy.sell
+        way(size=10)
+        way(size=30, exectype=bt.Order.Limit, price=100.0 - side * 3.0)
+
+    strategy = play(engine, {20: enter})
+    assert strategy.held[20] == (side * 40,)
+    assert strategy.observers.atrtrailingstop.stop.array[20] == 100.0 - side * 4.0

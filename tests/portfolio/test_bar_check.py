@@ -1,5 +1,6 @@
 """What a bar can be: odd bars wait for the next one, and move nothing before it agrees."""
 
+import json
 import math
 
 import pytest
@@ -160,3 +161,37 @@ def test_a_feed_without_prices_has_bars_and_no_price():
     assert book.update() == [instrument]
     assert math.isnan(instrument.price)
     assert instrument.why_unknown() == "Q has no open, high, low and close"
+
+
+# -- both ways, and across a restart -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("price", "believed"), [(60.0, 60.0), (140.0, 140.0), (59, 100), (141, 100)]
+)
+def test_a_jump_up_and_a_jump_down_wait_for_the_next_bar(price, believed):
+    """20 x 2 is how far a close may be from 100."""
+    assert bar(book_of(), 5, float(price)).price == believed
+
+
+def again(saved):
+    """Return a new book that goes on where an instrument was saved."""
+    book = book_of(bars=0)
+    book.instruments[0].restore(json.loads(json.dumps(saved)))
+    return book
+
+
+@pytest.mark.parametrize("price", [59.0, 141.0])
+def test_the_first_bar_after_a_restart_is_questioned_like_any_other(price):
+    saved = book_of().instruments[0].persist()
+    seen = bar(again(saved), 4, price)
+    assert (seen.price, seen.atr(2)) == (100.0, 2.0)
+    assert "ATR away from 100" in seen.suspect
+    assert bar(again(saved), 4, 100.0).suspect == ""
+
+
+def test_after_a_long_time_without_a_run_any_price_is_believed():
+    """Bars came every day until day 3, and the next comes on day 9: the ATR begins anew."""
+    seen = bar(again(book_of().instruments[0].persist()), 9, 141.0)
+    assert (seen.price, seen.suspect) == (141.0, "")
+    assert math.isnan(seen.atr(2))

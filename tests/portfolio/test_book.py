@@ -275,3 +275,17 @@ def test_a_rest_of_rounding_is_flat_although_another_strategy_holds_some():
     part = fill(book, -0.3)
     assert part.size == 0.0
     assert len(book.trades) == 1
+
+
+# -- budgets that shrink -------------------------------------------------------------------------
+
+
+def test_of_several_tapering_breakers_the_smallest_scale_counts():
+    """A breaker that lets go of its own scale leaves that of the other."""
+    book = book_of()
+    first, second = object(), object()
+    scales = []
+    for source, scale in ((first, 0.5), (second, 0.8), (second, 0.2), (second, 1.0), (first, 1.0)):
+        book.set_risk_scale(source, scale)
+        scales.append(book.risk_scale)
+    assert scales == [0.5, 0.5, 0.2, 0.5, 1.0]

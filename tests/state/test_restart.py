@@ -1,6 +1,7 @@
 """Killed between any two writes of its state, a run goes on: the venue's own book says so."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -690,3 +691,142 @@ def test_every_order_of_a_bracket_is_written_down_before_it_is_sent(tmp_path):
     engine.addstrategy(Script, actions={20: bracket})
     engine.run()
     assert seen == [("market", True), ("stop", True), ("limit", True)]
+
+
+# -- what was cut, what rests at the venue, and where the first stop was ---------------------------
+
+HALF = dataclasses.replace(POLICY, notional_limit=0.5)
+
+
+def filled(folder):
+    """Return the signed sizes of all fills at the venue."""
+    log = read(folder / "venue.json")["log"]
+    return [row["size"] for row in log if row["what"] == "filled"]
+
+
+class HalfIn(bt.Strategy):
+    """Ask for 1,000 on bar 20, of which the notional limit leaves 500; sell 1,000 on bar 23."""
+
+    def next(self):
+        bar = bar_of(self.data)
+        if bar == 20 and not self.broker.book.working:
+            self.buy(size=1000)
+        if bar == 23 and self.position.size > 0:
+            self.sell(size=1000)
+
+
+@pytest.mark.parametrize("until", [20, 21, 22])
+def test_what_was_cut_from_an_entry_is_void_on_the_way_out_after_a_restart(tmp_path, until):
+    """On bar 20 the entry still works when the first run ends, on 21 it has filled."""
+    rows = flat(26)
+    run(tmp_path, rows=rows[:until], policy=HALF, strategy=HalfIn)
+    run(tmp_path, rows=rows, policy=HALF, strategy=HalfIn)
+    assert filled(tmp_path) == [500, -500]
+    assert read(tmp_path / "venue.json")["orders"] == []
+
+
+def rests(folder, side, size, price):
+    """Let an order that no run has sent rest at the venue."""
+    row = {"id": "X1", "data": "D0", "side": side, "left": side * size, "price": price}
+    edited(folder, orders=[row | {"exectype": bt.Order.Limit}])
+
+
+class Fills(bt.Strategy):
+    """Ask for more than any limit allows on bar 22."""
+
+    params = (("side", 1),)
+
+    def next(self):
+        if bar_of(self.data) == 22:
+            (self.buy if self.p.side > 0 else self.sell)(size=5000)
+
+
+@pytest.mark.parametrize(("side", "price"), [(1, 80.0), (-1, 120.0)])
+def test_an_entry_that_rests_at_the_venue_takes_room_in_the_limits(tmp_path, side, price):
+    """Half of 100,000 is the limit: 300 at 80 leave 26,000, and 300 at 120 leave 14,000."""
+    rows = flat(25)
+    sent = functools.partial(Fills, side=side)
+    run(tmp_path, rows=rows[:20], policy=HALF, strategy=Idle)
+    rests(tmp_path, side, 300, price)
+    run(tmp_path, rows=rows, policy=HALF, strategy=sent)
+    filled = [
+        row["size"] for row in read(tmp_path / "venue.json")["log"] if row["what"] == "filled"
+    ]
+    assert filled == [side * int((50_000 - 300 * price) / 100)]
+
+
+def test_an_entry_of_the_run_before_takes_room_in_the_limits(tmp_path):
+    """It has sent a limit order for 300 at 80 itself: 26,000 are left, or 260 at 100."""
+
+    class Rests(bt.Strategy):
+        def next(self):
+            if bar_of(self.data) == 18:
+                self.buy(size=300, exectype=bt.Order.Limit, price=80.0)
+
+    rows = flat(25)
+    run(tmp_path, rows=rows[:20], policy=HALF, strategy=Rests)
+    run(tmp_path, rows=rows, policy=HALF, strategy=Fills)
+    filled = [
+        row["size"] for row in read(tmp_path / "venue.json")["log"] if row["what"] == "filled"
+    ]
+    assert filled == [260]
+
+
+class Adds(bt.Strategy):
+    """Buy 100 on bar 20, which fill at 100, and 100 on bar 24, which fill at 116."""
+
+    def next(self):
+        if bar_of(self.data) in (20, 24):
+            self.buy(size=100)
+
+
+def test_the_first_stop_of_a_trade_is_that_of_its_entry_whatever_was_added(tmp_path):
+    """100 at 100 with an ATR of 2 and a multiple of 5: 90. With 100 at 116 the average is 108."""
+    firsts = []
+    for until in (22, 26):
+        run(tmp_path, rows=[*ROWS[:25], *flat(1, price=114.0)][:until], strategy=Adds)
+        (stop,) = read_state(tmp_path / "risk.db").of("stop").values()
+        firsts.append(stop["first"])
+    assert read(tmp_path / "venue.json")["positions"]["D0"] == [200, 108.0]
+    assert firsts == [90.0, 90.0]
+
+
+# -- at what price something was closed while no run was active -----------------------------------
+
+
+class TakesProfit(bt.Strategy):
+    """Buy 100 on bar 20, and let a limit order at 110 close them."""
+
+    def next(self):
+        if bar_of(self.data) == 20 and not self.position:
+            self.buy(size=100)
+        if bar_of(self.data) == 21 and not self.broker.get_orders_open():
+            self.sell(size=100, exectype=bt.Order.Limit, price=110.0)
+
+
+def closed_meanwhile(folder, strategy, rows, **changes):
+    """Run to bar 22, let the venue change, and return the one trade that the next run saves."""
+    run(folder, rows=rows[:22], strategy=strategy)
+    if changes:
+        edited(folder, **changes)
+    else:
+        meanwhile(folder / "venue.json", "D0", rows[22:23], first=23)
+    run(folder, rows=rows, strategy=strategy)
+    (trade,) = read_state(folder / "risk.db").trades.values()
+    return trade
+
+
+def test_a_take_profit_that_filled_in_the_meantime_is_booked_at_its_price(tmp_path):
+    """Bought at 100 and sold at 110, in a bar that closes at 111."""
+    rows = [*flat(22), (105, 112, 105, 111), *flat(2, price=111.0)]
+    trade = closed_meanwhile(tmp_path, TakesProfit, rows)
+    assert (trade["pnl"], trade["stopped"]) == (1000.0, False)
+    assert read(tmp_path / "venue.json")["orders"] == []
+
+
+def test_where_stop_and_take_profit_are_both_gone_the_stop_has_closed(tmp_path):
+    """The stop at 90, 5 ATR from 100, is the worse of both: 1,000 are lost."""
+    trade = closed_meanwhile(
+        tmp_path, TakesProfit, flat(24), orders=[], positions={"D0": [0, 0.0]}, cash=99_000.0
+    )
+    assert (trade["pnl"], trade["stopped"]) == (-1000.0, True)
