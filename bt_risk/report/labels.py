@@ -58,6 +58,7 @@ ACTIONS = {
     "open": "left open",
     "starved": "starved",
     "unprotected": "no stop taken",
+    "bypass": "not judged",
 }
 
 
