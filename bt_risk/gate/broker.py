@@ -20,6 +20,7 @@ from bt_risk.gate.live_venue import LiveVenue
 from bt_risk.gate.order_events import OrderEvents
 from bt_risk.gate.order_review import OrderReview
 from bt_risk.gate.registry import Registry
+from bt_risk.gate.silence import Silence
 from bt_risk.gate.simulated_venue import SimulatedVenue
 from bt_risk.gate.trading_state import TradingState
 from bt_risk.gate.venue import Venue
@@ -106,6 +107,7 @@ class RiskBroker(BrokerProxy):
     trading_state: TradingState
     alerts: Alerts
     bypass: Bypass
+    silence: Silence
     shutdown: Shutdown | None
     recovery: Recovery | NoState
     equity: Callable[[], float]
@@ -282,7 +284,7 @@ class RiskBroker(BrokerProxy):
         self.order_sender, self.exit_handover = OrderSender(self), ExitHandover(self)
         self.order_review, self.exit_orders = OrderReview(self), ExitOrders(self)
         self.fill_tracker, self.trading_state = FillTracker(self), TradingState(self)
-        self.bypass = Bypass(self)
+        self.bypass, self.silence = Bypass(self), Silence(self)
         self.feed_monitor = FeedMonitor(self, skips_past=not self.venue.direct)
         self.equity, self.unit_value = self.venue.equity_sources()
 
@@ -299,8 +301,10 @@ class RiskBroker(BrokerProxy):
         """Let the wrapped broker execute, then act on its fills and on the new bars."""
         if self.recovery.active:
             self.recovery.begin_round()
-        if self.shutdown is not None and self.shutdown.ends_run():
-            return
+        if self.shutdown is not None:  # a live run, which may never end
+            if self.shutdown.ends_run():
+                return
+            self.silence.check()
         self.ticks += 1
         self.venue.execute()
         news = fresh = self.book.update()
@@ -368,6 +372,7 @@ class RiskBroker(BrokerProxy):
     def stop(self) -> None:
         """Stop the wrapped broker and leave everything as it was found."""
         self.inner.stop()
+        self.silence.check()
         self.recovery.recorder.save()
         self._release()
         for monitor in self.registry.monitors:

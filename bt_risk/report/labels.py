@@ -59,6 +59,7 @@ ACTIONS = {
     "starved": "starved",
     "unprotected": "no stop taken",
     "bypass": "not judged",
+    "silent": "no order since",
 }
 
 
