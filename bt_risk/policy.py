@@ -21,6 +21,7 @@ from bt_risk.components.settings import KellySettings, SizerSettings
 from bt_risk.components.trailing_stop import ATRTrailingStop
 from bt_risk.errors import ParameterError, check_choice, raised_as
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.gate.bypass import ON_BYPASS
 from bt_risk.limits.base import Limit, NotionalLimit, RiskPerTrade, check_limits
 from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
 from bt_risk.limits.portfolio import portfolio_limits
@@ -213,6 +214,7 @@ def protect(
     limits: Sequence[Limit] = (),
     journal: str | Path | None = None,
     state: str | Path | None = None,
+    on_bypass: str = "alert",
     **live: Any,
 ) -> None:
     """Apply all five rules of a policy to everything that this Cerebro does.
@@ -237,6 +239,11 @@ def protect(
         File in which everything is saved that must survive the process: drawdown and halt, stops,
         working orders, closed trades, windows of prices, the journal. The next run with this file
         goes on from there, whatever ended this one. Points of an optimisation write nothing.
+    on_bypass : {"alert", "halt"}
+        What follows where something got around the gate: an order that was sent to the wrapped
+        broker, a position that no order explains, a broker that a strategy sets. Each is written
+        to the journal, passed to ``notify``, and brought under stops and limits. "halt" refuses
+        every entry from then on as well; exits and stops work on.
     **live
         Settings for a real broker, such as ``stale_after=90``: see `Live`.
 
@@ -258,8 +265,9 @@ def protect(
         remedy = "A run that decides nothing has nothing to save."
         raise ParameterError("protect", "state", "None in observe mode", str(state_file), remedy)
     added = check_limits("protect", limits)
+    check_choice("protect", "on_bypass", on_bypass, ON_BYPASS)
     settings = Live.named("protect", **live) if live else None
-    cerebro.addstore(_Install(cerebro, policy, added, observe, state_file, settings))
+    cerebro.addstore(_Install(cerebro, policy, added, observe, state_file, on_bypass, settings))
     if policy.trailing_stop and not observe:
         cerebro.addobserver(ATRTrailingStop, **policy.params(StopSettings))
     cerebro.addanalyzer(DrawdownBreaker, **policy.params(BreakerSettings))
@@ -280,9 +288,11 @@ class _Install:
         limits: Sequence[Limit],
         observe: bool,
         state: Path | None,
+        on_bypass: str,
         live: Live | None,
     ) -> None:
         self.cerebro, self.policy, self.limits = cerebro, policy, limits
+        self.on_bypass = on_bypass
         self.observe, self.state, self.live = observe, state, live
         self._installed: RiskBroker | None = None
 
@@ -301,6 +311,8 @@ class _Install:
             constraint = f"the file of the RiskBroker, {broker.state_file}"
             raise ParameterError("protect", "state", constraint, str(self.state))
         broker.state_file = self.state or broker.state_file
+        if self.on_bypass != "alert":
+            broker.on_bypass = self.on_bypass
         rule = (self.policy.atr_period, self.policy.atr_multiple)
         jump = self.policy.bar_jump
         broker.bar_jump = math.inf if jump is None else jump
@@ -319,15 +331,25 @@ class _Install:
 
 
 class _PolicyJournal(RiskJournal):
-    """The journal of a protected run; its first line names the source of sizes."""
+    """The journal of a protected run; its first line names the source of sizes.
+
+    It also notices, at the close of every bar, that a strategy has set another broker.
+    """
 
     params = dict(policy=None)
+    gate: RiskBroker | None = None
+
+    def _next(self) -> None:
+        if self.strategy.broker is not self.gate or self.strategy.cerebro._broker is not self.gate:
+            self.gate = RiskBroker.of(self.strategy)
+
+    _prenext = _nextstart = _next
 
     def start(self) -> None:
         """Give a strategy with Backtrader's default sizer that of the policy."""
-        super().start()
         strategy, policy = self.strategy, self.p.policy
-        gate = RiskBroker.of(strategy)
+        gate = self.gate = RiskBroker.of(strategy)
+        super().start()
         if strategy is strategy.cerebro.runningstrats[0]:
             mode = "observe: nothing is changed" if gate.observe else "enforce"
             _log.info("%s; %s", mode, policy.describe().replace("\n", "; "))
@@ -345,6 +367,12 @@ class _PolicyJournal(RiskJournal):
         else:
             reason = f"sizes come from {type(sizer).__name__}, and the gate trims them"
         gate.journal.record(gate.latest, "", "protect", "note", reason=reason)
+
+    def stop(self) -> None:
+        """Check the broker a last time, and drop the gate, which must not be pickled."""
+        self._next()
+        self.gate = None
+        super().stop()
 
 
 def _chosen_sizer(strategy: bt.Strategy) -> Any:

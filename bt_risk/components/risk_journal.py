@@ -47,6 +47,9 @@ class RiskJournal(QuietAnalyzer):
 
     def stop(self) -> None:
         """Copy the journal as plain values, so that optimisations can send it between processes."""
+        silence = getattr(self.strategy.broker, "silence", None)
+        if silence is not None:
+            silence.check()  # the last line that a strategy may get
         journal, copy = self._find(), Journal()
         copy.lines = list(journal.lines)
         copy.trades = [replace(trade, owner=None) for trade in journal.trades]

@@ -10,8 +10,9 @@ from typing import Any
 
 import backtrader as bt
 
-from bt_risk.errors import ParameterError, check_limit
+from bt_risk.errors import ParameterError, check_choice, check_limit
 from bt_risk.gate.broker_proxy import BrokerProxy
+from bt_risk.gate.bypass import ON_BYPASS, Bypass, running_gate
 from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.fills import FillTracker
 from bt_risk.gate.journal import Journal
@@ -19,6 +20,7 @@ from bt_risk.gate.live_venue import LiveVenue
 from bt_risk.gate.order_events import OrderEvents
 from bt_risk.gate.order_review import OrderReview
 from bt_risk.gate.registry import Registry
+from bt_risk.gate.silence import Silence
 from bt_risk.gate.simulated_venue import SimulatedVenue
 from bt_risk.gate.trading_state import TradingState
 from bt_risk.gate.venue import Venue
@@ -77,6 +79,8 @@ class RiskBroker(BrokerProxy):
         own (see `Limit`).
     state : str or path, optional
         File in which everything is saved that must survive the process: see `protect`.
+    on_bypass : {"alert", "halt"}
+        What follows an order, a position or a broker that got around the gate: see `protect`.
     **live
         What a broker that is not a simulation needs: see `bt_risk.Live`.
 
@@ -102,6 +106,8 @@ class RiskBroker(BrokerProxy):
     feed_monitor: FeedMonitor
     trading_state: TradingState
     alerts: Alerts
+    bypass: Bypass
+    silence: Silence
     shutdown: Shutdown | None
     recovery: Recovery | NoState
     equity: Callable[[], float]
@@ -109,6 +115,7 @@ class RiskBroker(BrokerProxy):
     instruments: dict[str, dict[str, Any]]
     live: Live
     state_file: Path | None
+    on_bypass: str
     bar_jump: float
     max_stale_bars: int | None
     allocations: dict[Any, Any]
@@ -131,6 +138,7 @@ class RiskBroker(BrokerProxy):
         guards: Iterable[Guard] = (),
         limits: Iterable[Limit] = (),
         state: str | Path | None = None,
+        on_bypass: str = "alert",
         **live: Any,
     ) -> None:
         name = type(self).__name__
@@ -140,6 +148,7 @@ class RiskBroker(BrokerProxy):
         distance = {"atr_period": atr_period, "atr_multiple": atr_multiple}
         given = {param: value for param, value in distance.items() if value is not None}
         StopDistanceSettings.checked(name, given)
+        check_choice(name, "on_bypass", on_bypass, ON_BYPASS)
         jump = check_limit(name, "bar_jump", bar_jump, remedy="It counts ATRs.")
         if isinstance(broker, RiskBroker):
             object.__setattr__(self, "__dict__", broker.__dict__)
@@ -147,6 +156,8 @@ class RiskBroker(BrokerProxy):
             self._wrap(name, broker)
         if jump != BAR_JUMP:
             self.bar_jump = jump
+        if on_bypass != "alert":
+            self.on_bypass = on_bypass
         if live:
             self.live = settings
         self.instruments.update(facts)
@@ -165,14 +176,21 @@ class RiskBroker(BrokerProxy):
         self._stop_rule = distance.atr_period, distance.atr_multiple
         self.instruments, self.live = {}, Live()
         self.late, self.observe, self.bar_jump = False, False, BAR_JUMP
+        self.on_bypass = "alert"
         self.shutdown = self.state_file = self.max_stale_bars = None
         self.recovery = NoState()
-        self.venue, self.registry = self._new_venue(), Registry(self)
+        self.connect(self.inner)
+        self.registry = Registry(self)
+        self._reset(Book())
+
+    def connect(self, broker: Any) -> None:
+        """Wrap this broker from now on."""
+        self.inner = broker
+        self.venue = self._new_venue()
         # Cerebro and strategies call these on every bar: no detour by __getattr__.
         for call in ("getposition", "getcommissioninfo"):
-            self.__dict__[call] = getattr(self.inner, call)
+            self.__dict__[call] = getattr(broker, call)
         self.__dict__.update(self.venue.account_calls())
-        self._reset(Book())
 
     def _new_venue(self) -> Venue:
         simulated = isinstance(self.inner, bt.brokers.BackBroker)
@@ -185,9 +203,13 @@ class RiskBroker(BrokerProxy):
         """Return the gate of the strategy's Cerebro, installed now if there is none.
 
         A late gate wraps the broker that is there and is handed to every running strategy and
-        sizer; it removes itself at the end of the run.
+        sizer; it removes itself at the end of the run. A gate that a strategy has replaced by
+        another broker is put back.
         """
         cerebro = strategy.cerebro
+        running = running_gate(cerebro)
+        if running is not None:
+            return running.bypass.restore(strategy)
         gate = cerebro._broker
         if not isinstance(gate, RiskBroker):
             gate = RiskBroker(gate)
@@ -240,6 +262,7 @@ class RiskBroker(BrokerProxy):
         for instrument in instruments if self.venue.direct else ():
             instrument.measure(self.inner.getcommissioninfo(instrument.data))
         self.registry.begin(self.instruments)
+        self.bypass.begin()
         # The points of an optimisation are no account: they would overwrite each other.
         if self.state_file is not None and not self.cerebro._dooptimize:
             self.recovery = Recovery(self, self.state_file)
@@ -261,6 +284,7 @@ class RiskBroker(BrokerProxy):
         self.order_sender, self.exit_handover = OrderSender(self), ExitHandover(self)
         self.order_review, self.exit_orders = OrderReview(self), ExitOrders(self)
         self.fill_tracker, self.trading_state = FillTracker(self), TradingState(self)
+        self.bypass, self.silence = Bypass(self), Silence(self)
         self.feed_monitor = FeedMonitor(self, skips_past=not self.venue.direct)
         self.equity, self.unit_value = self.venue.equity_sources()
 
@@ -277,8 +301,10 @@ class RiskBroker(BrokerProxy):
         """Let the wrapped broker execute, then act on its fills and on the new bars."""
         if self.recovery.active:
             self.recovery.begin_round()
-        if self.shutdown is not None and self.shutdown.ends_run():
-            return
+        if self.shutdown is not None:  # a live run, which may never end
+            if self.shutdown.ends_run():
+                return
+            self.silence.check()
         self.ticks += 1
         self.venue.execute()
         news = fresh = self.book.update()
@@ -288,6 +314,8 @@ class RiskBroker(BrokerProxy):
             news = self.feed_monitor.check(fresh)
         if self.fill_tracker.unknown:
             self.fill_tracker.adopt(fresh)
+        if self.bypass.checks:
+            self.bypass.check(fresh)
         if self.recovery.active:
             news = self.recovery.new_bars(fresh, news)
         self._act(news)
@@ -344,11 +372,13 @@ class RiskBroker(BrokerProxy):
     def stop(self) -> None:
         """Stop the wrapped broker and leave everything as it was found."""
         self.inner.stop()
+        self.silence.check()
         self.recovery.recorder.save()
         self._release()
         for monitor in self.registry.monitors:
             monitor.on_end()
         self.alerts.close()
+        self.bypass.end()
         if self._stopped:
             self.cerebro._event_stop = False
         if self.late:

@@ -23,6 +23,8 @@ class FillTracker:
         Cash that all fills have brought, less commission, in currency.
     touched : list of OwnerPosition
         Positions that have filled since the monitors were called last.
+    ended : set of int
+        Refs of the orders that the gate has sent and that have ended.
     unknown : set of int
         Indexes of instruments without a bar so far: their positions may be from before the run.
     """
@@ -32,6 +34,7 @@ class FillTracker:
         self.book: Book = gate.book
         self.touched: list[OwnerPosition] = []
         self.flow = 0.0
+        self.ended: set[int] = set()
         self.unknown = {instrument.index for instrument in self.book.instruments}
 
     def take(self, order: Any) -> bool:
@@ -50,6 +53,7 @@ class FillTracker:
     def _end(self, ref: int) -> None:
         """Drop an order that has ended; exits that relied on it may have nothing to close now."""
         working = self.book.working.get(ref)
+        self.ended.add(ref)
         self.book.drop(ref)
         if working is not None and working.remaining > SIZE_EPS and working.instrument.orders:
             self._touch(working.part)
@@ -69,6 +73,7 @@ class FillTracker:
         working, recovery = self.book.working.get(order.ref), self.gate.recovery
         if working is None:
             working = recovery.reconciler.remembered(order)
+        self.gate.bypass.checks[instrument.index] = 0
         if working is None and order.ref in self.gate.own:
             reason = "broker: it has filled after it was reported as ended"
             self.gate.journal.order(order, "broker", "doubt", reason)
@@ -77,6 +82,8 @@ class FillTracker:
         # Fillers and exactbars bring numpy scalars; the sign is not the same with every store.
         size, side = float(abs(bit.size)), 1 if order.isbuy() else -1
         commission, price = float(bit.closedcomm + bit.openedcomm), float(bit.price)
+        if working is None and order.ref not in self.gate.own and order.ref not in self.ended:
+            self.gate.bypass.filled(order, instrument, side * size, price)
         distance, stopped, shared = math.nan, False, False
         if working is not None:
             book_claims(part, working, size)

@@ -31,7 +31,7 @@ _log = logging.getLogger("bt_risk")
 
 # These actions are logged as warnings; the others are only in the journal.
 _LOUD = {"halt", "reduce", "resume", "open", "starved", "unprotected"}
-_LOUD |= {"emulated", "equity", "stale", "doubt"}
+_LOUD |= {"emulated", "equity", "stale", "doubt", "bypass", "silent"}
 
 
 class Journal:
@@ -43,7 +43,9 @@ class Journal:
     position or an entry that a run leaves open when a signal ends it) to the kill switch;
     ``starved`` to the sizer; ``unprotected`` says that a position has no stop, ``emulated`` that
     this process is its stop; ``equity``, ``stale`` and ``doubt`` that the account, a data feed or
-    an order cannot be trusted; ``note`` explains what a user may wonder about. Loud lines are
+    an order cannot be trusted; ``bypass`` that an order, a position or a broker got around the
+    gate; ``silent`` that a strategy has ordered nothing since a stop closed its position; ``note``
+    explains what a user may wonder about. Loud lines are
     logged as warnings and passed to `notify`.
 
     Parameters

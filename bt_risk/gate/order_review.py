@@ -68,6 +68,7 @@ class OrderReview:
         if instrument is None:  # not a data feed of this Cerebro: nothing is known about it
             send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
             return send(owner, data, size, **arguments)
+        self.gate.silence.asked[owner] += [self.book.rounds]
         scheme = self.gate.inner.getcommissioninfo(data)
         if scheme is not instrument.scheme:
             instrument.measure(scheme)

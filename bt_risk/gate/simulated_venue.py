@@ -67,6 +67,13 @@ class SimulatedVenue(Venue):
             self._new_flows *= before / after
             gate.unit_value = self._unit_value
 
+    def continue_from(self, unit_value: float) -> None:
+        """Go on with this unit value: what another broker held is no profit and no loss."""
+        own = float(self.inner.get_fundvalue())
+        if own > 0.0 and math.isfinite(unit_value):
+            self._flows = unit_value / own
+            self.gate.unit_value = self._unit_value
+
     def _unit_value(self) -> float:
         """Return the fund value without what `set_cash` has added and taken."""
         return float(self.inner.get_fundvalue() * self._flows)

@@ -76,6 +76,9 @@ class Venue:
         """Set the cash of the account."""
         self.inner.setcash(cash)
 
+    def continue_from(self, unit_value: float) -> None:
+        """Go on with this unit value, after another broker has been wrapped in the run."""
+
     def position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None."""
         return self.inner.getposition(data)

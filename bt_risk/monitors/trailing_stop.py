@@ -206,6 +206,7 @@ class TrailingStopMonitor(Monitor):
         if order.executed.size:
             stop.part.stopped = -float(order.executed.size)
             self._journal(stop, "stop", f"filled at {order.executed.price:g}")
+            self.gate.silence.stopped(stop.part)
         if order.ref in self.gate.book.working:
             self.gate.venue.withdraw(order)
 

@@ -58,6 +58,8 @@ ACTIONS = {
     "open": "left open",
     "starved": "starved",
     "unprotected": "no stop taken",
+    "bypass": "not judged",
+    "silent": "no order since",
 }
 
 

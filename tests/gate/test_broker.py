@@ -748,6 +748,8 @@ BAD = [
     (bt_risk.RiskBroker, "guards", [bt_risk.CooldownGuard], "a list of guards"),
     (bt_risk.RiskBroker, "limits", 0.7, "a list of limits"),
     (bt_risk.RiskBroker, "limits", [bt_risk.NotionalLimit], "a list of limits"),
+    (bt_risk.RiskBroker, "on_bypass", "stop", "one of 'alert', 'halt'"),
+    (bt_risk.RiskBroker, "on_bypass", None, "one of 'alert', 'halt'"),
     (bt_risk.RiskBroker, "equity", 5.0, "a callable"),
     (bt_risk.RiskBroker, "equity_jump_limit", 10, FRACTION),
     (bt_risk.RiskBroker, "equity_confirmations", 0, WHOLE),
