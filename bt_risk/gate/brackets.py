@@ -291,6 +291,8 @@ class Brackets:
         size = self.order_review.units(request, share.size)
         sender = self.order_review.sender
         record = partial(self._record_sent, request, share)
+        venue, parent = self.gate.venue, request.args["parent"]
+        sent = venue.set_aside_family(parent)
         order = sender.send(
             request,
             size,
@@ -299,6 +301,7 @@ class Brackets:
             distance=share.distance,
             child=True,
         )
+        venue.put_back_family(parent, sent)
         if order is None and sender.unsaved:
             return self._reject_child(request, sender.refusal)
         return order
@@ -319,19 +322,21 @@ class Brackets:
             self.order_review.journal(request, "trim", share.size, share.decision)
 
     def _submit_late(self, request: OrderRequest) -> Any:
-        """Send a child whose parent has ended, or is no order that works: it is no child.
+        """Judge a child whose parent has ended, or is no order that works, by itself.
 
-        BackBroker rejects it or never lets it work, so that it covers nothing and is passed on as
-        it is; another broker may execute it, so that it is judged as an order of its own.
+        What it closes is an exit. One that would only open something belongs to an entry that did
+        not fill, and is refused: plain Backtrader never executes such an order.
         """
-        if self.gate.venue.direct:
-            order = self.order_review.sender.transmit(request, request.size)
-            reason = "bracket: Backtrader never executes a child whose parent has ended"
-            self.gate.journal.order(order, "bracket", "note", reason)
-            return order
+        review = self.order_review
         request.args["parent"] = None
-        self.order_review.look_ahead(request)
-        return self.order_review.submit_alone(request)
+        review.look_ahead(request)
+        if max(request.preview.closing, request.preview.reduces) <= SIZE_EPS:
+            return review.reject(request, refusal("bracket", "its parent has ended"))
+        order = review.submit_alone(request)
+        if order is not None:
+            reason = "bracket: its parent has ended, so that it is an order of its own"
+            self.gate.journal.order(order, "bracket", "note", reason)
+        return order
 
     # -- a bracket at a live broker --------------------------------------------------------------
 

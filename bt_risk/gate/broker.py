@@ -335,7 +335,7 @@ class RiskBroker(BrokerProxy):
         while self.fill_tracker.touched:
             part = self.fill_tracker.touched.pop(0)
             if part.instrument.orders and self.intervenes:
-                self.exit_orders.settle(part)
+                self.exit_orders.settle(part.instrument)
             for monitor in monitors:
                 monitor.on_fill(part)
             # A stop that was withdrawn ends now, not on the next bar.

@@ -9,6 +9,7 @@ from typing import Any
 import backtrader as bt
 
 from bt_risk.orders import AT_MARKET, DEFAULTS, OrderRequest, plain
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.reachable import stranded
 from bt_risk.tolerances import SIZE_EPS
@@ -130,9 +131,9 @@ class ExitOrders:
         held = any(part.size for part in book.parts.values())
         return not held and not any(w.opening > SIZE_EPS or w.own for w in book.working.values())
 
-    def settle(self, part: OwnerPosition) -> None:
+    def settle(self, instrument: Instrument) -> None:
         """Cancel the exits whose position is gone, so that none is left that could open another."""
-        for w in stranded(part):
+        for w in [w for part in instrument.parts for w in stranded(part)]:
             self.gate.venue.cancel_entry(w.handle)
             reason = "execution: cancelled, the position it was to close is gone"
             self.gate.journal.order(w.handle, "execution", "trim", reason, 0.0)

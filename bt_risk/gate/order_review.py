@@ -96,7 +96,8 @@ class OrderReview:
         if entry is not None and (entry.side == request.side or entry.instrument is not instrument):
             entry = None
         # Without other orders and owners an exit of the position is one, whoever sends it.
-        alone = len(instrument.parts) == 1 and not instrument.orders
+        owners = [part.owner for part in instrument.parts]
+        alone = len(owners) == 1 and owners[0] is request.owner and not instrument.orders
         request.shared = instrument.held and not alone and sent_by_close()
         terms = OrderTerms(
             request.kind,

@@ -68,8 +68,9 @@ class SimulatedExecution:
         """Replace ``BackBroker._execute``, which also does the cash check (`ago` None)."""
         if ago is None:
             return self._check_cash(order, cash, position)
-        if price is not None and math.isnan(price):
-            # A fill at NaN would make cash, equity and stop NaN: the order waits for a price.
+        if price is not None and not price > 0.0 and self._is_no_price(order, price):
+            # A fill at NaN would make cash, equity and stop NaN, and one at 0 is none either: the
+            # order waits for a price.
             order.pannotated = None
             return None
         if price is not None:
@@ -78,6 +79,12 @@ class SimulatedExecution:
             if order.ref not in self.gate.own and self.gate.judges:
                 return self._execute_users(order, ago, price, dtcoc)
         return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
+
+    def _is_no_price(self, order: Any, price: float) -> bool:
+        """Return whether an order cannot fill at a price that is not above zero."""
+        instrument = self.gate.book.find(order.data)
+        below_zero = instrument is not None and instrument.negative_prices
+        return math.isnan(price) or (not below_zero and self.gate.judges)
 
     def _check_cash(self, order: Any, cash: Any, position: Any) -> float:
         """Accept an exit that cash does not cover; return the cash for the next order."""

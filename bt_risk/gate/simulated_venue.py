@@ -202,6 +202,23 @@ class SimulatedVenue(Venue):
             return []
         return list(self.inner._pchildren.pop(parent.ref, ()))
 
+    def set_aside_family(self, parent: Any) -> list[Any]:
+        """Take the orders of a bracket that were sent, so that a late child does not send them.
+
+        With every child that is to be sent BackBroker sends all orders that it has of the bracket.
+        """
+        family = self.inner._pchildren.get(getattr(parent, "ref", None))
+        if not family or parent.status == parent.Created:
+            return []
+        orders = list(family)
+        family.clear()
+        return orders
+
+    def put_back_family(self, parent: Any, orders: list[Any]) -> None:
+        """Put the orders of a bracket back before its late child."""
+        if orders:
+            self.inner._pchildren[parent.ref].extendleft(reversed(orders))
+
     def give_back_family(self, parent: Any, orders: list[Any]) -> None:
         """Let BackBroker hold orders of a bracket back again."""
         self.inner._pchildren[parent.ref] += orders

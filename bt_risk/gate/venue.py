@@ -179,5 +179,12 @@ class Venue:
         """Take the orders of a bracket that the broker holds back until its last child comes."""
         return []
 
+    def set_aside_family(self, parent: Any) -> list[Any]:
+        """Take the orders of a bracket that were sent, so that a late child does not send them."""
+        return []
+
+    def put_back_family(self, parent: Any, orders: list[Any]) -> None:
+        """Put the orders of a bracket back before its late child."""
+
     def give_back_family(self, parent: Any, orders: list[Any]) -> None:
         """Let the broker hold orders of a bracket back again."""

@@ -260,8 +260,12 @@ def _most_handed_over(part: OwnerPosition, working: WorkingOrder, closes: float)
 
 
 def _rivals(part: OwnerPosition, working: WorkingOrder) -> list[WorkingOrder]:
-    """Return the orders of an owner and side beside one, without its alternatives."""
-    return [w for w in orders_of(part, working.side) if w.group != working.group]
+    """Return the orders of an owner and side beside one, without its alternatives.
+
+    What ``close()`` has sent never opens anything, so that no allowance is handed to it.
+    """
+    orders = orders_of(part, working.side)
+    return [w for w in orders if w.group != working.group and not w.shared]
 
 
 def _share_allowance(part: OwnerPosition, working: WorkingOrder, opens: float) -> None:

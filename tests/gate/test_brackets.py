@@ -392,3 +392,67 @@ def test_one_child_that_fills_in_parts_leaves_the_other_too_large_in_backtrader(
     engine = cerebro(bars(*rows))
     engine.broker.set_filler(bt.fillers.FixedSize(size=30))
     assert final(play(engine, {20: bracket(100)})) == -60
+
+
+# -- late children ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "size"), [(lambda s: None, 20), (lambda s: s.broker.halt("news"), 10)]
+)
+def test_a_child_of_a_filled_parent_is_an_order_of_its_own(make, size):
+    """Of the 50,000 an exit closes the 10 held; the rest is an entry: 1 % of equity is 10 units."""
+    made = {}
+
+    def enter(strategy):
+        made["parent"] = strategy.buy(size=10)
+
+    def late(strategy):
+        make(strategy)
+        stop = {"exectype": bt.Order.Stop, "price": 95.0}
+        return strategy.sell(size=50_000, parent=made["parent"], **stop)
+
+    strategy = play(limited(NotionalLimit(1e-2), rows=DOWN), {10: enter, 20: late})
+    assert strategy.made[1].size == -size
+    assert fills(strategy) == [(11, 10, 100.0), (26, -size, 95.0)]
+    assert final(strategy) == 10 - size
+
+
+@pytest.mark.parametrize("how", ["cancelled", "rejected", "of another broker"])
+def test_a_child_whose_parent_never_filled_opens_nothing(how):
+    made = {}
+
+    def begin(strategy):
+        options = {"exectype": bt.Order.Limit, "price": 90.0}
+        made["parent"] = strategy.buy(size=5_000 if how == "rejected" else 10, **options)
+
+    def late(strategy):
+        parent = made["parent"]
+        if how == "of another broker":
+            parent = bt.order.BuyOrder(data=strategy.data, size=1, simulated=True)
+        return strategy.sell(size=10, exectype=bt.Order.Stop, price=95.0, parent=parent)
+
+    actions = {10: begin, 12: lambda s: s.cancel(made["parent"]), 20: late}
+    strategy = play(limited(NotionalLimit(1.0), rows=DOWN), actions)
+    assert strategy.made[-1].getstatusname() == "Rejected"
+    assert "bracket: " in strategy.made[-1].info.bt_risk
+    assert final(strategy) == 0
+
+
+def test_a_late_child_does_not_send_its_parent_again():
+    """BackBroker would have the parent twice, and fill it twice in a bar by volume."""
+    made = {}
+
+    def begin(strategy):
+        made["parent"] = strategy.buy(size=10, exectype=bt.Order.Limit, price=99.5)
+
+    def late(strategy):
+        return strategy.sell(size=10, exectype=bt.Order.Stop, price=95.0, parent=made["parent"])
+
+    rows = [*[(100, 101, 99.8, 100)] * 22, *flat(6), (100, 100, 90, 91), *flat(2, price=91.0)]
+    engine = limited(NotionalLimit(1.0), rows=rows)
+    engine.broker.set_filler(bt.fillers.FixedSize(size=4))
+    strategy = play(engine, {10: begin, 12: late})
+    assert [held for (held,) in strategy.held][22:26] == [4, 8, 10, 10]
+    accepted = [row for row in strategy.orders if row[1] == made["parent"].ref]
+    assert [row[2] for row in accepted].count("Accepted") == 1
