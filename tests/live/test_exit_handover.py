@@ -1,8 +1,9 @@
 """An exit at a venue waits until the stop that it replaces is cancelled."""
 
+from helpers import hostile_brokers as hostile
 from helpers.fake_broker import FakeBroker
 from helpers.recording import ends, play
-from helpers.scenarios import bars, cerebro, flat
+from helpers.scenarios import Script, bars, cerebro, flat
 
 import bt_risk
 
@@ -74,3 +75,51 @@ def test_an_exit_that_a_venue_has_by_now_can_be_cancelled_by_its_old_number():
     assert [end[0] for end in ends(strategy)] == ["Completed", "Canceled"]
     (stop,) = venue._working
     assert stop.executed.remsize == -10
+
+
+def test_a_reversal_waits_for_the_stop_and_then_opens_what_it_was_allowed():
+    """25 are sold against 10 that are held, behind a stop that is cancelled first."""
+    engine = cerebro(bars(*flat(35)))
+    venue = FakeBroker()
+    engine.setbroker(venue)
+    engine.addobserver(bt_risk.ATRTrailingStop)
+    strategy = play(engine, {20: lambda s: s.buy(size=10), 25: lambda s: s.sell(size=25)})
+    assert venue.sizes == [10, -15]
+    (stop,) = venue._working
+    assert (stop.executed.remsize, strategy.held[-1]) == (15, (-15,))
+
+
+def test_an_exit_whose_answer_is_lost_keeps_the_number_that_the_strategy_has():
+    """Request 1 is the entry, 2 its stop, 3 the exit that has waited for the cancel of the stop."""
+    venue = hostile.WithIds(lose={3: "answer"})
+    actions = {20: lambda s: s.buy(size=10), 25: lambda s: s.close()}
+    strategy, journal = hostile.run(venue, flat(35), actions, retry_after=0.0)
+    assert len(hostile.reasons(journal, "doubt")) == 1
+    assert venue.sizes == [10, 0]
+    of_exits = [row for row in strategy.orders if row[3] < 0]
+    assert {row[1] for row in of_exits} == {strategy.made[-1].ref}
+    assert of_exits[-1][2] == "Completed"
+
+
+def test_an_exit_that_the_broker_refuses_says_so_and_the_stop_is_back():
+    """The second sale is the exit; the stop was the first, and is the third."""
+    venue = hostile.Raising(error=ValueError("the market is closed"), at=(2,))
+    actions = {20: lambda s: s.buy(size=10), 25: lambda s: s.close()}
+    strategy, _ = hostile.run(venue, flat(35), actions)
+    assert strategy.orders[-1][2] == "Canceled"
+    assert strategy.orders[-1][-1] == "exit handover: the broker took no order"
+    (stop,) = venue._working
+    assert stop.executed.remsize == -10
+
+
+def test_the_exit_of_one_strategy_leaves_the_stop_of_the_other_alone():
+    """Two entries, two stops and one exit are sent; a stop that had to go would be a sixth."""
+    engine = cerebro(bars(*flat(35)))
+    venue = FakeBroker()
+    engine.setbroker(venue)
+    engine.addobserver(bt_risk.ATRTrailingStop)
+    engine.addstrategy(Script, actions={20: lambda s: s.buy(size=5)})
+    play(engine, {20: lambda s: s.buy(size=10), 25: lambda s: s.sell(size=10)})
+    assert venue.sizes == [5, 15, 5]
+    assert [order.executed.remsize for order in venue._working] == [-5]
+    assert venue._orders == 5
