@@ -88,8 +88,6 @@ def preview_order(
     if instrument.orders and held + given > 0.0:
         free = max(0.0, held - claims(part, side, {"market", terms.kind}, terms.group))
         closing, reduces = min(size, given + free), min(size, given + held)
-        if terms.kind not in ("market", "close") and terms.parent is None:
-            reduces = min(size, max(0.0, held - claims(part, side, ("market",))))
     opening, void = size - closing, 0.0
     if terms.closes:
         opening, reduces = 0.0, size
