@@ -73,6 +73,13 @@ class Bypass:
             self._reported.add(order.ref)
             self._report(f"{what} that the gate has not sent: no rule has judged it", instrument)
 
+    def stop_cancelled(self, part: OwnerPosition) -> None:
+        """Report, once for each trade, that somebody else has cancelled the stop behind it."""
+        instrument = part.instrument
+        if self.gate.journal.once(("stop cancelled", part, part.number)):
+            what = f"the stop of {instrument.name} was cancelled, and not by the gate"
+            self._report(f"{what}: it is placed again, and until then nothing protects", instrument)
+
     # -- positions -------------------------------------------------------------------------------
 
     def check(self, fresh: list[Instrument]) -> None:

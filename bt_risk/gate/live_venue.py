@@ -136,6 +136,10 @@ class LiveVenue(Venue):
         if self.gate.journal.once((order.ref, reason)):
             self.gate.journal.order(order, "broker", "note", reason)
 
+    def withdrew(self, ref: int) -> bool:
+        """Return whether the gate has cancelled an order."""
+        return ref in self._cancelled_at
+
     def forget(self, ref: int) -> None:
         """Forget an order that ended long ago."""
         self._cancelled_at.pop(ref, None)

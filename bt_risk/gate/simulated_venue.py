@@ -135,6 +135,10 @@ class SimulatedVenue(Venue):
             self._cancelled.add(order.ref)
             self.inner.cancel(order)
 
+    def withdrew(self, ref: int) -> bool:
+        """Return whether the gate has cancelled an order."""
+        return ref in self._cancelled
+
     def forget(self, ref: int) -> None:
         """Forget an order that ended long ago."""
         self._cancelled.discard(ref)

@@ -125,6 +125,10 @@ class Venue:
         """Cancel an order; calling it again is safe."""
         raise TypeError(f"{type(self).__name__} cannot cancel an order")
 
+    def withdrew(self, ref: int) -> bool:
+        """Return whether the gate has cancelled an order."""
+        return False
+
     def forget(self, ref: int) -> None:
         """Forget an order that ended long ago."""
 

@@ -268,6 +268,8 @@ class TrailingStopMonitor(Monitor):
         if order is not None and order.ref not in self.gate.book.working:
             if order.status in (bt.Order.Margin, bt.Order.Rejected):
                 self._refuse(stop, f"the stop ended {order.getstatusname()}")
+            elif order.status == bt.Order.Canceled and not self.gate.venue.withdrew(order.ref):
+                self.gate.bypass.stop_cancelled(stop.part)
             order = stop.order = None
         if stop.refused > self.gate.venue.stop_retries:
             self._leave(stop, "the broker refuses its stop")

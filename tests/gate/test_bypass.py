@@ -157,6 +157,49 @@ def test_a_joined_gate_keeps_what_the_first_one_does_after_a_bypass():
     assert first.on_bypass == "halt"
 
 
+@pytest.mark.parametrize("on_bypass", ["alert", "halt"])
+def test_a_stop_that_is_cancelled_at_the_wrapped_broker_is_placed_again_and_named_once(on_bypass):
+    engine = protected(on_bypass=on_bypass)
+
+    def cancel(strategy, before):
+        for order in before.get_orders_open():
+            before.cancel(order)
+
+    actions = dict.fromkeys(range(25, 30), cancel) | {20: lambda s, before: s.buy(size=10)}
+    strategy = kept(engine, actions)
+    assert reasons(strategy) == [
+        "bypass: the stop of D0 was cancelled, and not by the gate: it is placed again, and until "
+        "then nothing protects"
+    ]
+    assert strategy.broker.state == ("HALTED" if on_bypass == "halt" else "ACTIVE")
+    assert [o.size for o in strategy.broker.inner.pending] == [-10]
+
+
+class Cancels(FakeBroker):
+    """A venue that cancels every order by itself at bar 25, as at the end of a day."""
+
+    def next(self):
+        super().next()
+        if len(self.cerebro.datas[0]) == 25:
+            for order in list(self._working):
+                self._end(order, order.cancel)
+
+
+def test_a_stop_that_a_venue_cancels_is_placed_again_and_named():
+    venue = Cancels()
+    strategy = play(protected(broker=venue), {20: lambda s: s.buy(size=10)})
+    assert [o.executed.remsize for o in venue._working] == [-10]
+    assert "was cancelled, and not by the gate" in reasons(strategy)[0]
+
+
+def test_a_stop_that_moves_by_cancel_and_replace_is_the_gate_s_own_doing():
+    rows = [*flat(22), *[(p, p + 1, p - 1, p) for p in range(100, 120)]]
+    actions = {20: lambda s: s.buy(size=10), 30: lambda s: s.sell(size=4), 35: lambda s: s.close()}
+    strategy = play(protected(bars(*rows), broker=FakeBroker()), actions)
+    assert strategy.held[-1] == (0,)
+    assert not lines(strategy)
+
+
 # -- a broker of its own -------------------------------------------------------------------------
 
 
