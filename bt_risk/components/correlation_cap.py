@@ -100,7 +100,7 @@ class CorrelationCap(RiskBroker):
         Cut an order to the largest size that keeps it, or refuse it. A hedge passes.
     periods_per_year : float, optional
         Bars in a year; None: counted in the window itself, by the calendar.
-    instruments, atr_period, atr_multiple, bar_jump, guards, limits, state, **live
+    instruments, atr_period, atr_multiple, bar_jump, on_bypass, guards, limits, state, **live
         As for `RiskBroker`.
     """
 
