@@ -14,6 +14,7 @@ from bt_risk.portfolio.reachable import (
     coming,
     entering,
     held_for,
+    note_dormant,
     opens_now,
     orders_of,
     parts_closed,
@@ -139,7 +140,7 @@ def test_orders_add_their_allowances_as_far_as_they_are_larger_than_the_position
     book, part = holding(held)
     work(book, 1, -1, 9, opening=6)
     work(book, 2, -1, 6, opening=4)
-    assert entering(part, -1, lambda _: 1.0) == expected
+    assert entering(part, -1) == expected
     assert opens_now(part, -1) is (expected > 0)
 
 
@@ -148,10 +149,10 @@ def test_the_units_that_are_worth_most_count_and_one_unknown_makes_all_unknown()
     book, part = holding(3)
     work(book, 1, -1, 6, distance=2.0)
     work(book, 2, -1, 4, distance=3.0)
-    assert entering(part, -1, lambda w: w.distance) == 4 * 3.0 + 3 * 2.0
-    assert entering(part, -1, lambda w: w.distance, ("stop",)) == 0
+    assert entering(part, -1, "risk") == 4 * 3.0 + 3 * 2.0
+    assert entering(part, -1, "risk", ("stop",)) == 0
     work(book, 3, -1, 1, distance=NAN)
-    assert math.isnan(entering(part, -1, lambda w: w.distance))
+    assert math.isnan(entering(part, -1, "risk"))
 
 
 def test_of_alternatives_the_one_of_the_largest_value_counts():
@@ -159,7 +160,29 @@ def test_of_alternatives_the_one_of_the_largest_value_counts():
     work(book, 1, 1, 5, distance=3.0, group="oco")
     work(book, 2, 1, 4, distance=4.0, group="oco")
     work(book, 3, 1, 1, distance=1.0)
-    assert entering(part, 1, lambda w: w.distance) == 16.0 + 1.0
+    assert entering(part, 1, "risk") == 16.0 + 1.0
+
+
+@pytest.mark.parametrize(("held", "expected"), [(0, False), (9, False), (11, True), (-9, False)])
+def test_an_allowance_behind_a_larger_position_is_dormant(held, expected):
+    """An order for 15 of which 6 may open closes 9; behind 11 two of the 6 are out of reach."""
+    book, part = holding(held)
+    working = work(book, 1, -1, 15, opening=6)
+    exit_ = work(book, 2, -1, 1, opening=0, kind="stop", own=True)
+    note_dormant(part, -1)
+    assert (working.dormant, exit_.dormant) == (expected, False)
+
+
+def test_the_end_of_another_exit_and_a_larger_position_make_an_allowance_dormant():
+    book, _ = holding(2)
+    work(book, 1, -1, 1, opening=0)
+    working = work(book, 2, -1, 2, opening=1)
+    assert not working.dormant
+    book.drop(1)
+    assert working.dormant
+    working.dormant = False
+    fill(book, 1)
+    assert working.dormant
 
 
 # -- a fill ----------------------------------------------------------------------------------------
