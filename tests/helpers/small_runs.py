@@ -47,7 +47,7 @@ class Units(Limit):
         for part in request.instrument.parts:
             if part.size * request.side > 0.0:
                 used += max(0.0, abs(part.size) - book.leaving.get(part, 0.0))
-            used += entering(part, request.side, lambda _: 1.0)
+            used += entering(part, request.side)
         free = max(0.0, self.most - used)
         if request.size <= free + SIZE_EPS:
             return Decision(request.size)

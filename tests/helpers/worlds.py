@@ -47,6 +47,7 @@ class Row(NamedTuple):
     child: bool
     shared: bool
     had_position: bool
+    dormant: bool
 
 
 class State(NamedTuple):
@@ -93,9 +94,9 @@ def sums(state):
 class World:
     """Step from state to state.
 
-    `limit` is what a limit allows each owner to hold on one side; `late` the same for an exit
-    without a position that is reviewed when it is about to execute. `partial` lets orders fill by
-    one unit.
+    `limit` is what a limit allows all owners together to hold on one side; `late` the same for an
+    exit without a position that is reviewed when it is about to execute. `partial` lets orders fill
+    by one unit.
     """
 
     def __init__(self, limit=ALL, late=NONE, partial=True):
@@ -136,6 +137,7 @@ class World:
                 trails=row.trails,
                 shared=row.shared,
                 had_position=row.had_position,
+                dormant=row.dormant,
                 part=book.part(instrument, row.owner),
                 dearest=1.0,
             )
@@ -167,6 +169,7 @@ class World:
                 ref in self._children,
                 w.shared,
                 w.had_position,
+                w.dormant,
             )
             rows.append(self._rows.setdefault(row, row))
         held = [0.0] * len(self.instrument.parts)
@@ -246,7 +249,7 @@ class World:
         orders[ref], kept = working, working.opening
         while opening > SIZE_EPS:
             working.opening = opening
-            if self._of_owner(working) <= limit + SIZE_EPS:
+            if self.exposure(working.side) <= limit + SIZE_EPS:
                 break
             opening -= 1.0
         working.opening = kept
@@ -273,6 +276,9 @@ class World:
     def _execute(self, w, size):
         part = self.book.part(self.instrument, w.owner)
         rest = w.remaining
+        if w.dormant and rest > part.held_against(w.side) + SIZE_EPS:
+            opening, w.opening, w.dormant = w.opening, 0.0, False
+            w.opening = self._review(w, opening, self.limit)
         allowed = allowed_fill(part, w)
         if allowed <= SIZE_EPS and not w.had_position and self._comes(part, w) <= SIZE_EPS:
             w.opening = self._review(w, rest, self.late)
@@ -331,10 +337,6 @@ class World:
     def exposure(self, side):
         """Return the units that limits judge on a side."""
         return self.book.exposure.of(self.instrument, side, "notional")
-
-    def _of_owner(self, working):
-        ask = self.instrument, working.owner, working.side, "notional"
-        return self.book.exposure.of_owner(*ask)
 
     def fills(self, state):
         """Yield what one fill makes of a state, and what it opens."""
