@@ -81,10 +81,11 @@ class Brackets:
         entry = self.order_review.book.working.get(ref)
         if not self.gate.intervenes:
             return self._send(request, _Share(request.size, 0.0, Decision(request.size), math.nan))
+        if entry is None:
+            self.families.pop(ref, None)
+            return self._submit_late(request)
         if ref in self.families:
             return self._join(self.families[ref], request)
-        if entry is None:
-            return self._submit_late(request)
         if not _is_exit(request, entry):
             return self.order_review.submit_alone(request)
         if request.kind == "stop" and entry.opening > SIZE_EPS and not self.gate.venue.clamps:
@@ -95,12 +96,21 @@ class Brackets:
 
     def _join(self, family: _Family, request: OrderRequest) -> Any:
         """Let a child join its family; the last one lets it be judged and sent."""
+        sender = self.order_review.sender
+        if sender.lacks(request):
+            del self.families[family.parent.ref]
+            return self._reject(family, request, sender.refusal)
         if not request.args["transmit"]:
             order = self._send_unjudged(request)
             family.children.append((request, order))
             return order
         del self.families[family.parent.ref]
         return self._complete(family, request)
+
+    def _resume(self, family: _Family) -> None:
+        """Judge a family that has waited for an exit."""
+        self.order_review.book.equity = float(self.gate.equity())
+        self._complete(family, None)
 
     def _send_unjudged(self, request: OrderRequest) -> Any:
         """Send an order that the broker holds back; it counts as nothing before it is judged."""
@@ -116,12 +126,22 @@ class Brackets:
 
     # -- a family with its last child ------------------------------------------------------------
 
-    def _complete(self, family: _Family, last: OrderRequest) -> Any:
-        """Judge a family at its own stop; cut it to what is allowed, or reject it whole."""
+    def _complete(self, family: _Family, last: OrderRequest | None) -> Any:
+        """Judge a family at its own stop; cut it to what is allowed, or reject it whole.
+
+        Return the order of its `last` child; None where all of the family has arrived before.
+        """
         review = self.order_review
         entry = review.book.working[family.parent.ref]
         review.look_ahead(family.request)
         verdict = review.judge(family.request, self._distance(family, last))
+        resume = partial(self._resume, family)
+        if last is not None and self.gate.venue.family_waits(
+            family.request, verdict, family.parent, resume
+        ):
+            order = self._send_unjudged(last)
+            family.children.append((last, order))
+            return order
         if verdict.opening > SIZE_EPS:
             self._size(family, verdict, entry)
             refused = self._refused_addition(family, last)
@@ -137,18 +157,33 @@ class Brackets:
         for request, order in family.children:
             if _is_exit(request, entry):
                 self._accept_child(request, order)
-        if not _is_exit(last, entry):
+        if last is None:
+            return self.gate.venue.send_family(family.parent, whole=True)
+        if _is_exit(last, entry):
+            share = self._share(last)
+            if share.size <= SIZE_EPS:
+                self.gate.venue.send_family(family.parent, whole=True)
+                return self._reject_child(last, share.decision)
+        else:
             share = _Share(last.size, last.size, Decision(last.size), review.stop_distance(last))
-            return self._send(last, share)
-        answer = self._send_share(last)
-        if answer.status == answer.Rejected:
-            self._release(family.parent)
-        return answer
+        return self._send_last(family, last, share)
 
-    def _distance(self, family: _Family, last: OrderRequest) -> float | None:
+    def _send_last(self, family: _Family, last: OrderRequest, share: _Share) -> Any:
+        """Send what the gate has held back of a family, and its last child."""
+        parent = self.gate.venue.send_family(family.parent)
+        if parent is None:
+            return self._reject_child(last, self.order_review.sender.refusal)
+        last.args["parent"] = parent
+        order = self._send(last, share)
+        if order is None:  # the broker would wait for it
+            self.gate.venue.withdraw(parent)
+        return order
+
+    def _distance(self, family: _Family, last: OrderRequest | None) -> float | None:
         """Return the distance of a parent to the nearest stop among its children, else None."""
         parent = family.request
-        requests = [*[request for request, _ in family.children], last]
+        requests = [request for request, _ in family.children]
+        requests += [] if last is None else [last]
         prices = [
             _stop_price(request)
             for request in requests
@@ -190,10 +225,11 @@ class Brackets:
         venue.give_back_family(parent, others)
         self._refuse_orders([order], share.decision)
 
-    def _refused_addition(self, family: _Family, last: OrderRequest) -> Decision | None:
+    def _refused_addition(self, family: _Family, last: OrderRequest | None) -> Decision | None:
         """Judge the children that add to their parent; return why one is refused, else None."""
         review, working = self.order_review, self.order_review.book.working
-        rows: list[tuple[OrderRequest, Any]] = [*family.children, (last, None)]
+        rows: list[tuple[OrderRequest, Any]] = list(family.children)
+        rows += [] if last is None else [(last, None)]
         for request, order in rows:
             if order is not None and order.ref not in working:
                 continue
@@ -218,7 +254,7 @@ class Brackets:
         working.remaining = working.size = float(size)
 
     def _refuse(
-        self, family: _Family, last: OrderRequest, verdict: Verdict, entry: WorkingOrder
+        self, family: _Family, last: OrderRequest | None, verdict: Verdict, entry: WorkingOrder
     ) -> Any:
         """Reject a family; a parent that also closes a position is sent for that alone."""
         if verdict.size <= SIZE_EPS:
@@ -228,17 +264,17 @@ class Brackets:
         self._accept(family, verdict, entry)
         self.gate.venue.give_back_family(family.parent, [family.parent])
         self._refuse_orders([o for o in others if o is not family.parent], verdict.decision)
-        answer = self._reject_child(last, verdict.decision)
-        self._release(family.parent)
+        answer = None if last is None else self._reject_child(last, verdict.decision)
+        self.gate.venue.send_family(family.parent, whole=True)
         return answer
 
-    def _reject(self, family: _Family, last: OrderRequest, decision: Decision) -> Any:
+    def _reject(self, family: _Family, last: OrderRequest | None, decision: Decision) -> Any:
         """Reject parent and children together: half a bracket is worse than none."""
         orders = self.gate.venue.take_family(family.parent)
         self.order_review.refuse(family.parent, decision.reason)
         self.order_review.journal(family.request, "reject", 0.0, decision)
         self._refuse_orders([o for o in orders if o is not family.parent], decision)
-        return self._reject_child(last, decision)
+        return None if last is None else self._reject_child(last, decision)
 
     def _refuse_orders(self, orders: list[Any], decision: Decision) -> None:
         reason = _of_bracket(decision).reason
@@ -248,14 +284,6 @@ class Brackets:
 
     def _reject_child(self, request: OrderRequest, decision: Decision) -> Any:
         return self.order_review.reject(request, _of_bracket(decision))
-
-    def _release(self, parent: Any) -> None:
-        """Send a parent whose last child was rejected: the broker waits for that child."""
-        venue = self.gate.venue
-        family = venue.take_family(parent)
-        venue.give_back_family(parent, family)
-        for order in family:
-            venue.inner.transmit(order)
 
     # -- one child -------------------------------------------------------------------------------
 

@@ -28,8 +28,8 @@ from bt_risk.limits.base import Limit, check_limits
 from bt_risk.limits.guard_config import check_guards
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.live.alerts import Alerts
-from bt_risk.live.exit_handover import ExitHandover
 from bt_risk.live.feed_monitor import FeedMonitor
+from bt_risk.live.held_orders import HeldOrders
 from bt_risk.live.order_sender import OrderSender
 from bt_risk.live.settings import Live
 from bt_risk.live.shutdown import Shutdown
@@ -101,7 +101,7 @@ class RiskBroker(BrokerProxy):
     order_review: OrderReview
     fill_tracker: FillTracker
     exit_orders: ExitOrders
-    exit_handover: ExitHandover
+    held_orders: HeldOrders
     order_sender: OrderSender
     feed_monitor: FeedMonitor
     trading_state: TradingState
@@ -281,7 +281,7 @@ class RiskBroker(BrokerProxy):
         self.venue = self._new_venue()
         self.registry.clear()
         self.events = OrderEvents(book)
-        self.order_sender, self.exit_handover = OrderSender(self), ExitHandover(self)
+        self.order_sender, self.held_orders = OrderSender(self), HeldOrders(self)
         self.order_review, self.exit_orders = OrderReview(self), ExitOrders(self)
         self.fill_tracker, self.trading_state = FillTracker(self), TradingState(self)
         self.bypass, self.silence = Bypass(self), Silence(self)
@@ -355,7 +355,9 @@ class RiskBroker(BrokerProxy):
                 continue
             filled = self.fill_tracker.take(order)
             if filled or order.ref not in self.own:
-                self._notifications.append(self.exit_handover.as_promised(order))
+                order = self.held_orders.numbers.as_promised(order, filled)
+                if order is not None:
+                    self._notifications.append(order)
 
     def get_notification(self) -> Any:
         """Return the next order notification for Cerebro, or None."""
@@ -417,8 +419,8 @@ class RiskBroker(BrokerProxy):
                 self.journal.order(order, "ATRTrailingStop", "note", reason)
             return False
         if ref is not None:
-            order = self.exit_handover.cancel(ref, order)
-            if order is None:  # it was still waiting: the broker has never seen it
+            order = self.held_orders.cancel(ref, order)
+            if order is None:  # it was held back: the broker does not have it
                 return True
         result = self.inner.cancel(order, *args, **kwargs)
         self.process_notifications()  # an exit that is cancelled makes room for the next one

@@ -46,7 +46,7 @@ class FillTracker:
             for bit in bits:
                 self._fill(order, instrument, bit)
             filled = filled or bool(bits)
-        if not order.alive():
+        if not order.alive() and (self.gate.venue.direct or not self.gate.venue.goes_on(order)):
             self._end(order.ref)
         return filled
 
@@ -85,8 +85,11 @@ class FillTracker:
         if working is None and order.ref not in self.gate.own and order.ref not in self.ended:
             self.gate.bypass.filled(order, instrument, side * size, price)
         distance, stopped, shared = math.nan, False, False
-        if working is not None:
-            book_claims(part, working, size)
+        if working is None:
+            opens = size - part.held_against(side)
+            excess = 0.0 if opens <= SIZE_EPS else self.gate.venue.beyond(order, opens)
+        else:
+            excess = book_claims(part, working, size)
             distance, stopped, shared = working.distance, working.stops, working.shared
         for one, units in parts_closed(part, side, size, shared):
             if not one.size:
@@ -94,6 +97,8 @@ class FillTracker:
             cost = commission * units / size
             self.book.fill(one, side * units, price, cost, bit.dt, distance, stopped)
             self._touch(one)
+        if excess > SIZE_EPS:
+            self.gate.venue.note_excess(order, part, excess)
         self.flow -= side * size * price * instrument.multiplier + commission
         recovery.recorder.executed(order, self.gate.venue.seen(order), closed)
 

@@ -7,9 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.gate.venue import EquitySources, Venue
+from bt_risk.live.entry_handover import EntryHandover
 from bt_risk.live.equity_monitor import EquityMonitor, LastKnownValue
 from bt_risk.live.executions import ReportedExecutions
-from bt_risk.orders import AT_MARKET, OrderRequest, plain
+from bt_risk.live.exit_handover import ExitHandover
+from bt_risk.live.late_fills import LateFills
+from bt_risk.orders import AT_MARKET, OrderRequest, Verdict, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import exiting
@@ -32,11 +35,14 @@ class LiveVenue(Venue):
     judges_market = True
     min_confirmations = 2
     short_cash = True
-    waits_for_children = False
 
     def __init__(self, gate: RiskBroker) -> None:
         super().__init__(gate)
         self.closing: dict[OwnerPosition, int] = {}
+        self.exit_handover = ExitHandover(gate)
+        self.entry_handover = EntryHandover(gate)
+        self.late_fills = LateFills(gate)
+        self._unwanted: list[WorkingOrder] = []
         self._fund = LastKnownValue(gate, partial(getattr, self.inner, "fundvalue"))
         self._executions = ReportedExecutions(gate)
         self._cancelled_at: dict[int, float] = {}
@@ -46,6 +52,11 @@ class LiveVenue(Venue):
     def stop_retries(self) -> float:  # type: ignore[override]  # a setting here, no constant
         """Return how often a refused stop is placed again before its position is closed."""
         return self.gate.live.stop_retries
+
+    @property
+    def waits_for_children(self) -> bool:  # type: ignore[override]  # a capability here
+        """Return whether the gate holds a bracket back until its last child."""
+        return self.gate.order_sender.capabilities.can("brackets")
 
     # -- the account -----------------------------------------------------------------------------
 
@@ -71,8 +82,11 @@ class LiveVenue(Venue):
         self.inner.next()
         gate.process_notifications()
         gate.order_sender.doubts.advance()
-        if gate.exit_handover.waiting:
-            gate.exit_handover.advance()
+        if gate.intervenes:
+            self._withdraw_unwanted()
+            self.exit_handover.advance()
+            self.entry_handover.advance()
+            self.late_fills.advance()
         if gate.trading_state:
             # A cancel that got lost is sent again in time.
             gate.exit_orders.cancel_entries(gate.trading_state.rule)
@@ -97,12 +111,13 @@ class LiveVenue(Venue):
         Where it cannot be done, the stop is cancelled, and the caller places a new one once the
         cancel is confirmed.
         """
-        if self._replaced(working, size, price):
+        if self.replaced(working, size, price):
             return True
         self.withdraw(working.handle)
         return False
 
-    def _replaced(self, working: WorkingOrder, size: float, price: float) -> bool:
+    def replaced(self, working: WorkingOrder, size: float, price: float) -> bool:
+        """Give a resting order another size and price in one request; return if that is done."""
         sender = self.gate.order_sender
         if not sender.capabilities.can("replace") or working.ref in sender.doubts:
             return False
@@ -115,6 +130,10 @@ class LiveVenue(Venue):
     def withdraw(self, order: Any) -> None:
         """Cancel an order, and again when nobody has answered for a while: that is safe."""
         ref, asked = order.ref, self._cancelled_at.get(order.ref)
+        if ref in self.gate.held_orders:
+            held = self.gate.book.working[ref]
+            self.gate.held_orders.end(held, "held orders: cancelled before it was sent")
+            return
         if asked is None:
             self.gate.recovery.recorder.save()
         if ref in self.gate.order_sender.doubts:
@@ -154,13 +173,13 @@ class LiveVenue(Venue):
         resting = exits.resting(part)
         size = abs(part.size) - exiting(part, -part.side)
         order = None
-        if size > SIZE_EPS and not resting and self._may_try(part):
+        if size > SIZE_EPS and not resting and self.may_try(part):
             order = exits.send(part, size, rule, reason, stops=stops)
         for working in resting:
             self.withdraw(working.handle)
         return order
 
-    def _may_try(self, part: OwnerPosition) -> bool:
+    def may_try(self, part: OwnerPosition) -> bool:
         """Return whether to send an exit: after a refusal the broker is left alone for a while."""
         now, tried = self.gate.live.clock(), self._tried.get(part)
         same = tried is not None and tried[0] == part.number
@@ -174,7 +193,7 @@ class LiveVenue(Venue):
         closing = self.closing.get(part) == part.number
         if closing or self.gate.exit_orders.leaving(part) is not None:
             return 0.0  # a stop beside that exit would sell the position twice
-        return abs(part.size) - exiting(part, -part.side)
+        return abs(part.size) - exiting(part, -part.side) - abs(part.excess)
 
     def mark_closing(self, part: OwnerPosition) -> None:
         """Remember that a position is being closed, so that no stop is placed behind it again."""
@@ -184,11 +203,88 @@ class LiveVenue(Venue):
         """Forget which positions are being closed: entries are judged again."""
         self.closing.clear()
 
-    def hold(self, request: OrderRequest, size: float) -> Any:
-        """Hold a market exit back until our stop is cancelled; return a stand-in, or None."""
-        if request.kind not in AT_MARKET:
+    def hold(
+        self, request: OrderRequest, size: float, opening: float, closing: float, waits: bool
+    ) -> Any:
+        """Hold back an order that must not be at the broker yet; return a stand-in, or None.
+
+        That is an exit of which the broker could open something, and a bracket without its last
+        child.
+        """
+        held, parent = self.gate.held_orders, request.args["parent"]
+        if not self.gate.intervenes or self.gate.order_sender.lacks(request):
+            return None  # an order that the broker lacks is refused when it is sent
+        if waits or (parent is not None and getattr(parent, "ref", -1) in held):
+            return held.stand_in(request, size)
+        entry = size - opening <= SIZE_EPS
+        if parent is not None or (entry and (request.kind not in AT_MARKET or not held)):
             return None
-        return self.gate.exit_handover.hold(request, size)
+        return self.exit_handover.hold(request, size, opening, closing)
+
+    def hold_entry(self, request: OrderRequest, verdict: Verdict) -> Any:
+        """Hold back an entry for which a market exit makes room; return a stand-in, or None."""
+        return self.entry_handover.hold(request, verdict) if self.gate.intervenes else None
+
+    def family_waits(
+        self, request: OrderRequest, verdict: Verdict, parent: Any, judge: Callable[[], None]
+    ) -> bool:
+        """Return whether a bracket waits until a market exit makes room; `judge` is called then."""
+        exits = self.entry_handover.exits_before(request, verdict)
+        if exits:
+            self.entry_handover.note(exits, parent)
+            self.entry_handover.wait(parent, exits, judge)
+        return bool(exits)
+
+    def take_family(self, parent: Any) -> list[Any]:
+        """Return the orders of a bracket that the gate holds back until its last child comes."""
+        return [w.handle for w in self._family(parent) if w.ref in self.gate.held_orders]
+
+    def _family(self, parent: Any) -> list[WorkingOrder]:
+        working = self.gate.book.working.values()
+        return [w for w in working if parent.ref in (w.ref, w.parent)]
+
+    def send_family(self, parent: Any, whole: bool = False) -> Any:
+        """Send the orders of a bracket that were held back; return the broker's parent, or None.
+
+        `whole` says that no further child comes. Where the broker does not take one of them, the
+        bracket is withdrawn.
+        """
+        held, family = self.gate.held_orders, self._family(parent)
+        if whole:
+            held.requests[family[-1].ref].args["transmit"] = True
+        for one in family:
+            order = held.release(one, one.remaining)
+            if order is None or one.ref in self.gate.order_sender.doubts:
+                self._unwanted += [w for w in family if w.ref not in held]
+                for w in [w for w in family if w.ref in held]:
+                    held.end(w, "bracket: the broker has not confirmed all of it", rejected=True)
+                return None
+        return family[0].handle
+
+    def _withdraw_unwanted(self) -> None:
+        """Withdraw what was sent of a bracket that is not whole."""
+        working = self.gate.book.working
+        self._unwanted = [w for w in self._unwanted if working.get(w.ref) is w]
+        for one in self._unwanted:
+            self.withdraw(one.handle)
+
+    def goes_on(self, order: Any) -> bool:
+        """Return whether an order that has ended at the broker goes on in the gate."""
+        if self.exit_handover.goes_on(order):
+            return True
+        working = self.gate.book.working.get(order.ref)
+        if working is not None:
+            self.late_fills.remember(working)
+        return False
+
+    def note_excess(self, order: Any, part: OwnerPosition, excess: float) -> None:
+        """Note units that an order has filled beyond what it was allowed to open."""
+        if self.gate.intervenes:
+            self.late_fills.note(order, part, excess)
+
+    def beyond(self, order: Any, opens: float) -> float:
+        """Return what an order that had ended has opened beyond its allowance."""
+        return self.late_fills.beyond(order, opens)
 
     def settle(self, request: OrderRequest, order: Any) -> Any:
         """Process what some brokers answer at once: an order that has ended, or an error."""

@@ -40,7 +40,7 @@ def _open_orders(gate: Any, ask: Callable[..., Any], *args: Any, **kwargs: Any) 
 
 def _shown(gate: Any, orders: Iterable[Any]) -> Iterator[Any]:
     """Yield the listed orders of strategies, then those that the broker has not received yet."""
-    known = {order.ref: order for order in gate.exit_handover.held()}
+    known = {order.ref: order for order in gate.held_orders.orders()}
     known |= gate.order_sender.doubts.orders()
     for order in orders:
         sent = _as_sent(gate, order)
@@ -53,4 +53,4 @@ def _shown(gate: Any, orders: Iterable[Any]) -> Iterator[Any]:
 def _as_sent(gate: Any, order: Any) -> Any:
     """Return an order as the strategy has received it, None for one of bt_risk."""
     ref = getattr(order, "ref", None)
-    return None if ref in gate.own else gate.exit_handover.received(ref, order)
+    return None if ref in gate.own else gate.held_orders.numbers.received(ref, order)

@@ -73,6 +73,8 @@ class OrderReview:
         if scheme is not instrument.scheme:
             instrument.measure(scheme)
         self.book.equity = float(self.gate.equity())
+        if not self.gate.venue.direct:
+            arguments |= self.gate.held_orders.known(arguments)
         request = OrderRequest(side, owner, instrument, size, arguments, stop_price)
         self.look_ahead(request)
         if arguments["parent"] is not None:
@@ -116,6 +118,10 @@ class OrderReview:
         verdict = self.judge(request)
         if self.gate.observe:
             return self._pass(request, verdict)
+        if not self.gate.venue.direct:
+            held = self.gate.venue.hold_entry(request, verdict)
+            if held is not None:
+                return held
         asked = self.asked(request, verdict) if self.events.followers else None
         order = self._answer(request, verdict)
         if asked is not None and order is not None:
@@ -163,17 +169,13 @@ class OrderReview:
         with self.counted_as_gone(exits):
             decision = self.review(request, opening, distance)
         relied = tuple(exits) if decision.size > SIZE_EPS else ()
-        ordered = not self.gate.venue.direct and self.gate.intervenes
-        if ordered and request.shared and closing < request.size - SIZE_EPS:
-            decision = refusal("exit", f"{closing:g} of it are not being closed by another exit")
-            return Verdict(closing, decision, closing, 0.0, distance)
         if not decision.reason and void <= SIZE_EPS:
             return Verdict(request.size, decision, closing, opening, distance, relies_on=relied)
         if not decision.reason:
             decision = refusal("trim", VOID.format(void), decision.size)
         allowed = self._sendable(request, closing, opening, decision) - closing
         # An exit is never refused: what it may not open is clamped when it fills.
-        size = min(request.size, max(closing + allowed, closing if ordered else preview.reduces))
+        size = min(request.size, max(closing + allowed, preview.reduces))
         void = min(void, request.size - size)
         return Verdict(size, decision, closing, allowed, distance, void, relied)
 

@@ -223,6 +223,18 @@ class SimulatedVenue(Venue):
         if orders:
             self.inner._pchildren[parent.ref].extendleft(reversed(orders))
 
+    def send_family(self, parent: Any, whole: bool = False) -> Any:
+        """Return the parent: BackBroker sends the family once its last child comes.
+
+        Where no further child comes (`whole`), it is sent here.
+        """
+        if whole:
+            family = self.take_family(parent)
+            self.give_back_family(parent, family)
+            for order in family:
+                self.inner.transmit(order)
+        return parent
+
     def give_back_family(self, parent: Any, orders: list[Any]) -> None:
         """Let BackBroker hold orders of a bracket back again."""
         self.inner._pchildren[parent.ref] += orders

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.live.equity_monitor import UserEquity
-from bt_risk.orders import OrderRequest
+from bt_risk.orders import OrderRequest, Verdict
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
@@ -121,6 +121,14 @@ class Venue:
         """
         raise TypeError(f"{type(self).__name__} cannot amend an order")
 
+    def replaced(self, working: WorkingOrder, size: float, price: float) -> bool:
+        """Give a resting order another size and price in one request; return if that is done."""
+        return False
+
+    def may_try(self, part: OwnerPosition) -> bool:
+        """Return whether to send an exit now: after a refusal the broker is left alone."""
+        return True
+
     def withdraw(self, order: Any) -> None:
         """Cancel an order; calling it again is safe."""
         raise TypeError(f"{type(self).__name__} cannot cancel an order")
@@ -161,9 +169,26 @@ class Venue:
         """Return the market exits that fill before an order on an instrument would."""
         return ()
 
-    def hold(self, request: OrderRequest, size: float) -> Any:
-        """Hold a market exit back until our stop is cancelled; return a stand-in, or None."""
+    def hold(
+        self, request: OrderRequest, size: float, opening: float, closing: float, waits: bool
+    ) -> Any:
+        """Hold back an order that must not be at the broker yet; return a stand-in, or None."""
         return None
+
+    def hold_entry(self, request: OrderRequest, verdict: Verdict) -> Any:
+        """Hold back an entry for which a market exit makes room; return a stand-in, or None."""
+        return None
+
+    def goes_on(self, order: Any) -> bool:
+        """Return whether an order that has ended at the broker goes on in the gate."""
+        return False
+
+    def note_excess(self, order: Any, part: OwnerPosition, excess: float) -> None:
+        """Note units that an order has filled beyond what it was allowed to open."""
+
+    def beyond(self, order: Any, opens: float) -> float:
+        """Return what an order that had ended has opened beyond its allowance."""
+        return 0.0
 
     def settle(self, request: OrderRequest, order: Any) -> Any:
         """Process what the broker answers at once; return the order for the strategy."""
@@ -189,6 +214,19 @@ class Venue:
 
     def put_back_family(self, parent: Any, orders: list[Any]) -> None:
         """Put the orders of a bracket back before its late child."""
+
+    def family_waits(
+        self, request: OrderRequest, verdict: Verdict, parent: Any, judge: Callable[[], None]
+    ) -> bool:
+        """Return whether a bracket waits until a market exit makes room; `judge` is called then."""
+        return False
+
+    def send_family(self, parent: Any, whole: bool = False) -> Any:
+        """Send the orders of a bracket that were held back; return the broker's parent, or None.
+
+        `whole` says that no further child comes.
+        """
+        return parent
 
     def give_back_family(self, parent: Any, orders: list[Any]) -> None:
         """Let the broker hold orders of a bracket back again."""

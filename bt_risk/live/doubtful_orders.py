@@ -117,7 +117,7 @@ class DoubtfulOrders:
             stand_in.status, stand_in.executed = order.status, order.executed
             self.gate.own[order.ref] = stand_in
         else:
-            self.gate.exit_handover.promise(order, stand_in)
+            self.gate.held_orders.numbers.promise(order, stand_in)
         self._note(stand_in, "note", "the broker has received it")
         if not order.alive():
             self.gate.fill_tracker.take(order)
@@ -129,8 +129,15 @@ class DoubtfulOrders:
         order.reject(self.gate)
         self._note(order, "note", why)
         if ref not in self.gate.own:
-            self.gate.exit_handover.notify_end(order)
+            self._notify_end(order)
         self.gate.book.drop(ref)
+
+    def _notify_end(self, stand_in: Any) -> None:
+        """Notify the strategy of the end of an order that the broker does not have."""
+        first = self.gate.held_orders.numbers.received(stand_in.ref, stand_in)
+        first.status = stand_in.status
+        first.addinfo(bt_risk=stand_in.info.bt_risk)
+        self.gate.announce(first)
 
     def _note(self, order: Any, action: str, reason: str) -> None:
         self.gate.journal.order(order, "order sender", action, f"order sender: {reason}")

@@ -1,18 +1,20 @@
-"""ExitHandover: an exit of the user waits until the stop of ours that protects it is cancelled.
+"""ExitHandover: no more of a strategy's exits is at the broker than may fill without opening.
 
-At a live venue both must not fill. BackBroker lets both rest and decides at the moment of execution
-(see `SimulatedExecution`); no other broker does. There the stop is cancelled first, the exit is
-sent for what is still held once the venue has confirmed that, and the stop is placed again if the
-exit fails.
+BackBroker lets every exit rest and clamps what would open at the moment of execution (see
+`SimulatedExecution`). A live broker cannot be clamped, so that it is ordered instead: an exit is
+sent once what it replaces is confirmed to be cancelled, and for no more than is held then. The rest
+of it waits in the gate.
 """
 
 from __future__ import annotations
 
-from copy import copy
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bt_risk.orders import OrderRequest
+from bt_risk.orders import AT_MARKET, OrderRequest
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.portfolio.preview import exiting
+from bt_risk.portfolio.reachable import coming, held_for, orders_of, parts_closed
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -20,123 +22,266 @@ if TYPE_CHECKING:
 
 __all__ = ["ExitHandover"]
 
-
-@dataclass
-class _HeldExit:
-    """An exit that waits.
-
-    `order` is the one that the strategy has received, `stops` the refs of the stops that must be
-    cancelled first.
-    """
-
-    request: OrderRequest
-    order: Any
-    stops: set[int]
+_GONE = "exit handover: the position it was to close is gone"
+_UNFILLED = "exit handover: the entry that it was to close did not fill"
+_REPLACED = "exit handover: the order that it was to replace has filled or was cancelled"
 
 
 class ExitHandover:
-    """Hold back market exits of one `RiskBroker` while a stop of ours is being cancelled.
+    """Hold back, send, and resize the exits of strategies at one live broker.
 
-    A strategy receives an order that stands in for the broker's, and goes on hearing of that one.
+    A market order is sent for what is held then, when our own stop and the exits that rest behind
+    the same units are cancelled, and when an earlier market exit of them has ended. A resting exit
+    is sent for what its account (limits or stops) may close, and sent again with another size when
+    that changes. An order that the broker confirms as cancelled for this purpose goes on in the
+    gate: it is sent again where the market exit fails.
     """
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self.waiting: list[_HeldExit] = []
-        # The stand-in by the ref of the broker's order, and the broker's order by the stand-in's.
-        self._stand_ins: dict[int, Any] = {}
-        self._sent: dict[int, Any] = {}
+        self._groups_over: set[object] = set()
 
-    def hold(self, request: OrderRequest, size: float) -> Any:
-        """Return an order that stands in for an exit, None where no stop of ours is working."""
-        stops = [
-            w
-            for w in request.instrument.orders.values()
-            if w.own and w.kind == "stop" and w.side == request.side and w.owner is request.owner
-        ]
-        if not stops:
-            return None
-        order = request.native_order(size)
-        order.submit(self.gate)
-        self.gate.announce(order)
-        for stop in stops:
-            self.gate.venue.withdraw(stop.handle)
-        self.waiting.append(_HeldExit(request, order, {stop.ref for stop in stops}))
-        return order
+    # -- an order that arrives -------------------------------------------------------------------
 
-    def held(self) -> list[Any]:
-        """Return the stand-ins of the exits that the broker has not received yet."""
-        return [held.order for held in self.waiting]
+    def hold(self, request: OrderRequest, size: float, opening: float, closing: float) -> Any:
+        """Return an order that stands in for an exit that must wait, None where it need not."""
+        instrument, oco = request.instrument, request.args["oco"]
+        leader = None if oco is None else self.gate.book.working.get(oco.ref)
+        exit_ = WorkingOrder(
+            0,  # Backtrader numbers orders from 1 on
+            instrument,
+            request.owner,
+            request.side,
+            float(size),
+            opening,
+            request.kind,
+            request.price,
+            group=None if leader is None else leader.group,
+            closing=closing,
+            shared=request.shared,
+            request=request,
+        )
+        instrument.orders[0] = exit_
+        try:
+            ready = self._is_ready(exit_)
+        finally:
+            del instrument.orders[0]
+        return None if ready else self.gate.held_orders.stand_in(request, size)
 
-    def received(self, ref: int | None, order: Any) -> Any:
-        """Return the stand-in that a strategy has received for an order, else the order."""
-        return order if ref is None else self._stand_ins.get(ref, order)
+    def _is_ready(self, exit_: WorkingOrder) -> bool:
+        """Return whether an exit may be sent whole now; begin to make room for it."""
+        if exit_.kind not in AT_MARKET:
+            return self._place(exit_) >= exit_.remaining - SIZE_EPS
+        if self._competes(exit_) or self._comes(exit_) > SIZE_EPS:
+            return False
+        return not self._make_room(exit_)
+
+    # -- every round of the loop -----------------------------------------------------------------
 
     def advance(self) -> None:
-        """Send the exits whose stops are cancelled."""
-        working = self.gate.book.working
-        for held in list(self.waiting):
-            resting = held.stops & working.keys()
-            for ref in resting:  # a cancel that got lost is sent again in time
+        """Fit what rests to what is held, and send what has waited long enough."""
+        held, working = self.gate.held_orders, self.gate.book.working
+        for ref in list(held.taking):
+            if ref in working:  # a cancel that got lost is sent again in time
                 self.gate.venue.withdraw(working[ref].handle)
-            if not resting:
-                self.waiting.remove(held)
-                self._send(held)
+            else:
+                held.taking.discard(ref)
+        for part in self._changed():
+            self._fit(part)
+        for ref in list(held.requests):
+            exit_ = working.get(ref)
+            if exit_ is None:  # it was refused, or ended with another one
+                held.requests.pop(ref, None)
+            elif not exit_.waits:
+                if exit_.kind in AT_MARKET:
+                    self._try_at_market(exit_)
+                else:
+                    self._try_resting(exit_)
 
-    def _send(self, held: _HeldExit) -> None:
-        """Send an exit for what is still held; its intent was written when it was held back."""
-        request, book = held.request, self.gate.book
-        working = book.working[held.order.ref]
-        part = book.part(request.instrument, request.owner)
-        left = part.held_against(request.side) + working.opening
-        size = min(working.remaining, left)
-        order = None
-        if size > SIZE_EPS:
-            order = self.gate.order_sender.transmit(request, size)
-        if order is None:
-            reason = "exit handover: the stop has closed the position first"
-            if size > SIZE_EPS:
-                reason = "exit handover: the broker took no order"
-            self._end(held.order, reason)
+    def _changed(self) -> list[OwnerPosition]:
+        """Return the positions that have changed, or that have an exit that is not sent whole."""
+        book = self.gate.book
+        parts = list(self.gate.fill_tracker.touched)
+        for one in book.working.values():
+            there = one.remaining - one.withheld
+            if one.withheld > SIZE_EPS or there > one.closing + one.opening + SIZE_EPS:
+                part = book.part(one.instrument, one.owner)
+                if part not in parts:
+                    parts.append(part)
+        return parts
+
+    def _try_at_market(self, exit_: WorkingOrder) -> None:
+        part = self._part(exit_)
+        if self._competes(exit_):
             return
-        working.cut_to(size)
-        book.rekey(working, order)
-        self.promise(order, held.order)
+        free = self._free(exit_, part)
+        exit_.closing = max(exit_.closing, min(exit_.remaining - exit_.opening, free))
+        if self._comes(exit_) > SIZE_EPS or self._make_room(exit_):
+            return
+        size = min(exit_.remaining, free + exit_.opening)
+        if size <= SIZE_EPS:
+            self.gate.held_orders.end(exit_, _GONE if exit_.had_position else _UNFILLED)
+            return
+        exit_.cut_to(size)
+        self.gate.held_orders.release(exit_, size)
 
-    def promise(self, order: Any, stand_in: Any) -> None:
-        """Let notifications of the broker's order bear the number of its stand-in from now on."""
-        first = self._stand_ins.pop(stand_in.ref, stand_in)
-        self._stand_ins[order.ref], self._sent[first.ref] = first, order
+    def _try_resting(self, exit_: WorkingOrder) -> None:
+        size = self._place(exit_)
+        if size > SIZE_EPS:
+            self.gate.held_orders.release(exit_, size)
+        elif self._part_is_gone(exit_):
+            self.gate.held_orders.end(exit_, _GONE if exit_.had_position else _UNFILLED)
 
-    def notify_end(self, stand_in: Any) -> None:
-        """Notify the strategy of the end of an order that the broker does not have."""
-        first = self._stand_ins.pop(stand_in.ref, stand_in)
-        first.status = stand_in.status
-        first.addinfo(bt_risk=stand_in.info.bt_risk)
-        self.gate.announce(first)
+    def _part_is_gone(self, exit_: WorkingOrder) -> bool:
+        held = held_for(self._part(exit_), exit_.side, exit_.shared)
+        return held <= SIZE_EPS and self._comes(exit_) <= SIZE_EPS
 
-    def _end(self, order: Any, reason: str) -> None:
-        order.addinfo(bt_risk=reason)
-        order.cancel()
-        self.gate.book.drop(order.ref)
-        self.gate.announce(order)
-        self.gate.journal.order(order, "exit handover", "trim", reason, 0.0)
+    # -- market exits ----------------------------------------------------------------------------
 
-    def as_promised(self, order: Any) -> Any:
-        """Return a notification under the number of the order that the strategy has received."""
-        stand_in = self._stand_ins.get(order.ref)
-        if stand_in is None:
-            return order
-        stand_in.status, stand_in.executed = order.status, order.executed
-        twin = copy(order)
-        twin.ref = stand_in.ref
-        return twin
+    def _rivals(self, exit_: WorkingOrder) -> Iterator[WorkingOrder]:
+        """Yield the market exits of the same positions that go before this one."""
+        requests = self.gate.held_orders.requests
+        places = {ref: place for place, ref in enumerate(requests)}
+        own = places.get(exit_.ref, len(places))
+        for one in exit_.instrument.orders.values():
+            same = one.owner is exit_.owner or one.shared or exit_.shared
+            first = one is not exit_ and not one.waits and places.get(one.ref, -1) < own
+            if first and same and one.side == exit_.side and one.kind in AT_MARKET:
+                yield one
 
-    def cancel(self, ref: int, order: Any) -> Any:
-        """Cancel an exit that waits; return the order that the venue must cancel, or None."""
-        for held in self.waiting:
-            if held.order.ref == ref:
-                self.waiting.remove(held)
-                self._end(held.order, "exit handover: cancelled by the strategy")
-                return None
-        return self._sent.get(ref, order)
+    def _competes(self, exit_: WorkingOrder) -> bool:
+        """Return whether an order counts on what an earlier one may leave, or must not overtake."""
+        wanted = exit_.remaining - exit_.opening
+        rivals = list(self._rivals(exit_))
+        if any(one.ref in self.gate.held_orders for one in rivals):
+            return True  # orders of one moment are sent in their sequence
+        exceeds = wanted > self._free(exit_, self._part(exit_)) + SIZE_EPS
+        return exceeds and bool(rivals)
+
+    def _free(self, exit_: WorkingOrder, part: OwnerPosition) -> float:
+        """Return what is held and what no earlier market exit closes."""
+        rivals = [one.remaining if one.own else one.closing for one in self._rivals(exit_)]
+        return max(0.0, held_for(part, exit_.side, exit_.shared) - sum(rivals))
+
+    def _comes(self, exit_: WorkingOrder) -> float:
+        """Return what entries may bring that an exit counts on, beyond what is held."""
+        part = self._part(exit_)
+        if exit_.kind in AT_MARKET and exit_.closing <= self._free(exit_, part) + SIZE_EPS:
+            return 0.0
+        return coming(part, exit_.kind, exit_.side, exit_.price, exit_.trails, exit_)
+
+    def _make_room(self, exit_: WorkingOrder) -> bool:
+        """Withdraw what would fill beside a market exit; return whether something is left of it."""
+        part, left = self._part(exit_), False
+        for one, _ in list(parts_closed(part, exit_.side, exit_.closing, exit_.shared)):
+            for working in list(one.instrument.orders.values()):
+                stops = working.own and working.kind == "stop" and working.side == exit_.side
+                if stops and working.owner is one.owner:
+                    self.gate.venue.withdraw(working.handle)
+                    left |= working.ref in self.gate.book.working
+            left |= self._fit(one, exit_.side)
+        return left
+
+    # -- resting exits ---------------------------------------------------------------------------
+
+    def _place(self, exit_: WorkingOrder) -> float:
+        """Return the size that a resting exit may have at the broker now."""
+        places = self._places(self._part(exit_), exit_.side)
+        return next((size for one, size in places if one is exit_), exit_.remaining)
+
+    def _places(self, part: OwnerPosition, side: int) -> Iterator[tuple[WorkingOrder, float]]:
+        """Yield an owner's resting orders, each with the size that it may have at the broker.
+
+        Together the orders of an account close no more than market exits leave of the position;
+        the oldest comes first. Children whose parent still works belong to the broker.
+        """
+        leaving = self._leaving(part, side)
+        taken: dict[str, dict[object, float]] = {"limit": {}, "stop": {}}
+        for one in sorted(orders_of(part, side), key=self._age):
+            if one.kind in AT_MARKET or one.parent in part.instrument.orders:
+                continue
+            groups = taken[one.kind]
+            free = max(0.0, held_for(part, side, one.shared) - leaving)
+            exits = one.remaining - one.opening
+            if free <= SIZE_EPS or not self._clamped(one):
+                others = sum([size for group, size in groups.items() if group != one.group])
+                exits = min(exits, max(0.0, free - others))
+            groups[one.group] = max(groups.get(one.group, 0.0), exits)
+            yield one, one.opening + exits
+
+    def _age(self, working: WorkingOrder) -> float:
+        """Return the number under which the strategy knows an order; a new one comes last."""
+        if not working.ref:
+            return float("inf")
+        ref: int = self.gate.held_orders.numbers.received(working.ref, working).ref
+        return ref
+
+    def _clamped(self, working: WorkingOrder) -> bool:
+        """Return whether the broker itself keeps an order from opening."""
+        sent = working.request
+        reduces = sent is not None and self.gate.order_sender.reduces_only(sent)
+        return reduces and working.opening <= SIZE_EPS
+
+    def _leaving(self, part: OwnerPosition, side: int) -> float:
+        """Return what market exits close of a position, those of other owners included."""
+        units = exiting(part, side)
+        for one in part.instrument.orders.values():
+            if one.shared and one.side == side and one.owner is not part.owner:
+                own = self.gate.book.part(part.instrument, one.owner)
+                closed = parts_closed(own, side, one.closing, True)
+                units += sum([size for other, size in closed if other is part])
+        return units
+
+    def _fit(self, part: OwnerPosition, only: int = 0) -> bool:
+        """Give what rests at the broker the size that it may have; return whether that lasts."""
+        held, unfinished = self.gate.held_orders, False
+        for side in (only,) if only else (1, -1):
+            for one, size in list(self._places(part, side)):
+                if not one.ref or one.ref in held:
+                    continue
+                there = one.remaining - one.withheld
+                shrinks = size < there - SIZE_EPS
+                grows = one.withheld > SIZE_EPS and size > there + SIZE_EPS
+                if one.ref in held.taking or ((shrinks or grows) and not self._resized(one, size)):
+                    unfinished = True
+        return unfinished
+
+    def _resized(self, working: WorkingOrder, size: float) -> bool:
+        """Resize an order in one step where the broker can; else begin to take it back."""
+        whole = not working.handle.executed.size and not working.trails
+        if size > SIZE_EPS and whole and self.gate.venue.replaced(working, size, working.price):
+            working.withheld = working.remaining - size
+            return True
+        held = self.gate.held_orders
+        # A broker that is told to cancel one order of a group may cancel all of it.
+        group = [w for w in working.instrument.orders.values() if w.group == working.group]
+        for one in [w for w in group if w.ref and w.ref not in held and not w.own]:
+            held.taking.add(one.ref)
+            self.gate.venue.withdraw(one.handle)
+        return False
+
+    # -- an order that has ended at the broker ---------------------------------------------------
+
+    def goes_on(self, order: Any) -> bool:
+        """Return whether an order that has ended at the broker goes on in the gate.
+
+        It was cancelled to be sent again, or all has filled of what the broker had of it.
+        """
+        held, working = self.gate.held_orders, self.gate.book.working.get(order.ref)
+        if working is None or working.own:
+            return False
+        taken = order.ref in held.taking and order.status == order.Canceled
+        held.taking.discard(order.ref)
+        group = [w for w in self.gate.book.working.values() if w.group == working.group]
+        rests = working.withheld > SIZE_EPS and order.status == order.Completed
+        goes_on = taken or (rests and len(group) == 1)
+        if goes_on and working.remaining > SIZE_EPS and working.group not in self._groups_over:
+            held.take_back(working)
+            return True
+        if len(group) > 1 and order.status in (order.Completed, order.Canceled):
+            self._groups_over.add(working.group)
+            held.end_group(working.group, _REPLACED)
+        return False
+
+    def _part(self, working: WorkingOrder) -> OwnerPosition:
+        return self.gate.book.part(working.instrument, working.owner)

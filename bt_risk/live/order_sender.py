@@ -106,16 +106,17 @@ class OrderSender:
             self.rule, self.why, self.refused = "state", failed, True
             state.sent(None)
             return None
+        closing = size - opening if math.isnan(closing) else min(closing, size)
         order = None
-        if not own and request.args["parent"] is None and size - opening > SIZE_EPS:
-            order = self.gate.venue.hold(request, size)
+        if not own and not self.capabilities.direct:
+            order = self.gate.venue.hold(request, size, opening, closing, waits)
         if order is None:
-            order = self.transmit(request, size, own)
+            order = self.transmit(request, size, own, opening)
         if state.intended:
             state.sent(order)
         if order is not None:
             working = self._working_order(request, order, size, opening, distance)
-            working.closing = size - opening if math.isnan(closing) else min(closing, size)
+            working.closing = closing
             working.stops |= stops
             working.shared, working.waits = shared, waits
             if own:
@@ -146,6 +147,7 @@ class OrderSender:
             distance,
             self._oco_group(request),
             handle=order,
+            request=request,
             trails=request.args["exectype"] in TRAILING,
             dearest=max(request.dearest, price),
         )
@@ -158,7 +160,40 @@ class OrderSender:
         known = self.gate.book.working.get(oco.ref)
         return known.group if known else oco.ref
 
-    def transmit(self, request: OrderRequest, size: float, own: bool = False) -> Any:
+    def release(
+        self,
+        request: OrderRequest,
+        working: WorkingOrder,
+        size: float,
+        record: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Send `size` units of an order that was held back; its record in the book goes on.
+
+        Return the broker's order; None: see `why`. What an order may open is not sent where its
+        intent cannot be saved.
+        """
+        state, opening = self.gate.recovery.recorder, min(working.opening, size)
+        failed = state.intend(request, size, opening=opening, distance=working.distance)
+        if failed and size - opening <= SIZE_EPS:
+            self.rule, self.why, self.refused = "state", failed, True
+            state.sent(None)
+            return None
+        order = self.transmit(request, size, opening=opening)
+        if state.intended:
+            state.sent(order)
+        if order is not None:
+            before = working.handle
+            self.gate.book.rekey(working, order)
+            self.gate.held_orders.numbers.promise(order, before)
+            working.withheld = max(0.0, working.remaining - size)
+            if record is not None:
+                record(order)
+        state.save()
+        return order
+
+    def transmit(
+        self, request: OrderRequest, size: float, own: bool = False, opening: float = 0.0
+    ) -> Any:
         """Pass an order to the wrapped broker; its intent has been written.
 
         Return the broker's order, one that stands in for it while its answer is missing, or None.
@@ -169,18 +204,15 @@ class OrderSender:
         data, args = request.instrument.data, request.args
         if self.capabilities.direct or not self.gate.intervenes:
             return send(request.owner, data, size, **args)
-        lacking = self.capabilities.lacking(args)
-        if lacking:
-            remedy = "unless it is declared, see `bt_risk.Live`"
-            self.rule = "capabilities"
-            self.why, self.refused = f"capabilities: the broker has no {lacking}, {remedy}", True
+        if self.lacks(request):
             return None
+        args = args | self.gate.held_orders.unsent(args)
         client_id = None
         if self.capabilities.can("client_ids"):
             intended = self.gate.recovery.recorder.intended
             client_id = args.get("client_id") or intended or f"btr-{uuid4().hex[:24]}"
             args = args | {"client_id": client_id}
-        if own and self.capabilities.can("reduce_only"):
+        if opening <= SIZE_EPS and self.reduces_only(request):
             args = args | {"reduce_only": True}
         try:
             order = send(request.owner, data, size, **args)
@@ -189,6 +221,23 @@ class OrderSender:
         if order is not None and client_id is not None:
             self.gate.recovery.recorder.name(order, client_id)
         return order
+
+    def lacks(self, request: OrderRequest) -> bool:
+        """Return whether the broker cannot take such an order; `why` says what it lacks."""
+        lacking = self.capabilities.lacking(request.args)
+        if lacking:
+            remedy = "unless it is declared, see `bt_risk.Live`"
+            self.rule = "capabilities"
+            self.why, self.refused = f"capabilities: the broker has no {lacking}, {remedy}", True
+        return bool(lacking)
+
+    def reduces_only(self, request: OrderRequest) -> bool:
+        """Return whether the broker keeps an order without an allowance from opening anything.
+
+        A child is linked to its parent by the broker, which may not accept a reduction of a
+        position that is not there yet.
+        """
+        return request.args["parent"] is None and self.capabilities.can("reduce_only")
 
     def _failed(
         self, request: OrderRequest, size: float, client_id: str | None, error: Exception

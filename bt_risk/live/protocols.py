@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bt_risk.orders import OrderRequest
+from bt_risk.limits.base import Decision
+from bt_risk.orders import OrderRequest, Verdict
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
 if TYPE_CHECKING:
-    from bt_risk.live.exit_handover import ExitHandover
     from bt_risk.live.feed_monitor import FeedMonitor
+    from bt_risk.live.held_orders import HeldOrders
     from bt_risk.live.order_sender import OrderSender
     from bt_risk.live.settings import Live
 
@@ -95,8 +99,52 @@ class FillTracker(Protocol):
     def unknown(self) -> set[int]:
         """Instruments whose positions from before the run are not known yet."""
 
+    @property
+    def touched(self) -> list[OwnerPosition]:
+        """Positions that have filled since the monitors were called last."""
+
     def take(self, order: Any) -> bool:
         """Book a notification; return whether something filled."""
+
+
+class ExitOrders(Protocol):
+    """The part that sends orders of bt_risk."""
+
+    def send(self, part: OwnerPosition, size: float, rule: str, reason: str) -> Any:
+        """Send a market order that closes `size` of a position."""
+
+
+class OrderReview(Protocol):
+    """The part that judges orders; `rejected` has the reasons of those that were not sent."""
+
+    events: Any
+    rejected: dict[int, str]
+
+    def look_ahead(self, request: OrderRequest) -> None:
+        """Compute the preview of a request, as things are."""
+
+    def problem(self, request: OrderRequest) -> Decision | None:
+        """Return why an order cannot be judged at all, None where it can."""
+
+    def judge(self, request: OrderRequest) -> Verdict:
+        """Return what may be sent of an order."""
+
+    def review(self, request: OrderRequest, opening: float, distance: float) -> Decision:
+        """Ask every limit about the part that opens."""
+
+    def counted_as_gone(self, exits: Iterable[WorkingOrder]) -> AbstractContextManager[None]:
+        """Leave out of the book what market exits close."""
+
+    def asked(self, request: OrderRequest, verdict: Verdict) -> Any:
+        """Return what an order requests to open."""
+
+    def units(self, request: OrderRequest, size: float) -> float:
+        """Return a size as brokers expect it."""
+
+    def record_accepted(
+        self, request: OrderRequest, size: float, verdict: Verdict, order: Any
+    ) -> None:
+        """Record what was allowed of an order."""
 
 
 class Venue(Protocol):
@@ -110,8 +158,16 @@ class Venue(Protocol):
     def withdraw(self, order: Any) -> None:
         """Cancel an order; calling it again is safe."""
 
-    def hold(self, request: OrderRequest, size: float) -> Any:
-        """Hold a market exit back until our stop is cancelled; return a stand-in, or None."""
+    def hold(
+        self, request: OrderRequest, size: float, opening: float, closing: float, waits: bool
+    ) -> Any:
+        """Hold back an order that must not be at the broker yet; return a stand-in, or None."""
+
+    def replaced(self, working: WorkingOrder, size: float, price: float) -> bool:
+        """Give a resting order another size and price in one request; return if that is done."""
+
+    def may_try(self, part: OwnerPosition) -> bool:
+        """Return whether to send an exit now: after a refusal the broker is left alone."""
 
 
 class Gate(Protocol):
@@ -148,8 +204,24 @@ class Gate(Protocol):
         """The part that sends orders."""
 
     @property
-    def exit_handover(self) -> ExitHandover:
-        """The part that holds exits back while a stop is being cancelled."""
+    def held_orders(self) -> HeldOrders:
+        """The orders that the gate holds back."""
+
+    @property
+    def exit_orders(self) -> ExitOrders:
+        """The part that sends orders of bt_risk."""
+
+    @property
+    def order_review(self) -> OrderReview:
+        """The part that judges orders."""
+
+    @property
+    def trading_state(self) -> Any:
+        """The trading state; it is true while entries are refused."""
+
+    @property
+    def equity(self) -> Callable[[], float]:
+        """The callable for the account value."""
 
     @property
     def feed_monitor(self) -> FeedMonitor:

@@ -46,6 +46,9 @@ class Live:
         How often a refused stop is tried again before that.
     retry_after : float, default 5.0
         Seconds until a request without an answer is checked again.
+    handover_timeout : float, default 5.0
+        Seconds that an entry waits for the exit that makes room for it; then it is judged as
+        things are.
     notify : callable or sequence of them, optional
         Called with one sentence (a `str`) for halts, refused stops, stale data, restarts; from a
         thread of its own, so that a slow or failing one never blocks trading.
@@ -66,6 +69,7 @@ class Live:
     on_stop_rejected: str = "exit"
     stop_retries: int = 2
     retry_after: float = 5.0
+    handover_timeout: float = 5.0
     notify: Callable[[str], Any] | Sequence[Callable[[str], Any]] = ()
     clock: Callable[[], float] = time.monotonic
 
@@ -80,6 +84,7 @@ class Live:
         check_choice("Live", "on_stop_rejected", self.on_stop_rejected, ("exit", "halt"))
         check_whole("Live", "stop_retries", self.stop_retries, low=0, remedy="")
         check_positive("Live", "retry_after", self.retry_after, zero=True)
+        check_positive("Live", "handover_timeout", self.handover_timeout, zero=True)
         listeners = self.notify if isinstance(self.notify, list | tuple) else (self.notify,)
         for listener in listeners:
             _check_callable("notify", listener, "a callable that takes a sentence, or a list")

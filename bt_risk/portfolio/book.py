@@ -220,6 +220,11 @@ class Book:
         for orders in (self.working, working.instrument.orders):
             del orders[working.ref]
             orders[order.ref] = working
+        for child in self.working.values():
+            if child.parent == working.ref:
+                child.parent = order.ref
+                if child.group == ("children of", working.ref):
+                    child.group = "children of", order.ref
         working.ref, working.handle = order.ref, order
 
     def fill(
@@ -258,7 +263,7 @@ class Book:
         opening = size - closing
         if abs(opening) > SIZE_EPS:
             self._open(part, opening, price, commission * (1.0 - share), time, distance)
-        self._sum_up(part.instrument)
+        self.sum_up(part.instrument)
         for working in part.instrument.orders.values():
             if working.owner is part.owner and part.size * working.side < 0.0:
                 working.had_position = True
@@ -301,11 +306,13 @@ class Book:
         part.pnl += -size * (price - part.price) * part.instrument.multiplier - commission
         side = part.side
         part.size += size
+        if part.excess:
+            part.excess = side * max(0.0, side * (part.excess + size))
         if abs(part.size) <= SIZE_EPS:
-            part.size = 0.0
+            part.size = part.excess = 0.0
             self.trades.append(closed_trade(part, side, time, stopped, self.rounds + 1))
 
-    def _sum_up(self, instrument: Instrument) -> None:
+    def sum_up(self, instrument: Instrument) -> None:
         """Update the net size of an instrument, and the sides that owners hold of it."""
         parts = instrument.parts
         if not parts[1:]:

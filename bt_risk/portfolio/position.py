@@ -48,6 +48,8 @@ class OwnerPosition:
         see `OrderPreview.void`.
     stopped : float
         Signed size of the last trade that a stop of ours has closed, until the owner's next entry.
+    excess : float
+        Signed units that a live broker has filled beyond what was reviewed; they are closed.
     """
 
     instrument: Instrument
@@ -64,6 +66,7 @@ class OwnerPosition:
     lost: float = 0.0
     lost_side: int = 0
     stopped: float = 0.0
+    excess: float = 0.0
 
     @property
     def side(self) -> int:
@@ -125,6 +128,11 @@ class WorkingOrder:
     stops : bool
         Whether a trade that it closes was stopped out: a stop order, or a market order of ours
         that takes the place of one.
+    withheld : float
+        Units of an order at a live broker that are not at the broker as yet: it rests there with
+        what may fill.
+    request : OrderRequest or None
+        What it was sent with; None for an order from before this run.
     """
 
     ref: int
@@ -156,6 +164,8 @@ class WorkingOrder:
     void: float = 0.0
     stops: bool = False
     dearest: float = math.nan
+    withheld: float = 0.0
+    request: Any = None
 
     def __post_init__(self) -> None:
         self.size = self.remaining

@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_AT_MARKET = ("market", "close")
+
+
 def orders_of(part: OwnerPosition, side: int) -> list[WorkingOrder]:
     """Return the working orders of an owner on one side, without those of bt_risk.
 
@@ -244,7 +247,9 @@ def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> floa
 
 def _hand_over(part: OwnerPosition, working: WorkingOrder, closes: float) -> None:
     taken = min(max(0.0, closes - working.closing), working.opening)
-    for other in _rivals(part, working) if taken > SIZE_EPS else ():
+    # A market order fills for certain, so that it gets the allowance first.
+    rivals = _rivals(part, working) if taken > SIZE_EPS else []
+    for other in sorted(rivals, key=lambda w: w.kind not in _AT_MARKET):
         swap = min(taken, other.closing)
         other.closing, other.opening = other.closing - swap, other.opening + swap
         working.closing, working.opening = working.closing + swap, working.opening - swap

@@ -159,7 +159,8 @@ class Reconciler:
             self._book_exits(instrument, size)
         unknown = size - instrument.size
         if abs(unknown) > SIZE_EPS:
-            self._book_entry(instrument, unknown, position)
+            closed = abs(difference - unknown)
+            self._book_entry(instrument, unknown, position, closed)
         self._waiting.pop(instrument.index, None)
         self._settled.add(instrument.name)
         self._adopt_orders(instrument)
@@ -213,8 +214,14 @@ class Reconciler:
             return instrument.price, "", None
         return order["price"], key, order
 
-    def _book_entry(self, instrument: Instrument, unknown: float, position: Any) -> None:
-        """Book what is held and was not saved; a stop protects it from now on."""
+    def _book_entry(
+        self, instrument: Instrument, unknown: float, position: Any, closed: float
+    ) -> None:
+        """Book what is held and was not saved; a stop protects it from now on.
+
+        What several exits have opened that filled together, beyond what they have `closed`, is
+        closed at once.
+        """
         side = 1 if unknown > 0 else -1
         missing = self.missing.get(instrument.name, {}).values()
         entry = next((r for r in missing if r["side"] == side and r["opening"] > SIZE_EPS), None)
@@ -223,7 +230,13 @@ class Reconciler:
         price = _price_of(unknown, part, position)
         self.gate.book.fill(part, unknown, price, 0.0, instrument.time, distance)
         why = "were filled while no run was active"
+        exits = -closed
         if entry is None:
+            exits += sum(r["remaining"] for r in missing if r["side"] == side)
+        if closed > SIZE_EPS and exits > SIZE_EPS:
+            part.excess = side * min(abs(unknown), exits)
+            why = "were opened while no run was active, by exits that filled together"
+        elif entry is None:
             why = "are held that no run has saved: they are protected from now on"
         self.note(instrument.name, "note", f"state: {unknown:+g} {instrument.name} {why}")
 

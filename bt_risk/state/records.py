@@ -17,7 +17,6 @@ from bt_risk.portfolio.position import (
     WorkingOrder,
 )
 from bt_risk.state.file import Record
-from bt_risk.tolerances import SIZE_EPS
 
 __all__ = [
     "CLIENT_ID",
@@ -52,6 +51,7 @@ _PART = (
     "lost",
     "lost_side",
     "stopped",
+    "excess",
 )
 _ORDER = (
     "side",
@@ -92,9 +92,6 @@ def restore_part(part: OwnerPosition, record: Record) -> None:
     """Give an owner's position the values of its record."""
     for name in _PART:
         setattr(part, name, record[name])
-    part.instrument.size = sum([one.size for one in part.instrument.parts])
-    if abs(part.instrument.size) <= SIZE_EPS:
-        part.instrument.size = 0.0
 
 
 def order_record(working: WorkingOrder, place: int) -> Record:

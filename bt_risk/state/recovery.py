@@ -95,6 +95,7 @@ class Recovery:
             if instrument is not None:
                 owner = self.reconciler.owner(record["owner"])
                 restore_part(self.gate.book.part(instrument, owner), record)
+                self.gate.book.sum_up(instrument)
             elif record["size"]:
                 name = record["data"]
                 reason = f"state: {record['size']:g} {name} are held, and this run has no such data"

@@ -760,6 +760,8 @@ BAD = [
     (bt_risk.RiskBroker, "on_stop_rejected", "ignore", "one of 'exit', 'halt'"),
     (bt_risk.RiskBroker, "stop_retries", -1, WHOLE),
     (bt_risk.RiskBroker, "retry_after", -1.0, "zero or more"),
+    (bt_risk.RiskBroker, "handover_timeout", -1.0, "zero or more"),
+    (bt_risk.RiskBroker, "handover_timeout", "5", "zero or more"),
     (bt_risk.RiskBroker, "notify", "https://example.org", "a callable that takes a sentence"),
     (bt_risk.RiskBroker, "notify", [print, 5], "a callable that takes a sentence"),
     (bt_risk.RiskBroker, "clock", 0.0, "a callable"),

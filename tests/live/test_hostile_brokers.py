@@ -543,7 +543,8 @@ def test_an_order_that_a_broker_is_said_to_know_is_sent():
     assert venue._orders == 2  # and the stop behind it
 
 
-def test_reduce_only_is_said_with_exits_of_ours_and_with_nothing_else():
+def test_reduce_only_is_said_with_every_order_that_has_no_allowance():
+    """The stop, and the exit; the second sale on bar 28 opens a short position."""
     seen = []
 
     class Reducing(FakeBroker):
@@ -553,9 +554,9 @@ def test_reduce_only_is_said_with_exits_of_ours_and_with_nothing_else():
             seen.append(reduce_only)
             return super().sell(*args, **kwargs)
 
-    actions = BUY | {25: lambda s: s.close()}
+    actions = BUY | {25: lambda s: s.close(), 28: lambda s: s.sell(size=10)}
     run(Reducing(), CALM, actions)
-    assert seen == [True, False]
+    assert seen == [True, True, False]
 
 
 # -- replace -------------------------------------------------------------------------------------

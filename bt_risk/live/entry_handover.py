@@ -1,0 +1,115 @@
+"""EntryHandover: an entry waits until the exit that makes room for it has filled.
+
+In a simulation a market exit that was accepted before an entry counts as filled (see
+`SimulatedVenue.leaving`). At a live broker nothing is closed until that is confirmed: an entry that
+would be refused or cut because of a position that is being closed waits for that, for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bt_risk.orders import AT_MARKET, OrderRequest, Verdict
+from bt_risk.portfolio.position import WorkingOrder
+from bt_risk.tolerances import SIZE_EPS
+
+if TYPE_CHECKING:
+    from bt_risk.live.protocols import Gate
+
+__all__ = ["EntryHandover"]
+
+
+@dataclass
+class _Waiting:
+    """An entry that waits for `exits`, at most `until`; `judge` is called then."""
+
+    exits: list[WorkingOrder]
+    until: float
+    judge: Callable[[], None]
+
+
+class EntryHandover:
+    """Hold back the entries of one live broker that rely on market exits which have not filled."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self._waiting: dict[int, _Waiting] = {}
+
+    def hold(self, request: OrderRequest, verdict: Verdict) -> Any:
+        """Return an order that stands in for an entry that must wait, None where it need not."""
+        exits = self.exits_before(request, verdict)
+        if not exits:
+            return None
+        record = partial(self.note, exits)
+        size = self.gate.order_review.units(request, request.size)
+        order = self.gate.order_sender.send(request, size, record, closing=0.0, waits=True)
+        self.wait(order, exits, partial(self._judge, order.ref, request))
+        return order
+
+    def exits_before(self, request: OrderRequest, verdict: Verdict) -> list[WorkingOrder]:
+        """Return the market exits that make room for an entry, none where they do not.
+
+        They do where the entry is refused or cut as things are, and more of it would be allowed
+        without the positions that they close. An order that closes something does not wait.
+        """
+        review, opening = self.gate.order_review, request.preview.opening
+        if request.preview.reduces > SIZE_EPS or review.problem(request) is not None:
+            return []
+        if verdict.decision.size >= opening - SIZE_EPS:
+            return []
+        exits = [
+            w
+            for w in self.gate.book.working.values()
+            if w.kind in AT_MARKET and w.closing > SIZE_EPS and not w.waits
+        ]
+        with review.counted_as_gone(exits):
+            decision = review.review(request, opening, verdict.distance)
+        return exits if decision.size > verdict.decision.size + SIZE_EPS else []
+
+    def wait(self, order: Any, exits: list[WorkingOrder], judge: Callable[[], None]) -> None:
+        """Call `judge` when these exits have ended, or when `handover_timeout` is over."""
+        until = self.gate.live.clock() + self.gate.live.handover_timeout
+        self._waiting[order.ref] = _Waiting(exits, until, judge)
+
+    def note(self, exits: list[WorkingOrder], order: Any) -> None:
+        """Add a line about an entry that waits."""
+        names = ", ".join(dict.fromkeys(w.instrument.name for w in exits))
+        reason = f"entry handover: waits for the exit of {names}"
+        order.addinfo(bt_risk=reason)
+        self.gate.journal.order(order, "entry handover", "note", reason)
+
+    def advance(self) -> None:
+        """Judge the entries whose exits have ended, or whose time is over."""
+        working = self.gate.book.working
+        for ref, entry in list(self._waiting.items()):
+            if ref not in working:
+                del self._waiting[ref]
+                continue
+            left = [w for w in entry.exits if working.get(w.ref) is w]
+            late = self.gate.live.clock() >= entry.until or self.gate.trading_state
+            if not left or late:
+                del self._waiting[ref]
+                entry.judge()
+
+    def _judge(self, ref: int, request: OrderRequest) -> None:
+        """Judge an entry as things are now, and send, cut or reject it."""
+        review, working = self.gate.order_review, self.gate.book.working[ref]
+        self.gate.book.equity = float(self.gate.equity())
+        review.look_ahead(request)
+        verdict = review.judge(request)
+        review.events.asked(review.asked(request, verdict)._replace(order=working.handle))
+        if verdict.size <= SIZE_EPS:
+            self.gate.held_orders.end(working, verdict.decision.reason, rejected=True)
+            return
+        size = review.units(request, verdict.size)
+        working.remaining = working.size = float(size)
+        working.opening, working.closing = min(verdict.opening, size), verdict.closing
+        working.distance, working.waits = verdict.distance, False
+        working.handle.addinfo(bt_risk="")
+        self.gate.book.count(working)
+        review.record_accepted(request, size, verdict, working.handle)
+        if working.closing <= SIZE_EPS:  # what closes something waits as other exits do
+            self.gate.held_orders.release(working, size)
