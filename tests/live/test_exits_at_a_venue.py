@@ -126,6 +126,7 @@ def test_a_partial_exit_leaves_no_more_resting_than_is_held_after_it(side, can):
     assert ends(strategy, trader.made["part"])[-1] == "Completed"
     # What is left of its size has nothing to close, as in a simulation.
     assert ends(strategy, trader.made["profit"])[-2:] == ["Partial", "Canceled"]
+    assert ends(strategy, trader.made["profit"]).count("Canceled") == 1
     sent = [row[3] for row in venue.requests if row[0] == "send"]
     assert sent == ([10, 10, 4] if can else [10, 10, 4, 6])
     assert strategy.broker.book.working == {}
@@ -172,6 +173,8 @@ def test_a_partial_exit_keeps_the_alternatives_of_an_oco_group_together(side, ca
     assert held(venue, side) == [10, 6, 0]
     assert not venue._working
     assert "Canceled" in ends(strategy, trader.made["loss"])
+    sent = [row for row in venue.requests if row[0] == "send"]
+    assert len([row for row in sent if row[4]["oco"] is not None]) == len(sent) - 3
     assert strategy.broker.book.working == {}
 
 
@@ -338,12 +341,12 @@ def test_a_late_fill_closes_no_more_than_it_has_opened(side):
 @SIDES
 @pytest.mark.parametrize("rests", [False, True])
 def test_an_entry_behind_a_close_opens_the_other_side(side, rests):
-    both = [lambda s, t: t.close(s, "close"), lambda s, t: t.leave(s, "turn")]
+    both = [lambda s, t: t.close(s, "close"), lambda s, t: t.leave(s, "turn", size=12)]
     steps = {20: [enter], 22: [profit] if rests else [], 25: both}
     venue, strategy, _, journal = trade(side, flat(34), steps)
-    assert held(venue, side)[-1] == -10
+    assert held(venue, side) == [10, 0, -12]
     assert reasons(journal, "doubt") == []
-    assert strategy.held[-1] == (-10 * side,)
+    assert strategy.held[-1] == (-12 * side,)
 
 
 @SIDES
