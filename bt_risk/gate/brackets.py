@@ -86,6 +86,9 @@ class Brackets:
             return self._submit_late(request)
         if ref in self.families:
             return self._join(self.families[ref], request)
+        if entry.waits:
+            reason = "its entry waits for an exit: send it when the entry has filled"
+            return self._reject_child(request, refusal("bracket", reason))
         if not _is_exit(request, entry):
             return self.order_review.submit_alone(request)
         if request.kind == "stop" and entry.opening > SIZE_EPS and not self.gate.venue.clamps:

@@ -46,14 +46,15 @@ class FillTracker:
             for bit in bits:
                 self._fill(order, instrument, bit)
             filled = filled or bool(bits)
-        if not order.alive() and (self.gate.venue.direct or not self.gate.venue.goes_on(order)):
-            self._end(order.ref)
+        if not order.alive():
+            self.ended.add(order.ref)
+            if self.gate.venue.direct or not self.gate.venue.goes_on(order):
+                self._end(order.ref)
         return filled
 
     def _end(self, ref: int) -> None:
         """Drop an order that has ended; exits that relied on it may have nothing to close now."""
         working = self.book.working.get(ref)
-        self.ended.add(ref)
         self.book.drop(ref)
         if working is not None and working.remaining > SIZE_EPS and working.instrument.orders:
             self._touch(working.part)

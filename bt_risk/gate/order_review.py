@@ -14,6 +14,7 @@ from bt_risk.errors import ParameterError, is_number
 from bt_risk.gate.brackets import Brackets
 from bt_risk.gate.order_events import OrderAsked, OrderEvents
 from bt_risk.limits.base import Decision, Request, RiskPerTrade
+from bt_risk.live.late_fills import LATE_FILL
 from bt_risk.orders import (
     ARGUMENTS,
     DEFAULTS,
@@ -158,7 +159,7 @@ class OrderReview:
         leaving = None
         if preview.reduces > SIZE_EPS:
             leaving = self.gate.exit_orders.leaving(preview.part)
-        if leaving is not None:
+        if leaving is not None and leaving.rule != LATE_FILL:
             reason = f"{leaving.handle.info.bt_risk}; it is being closed already"
             return Verdict(0.0, Decision(0.0, reason, leaving.rule))
         closing, opening, void = preview.closing, preview.opening, preview.void

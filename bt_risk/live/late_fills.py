@@ -15,9 +15,10 @@ from bt_risk.tolerances import SIZE_EPS
 if TYPE_CHECKING:
     from bt_risk.live.protocols import Gate
 
-__all__ = ["LateFills"]
+__all__ = ["LATE_FILL", "LateFills"]
 
-_RULE = "late fill"
+# The rule of the orders that close a late fill.
+LATE_FILL = "late fill"
 # So many ended orders are remembered, with what they were allowed to open.
 _REMEMBERED = 1000
 
@@ -57,8 +58,10 @@ class LateFills:
         """Count units that an order has opened and that nobody has reviewed."""
         side = 1 if order.isbuy() else -1
         part.excess = side * (max(0.0, side * part.excess) + excess)
-        reason = f"{_RULE}: {excess:g} of it have opened a position that no limit has allowed"
-        self.gate.journal.order(order, _RULE, "doubt", f"{reason}; they are closed at the market")
+        reason = f"{LATE_FILL}: {excess:g} of it have opened a position that no limit has allowed"
+        self.gate.journal.order(
+            order, LATE_FILL, "doubt", f"{reason}; they are closed at the market"
+        )
 
     def advance(self) -> None:
         """Close what exceeds the allowances, where no order of ours does so already."""
@@ -95,5 +98,5 @@ class LateFills:
 
     def _close(self, part: OwnerPosition, size: float) -> None:
         if self.gate.venue.may_try(part):
-            reason = f"{_RULE}: {size:g} were opened that no limit has allowed"
-            self.gate.exit_orders.send(part, size, _RULE, reason)
+            reason = f"{LATE_FILL}: {size:g} were opened that no limit has allowed"
+            self.gate.exit_orders.send(part, size, LATE_FILL, reason)

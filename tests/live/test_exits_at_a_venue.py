@@ -173,8 +173,9 @@ def test_a_partial_exit_keeps_the_alternatives_of_an_oco_group_together(side, ca
     assert held(venue, side) == [10, 6, 0]
     assert not venue._working
     assert "Canceled" in ends(strategy, trader.made["loss"])
-    sent = [row for row in venue.requests if row[0] == "send"]
-    assert len([row for row in sent if row[4]["oco"] is not None]) == len(sent) - 3
+    linked = [row[4]["oco"] is not None for row in venue.requests if row[0] == "send"]
+    again = [] if "replace" in can else [False, True]
+    assert linked == [False, False, True, False, *again]
     assert strategy.broker.book.working == {}
 
 
@@ -363,3 +364,13 @@ def test_an_alternative_that_is_held_back_ends_with_its_group(side):
     assert ends(strategy, trader.made["loss"])[-1] == "Canceled"
     losses = [row[-1] for row in strategy.orders if row[1] == trader.made["loss"].ref]
     assert "replace" in losses[-1]
+
+
+@SIDES
+def test_a_close_beside_the_closing_of_a_late_fill_is_not_refused_and_closes_nothing_twice(side):
+    rows = [*flat(25), (100, 112, 88, 100), *flat(8)]
+    steps = {20: [enter], 22: [profit, loss], 26: [lambda s, t: t.close(s, "close")]}
+    venue, strategy, trader, _ = trade(side, rows, steps)
+    assert held(venue, side)[-2:] == [-10, 0]
+    assert ends(strategy, trader.made["close"])[-1] == "Canceled"
+    assert strategy.broker.book.working == {}
