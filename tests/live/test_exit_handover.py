@@ -106,8 +106,8 @@ def test_an_exit_that_the_broker_refuses_says_so_and_the_stop_is_back():
     venue = hostile.Raising(error=ValueError("the market is closed"), at=(2,))
     actions = {20: lambda s: s.buy(size=10), 25: lambda s: s.close()}
     strategy, _ = hostile.run(venue, flat(35), actions)
-    assert strategy.orders[-1][2] == "Canceled"
-    assert strategy.orders[-1][-1] == "exit handover: the broker took no order"
+    assert strategy.orders[-1][2] == "Rejected"
+    assert strategy.orders[-1][-1] == "broker: ValueError: the market is closed"
     (stop,) = venue._working
     assert stop.executed.remsize == -10
 
