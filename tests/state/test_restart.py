@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 import math
 import os
 import signal
@@ -830,3 +831,35 @@ def test_where_stop_and_take_profit_are_both_gone_the_stop_has_closed(tmp_path):
         tmp_path, TakesProfit, flat(24), orders=[], positions={"D0": [0, 0.0]}, cash=99_000.0
     )
     assert (trade["pnl"], trade["stopped"]) == (-1000.0, True)
+
+
+# -- stops of ours that the run before has left in between ----------------------------------------
+
+
+def test_of_two_stops_of_one_position_one_is_cancelled(tmp_path):
+    """A run died after it had sent the second, and before the first was cancelled."""
+    run(tmp_path, rows=ROWS[:23])
+    (order,) = read(tmp_path / "venue.json")["orders"]
+    edited(tmp_path, orders=[order, order | {"id": "X2"}])
+    with closing(sqlite3.connect(tmp_path / "risk.db")) as db:
+        ((text,),) = db.execute("SELECT value FROM records WHERE kind = 'order'").fetchall()
+        second = json.dumps(json.loads(text) | {"venue_id": "X2"})
+        db.execute("INSERT INTO records VALUES ('order', 'second', ?)", (second,))
+        db.commit()
+    run(tmp_path, rows=ROWS[:25])
+    assert [order["left"] for order in read(tmp_path / "venue.json")["orders"]] == [-100]
+    assert guards(tmp_path, first=24) == [[-100], [-100]]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("point", [25, 26, 27])
+def test_a_close_beyond_the_stop_is_acted_upon_wherever_the_run_has_died(tmp_path, point, after):
+    """Bar 26 closes beyond it; write 26 of that run is the intent to sell, 27 what was sent."""
+    policy = dataclasses.replace(POLICY, trigger="close")
+    run(tmp_path, rows=ROWS[:25], policy=policy)
+    died = in_child(killed_run, tmp_path, point, after, rows=ROWS[:26], policy=policy)
+    assert died == signal.SIGKILL
+    run(tmp_path, rows=ROWS[:28], policy=policy)
+    log = read(tmp_path / "venue.json")["log"]
+    exits = [row for row in log if row["what"] == "filled" and row["size"] < 0]
+    assert [(row["bar"], row["price"]) for row in exits] == [(27, 97.0)]
