@@ -12,6 +12,7 @@ from bt_risk.orders import AT_MARKET, DEFAULTS, OrderRequest, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.reachable import stranded
+from bt_risk.portfolio.tradeids import by_tradeid
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["ExitOrders"]
@@ -38,19 +39,30 @@ class ExitOrders:
         reason: str,
         stop_price: float | None = None,
         stops: bool = False,
+        tradeid: Any = 0,
     ) -> Any:
         """Send an order that closes `size` of a position: at the market, or resting at a stop.
 
         `stops` says that a market order takes the place of a stop.
         """
         exectype = bt.Order.Market if stop_price is None else bt.Order.Stop
-        args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": part.tradeid}
+        args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": tradeid}
         args |= self.gate.venue.own_arguments()
         side, instrument = -part.side, part.instrument
         request = OrderRequest(side, part.owner, instrument, plain(size), args)
         request.price = instrument.price if stop_price is None else stop_price
         record = partial(self._record_sent, rule, reason)
         return self.gate.order_sender.send(request, request.size, record, own=True, stops=stops)
+
+    def send_all(
+        self, part: OwnerPosition, size: float, rule: str, reason: str, stops: bool = False
+    ) -> list[Any]:
+        """Close `size` of a position at the market; return the orders, one for each tradeid."""
+        orders = [
+            self.send(part, units, rule, reason, stops=stops, tradeid=tradeid)
+            for tradeid, units in by_tradeid(part, size).items()
+        ]
+        return [order for order in orders if order is not None]
 
     def _record_sent(self, rule: str, reason: str, order: Any) -> None:
         if order is None:
@@ -113,11 +125,11 @@ class ExitOrders:
         for part in list(self.gate.book.parts.values()):
             self.close(part, rule, reason)
 
-    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
-        """Close an owner's position at the market; return the order once it is sent."""
+    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> list[Any]:
+        """Close an owner's position at the market; return the orders once they are sent."""
         # Before the first bar of a data feed no order can be made for it.
         if not part.size or not part.instrument.length or self.leaving(part) is not None:
-            return None
+            return []
         return self.gate.venue.close(part, rule, reason, stops)
 
     def resting(self, part: OwnerPosition) -> list[WorkingOrder]:

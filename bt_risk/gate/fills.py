@@ -89,14 +89,14 @@ class FillTracker:
         if working is None:
             opens = size - part.held_against(side)
             excess = 0.0 if opens <= SIZE_EPS else self.gate.venue.beyond(order, opens)
+            tradeid = order.tradeid
         else:
             excess = book_claims(part, working, size)
             distance, stopped, shared = working.distance, working.stops, working.shared
+            tradeid = working.tradeid
         for one, units in parts_closed(part, side, size, shared):
-            if not one.size:
-                one.tradeid = order.tradeid
-            cost = commission * units / size
-            self.book.fill(one, side * units, price, cost, bit.dt, distance, stopped)
+            cost, under = commission * units / size, tradeid if one is part else None
+            self.book.fill(one, side * units, price, cost, bit.dt, distance, stopped, under)
             self._touch(one)
         if excess > SIZE_EPS:
             self.gate.venue.note_excess(order, part, excess)

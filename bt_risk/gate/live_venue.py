@@ -163,21 +163,21 @@ class LiveVenue(Venue):
         """Forget an order that ended long ago."""
         self._cancelled_at.pop(ref, None)
 
-    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
+    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> list[Any]:
         """Close an owner's position at the market, once nothing rests that could fill beside it.
 
-        Return the order once it is sent. Market exits that work already are left to fill.
+        Return the orders once they are sent. Market exits that work already are left to fill.
         """
         self.mark_closing(part)
         exits = self.gate.exit_orders
         resting = exits.resting(part)
         size = abs(part.size) - exiting(part, -part.side)
-        order = None
+        orders = []
         if size > SIZE_EPS and not resting and self.may_try(part):
-            order = exits.send(part, size, rule, reason, stops=stops)
+            orders = exits.send_all(part, size, rule, reason, stops)
         for working in resting:
             self.withdraw(working.handle)
-        return order
+        return orders
 
     def may_try(self, part: OwnerPosition) -> bool:
         """Return whether to send an exit: after a refusal the broker is left alone for a while."""

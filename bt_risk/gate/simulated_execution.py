@@ -119,15 +119,26 @@ class SimulatedExecution:
             self._run(order, working, size, begun)
 
     def _free(self, part: OwnerPosition, working: WorkingOrder) -> float:
-        """Return the size that no market exit of this bar closes: those fill first, at the open."""
-        leaving = 0.0
+        """Return the size of the order's trade that no market exit of this bar closes.
+
+        Those fill first, at the open.
+        """
+        leaving = same_trade = 0.0
         for other in part.instrument.orders.values():
             if other.side == working.side and other is not working and self._leaves_now(other):
                 if other.owner is part.owner:
+                    if other.tradeid == working.tradeid:
+                        same_trade += other.remaining
+                    elif other.own:
+                        continue  # it closes what is held under its own tradeid
                     leaving += other.remaining
                 elif other.shared:  # its owner's own position goes first
                     leaving += max(0.0, other.remaining - other.part.held_against(other.side))
-        return abs(part.size) - leaving
+        free, sizes = abs(part.size) - leaving, part.tradeids
+        held = 0.0
+        if working.tradeid in sizes:
+            held = -working.side * sizes[working.tradeid] - same_trade
+        return held if held < free else free
 
     def _leaves_now(self, other: WorkingOrder) -> bool:
         """Return whether a market order fills on this bar."""

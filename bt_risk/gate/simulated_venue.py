@@ -157,18 +157,18 @@ class SimulatedVenue(Venue):
         """
         self.gate.exit_orders.cancel_entries(rule, None if state == HALTED else AT_MARKET)
 
-    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
-        """Close an owner's position at the market; our order covers the user's exits.
+    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> list[Any]:
+        """Close an owner's position at the market; our orders cover the user's exits.
 
-        Return the order. The exits that it replaces are clamped when it executes.
+        Return the orders. The exits that it replaces are clamped when it executes.
         """
-        order = None
+        orders = []
         if abs(part.size) > SIZE_EPS:
-            order = self.gate.exit_orders.send(part, abs(part.size), rule, reason, stops=stops)
+            orders = self.gate.exit_orders.send_all(part, abs(part.size), rule, reason, stops)
         for working in self.gate.exit_orders.resting(part):
             if not working.own:
                 self.withdraw(working.handle)
-        return order
+        return orders
 
     def leaving(self, instrument: Instrument) -> Collection[WorkingOrder]:
         """Return the market exits that fill before an order on an instrument would.

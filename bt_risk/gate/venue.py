@@ -148,8 +148,8 @@ class Venue:
         """Cancel entries that must not fill in a new state of the gate."""
         self.gate.exit_orders.cancel_entries(rule)
 
-    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> Any:
-        """Close an owner's position at the market; return the order once it is sent, or None.
+    def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> list[Any]:
+        """Close an owner's position at the market; return the orders once they are sent.
 
         `stops` says that it takes the place of a stop.
         """

@@ -99,4 +99,4 @@ class LateFills:
     def _close(self, part: OwnerPosition, size: float) -> None:
         if self.gate.venue.may_try(part):
             reason = f"{LATE_FILL}: {size:g} were opened that no limit has allowed"
-            self.gate.exit_orders.send(part, size, LATE_FILL, reason)
+            self.gate.exit_orders.send_all(part, size, LATE_FILL, reason)

@@ -150,6 +150,7 @@ class OrderSender:
             request=request,
             trails=request.args["exectype"] in TRAILING,
             dearest=max(request.dearest, price),
+            tradeid=request.args["tradeid"],
         )
 
     def _oco_group(self, request: OrderRequest) -> Any:

@@ -110,8 +110,8 @@ class FillTracker(Protocol):
 class ExitOrders(Protocol):
     """The part that sends orders of bt_risk."""
 
-    def send(self, part: OwnerPosition, size: float, rule: str, reason: str) -> Any:
-        """Send a market order that closes `size` of a position."""
+    def send_all(self, part: OwnerPosition, size: float, rule: str, reason: str) -> Any:
+        """Close `size` of a position at the market."""
 
 
 class OrderReview(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,51 +13,13 @@ import backtrader as bt
 from bt_risk.errors import ParameterError
 from bt_risk.monitors.base import Monitor
 from bt_risk.monitors.settings import StopSettings
+from bt_risk.monitors.trade_stop import RestingOrder, TradeStop
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, place_of, position_key
 from bt_risk.rules.trailing_stop import ratchet
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["TrailingStopMonitor"]
-
-
-@dataclass
-class _TradeStop:
-    """The stop of one trade: where it should be, and the order that rests there.
-
-    Attributes
-    ----------
-    part : OwnerPosition
-        The position that it protects; `number` is that of its trade, `side` its side.
-    price : float
-        Where the stop should be; `resting` is where the order is, NaN without one.
-    best : float
-        Highest high since entry, lowest low for shorts.
-    since : int
-        Bars of the data feed when the trade began.
-    refused : int
-        How often the broker has refused the order.
-    hit : bool
-        Whether the price was reached while no order rested: the position is closed at the market.
-    due : bool
-        Whether a close beyond the stop must still be acted upon.
-    late : bool
-        Whether the trade began on bars that arrived late, so that it is unknown which it saw.
-    """
-
-    part: OwnerPosition
-    rule: StopSettings
-    number: int
-    side: int
-    price: float
-    best: float
-    since: int
-    order: Any = None
-    resting: float = math.nan
-    refused: int = 0
-    hit: bool = False
-    due: bool = False
-    late: bool = False
 
 
 class TrailingStopMonitor(Monitor):
@@ -70,7 +31,7 @@ class TrailingStopMonitor(Monitor):
     def __init__(self, gate: Any) -> None:
         self.gate = gate
         self.rules: dict[tuple[int, Any], StopSettings] = {}
-        self.stops: dict[tuple[int, Any], _TradeStop] = {}
+        self.stops: dict[tuple[int, Any], TradeStop] = {}
         self.observers: list[Any] = []
         self._emulates = not gate.order_sender.capabilities.can("stop")
         self._reported: set[str] = set()
@@ -90,7 +51,7 @@ class TrailingStopMonitor(Monitor):
     def price(self, owner: Any, instrument: Instrument) -> float:
         """Return the price at which the stop rests, NaN where none does."""
         stop = self.stops.get((instrument.index, owner))
-        return stop.resting if stop else math.nan
+        return stop.orders[0].price if stop else math.nan
 
     # -- across a restart ------------------------------------------------------------------------
 
@@ -106,7 +67,7 @@ class TrailingStopMonitor(Monitor):
                     "first": _first_stop(part),
                     "price": stop.price,
                     "best": stop.best,
-                    "resting": stop.resting,
+                    "resting": stop.orders[0].price,
                     "bars": part.instrument.length - stop.since,
                 },
             )
@@ -119,22 +80,25 @@ class TrailingStopMonitor(Monitor):
             key = (part.instrument.index, part.owner)
             if part.size and record is not None and key in self.rules:
                 levels = record["price"], record["best"], -record["bars"]
-                stop = _TradeStop(part, self.rules[key], part.number, part.side, *levels)
+                orders = [RestingOrder(0)]
+                stop = TradeStop(part, self.rules[key], part.number, part.side, *levels, orders)
                 self.stops[key] = stop
                 self._go_on(stop)
 
-    def _go_on(self, stop: _TradeStop) -> None:
+    def _go_on(self, stop: TradeStop) -> None:
         part = stop.part
         # The earlier run may have ended after it saved a bar and before it acted on it.
         stop.due = stop.rule.trigger == "close" and self._closed_beyond(stop)
         self._tighten(stop)
         orders = part.instrument.orders.values()
         kind = "market" if stop.rule.trigger == "close" else "stop"
-        sent = [w for w in orders if w.own and w.kind == kind and w.owner is part.owner]
-        if sent:
-            stop.order, stop.resting = sent[0].handle, sent[0].price
-        for double in sent[1:]:
-            self.gate.venue.withdraw(double.handle)
+        resting: dict[Any, RestingOrder] = {}
+        for w in [w for w in orders if w.own and w.kind == kind and w.owner is part.owner]:
+            if w.tradeid in resting:
+                self.gate.venue.withdraw(w.handle)  # one for each tradeid is enough
+            else:
+                resting[w.tradeid] = RestingOrder(w.tradeid, w.handle, w.price)
+        stop.orders, stop.split = list(resting.values()) or stop.orders, True
 
     # -- hooks of the gate -----------------------------------------------------------------------
 
@@ -154,6 +118,8 @@ class TrailingStopMonitor(Monitor):
             return
         if stop is None:
             stop = self.stops[key] = self._begin(part, rule)
+        if len(part.tradeids) > 1 or stop.orders[0].tradeid not in part.tradeids:
+            stop.split = True
         self._rest(stop)
 
     def on_bar(self, fresh: list[Instrument]) -> None:
@@ -165,7 +131,7 @@ class TrailingStopMonitor(Monitor):
                 self._emulate(stop, fresh)
             if stop.part.instrument in fresh or stop.due:
                 self._trail(stop)
-            if not math.isnan(stop.price):
+            if stop.price == stop.price:
                 self._rest(stop)
 
     def on_missed(self, instruments: list[Instrument]) -> None:
@@ -191,35 +157,42 @@ class TrailingStopMonitor(Monitor):
 
     # -- one stop --------------------------------------------------------------------------------
 
-    def _begin(self, part: OwnerPosition, rule: StopSettings) -> _TradeStop:
+    def _begin(self, part: OwnerPosition, rule: StopSettings) -> TradeStop:
         # The distance was frozen when the order was reviewed: the risk taken is the risk planned.
         price = _first_stop(part)
         length = part.instrument.length
-        stop = _TradeStop(part, rule, part.number, part.side, price, part.entry, length)
+        orders = [RestingOrder(next(iter(part.tradeids)))]
+        stop = TradeStop(part, rule, part.number, part.side, price, part.entry, length, orders)
         stop.late = self.gate.feed_monitor.behind(part.instrument)
         return stop
 
-    def _end(self, stop: _TradeStop) -> None:
-        order = stop.order
-        if order is None:
-            return
-        if order.executed.size:
-            stop.part.stopped = -float(order.executed.size)
-            self._journal(stop, "stop", f"filled at {order.executed.price:g}")
+    def _end(self, stop: TradeStop) -> None:
+        for one in stop.orders:
+            if one.handle is not None:
+                self._count_fill(stop, one)
+                if one.handle.ref in self.gate.book.working:
+                    self.gate.venue.withdraw(one.handle)
+        if stop.closed:
+            stop.part.stopped = -stop.closed
             self.gate.silence.stopped(stop.part)
-        if order.ref in self.gate.book.working:
-            self.gate.venue.withdraw(order)
 
-    def _trail(self, stop: _TradeStop) -> None:
+    def _count_fill(self, stop: TradeStop, one: RestingOrder) -> None:
+        """Count what an order has filled, once it has ended or its position is closed."""
+        executed = one.handle.executed
+        if executed.size:
+            stop.closed += float(executed.size)
+            self._journal(stop, "stop", f"filled at {executed.price:g}", one.price)
+
+    def _trail(self, stop: TradeStop) -> None:
         if stop.rule.trigger == "close" and (stop.due or self._closed_beyond(stop)):
             self._exit(stop)
         self._tighten(stop)
         stop.late = False
 
-    def _tighten(self, stop: _TradeStop) -> None:
+    def _tighten(self, stop: TradeStop) -> None:
         instrument, rule, side = stop.part.instrument, stop.rule, stop.side
         atr = instrument.atr(rule.atr_period)
-        if math.isnan(atr) or instrument.closed != instrument.closed:  # NaN: nothing is known
+        if atr != atr or instrument.closed != instrument.closed:  # NaN: nothing is known
             return
         extreme = instrument.top if side > 0 else instrument.bottom
         stop.best = max(stop.best, extreme) if side > 0 else min(stop.best, extreme)
@@ -227,23 +200,25 @@ class TrailingStopMonitor(Monitor):
         multiple = instrument.facts.get("atr_multiple", rule.atr_multiple) + rule.buffer
         level = instrument.stop_price(anchor - side * multiple * atr, side)
         price = ratchet(stop.price, level, side)
-        if math.isnan(stop.price) or side * (price - stop.price) > rule.min_step * atr:
+        if stop.price != stop.price or side * (price - stop.price) > rule.min_step * atr:
             stop.price = price
 
-    def _closed_beyond(self, stop: _TradeStop) -> bool:
+    def _closed_beyond(self, stop: TradeStop) -> bool:
         instrument = stop.part.instrument
         return (
             instrument.length > stop.since and stop.side * (instrument.closed - stop.price) <= 0.0
         )
 
-    def _exit(self, stop: _TradeStop) -> None:
-        if stop.order is None or stop.order.ref not in self.gate.book.working:
-            size = abs(stop.part.size)
+    def _exit(self, stop: TradeStop) -> None:
+        working = self.gate.book.working
+        if not any(one.handle is not None and one.handle.ref in working for one in stop.orders):
             reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
-            stop.order = self.gate.exit_orders.send(stop.part, size, self.name, reason, stops=True)
+            send = self.gate.exit_orders.send_all
+            orders = send(stop.part, abs(stop.part.size), self.name, reason, stops=True)
+            stop.replace(orders, stop.price)
         stop.due = False
 
-    def _emulate(self, stop: _TradeStop, fresh: list[Instrument]) -> None:
+    def _emulate(self, stop: TradeStop, fresh: list[Instrument]) -> None:
         """Act as the stop of a broker that has none: on bars, and on ticks of a forming bar."""
         instrument = stop.part.instrument
         if instrument.name not in self._reported:
@@ -256,31 +231,36 @@ class TrailingStopMonitor(Monitor):
         if instrument.forming and instrument.complete > stop.since:
             stop.hit |= self._beyond(stop)
 
-    def _rest(self, stop: _TradeStop) -> None:
+    def _rest(self, stop: TradeStop) -> None:
         """Let the order rest where it should be, in place or by cancel and replace."""
         if stop.hit:
             self._leave(stop, f"{stop.price:g} is reached")
             return
         if stop.rule.trigger == "close" or self._emulates:
-            stop.resting = stop.price
+            stop.orders[0].price = stop.price
             return
-        order = stop.order
-        if order is not None and order.ref not in self.gate.book.working:
-            if order.status in (bt.Order.Margin, bt.Order.Rejected):
-                self._refuse(stop, f"the stop ended {order.getstatusname()}")
-            elif order.status == bt.Order.Canceled and not self.gate.venue.withdrew(order.ref):
-                self.gate.bypass.stop_cancelled(stop.part)
-            order = stop.order = None
+        for one in stop.orders:
+            order = one.handle
+            if order is not None and order.ref not in self.gate.book.working:
+                if order.status in (bt.Order.Margin, bt.Order.Rejected):
+                    self._refuse(stop, f"the stop ended {order.getstatusname()}")
+                elif order.status == bt.Order.Canceled and not self.gate.venue.withdrew(order.ref):
+                    self.gate.bypass.stop_cancelled(stop.part)
+                self._count_fill(stop, one)
+                one.handle = None
         if stop.refused > self.gate.venue.stop_retries:
             self._leave(stop, "the broker refuses its stop")
             return
         size = self.gate.venue.uncovered(stop.part)
-        if order is None:
-            self._place(stop, size)
-        elif order.status != bt.Order.Partial:
-            self._move(stop, order, size)
+        shares = stop.split_up(size) if stop.split else None
+        for one in stop.orders:
+            share = size if shares is None else shares.get(one.tradeid, 0.0)
+            if one.handle is None:
+                self._place(stop, one, share)
+            elif one.handle.status != bt.Order.Partial:
+                self._move(stop, one, share)
 
-    def _refuse(self, stop: _TradeStop, reason: str) -> None:
+    def _refuse(self, stop: TradeStop, reason: str) -> None:
         """Count a refusal by the broker, and report the first and the last."""
         stop.refused += 1
         if stop.refused == 1:
@@ -290,17 +270,16 @@ class TrailingStopMonitor(Monitor):
             if self.gate.live.on_stop_rejected == "halt":
                 self.gate.halt(f"ATRTrailingStop: {stop.part.instrument.name} has no stop")
 
-    def _leave(self, stop: _TradeStop, reason: str) -> None:
+    def _leave(self, stop: TradeStop, reason: str) -> None:
         """Close at the market a position that no stop order can protect."""
-        stop.resting = math.nan
-        order = self.gate.exit_orders.close(
-            stop.part, self.name, f"ATRTrailingStop: {reason}", stops=True
-        )
-        stop.order = order or stop.order
+        for one in stop.orders:
+            one.price = math.nan
+        reason = f"ATRTrailingStop: {reason}"
+        stop.replace(self.gate.exit_orders.close(stop.part, self.name, reason, stops=True))
 
-    def _place(self, stop: _TradeStop, size: float) -> None:
+    def _place(self, stop: TradeStop, one: RestingOrder, size: float) -> None:
         if not (stop.price > 0.0 or self._rests_below_zero(stop)) or size <= SIZE_EPS:
-            stop.resting = math.nan
+            one.price = math.nan
             return
         # A price that arrived late says nothing about the market now.
         past = self.gate.feed_monitor.behind(stop.part.instrument)
@@ -308,42 +287,47 @@ class TrailingStopMonitor(Monitor):
             stop.hit = True  # the broker would refuse it: the position is closed at the market
             return
         reason = f"ATRTrailingStop: stop of {stop.part.instrument.name}"
-        stop.order = self.gate.exit_orders.send(stop.part, size, self.name, reason, stop.price)
-        self._set(stop)
+        one.handle = self.gate.exit_orders.send(
+            stop.part, size, self.name, reason, stop.price, tradeid=one.tradeid
+        )
+        self._set(stop, one)
 
     @staticmethod
-    def _rests_below_zero(stop: _TradeStop) -> bool:
+    def _rests_below_zero(stop: TradeStop) -> bool:
         """Return whether a stop below zero can rest: only where prices can be there."""
         return stop.part.instrument.negative_prices and stop.price < 0.0
 
     @staticmethod
-    def _beyond(stop: _TradeStop) -> bool:
+    def _beyond(stop: TradeStop) -> bool:
         """Return whether the market is beyond the stop already."""
         return stop.side * (stop.part.instrument.quote() - stop.price) <= 0.0
 
-    def _move(self, stop: _TradeStop, order: Any, size: float) -> None:
+    def _move(self, stop: TradeStop, one: RestingOrder, size: float) -> None:
+        order = one.handle
         working = self.gate.book.working[order.ref]
-        if stop.price == stop.resting and abs(size - working.remaining) <= SIZE_EPS:
+        if stop.price == one.price and abs(size - working.remaining) <= SIZE_EPS:
             return
         if self.gate.feed_monitor.behind(stop.part.instrument):
             return  # it moves once, when the late bars have all arrived
         if not (stop.price > 0.0 or self._rests_below_zero(stop)) or size <= SIZE_EPS:
             self.gate.venue.withdraw(order)
         elif self.gate.exit_orders.amend(order, size, stop.price):
-            self._set(stop)
+            self._set(stop, one)
 
-    def _set(self, stop: _TradeStop) -> None:
-        if stop.order is None:
+    def _set(self, stop: TradeStop, one: RestingOrder) -> None:
+        if one.handle is None:
             self._refuse(stop, f"the broker took no stop order ({self.gate.order_sender.why})")
             return
-        stop.resting = stop.price
-        working = self.gate.book.working.get(stop.order.ref)
+        one.price = stop.price
+        working = self.gate.book.working.get(one.handle.ref)
         if working is not None:
             working.set_at = stop.part.instrument.moment()
 
-    def _journal(self, stop: _TradeStop, action: str, reason: str) -> None:
-        journal = self.gate.journal
-        journal.instrument(stop.part.instrument, self.name, action, reason, limit=stop.resting)
+    def _journal(
+        self, stop: TradeStop, action: str, reason: str, price: float | None = None
+    ) -> None:
+        journal, limit = self.gate.journal, stop.orders[0].price if price is None else price
+        journal.instrument(stop.part.instrument, self.name, action, reason, limit=limit)
 
 
 def _first_stop(part: OwnerPosition) -> float:

@@ -28,6 +28,7 @@ from bt_risk.portfolio.position import (
 )
 from bt_risk.portfolio.reachable import note_dormant
 from bt_risk.portfolio.return_windows import ReturnWindows
+from bt_risk.portfolio.tradeids import book_tradeid, book_unnamed
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["Book"]
@@ -236,6 +237,7 @@ class Book:
         time: float,
         distance: float = math.nan,
         stopped: bool = False,
+        tradeid: Any = None,
     ) -> None:
         """Book one execution.
 
@@ -253,6 +255,8 @@ class Book:
             Price distance to the stop of a trade that it opens; NaN: the ATR distance.
         stopped : bool
             Whether a stop order was executed.
+        tradeid : hashable, optional
+            That of the order; None where no order of the owner is known.
         """
         closing = 0.0
         if part.size * size < 0:
@@ -263,6 +267,10 @@ class Book:
         opening = size - closing
         if abs(opening) > SIZE_EPS:
             self._open(part, opening, price, commission * (1.0 - share), time, distance)
+        if tradeid is None:
+            book_unnamed(part, size)
+        else:
+            book_tradeid(part, tradeid, size)
         self.sum_up(part.instrument)
         for working in part.instrument.orders.values():
             if working.owner is part.owner and part.size * working.side < 0.0:

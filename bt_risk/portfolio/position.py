@@ -41,8 +41,9 @@ class OwnerPosition:
         closed already.
     number : int
         Trades so far, the open one included: a stop belongs to the trade of its number.
-    tradeid : int
-        Backtrader's trade id of the order that has opened the trade.
+    tradeids : dict of tradeid to float
+        Signed units under each of Backtrader's tradeids, oldest first; they add up to `size`. There
+        may be some of both sides, even while the position is flat.
     lost, lost_side : float, int
         Units that the gate cut from the entries of this trade, and the side of those entries:
         see `OrderPreview.void`.
@@ -62,7 +63,7 @@ class OwnerPosition:
     pnl: float = 0.0
     opened: float = math.nan
     number: int = 0
-    tradeid: int = 0
+    tradeids: dict[Any, float] = field(default_factory=dict)
     lost: float = 0.0
     lost_side: int = 0
     stopped: float = 0.0
@@ -133,6 +134,8 @@ class WorkingOrder:
         what may fill.
     request : OrderRequest or None
         What it was sent with; None for an order from before this run.
+    tradeid : hashable
+        Backtrader's, of the trade that it belongs to.
     """
 
     ref: int
@@ -166,6 +169,7 @@ class WorkingOrder:
     dearest: float = math.nan
     withheld: float = 0.0
     request: Any = None
+    tradeid: Any = 0
 
     def __post_init__(self) -> None:
         self.size = self.remaining

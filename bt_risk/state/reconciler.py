@@ -108,6 +108,7 @@ class Reconciler:
             had_position=record.get("had_position", False),
             stops=record["stops"],
             rule=record.get("rule", ""),
+            tradeid=record.get("tradeid", order.tradeid),
         )
 
     # -- what the broker reports of the time between the runs ------------------------------------
@@ -259,6 +260,7 @@ class Reconciler:
                     order.created.price or instrument.price,
                     instrument.stop_distance(),
                     handle=order,
+                    tradeid=order.tradeid,
                 )
             )
             self.gate.venue.skip_executions(order, len(order.executed.exbits))

@@ -47,7 +47,6 @@ _PART = (
     "pnl",
     "opened",
     "number",
-    "tradeid",
     "lost",
     "lost_side",
     "stopped",
@@ -67,6 +66,7 @@ _ORDER = (
     "rule",
     "shared",
     "had_position",
+    "tradeid",
 )
 _TRADE = (
     "instrument",
@@ -85,6 +85,7 @@ _TRADE = (
 def part_record(part: OwnerPosition, place: int) -> Record:
     """Return an owner's position as plain values."""
     record = {name: getattr(part, name) for name in _PART}
+    record["tradeids"] = list(part.tradeids.items())  # a key of JSON would become a text
     return record | {"data": part.instrument.name, "owner": place}
 
 
@@ -92,6 +93,8 @@ def restore_part(part: OwnerPosition, record: Record) -> None:
     """Give an owner's position the values of its record."""
     for name in _PART:
         setattr(part, name, record[name])
+    if part.size:  # Backtrader has no trades of an earlier process that a flat position could leave
+        part.tradeids = dict(record.get("tradeids", [(record.get("tradeid", 0), part.size)]))
 
 
 def order_record(working: WorkingOrder, place: int) -> Record:
