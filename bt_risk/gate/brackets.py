@@ -145,15 +145,16 @@ class Brackets:
             order = self._send_unjudged(last)
             family.children.append((last, order))
             return order
-        if verdict.opening > SIZE_EPS:
+        preview = family.request.preview
+        if verdict.size > SIZE_EPS:
             self._size(family, verdict, entry)
             refused = self._refused_addition(family, last)
             if refused is not None:
-                closing = min(verdict.closing, verdict.size)
+                closing = min(verdict.size, max(verdict.closing, preview.reduces))
                 verdict = replace(verdict, size=closing, opening=0.0, decision=refused)
         asked = review.asked(family.request, verdict)
         review.events.asked(asked._replace(order=family.parent))
-        opens = family.request.preview.opening > SIZE_EPS
+        opens = preview.opening + preview.void > SIZE_EPS
         if verdict.size <= SIZE_EPS or (opens and verdict.opening <= SIZE_EPS):
             return self._refuse(family, last, verdict, entry)
         self._accept(family, verdict, entry)

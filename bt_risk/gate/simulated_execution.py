@@ -255,7 +255,7 @@ class SimulatedExecution:
             if w.remaining > SIZE_EPS and held_for(w.part, w.side, w.shared) > SIZE_EPS
         ]
         working.relies_on = ()
-        opening = working.opening
+        opening = float(working.opening)
         if not waits or opening <= SIZE_EPS:
             return
         review = self.gate.order_review
@@ -269,7 +269,8 @@ class SimulatedExecution:
         """Review an allowance again that other orders may have been allowed meanwhile."""
         working.dormant = False
         if working.opening > SIZE_EPS:
-            self._review(working, price, working.opening, "it stood behind a position since")
+            opening = float(working.opening)
+            self._review(working, price, opening, "it stood behind a position since")
 
     def _unreviewed(self, part: OwnerPosition, working: WorkingOrder) -> bool:
         """Return whether an exit has never had a position, and no entry will give it one."""
@@ -280,7 +281,8 @@ class SimulatedExecution:
     def _review_late(self, working: WorkingOrder, price: float) -> None:
         """Review as an entry what was sent as the exit of an entry that has never filled."""
         if not self.gate.trading_state:
-            self._review(working, price, working.remaining, "the entry that it closes did not fill")
+            opening = float(working.remaining)
+            self._review(working, price, opening, "the entry that it closes did not fill")
 
     def _review(
         self,

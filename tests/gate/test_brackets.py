@@ -456,3 +456,20 @@ def test_a_late_child_does_not_send_its_parent_again():
     assert [held for (held,) in strategy.held][22:26] == [4, 8, 10, 10]
     accepted = [row for row in strategy.orders if row[1] == made["parent"].ref]
     assert [row[2] for row in accepted].count("Accepted") == 1
+
+
+def test_a_family_that_only_closes_what_is_held_has_no_child_that_adds():
+    """Of 1,000 bought 50 are held; the sale of 1,000 closes them, and the rest was never bought."""
+
+    def family(strategy):
+        parent = strategy.sell(size=1000, transmit=False)
+        stop = {"exectype": bt.Order.Stop, "parent": parent}
+        strategy.buy(size=1000, price=105.0, transmit=False, **stop)
+        return strategy.sell(size=50, price=95.0, **stop)
+
+    actions = {10: lambda s: s.buy(size=1000), 20: family}
+    strategy = play(limited(NotionalLimit(0.05), rows=DOWN), actions)
+    assert strategy.made[1].getstatusname() == "Rejected"
+    reasons = [end[3] for end in ends(strategy)[2:]]
+    assert all(len(reason) > len("bracket: ") for reason in reasons)
+    assert final(strategy) == 0
