@@ -87,3 +87,21 @@ def test_two_exits_that_fill_while_no_run_is_active_leave_nothing_open(tmp_path)
     book = read(tmp_path / "venue.json")
     assert book["positions"]["D0"][0] == 0
     assert book["orders"] == []
+
+
+class Later(Exits):
+    def next(self):
+        super().next()
+        if bar_of(self.data) == 24 and self.position:
+            self.close()
+            self.close()
+
+
+def test_a_restored_position_is_closed_once(tmp_path):
+    rows = flat(28)
+    run(tmp_path, rows=rows[:22], strategy=Later)
+    run(tmp_path, rows=rows, strategy=Later)
+    book = read(tmp_path / "venue.json")
+    assert [row["size"] for row in book["log"] if row["what"] == "filled"] == [100, -100]
+    assert book["orders"] == []
+    assert read_state(tmp_path / "risk.db").of("position") == {}
