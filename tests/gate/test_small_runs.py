@@ -110,6 +110,26 @@ def test_two_strategies_never_hold_more_than_the_limit_on_one_side(seed):
     assert show([one for one in worlds if max(map(abs, one.account)) > 3]) == []
 
 
+def test_an_allowance_that_stood_behind_a_position_is_reviewed_before_it_opens():
+    """A sale of 2 may open 1; it closes 2 once the other sale is cancelled, and 1 once 1 is sold.
+
+    Meanwhile another strategy was allowed all 3 units of the limit.
+    """
+    mine = [
+        Step(1, "buy", 2),
+        Step(2, "sell", 1, "limit", 11.0),
+        Step(2, "sell", 2, "limit", 11.0),
+        Step(3, "cancel", other=1),
+        Step(4, "sell", 1),
+    ]
+    calm = ((10.0,) * 4,) * 3
+    scripts = [(mine, calm), ([Step(3, "sell", 3, "stop", 9.0)], calm)]
+    first, second = play(scripts, limited(3), owners=2)
+    assert (first.held[-1], second.held[-1]) == (0, -3)
+    reasons = [line[-1] for line in first.reasons]
+    assert "Units: 4 > 3 (it stood behind a position since)" in reasons
+
+
 @pytest.mark.parametrize("filler", FILLERS.values(), ids=FILLERS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_strategy_that_only_buys_and_exits_never_goes_short(seed, filler):
