@@ -251,6 +251,8 @@ def _hand_over(part: OwnerPosition, working: WorkingOrder, closes: float) -> Non
     rivals = _rivals(part, working) if taken > SIZE_EPS else []
     for other in sorted(rivals, key=lambda w: w.kind not in _AT_MARKET):
         swap = min(taken, other.closing)
+        if swap > SIZE_EPS and working.dormant:
+            other.dormant = True
         other.closing, other.opening = other.closing - swap, other.opening + swap
         working.closing, working.opening = working.closing + swap, working.opening - swap
         taken -= swap

@@ -228,6 +228,16 @@ def test_what_is_handed_over_is_not_opened_as_well():
     assert (other.opening, exit_.opening) == (1, 0)
 
 
+@pytest.mark.parametrize(("held", "expected"), [(2, True), (0, False)])
+def test_an_allowance_stays_dormant_when_it_is_handed_over(held, expected):
+    book, part = holding(held)
+    other = work(book, 1, -1, 2, opening=0)
+    order = work(book, 2, -1, 1, opening=1)
+    order.dormant = True
+    book_claims(part, order, 1)
+    assert (other.opening, other.dormant) == (int(expected), expected)
+
+
 def test_nothing_is_handed_to_an_alternative():
     book, part = holding(10)
     other = work(book, 1, -1, 10, opening=0, group="oco")
@@ -319,11 +329,10 @@ def test_limits_and_stops_have_an_account_each(kind, expected):
 
 @pytest.mark.parametrize("kind", ["limit", "stop", "market", "close"])
 def test_market_exits_claim_from_every_account_and_an_exit_of_all_still_passes(kind):
-    """A market or Close order passes as an exit whatever works; what rests behind one does not."""
+    """What exceeds the claims would open; refused, the order stays and closes what is left."""
     book, _ = holding(10)
     work(book, 1, -1, 10, opening=0, kind="market")
-    reduces = 10 if kind in ("market", "close") else 0
-    assert split(book, -1, 10, kind=kind) == (0, 10, reduces)
+    assert split(book, -1, 10, kind=kind) == (0, 10, 10)
 
 
 def test_an_alternative_closes_what_its_group_claims():

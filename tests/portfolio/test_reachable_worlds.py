@@ -100,12 +100,9 @@ WHOLE = {
 }
 
 
-def cases(some, rest):
-    """Return the parameters of a test: some run always, the rest with ``-m full``."""
-    full = pytest.mark.full
-    return [pytest.param(menu, id=name) for name, menu in some.items()] + [
-        pytest.param(menu, id=name, marks=full) for name, menu in rest.items()
-    ]
+def of_each(menus):
+    """Run a test with every menu of a dict, named by its key."""
+    return pytest.mark.parametrize("menu", menus.values(), ids=menus)
 
 
 # -- what must hold in a state ---------------------------------------------------------------------
@@ -172,12 +169,18 @@ def smallest(found):
 # -- the tests -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("menu", cases(SLICE, WHOLE))
+@of_each(SLICE)
 def test_limits_count_the_most_that_can_be_held_and_nothing_opens_beyond_it(menu):
     world = World(partial=menu.partial)
     found = [(state, violations(world, state)) for state in menu.states(world)]
     assert len(found) > 500
     assert smallest([one for one in found if one[1]]) == []
+
+
+@pytest.mark.full
+@of_each(WHOLE)
+def test_limits_count_the_most_that_can_be_held_in_every_world(menu):
+    test_limits_count_the_most_that_can_be_held_and_nothing_opens_beyond_it(menu)
 
 
 LIMITED = {
@@ -190,7 +193,7 @@ LIMITED_WHOLE = {
 }
 
 
-@pytest.mark.parametrize("menu", cases(LIMITED, LIMITED_WHOLE))
+@of_each(LIMITED)
 def test_no_history_holds_more_than_the_limit(menu):
     """An exit that never had a position is reviewed when it is about to execute."""
     world = World(limit=3.0, late=3.0)
@@ -199,10 +202,15 @@ def test_no_history_holds_more_than_the_limit(menu):
     assert smallest([(s, ["too much"]) for s in states if max(sums(s)) > 3.0]) == []
 
 
-@pytest.mark.parametrize("menu", cases({"two": SLICE["orders between fills"]}, {}))
-def test_without_a_position_no_exit_rests_that_had_one(menu):
+@pytest.mark.full
+@of_each(LIMITED_WHOLE)
+def test_no_history_holds_more_than_the_limit_in_every_world(menu):
+    test_no_history_holds_more_than_the_limit(menu)
+
+
+def test_without_a_position_no_exit_rests_that_had_one():
     """One that an entry on its way, or its parent, will give a position stays."""
-    world = World()
+    world, menu = World(), SLICE["orders between fills"]
     left = [
         (state, [str(row)])
         for state in map(world.settle, menu.states(world))
@@ -265,9 +273,18 @@ def play(seed, owners, steps=40, most=3.0):
     return "", exits
 
 
-@pytest.mark.parametrize("owners", [1, 2])
-@pytest.mark.parametrize("seeds", [range(300), pytest.param(range(4000), marks=pytest.mark.full)])
-def test_random_histories_stay_within_a_limit_and_every_exit_is_accepted(seeds, owners):
-    played = [(seed, *play(seed, owners)) for seed in seeds]
+def check_histories(seeds, owners):
+    played = [(seed, *play(seed, owners)) for seed in range(seeds)]
     assert [one for one in played if one[1]] == []
-    assert sum([exits for _, _, exits in played]) > len(seeds)
+    assert sum([exits for _, _, exits in played]) > seeds
+
+
+@pytest.mark.parametrize("owners", [1, 2])
+def test_random_histories_stay_within_a_limit_and_every_exit_is_accepted(owners):
+    check_histories(300, owners)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("owners", [1, 2])
+def test_many_random_histories_stay_within_a_limit(owners):
+    check_histories(2500, owners)
