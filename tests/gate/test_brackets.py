@@ -185,14 +185,23 @@ def test_a_bracket_that_waits_for_a_price_risks_from_there_to_its_stop(make, pri
     assert [order.size for order in strategy.made[0]] == [500 * sign, -500 * sign, -500 * sign]
 
 
-def test_a_bracket_at_a_venue_is_judged_again_at_the_price_of_its_entry():
+def whole(strategy):
+    return strategy.buy_bracket(size=100, price=90.0, stopprice=88.0, limitexec=None)
+
+
+def one_by_one(strategy):
+    entry = strategy.buy(size=100, exectype=bt.Order.Limit, price=90.0)
+    return entry, strategy.sell(size=100, exectype=bt.Order.Stop, price=88.0, parent=entry)
+
+
+@pytest.mark.parametrize("family", [whole, one_by_one])
+def test_a_bracket_at_a_venue_is_judged_at_the_price_of_its_entry(family):
     """100 at 90 are the 9 % that are allowed; the market, at 100, is where the stop would sell."""
     venue = FakeBroker()
     engine = limited()
     gate = bt_risk.RiskBroker(venue, limits=[NotionalLimit(0.09)], capabilities={"brackets": True})
     engine.setbroker(gate)
-    family = dict(size=100, price=90.0, stopprice=88.0, limitexec=None)
-    strategy = play(engine, {20: lambda s: s.buy_bracket(**family)})
+    strategy = play(engine, {20: family})
     assert [(o.size, o.created.price) for o in venue._working] == [(100, 90.0), (-100, 88.0)]
     assert "Rejected" not in {end[0] for end in ends(strategy)}
 
