@@ -100,7 +100,8 @@ class Later(Exits):
 def test_a_restored_position_is_closed_once(tmp_path):
     rows = flat(28)
     run(tmp_path, rows=rows[:22], strategy=Later)
-    run(tmp_path, rows=rows, strategy=Later)
+    strategy = run(tmp_path, rows=rows, strategy=Later)
+    assert not [line for line in strategy.broker.journal.lines if "no run has saved" in line[-1]]
     book = read(tmp_path / "venue.json")
     assert [row["size"] for row in book["log"] if row["what"] == "filled"] == [100, -100]
     assert book["orders"] == []
