@@ -146,8 +146,9 @@ class ExitOrders:
     def settle(self, instrument: Instrument) -> None:
         """Cancel the exits whose position is gone, so that none is left that could open another."""
         for w in [w for part in instrument.parts for w in stranded(part)]:
-            self.gate.venue.cancel_entry(w.handle)
             reason = "execution: cancelled, the position it was to close is gone"
+            w.handle.addinfo(bt_risk=reason)
+            self.gate.venue.cancel_entry(w.handle)
             self.gate.journal.order(w.handle, "execution", "trim", reason, 0.0)
 
     def leaving(self, part: OwnerPosition) -> WorkingOrder | None:

@@ -311,6 +311,9 @@ class SimulatedExecution:
 
     def _cancel(self, order: Any, reason: str | None = None, alone: bool = False) -> None:
         """Cancel an order; `alone` leaves its OCO alternatives and its parent at work."""
+        if reason:
+            reason = f"execution: cancelled, {reason}"
+            order.addinfo(bt_risk=reason)
         order.cancel()
         if order in self.inner.pending:
             self.inner.pending.remove(order)
@@ -320,7 +323,6 @@ class SimulatedExecution:
         if not alone or order.parent is None:
             self.inner._bracketize(order, cancel=True)
         if reason:
-            reason = f"execution: cancelled, {reason}"
             self.gate.journal.order(order, "execution", "trim", reason, 0.0)
 
     def cancel_alone(self, order: Any) -> None:

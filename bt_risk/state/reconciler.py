@@ -106,6 +106,8 @@ class Reconciler:
             closing=min(record.get("closing", math.inf), remaining - opening),
             shared=record.get("shared", False),
             had_position=record.get("had_position", False),
+            cut=record.get("cut", 0.0),
+            void=record.get("void", 0.0),
             stops=record["stops"],
             rule=record.get("rule", ""),
             tradeid=record.get("tradeid", order.tradeid),

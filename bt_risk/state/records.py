@@ -66,6 +66,8 @@ _ORDER = (
     "rule",
     "shared",
     "had_position",
+    "cut",
+    "void",
     "tradeid",
 )
 _TRADE = (

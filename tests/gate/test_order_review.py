@@ -4,7 +4,8 @@ import math
 
 import backtrader as bt
 import pytest
-from helpers.recording import ends, limit_orders, play
+from helpers import scenarios as feeds
+from helpers.recording import ends, fills, limit_orders, play
 from helpers.scenarios import NextScript, bars, cerebro, flat
 
 import bt_risk
@@ -275,3 +276,29 @@ class Contract(bt.CommInfoBase):
 
     def _getcommission(self, size, price, pseudoexec):
         return 0.0
+
+
+@pytest.mark.parametrize("second", [1, -1])
+def test_each_strategy_has_a_risk_limit_of_its_own(second):
+    """1 % of 100,000 at a stop 4 away is 250 units for each; the stop of each part fills alone."""
+    engine = cerebro(bars(*flat(30)))
+    limit_orders(engine, RiskPerTrade(0.01))
+    engine.addstrategy(feeds.Script, actions={20: lambda s: s.buy(size=400)})
+    send = {1: lambda s: s.buy(size=400), -1: lambda s: s.sell(size=400)}[second]
+    engine.addstrategy(feeds.Script, actions={22: send})
+    first, other = engine.run()
+    assert [fills(first), fills(other)] == [[(21, 250, 100.0)], [(23, 250 * second, 100.0)]]
+    assert first.held[-1] == (250 + 250 * second,)
+
+
+def test_the_notional_of_an_instrument_is_that_of_each_side():
+    """Two strategies may hold 50 % of equity on either side, and no more together on one."""
+    engine = cerebro(bars(*flat(30)))
+    limit_orders(engine, NotionalLimit(0.5))
+    buys = {20: lambda s: s.buy(size=300), 24: lambda s: s.buy(size=300)}
+    engine.addstrategy(feeds.Script, actions=buys)
+    both = {22: lambda s: s.sell(size=600), 26: lambda s: s.sell(size=1)}
+    engine.addstrategy(feeds.Script, actions=both)
+    first, other = engine.run()
+    assert [fill[1] for fill in fills(first)] == [300, 200]
+    assert [fill[1] for fill in fills(other)] == [-500]

@@ -57,6 +57,12 @@ def test_a_second_close_of_the_bar_does_its_work_when_the_first_is_cancelled():
     assert made[1].status == bt.Order.Completed
 
 
+def test_two_closes_of_one_bar_leave_the_account_flat():
+    """No limit would refuse the second; it opens nothing all the same."""
+    actions = {5: lambda s: s.buy(size=10), 20: lambda s: (s.close(), s.close())}
+    assert behind_a_breaker(flat(24), actions).held[-1] == (0,)
+
+
 def test_a_part_and_a_close_of_one_bar_leave_the_account_flat():
     actions = {5: lambda s: s.buy(size=10), 20: lambda s: (s.sell(size=5), s.close())}
     strategy = behind_a_breaker(flat(24), actions)
@@ -90,7 +96,7 @@ def test_whichever_of_two_orders_fills_first_the_other_has_its_allowance():
 @pytest.mark.parametrize("size", [4, 7])
 def test_a_stop_that_is_reached_while_its_entry_fills_follows_what_fills(size):
     """The entry of 10 fills `size` a bar; its stop is reached on the first of these bars."""
-    rows = [*flat(20), (100, 101, 94, 95), *flat(5, price=95.0)]
+    rows = [*flat(20), (100, 101, 94, 95), *flat(5)]
 
     def begin(strategy):
         strategy.buy(size=10)
@@ -206,14 +212,13 @@ def test_a_daily_exit_makes_no_room_for_an_entry_of_the_next_hour():
     days = hours.resample("D").last().set_axis(hours.resample("D").last().index + timedelta(days=1))
     daily = bt.feeds.PandasData(dataname=days, timeframe=bt.TimeFrame.Days)
     engine.adddata(daily, name="days")
-    limit_orders(engine, ExposureLimit(0.05, "notional"))
+    limit_orders(engine, ExposureLimit(0.5, "notional", "reject"))
 
     def rotate(strategy):
-        return strategy.close(strategy.data1), strategy.buy(strategy.data0, size=40)
+        return strategy.close(strategy.data1), strategy.buy(strategy.data0, size=30)
 
-    strategy = play(engine, {24 * 40: lambda s: s.buy(s.data1, size=40), 24 * 60 + 5: rotate})
-    assert ends(strategy)[-1][0] != "Completed"
-    assert ends(strategy)[-1][2] == 0 or ends(strategy)[-1][1] < 40
+    strategy = play(engine, {24 * 40: lambda s: s.buy(s.data1, size=30), 24 * 60 + 5: rotate})
+    assert [end[0] for end in ends(strategy)] == ["Completed", "Completed", "Rejected"]
 
 
 def test_the_cash_of_an_exit_is_there_for_the_sizer():
@@ -283,3 +288,11 @@ def test_an_allowance_that_stood_behind_a_position_is_reviewed_before_it_opens()
     reasons = [end[3] for end in ends(strategy) if end[0] == "Canceled"]
     assert len(reasons) == 1
     assert reasons[0].endswith("(it stood behind a position since)")
+
+
+@pytest.mark.parametrize("price", [0.0, -3.0])
+def test_an_order_at_a_close_of_zero_waits_for_a_price(price):
+    """A close that cannot be a price is no price to fill at: the next close is."""
+    rows = [*flat(20), (100, 101, price, price), *flat(3)]
+    strategy = behind_a_breaker(rows, {20: lambda s: s.buy(size=10, exectype=bt.Order.Close)})
+    assert fills(strategy) == [(22, 10, 100.0)]
