@@ -35,6 +35,7 @@ class SimulatedExecution:
         self.gate, self.inner = gate, inner
         self.fitted: dict[int, float | None] = {}
         self.triggered: set[int] = set()
+        self._refused = 0
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
 
@@ -228,7 +229,7 @@ class SimulatedExecution:
                 self.triggered.add(order.ref)
             return
         if held_for(part, working.side, working.shared) <= SIZE_EPS:
-            refused = "bt_risk" in order.info and not working.had_position
+            refused = order.ref == self._refused  # its reason has been written
             self._cancel(order, None if refused else "the position it was to close is gone")
 
     @staticmethod
@@ -304,7 +305,7 @@ class SimulatedExecution:
         if allowed >= opening - SIZE_EPS:
             return
         order: Any = working.handle
-        reason = f"{decision.reason} ({why})"
+        self._refused, reason = order.ref, f"{decision.reason} ({why})"
         order.addinfo(bt_risk=reason)
         self.gate.events.cut(order, opening - allowed, decision.rule, price)
         self.gate.journal.order(order, decision.rule, "trim", reason, allowed)
