@@ -132,6 +132,9 @@ class OrderRequest:
         What the order would do to the book at the moment of the call.
     shared : bool
         Whether ``close()`` sends it: see `WorkingOrder`.
+    sent_on : Instrument
+        The data feed that it is sent on: another than `instrument`, whose position it changes,
+        where that is compensated.
     kind : str
         ``"market"``, ``"close"``, ``"limit"``, or ``"stop"`` for every type that waits for a stop
         price.
@@ -151,14 +154,17 @@ class OrderRequest:
     stop_price: float | None = None
     preview: OrderPreview = None  # type: ignore[assignment]  # our own orders are not reviewed
     shared: bool = False
+    sent_on: Instrument = None  # type: ignore[assignment]  # where left out, `instrument`
     kind: str = field(init=False)
     price: float = field(init=False)
     dearest: float = field(init=False)
     riskiest: float = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.sent_on is None:
+            self.sent_on = self.instrument
         self.kind = KINDS.get(self.args["exectype"], "stop")
-        price, market = self.args["price"] or self.args["plimit"], self.instrument.quote()
+        price, market = self.args["price"] or self.args["plimit"], self.sent_on.quote()
         if not price or self.kind in AT_MARKET:
             self.price = self.dearest = self.riskiest = market
             return
@@ -177,7 +183,7 @@ class OrderRequest:
         kind = bt.order.BuyOrder if self.side > 0 else bt.order.SellOrder
         known = {key: args.pop(key) for key in list(args) if hasattr(kind.params, key)}
         known.pop("oco")
-        order = kind(owner=self.owner, data=self.instrument.data, size=size, **known)
+        order = kind(owner=self.owner, data=self.sent_on.data, size=size, **known)
         order.addinfo(**args)
         return order
 

@@ -81,7 +81,8 @@ class HalfKellySizer(bt.Sizer):
             instrument.track_atr(self._settings.atr_period)
 
     def _getsizing(self, comminfo: Any, cash: float, data: Any, isbuy: bool) -> float:
-        position = self.broker.venue.position(data)
+        held_in = self.broker.venue.held_in(data)
+        position = self.broker.venue.position(data if held_in is None else held_in.data)
         held: float = position.size if position else 0.0
         if abs(held) > SIZE_EPS and (held > 0) != isbuy:
             return abs(held)

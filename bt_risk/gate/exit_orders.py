@@ -45,6 +45,10 @@ class ExitOrders:
 
         `stops` says that a market order takes the place of a stop.
         """
+        data = part.instrument.data
+        if data._compensate is not None and self.gate.venue.held_in(data) is not part.instrument:
+            self.gate.order_sender.why = "compensate: an order on it changes another position"
+            return None
         exectype = bt.Order.Market if stop_price is None else bt.Order.Stop
         args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": tradeid}
         args |= self.gate.venue.own_arguments()

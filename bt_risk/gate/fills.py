@@ -40,7 +40,7 @@ class FillTracker:
     def take(self, order: Any) -> bool:
         """Book the executions of a notification; return whether there were any."""
         filled = order.status in (order.Partial, order.Completed)
-        instrument = self.book.find(order.data)
+        instrument = self.gate.venue.held_in(order.data)
         if instrument is not None:
             bits = self.gate.venue.new_executions(order, instrument)
             for bit in bits:
@@ -70,7 +70,7 @@ class FillTracker:
         return self.gate.cerebro.runningstrats[0] if working is None else working.owner
 
     def _fill(self, order: Any, instrument: Instrument, bit: Any) -> None:
-        self.gate.multiplier(order.data)  # as it is at this price
+        self.gate.multiplier(instrument.data)  # as it is at this price
         working, recovery = self.book.working.get(order.ref), self.gate.recovery
         if working is None:
             working = recovery.reconciler.remembered(order)

@@ -11,6 +11,7 @@ from typing import Any
 from backtrader import num2date
 
 from bt_risk.errors import ParameterError, is_number
+from bt_risk.gate import compensation
 from bt_risk.gate.brackets import Brackets
 from bt_risk.gate.order_events import OrderAsked, OrderEvents
 from bt_risk.limits.base import Decision, Request, RiskPerTrade
@@ -65,18 +66,24 @@ class OrderReview:
         stop_price = arguments.get("stop_price")
         if not self.gate.observe:
             arguments.pop("stop_price", None)
-        instrument = self.book.by_data.get(id(data))
-        if instrument is None:  # not a data feed of this Cerebro: nothing is known about it
+        sent_on = self.book.by_data.get(id(data))
+        if sent_on is None:  # not a data feed of this Cerebro: nothing is known about it
             send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
             return send(owner, data, size, **arguments)
         self.gate.silence.asked[owner] += [self.book.rounds]
-        scheme = self.gate.inner.getcommissioninfo(data)
+        instrument = sent_on
+        if data._compensate is not None:
+            instrument = self.gate.venue.held_in(data) or sent_on
+            compensation.note(self.gate, sent_on, instrument)
+        scheme = self.gate.inner.getcommissioninfo(instrument.data)
         if scheme is not instrument.scheme:
             instrument.measure(scheme)
         self.book.equity = float(self.gate.equity())
         if not self.gate.venue.direct:
             arguments |= self.gate.held_orders.known(arguments)
-        request = OrderRequest(side, owner, instrument, size, arguments, stop_price)
+        request = OrderRequest(
+            side, owner, instrument, size, arguments, stop_price, sent_on=sent_on
+        )
         self.look_ahead(request)
         if arguments["parent"] is not None:
             order = self.brackets.submit(request)
@@ -206,10 +213,14 @@ class OrderReview:
             return Decision(0.0, size.reason, size.rule)
         if not (math.isfinite(size) and size > SIZE_EPS) and self.gate.judges:
             return refusal("size", f"must be a positive number; got {float(size)!r}")
-        if not request.instrument.priced and self.gate.judges:
+        if request.sent_on.data._compensate is not None and self.gate.judges:
+            outside = compensation.outside(self.gate, request)
+            if outside is not None:
+                return outside
+        if not request.sent_on.priced and self.gate.judges:
             constraint = "one with open, high, low and close"
             remedy = "Backtrader makes no order on any other."
-            name = request.instrument.name
+            name = request.sent_on.name
             raise ParameterError(
                 "RiskBroker", "the data feed of an order", constraint, name, remedy
             )
@@ -280,6 +291,10 @@ class OrderReview:
             state, reason = trading_state.why
             return Decision(0.0, reason or state, trading_state.rule)
         instrument, limits = request.instrument, self.gate.registry.limits
+        if request.sent_on.data._compensate is not None and self.gate.judges:
+            unsupported = compensation.unsupported(self.gate, request)
+            if unsupported is not None:
+                return unsupported
         if instrument.repeats:  # its bars were acted upon before the restart
             return refusal("unknown", instrument.why_unknown())
         if limits and not (instrument.length and instrument.closed == instrument.closed):
@@ -347,7 +362,7 @@ class OrderReview:
         # A stop that the order would fill beyond covers nothing of it.
         cover = request.preview.cover
         if cover == cover:
-            fill = request.riskiest if request.kind == "stop" else request.instrument.price
+            fill = request.riskiest if request.kind == "stop" else request.sent_on.price
             covered = losing_side(request.side, fill, cover)
             if covered == covered:
                 return covered
@@ -473,8 +488,8 @@ class OrderReview:
     ) -> None:
         """Add a line about what was decided on an order request."""
         self.gate.journal.record(
-            request.instrument.time,
-            request.instrument.name,
+            request.sent_on.time,
+            request.sent_on.name,
             decision.rule,
             action,
             float(abs(request.size)),

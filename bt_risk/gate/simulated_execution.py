@@ -109,7 +109,9 @@ class SimulatedExecution:
         if working is None:
             return
         part = working.part
-        if part.size * working.side >= 0:
+        data = part.instrument.data
+        elsewhere = data._compensate is not None and data._compensate is not data
+        if part.size * working.side >= 0 or elsewhere:
             self._cancel(order)
             return
         begun = order.status == order.Partial

@@ -53,6 +53,11 @@ class SimulatedVenue(Venue):
         """
         return self.inner.positions.get(data)
 
+    def held_in(self, data: Any) -> Instrument | None:
+        """Return the instrument whose position an order on a data feed changes, if it is known."""
+        other = data._compensate
+        return self.gate.book.by_data.get(id(data if other is None else other))
+
     def set_cash(self, cash: float) -> None:
         """Set the cash; after the first bar that leaves the unit value where it is.
 

@@ -72,6 +72,10 @@ class Venue:
         value: float = self.inner.fundvalue  # as it is: a numpy number stays one
         return value
 
+    def held_in(self, data: Any) -> Instrument | None:
+        """Return the instrument whose position an order on a data feed changes, if it is known."""
+        return self.gate.book.by_data.get(id(data))
+
     def set_cash(self, cash: float) -> None:
         """Set the cash of the account."""
         self.inner.setcash(cash)

@@ -202,7 +202,7 @@ class OrderSender:
         self.rule, self.why, self.refused = "broker", "broker: it returned no order", False
         inner = self.gate.inner
         send = inner.buy if request.side > 0 else inner.sell
-        data, args = request.instrument.data, request.args
+        data, args = request.sent_on.data, request.args
         if self.capabilities.direct or not self.gate.intervenes:
             return send(request.owner, data, size, **args)
         if self.lacks(request):
