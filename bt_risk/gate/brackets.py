@@ -240,7 +240,7 @@ class Brackets:
             if _is_exit(request, family.request):
                 continue
             distance = review.stop_distance(request)
-            decision = review.review(request, request.size, distance)
+            decision = review.limits.review(request, request.size, distance)
             if decision.size < request.size - SIZE_EPS:
                 return decision
             if order is not None:
@@ -307,7 +307,7 @@ class Brackets:
         void = min(request.size - preview.closing, parent.cut)
         opening = request.size - preview.closing - void
         distance = review.stop_distance(request)
-        decision = review.review(request, opening, distance)
+        decision = review.limits.review(request, opening, distance)
         size = request.size - void
         if decision.reason and not self.gate.venue.clamps:
             size = max(preview.closing, review.round(request, preview.closing + decision.size))
@@ -379,7 +379,7 @@ class Brackets:
             entry.side, entry.owner, entry.instrument, entry.opening, request.args
         )
         opening, entry.opening = entry.opening, 0.0
-        decision = self.order_review.review(parent, opening, distance, entry.dearest)
+        decision = self.order_review.limits.review(parent, opening, distance, entry.dearest)
         entry.opening, entry.distance = opening, distance
         return decision if decision.size < opening - SIZE_EPS else None
 

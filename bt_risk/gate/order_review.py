@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
-
-from backtrader import num2date
 
 from bt_risk.errors import ParameterError, is_number
 from bt_risk.gate import compensation
 from bt_risk.gate.brackets import Brackets
+from bt_risk.gate.limit_review import LimitReview
 from bt_risk.gate.order_events import OrderAsked, OrderEvents
-from bt_risk.limits.base import Decision, Request, RiskPerTrade
+from bt_risk.limits.base import Decision
 from bt_risk.live.late_fills import LATE_FILL
 from bt_risk.orders import (
     ARGUMENTS,
@@ -50,6 +48,7 @@ class OrderReview:
         self.events: OrderEvents = gate.events
         self.rejected: dict[int, str] = {}
         self._noted = False
+        self.limits = LimitReview(gate)
         self.brackets = Brackets(self)
 
     def submit(
@@ -91,7 +90,8 @@ class OrderReview:
             order = self.brackets.begin(request)
         else:
             order = self.submit_alone(request)
-        return self.gate.venue.settle(request, order)
+        venue = self.gate.venue
+        return order if venue.direct else venue.settle(request, order)
 
     def _waits(self) -> bool:
         """Return whether a bracket is judged with its last child."""
@@ -172,10 +172,9 @@ class OrderReview:
         closing, opening, void = preview.closing, preview.opening, preview.void
         distance = self.stop_distance(request) if distance is None else distance
         exits: Collection[WorkingOrder] = ()
-        if opening > SIZE_EPS and self._market_orders():
+        if opening > SIZE_EPS and [w for w in self.book.working.values() if w.kind == "market"]:
             exits = self.gate.venue.leaving(request.instrument)
-        with self.counted_as_gone(exits):
-            decision = self.review(request, opening, distance)
+        decision = self.limits.review(request, opening, distance, gone=exits)
         relied = tuple(exits) if decision.size > SIZE_EPS else ()
         if not decision.reason and void <= SIZE_EPS:
             return Verdict(request.size, decision, closing, opening, distance, relies_on=relied)
@@ -186,25 +185,6 @@ class OrderReview:
         size = min(request.size, max(closing + allowed, preview.reduces))
         void = min(void, request.size - size)
         return Verdict(size, decision, closing, allowed, distance, void, relied)
-
-    @contextmanager
-    def counted_as_gone(self, exits: Iterable[WorkingOrder]) -> Iterator[None]:
-        """Leave out of the book what market exits close before the order fills."""
-        leaving, gone = self.book.leaving, self.book.gone
-        for w in exits:
-            part = w.part
-            leaving[part] += w.closing
-            others = part.instrument.parts[1:]
-            if not others and leaving[part] >= -w.side * part.size - SIZE_EPS:
-                gone[part.instrument.index, -w.side] = True
-        try:
-            yield
-        finally:
-            leaving.clear()
-            gone.clear()
-
-    def _market_orders(self) -> bool:
-        return bool([w for w in self.book.working.values() if w.kind == "market"])
 
     def problem(self, request: OrderRequest) -> Decision | None:
         """Return why an order cannot be judged at all, None where it can."""
@@ -228,103 +208,6 @@ class OrderReview:
         if stop is not None and self.gate.judges and not (is_number(stop) and math.isfinite(stop)):
             return refusal("stop_price", f"must be a price; got {stop!r}")
         return None
-
-    def review(
-        self, request: OrderRequest, opening: float, distance: float, price: float | None = None
-    ) -> Decision:
-        """Ask every limit about the part that opens; the smallest answer counts.
-
-        A `price` is given for an order that was reviewed before, and sent.
-        """
-        if opening <= SIZE_EPS:
-            return Decision(opening)
-        oco = request.args["oco"]
-        leader = self.book.working.get(oco.ref) if oco is not None else None
-        with self._replacing(leader), self._beside(request):
-            return self._ask_limits(request, opening, distance, price)
-
-    def review_again(self, working: WorkingOrder, opening: float, price: float) -> Decision:
-        """Ask every limit about an order that works already, as if it came now at `price`."""
-        equity = self.gate.equity
-        self.book.equity = float(equity())
-        args = DEFAULTS | {"oco": working}
-        request = OrderRequest(working.side, working.owner, working.instrument, opening, args)
-        distance = working.distance
-        if math.isnan(distance):
-            distance = working.instrument.stop_distance()
-        return self.review(request, opening, distance, price)
-
-    @contextmanager
-    def _replacing(self, leader: WorkingOrder | None) -> Iterator[None]:
-        """Leave out what the order would replace: only one order of an OCO group can fill."""
-        group = [w for w in self.book.working.values() if leader and w.group == leader.group]
-        opening = [w.opening for w in group]
-        for w in group:
-            w.opening = 0.0
-        try:
-            yield
-        finally:
-            for w, size in zip(group, opening, strict=True):
-                w.opening = size
-
-    @contextmanager
-    def _beside(self, request: OrderRequest) -> Iterator[None]:
-        """Count the size of the order as one that closes: what rests behind it may open then."""
-        orders = request.instrument.orders
-        if request.preview is None or not request.preview.closing:
-            yield
-            return
-        size = float(request.size)
-        orders[0] = WorkingOrder(  # Backtrader numbers orders from 1 on
-            0, request.instrument, request.owner, request.side, size, 0.0, request.kind, 0.0
-        )
-        try:
-            yield
-        finally:
-            del orders[0]
-
-    def _ask_limits(
-        self, request: OrderRequest, opening: float, distance: float, price: float | None
-    ) -> Decision:
-        trading_state = self.gate.trading_state
-        if trading_state.asked:
-            state, reason = trading_state.why
-            return Decision(0.0, reason or state, trading_state.rule)
-        instrument, limits = request.instrument, self.gate.registry.limits
-        if request.sent_on.data._compensate is not None and self.gate.judges:
-            unsupported = compensation.unsupported(self.gate, request)
-            if unsupported is not None:
-                return unsupported
-        if instrument.repeats:  # its bars were acted upon before the restart
-            return refusal("unknown", instrument.why_unknown())
-        if limits and not (instrument.length and instrument.closed == instrument.closed):
-            return refusal("unknown", instrument.why_unknown())
-        if limits and self.gate.feed_monitor.active:
-            silent = self.gate.feed_monitor.silent(instrument)
-            if silent:
-                return refusal("unknown", silent)
-        if limits and self.book.suspects:
-            doubted = self.book.doubt()
-            if doubted:
-                return refusal("unknown", f"equity, while the last bar of {doubted}")
-        if limits and self.book.is_stale(instrument):
-            since = num2date(instrument.time).isoformat(" ", "seconds")
-            return refusal("unknown", f"{instrument.name} has had no bar since {since}")
-        budgeted = isinstance(request.size, SizeProposal) or any(
-            isinstance(limit, RiskPerTrade) for limit in limits
-        )
-        again = price is not None
-        at = request.dearest if price is None else price
-        opens = Request(
-            instrument, request.side, opening, at, distance, budgeted, again, request.owner
-        )
-        decision = Decision(opening)
-        for limit in limits:
-            answer = limit.review(opens, self.book)
-            if answer.size < decision.size:
-                explained = answer.reason and answer.rule
-                decision = answer if explained else limit.explain(answer)
-        return decision
 
     def _sendable(
         self, request: OrderRequest, closing: float, opening: float, decision: Decision

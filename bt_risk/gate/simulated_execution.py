@@ -261,10 +261,9 @@ class SimulatedExecution:
         opening = float(working.opening)
         if not waits or opening <= SIZE_EPS:
             return
-        review = self.gate.order_review
+        limits = self.gate.order_review.limits
         working.opening = 0.0
-        with review.counted_as_gone(waits):
-            decision = review.review_again(working, opening, price)
+        decision = limits.review_again(working, opening, price, gone=waits)
         name = waits[0].instrument.name
         self._review(working, price, opening, f"the exit of {name} has not filled", decision.size)
 
@@ -297,7 +296,7 @@ class SimulatedExecution:
     ) -> None:
         """Review what an order opens; it stays where the cause would not change the answer."""
         working.opening = 0.0
-        decision = self.gate.order_review.review_again(working, opening, price)
+        decision = self.gate.order_review.limits.review_again(working, opening, price)
         if decision.size >= otherwise - SIZE_EPS:
             working.opening = opening
             return

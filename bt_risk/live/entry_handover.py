@@ -65,8 +65,7 @@ class EntryHandover:
             for w in self.gate.book.working.values()
             if w.kind in AT_MARKET and w.closing > SIZE_EPS and not w.waits
         ]
-        with review.counted_as_gone(exits):
-            decision = review.review(request, opening, verdict.distance)
+        decision = review.limits.review(request, opening, verdict.distance, gone=exits)
         return exits if decision.size > verdict.decision.size + SIZE_EPS else []
 
     def wait(self, order: Any, exits: list[WorkingOrder], judge: Callable[[], None]) -> None:

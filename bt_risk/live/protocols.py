@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bt_risk.limits.base import Decision
@@ -114,11 +113,29 @@ class ExitOrders(Protocol):
         """Close `size` of a position at the market."""
 
 
+class LimitReview(Protocol):
+    """The part of the gate that asks the limits."""
+
+    def review(
+        self,
+        request: OrderRequest,
+        opening: float,
+        distance: float,
+        *,
+        gone: Collection[WorkingOrder],
+    ) -> Decision:
+        """Ask every limit about the part that opens, while what some exits close is gone."""
+
+
 class OrderReview(Protocol):
     """The part that judges orders; `rejected` has the reasons of those that were not sent."""
 
     events: Any
     rejected: dict[int, str]
+
+    @property
+    def limits(self) -> LimitReview:
+        """The part that asks the limits."""
 
     def look_ahead(self, request: OrderRequest) -> None:
         """Compute the preview of a request, as things are."""
@@ -128,12 +145,6 @@ class OrderReview(Protocol):
 
     def judge(self, request: OrderRequest) -> Verdict:
         """Return what may be sent of an order."""
-
-    def review(self, request: OrderRequest, opening: float, distance: float) -> Decision:
-        """Ask every limit about the part that opens."""
-
-    def counted_as_gone(self, exits: Iterable[WorkingOrder]) -> AbstractContextManager[None]:
-        """Leave out of the book what market exits close."""
 
     def asked(self, request: OrderRequest, verdict: Verdict) -> Any:
         """Return what an order requests to open."""
