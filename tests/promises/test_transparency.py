@@ -303,7 +303,9 @@ def same_until_a_clamp(bare, guarded):
     """
     for one, other in zip(bare[0][0], guarded[0][0], strict=False):
         if one != other:
-            return other[1] == "'order'" and other[2][2] in ("'Partial'", "'Canceled'")
+            # All notifications of an order share its info: the first has the reason of its end.
+            ended = other[2][2] in ("'Partial'", "'Canceled'") or "execution: " in repr(other[2])
+            return other[1] == "'order'" and ended
     return guarded == bare
 
 
