@@ -105,10 +105,7 @@ class OrderReview:
         entry = None if parent is None else book.working.get(getattr(parent, "ref", -1))
         if entry is not None and (entry.side == request.side or entry.instrument is not instrument):
             entry = None
-        # Without other orders and owners an exit of the position is one, whoever sends it.
-        owners = [part.owner for part in instrument.parts]
-        alone = len(owners) == 1 and owners[0] is request.owner and not instrument.orders
-        request.shared = instrument.held and not alone and sent_by_close()
+        request.shared = instrument.held and sent_by_close()
         terms = OrderTerms(
             request.kind,
             request.price,

@@ -296,3 +296,17 @@ def test_an_order_at_a_close_of_zero_waits_for_a_price(price):
     rows = [*flat(20), (100, 101, price, price), *flat(3)]
     strategy = behind_a_breaker(rows, {20: lambda s: s.buy(size=10, exectype=bt.Order.Close)})
     assert fills(strategy) == [(22, 10, 100.0)]
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_close_opens_nothing_where_a_sale_of_the_bar_has_closed_a_part(stop):
+    """By volume 4 fill on a bar: the sale closes 4 of the 10, and close() the other 6."""
+    actions = {5: lambda s: s.buy(size=10), 20: lambda s: (s.close(), s.sell(size=10))}
+    engine = cerebro(bars(*flat(30)))
+    engine.broker.set_filler(bt.fillers.FixedSize(size=4))
+    breaker_out_of_reach(engine)
+    if stop:
+        engine.addobserver(bt_risk.ATRTrailingStop, atr_multiple=10.0)
+    strategy = play(engine, actions)
+    assert [order.executed.size for order in strategy.made[1]] == [-6, -10]
+    assert strategy.held[-1] == (-6,)
