@@ -120,6 +120,7 @@ class ExitOrders:
         if self.gate.venue.clamps or working.closing > SIZE_EPS:
             # BackBroker cancels only what it has accepted; the rest is clamped when it would fill.
             working.opening = 0.0
+            self.gate.fill_tracker.touch(working.part)  # its exits may have nothing to close now
         return new
 
     # -- exits -----------------------------------------------------------------------------------

@@ -57,9 +57,10 @@ class FillTracker:
         working = self.book.working.get(ref)
         self.book.drop(ref)
         if working is not None and working.remaining > SIZE_EPS and working.instrument.orders:
-            self._touch(working.part)
+            self.touch(working.part)
 
-    def _touch(self, part: OwnerPosition) -> None:
+    def touch(self, part: OwnerPosition) -> None:
+        """Let the exits of a position be settled before the next bar is acted upon."""
         if part not in self.touched:
             self.touched.append(part)
 
@@ -97,7 +98,7 @@ class FillTracker:
         for one, units in parts_closed(part, side, size, shared):
             cost, under = commission * units / size, tradeid if one is part else None
             self.book.fill(one, side * units, price, cost, bit.dt, distance, stopped, under)
-            self._touch(one)
+            self.touch(one)
         if excess > SIZE_EPS:
             self.gate.venue.note_excess(order, part, excess)
         self.flow -= side * size * price * instrument.multiplier + commission
