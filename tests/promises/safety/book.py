@@ -2,11 +2,11 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import backtrader as bt
 
-from promises.safety.prices import wilder
+from promises.safety.prices import SPREAD, known
 from promises.safety.world import Breach
 
 EPS = 1e-7
@@ -15,7 +15,13 @@ Order = bt.Order
 
 @dataclass
 class Asked:
-    """An order that a trader asked for, and what the model knew at that moment."""
+    """An order that a trader asked for, and what the model knew at that moment.
+
+    `closing` and `claim` are the least and the most that it is counted to close, `opening` and
+    `most` what of it surely was allowed to open and what may have been: an exit may keep its size
+    without leave to open. `refused` says why the rest may not, `relies` which market exits were
+    to fill before it, `needs` that it could not open without them.
+    """
 
     who: int
     index: int
@@ -27,21 +33,39 @@ class Asked:
     at_open: bool = False
     moment: tuple = ()
     parent: object = None
+    transmit: bool = True
     untransmitted: bool = False
+    waits: bool = False
+    late: bool = False
+    leaves: bool = False
+    trails: bool = False
+    tradeid: int = 0
     group: object = None
-    certain: float = 0.0
+    stop_price: object = None
     held: float = 0.0
     free: float = 0.0
     distance: float = math.nan
     exact: bool = True
     leaving: bool = False
     forbidden: str = ""
-    closes_only: str = ""
     length: int = 0
     order: object = None
     accepted: float = 0.0
     filled: float = 0.0
+    sure: bool = False
+    pure: bool = False
+    closing: float = 0.0
+    claim: float = 0.0
+    reduces: float = 0.0
     opening: float = 0.0
+    most: float = 0.0
+    refused: str = ""
+    relies: tuple = ()
+    needs: bool = False
+    had: bool = False
+    stranded: int = 0
+    must: float = 0.0
+    trigger: float = math.nan
     lost: float = 0.0
     before: tuple = ()
     ended: bool = False
@@ -53,19 +77,15 @@ class Asked:
         return abs(order.executed.remsize) if order is not None and order.alive() else 0.0
 
     @property
-    def rest(self):
-        """What is not filled of what was accepted; a clamp may leave less of it on the order."""
-        return max(self.left, self.accepted - self.filled)
-
-    @property
     def entering(self):
-        """What of it may still open."""
-        return min(self.opening, self.left)
+        """What of it surely may still open."""
+        return 0.0 if self.waits or self.late else min(self.opening, self.left)
 
     @property
     def reachable(self):
         """Whether it can fill as things are: children wait for their parent."""
-        return self.parent is None or not self.parent.alive()
+        ready = self.parent is None or not self.parent.alive()
+        return ready and not self.waits and not self.late
 
 
 @dataclass
@@ -79,10 +99,18 @@ class Share:
     exact: bool = True
     lost: float = 0.0
     lost_side: int = 0
+    trades: dict = field(default_factory=Counter)
 
     @property
     def side(self):
         return (self.size > 0) - (self.size < 0)
+
+    @property
+    def regular(self):
+        """Whether what is held under each tradeid adds up to it, all on one side."""
+        sizes = self.trades.values()
+        same = all(size * self.side > -EPS for size in sizes)
+        return same and abs(sum(sizes) - self.size) <= EPS
 
 
 @dataclass
@@ -109,9 +137,12 @@ class Book:
         self.asked, self.own, self.asking, self.cancelled = {}, {}, None, set()
         self.shares, self.stops, self.native_rejects = {}, {}, set()
         self.fills, self.delivered = Counter(), Counter()
-        self.atrs = [wilder(table, self.policy["atr_period"]) for table in tables]
+        self.known = [
+            known(table, self.policy["atr_period"], bool(feed.margin))
+            for table, feed in zip(tables, world.feeds, strict=True)
+        ]
         self.mark, self.blocked, self.flat_at, self.cooling = math.nan, False, None, None
-        self.walks, self.names = [], {}
+        self.gone, self.names, self.cancels, self.astray = [], {}, set(), False
         self.lengths, self.fresh, self.begun = [0] * len(tables), set(), None
         engine = dict(world.engine)
         at_open = engine.get("cheat_on_open", False) and engine.get("broker_coo", True)
@@ -132,6 +163,11 @@ class Book:
         self.guards = self.policy["guards"] if self.capped else ()
         self.limited = any(limit is not None for limit in self.limit.values()) or bool(self.guards)
         self.no_guards()
+
+    @property
+    def there(self):
+        """Whether anything has a limit; BackBroker is left alone where nothing has."""
+        return self.limited or self.guarded or self.breaks
 
     @property
     def refuses_unstarted(self):
@@ -175,20 +211,37 @@ class Book:
         """Bars that have closed; while orders fill, the bar they fill on is one of them."""
         return self.lengths[index] if self.opening else len(self.datas[index])
 
-    def atr(self, index):
+    def at(self, index):
+        """Return what is known of the last bar, None before the first."""
         length = self.length(index)
-        return self.atrs[index][length - 1] if length else math.nan
+        return self.known[index][length - 1] if length else None
+
+    def atr(self, index):
+        at = self.at(index)
+        return at.atr if at else math.nan
 
     def last_close(self, index):
-        """Close of the last bar, NaN included."""
-        length = self.length(index)
-        return self.tables[index][length - 1, 4] if length else math.nan
+        """Close of the last bar, NaN where it has none or does not count."""
+        at = self.at(index)
+        return at.close if at else math.nan
 
     def price(self, index):
-        """Last close that is a number."""
-        closes = self.tables[index][: self.length(index), 4]
-        known = closes[closes == closes]
-        return known[-1] if len(known) else math.nan
+        """Last close that counts."""
+        at = self.at(index)
+        return at.price if at else math.nan
+
+    def doubted(self, index):
+        """How many bars in a row cannot be true."""
+        at = self.at(index)
+        return at.doubted if at else 0
+
+    def valid(self, index, price):
+        """Whether a price can be one."""
+        return price == price and (price > 0 or bool(self.world.feeds[index].margin))
+
+    def unit(self, index):
+        """What the offset of a price is a fraction of."""
+        return SPREAD if self.world.feeds[index].spread else self.newest(index)
 
     def quote(self, index):
         """Newest price: the last close, NaN included, or the open of a bar that has come."""
@@ -196,14 +249,16 @@ class Book:
         return self.tables[index][there - 1, 1] if self._arrived(index) else self.last_close(index)
 
     def newest(self, index):
-        """Newest price that is a number."""
+        """Newest price that counts."""
         return self.quote(index) if self._arrived(index) else self.price(index)
 
     def _arrived(self, index):
         return self.opening and len(self.datas[index]) > self.lengths[index]
 
-    def mult(self, index):
-        return self.world.feeds[index].mult
+    def mult(self, index, share=0.8):
+        """Currency that a point is worth, where the price converts it a `share` of that."""
+        feed = self.world.feeds[index]
+        return share / abs(self.price(index)) if feed.scheme == "converts" else feed.mult
 
     def alive(self, index=None, side=None, who=None):
         """Orders of the traders that may still fill."""

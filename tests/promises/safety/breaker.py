@@ -12,6 +12,8 @@ class Breaker(Book):
         if not self.breaks:
             return
         value, limit = self.tape.fundvalue, self.policy["drawdown_limit"]
+        if any(self.doubted(i) == 1 and self._held(i) for i in range(len(self.datas))):
+            value = math.nan  # one bar that cannot be true moves no mark and trips nothing
         new, finite = 0 in self.fresh, math.isfinite(value)
         if finite and not self.blocked:
             self.mark = value if math.isnan(self.mark) else max(self.mark, value)
@@ -22,11 +24,15 @@ class Breaker(Book):
             if self.cooling <= 0 and finite:
                 self.blocked, self.cooling, self.flat_at, self.mark = False, None, None, value
                 self.breaks = not self.unsure
+                self.astray = self.unsure  # the model does not know when it trips again
         if self.blocked and self.flat_at is None and self.policy["flatten"]:
             self._check_leaving()
         if self.blocked and self.flat_at is None and (not self.policy["flatten"] or self._flat()):
             self.flat_at = self.bar
             self.cooling = self.policy["cooldown_bars"]
+
+    def _held(self, index):
+        return any(share.size for (i, _), share in self.shares.items() if i == index)
 
     def _check_leaving(self):
         for (index, who), share in self.shares.items():
@@ -37,9 +43,9 @@ class Breaker(Book):
     def _trip(self):
         self.blocked, self.flat_at = True, None
         for asked in self.asked.values():
-            if asked.parent is None and asked.entering > EPS and asked.held <= EPS:
+            if asked.parent is None and asked.entering > EPS and asked.pure:
                 self.breach("7 entry rests after a trip", f"{asked.side * asked.entering:g}")
-            asked.opening = 0.0
+            asked.opening = asked.most = 0.0
 
     def _flat(self):
         held = any(share.size for share in self.shares.values())

@@ -34,7 +34,7 @@ def make_world(seed):
         # Backtrader itself fails with exactbars=1 where clocks differ.
         world = replace(world, engine=(("exactbars", 1),))
     world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
-    return _portfolio(_hold_off(world))
+    return _number(_beyond(_strange(_portfolio(_hold_off(world)))))
 
 
 def _make_feed(rng, index):
@@ -193,6 +193,81 @@ def _at_the_close(rng, action):
         verb, args = "timed", args[::2]
     return action._replace(verb=verb, args=args)
 
+
+def _strange(world):
+    """Give some worlds feeds with errors, prices below zero, or a point that is not one."""
+    rng = random.Random(f"strange {world.seed}")
+    spoilt = rng.random() < 0.2
+    feeds = []
+    for feed in world.feeds:
+        kind = rng.choice([""] * 8 + ["converts", "spread"])
+        if feed.margin and rng.random() < 0.5:
+            feed = feed._replace(scheme="points")
+        elif kind == "converts" and not feed.margin:
+            feed = feed._replace(scheme="converts", margin=0.05, nans=0.0)
+        elif kind == "spread":
+            feed = feed._replace(spread=True, margin=500.0, mult=10.0, nans=0.0)
+        if spoilt and feed.scheme != "converts":  # what converts fails at a price of zero itself
+            feed = feed._replace(bad=rng.choice([0.0, 0.03, 0.08]))
+        feeds.append(feed)
+    own_parts = world.traders > 1 and rng.random() < 0.6
+    return replace(world, feeds=tuple(feeds), own_parts=own_parts)
+
+
+def _beyond(world):
+    """Add what most strategies do once in a while: leave, rotate, mistype a price, be late."""
+    rng = random.Random(f"beyond {world.seed}")
+    scale, actions = world.cash / CASH, list(world.actions)
+    for _ in range(rng.choice([0, 3, 8, 20])):
+        verb = rng.choices(list(SELDOM), [weight for weight, _ in SELDOM.values()])[0]
+        bar, who = rng.randint(1, world.bars), rng.randrange(world.traders)
+        data = rng.randrange(len(world.feeds))
+        args = SELDOM[verb][1](rng, scale, len(world.feeds))
+        verb = "resting" if verb == "absurd" else verb
+        action = Action(bar, who, verb, data, args)
+        if dict(world.engine).get("cheat_on_open"):
+            action = action._replace(at_open=rng.random() < 0.6)
+        at = next((i for i, a in enumerate(actions) if a.bar >= bar), len(actions))
+        actions.insert(at + (rng.random() < 0.5), action)
+    return replace(world, actions=tuple(sorted(actions, key=lambda action: action.bar)))
+
+
+def _number(world):
+    """Let some strategies tell their trades apart by a tradeid."""
+    rng = random.Random(f"number {world.seed}")
+    if rng.random() > 0.15:
+        return world
+    actions = []
+    for action in world.actions:
+        args, least = action.args, {"market": 4, "close": 2}.get(action.verb)
+        if least:
+            args += (None, "Market")[len(args) - least :] if len(args) < least else ()
+            args += (rng.choice([0, 1, 2]),)
+        actions.append(action._replace(args=args))
+    return replace(world, actions=tuple(actions))
+
+
+def _absurd(rng, scale, feeds):
+    """A price that no market has: a sell limit at 0.01, a buy limit at ten times the market."""
+    kind = rng.choice(["Limit", "Limit", "Stop", "StopLimit"])
+    size = _size(rng, scale * rng.choice([1.0, 10.0]))
+    return _side(rng), size, kind, rng.choice([9.0, 1.0, -0.9999, -0.9999, -0.5]), None
+
+
+# How often, and how the arguments are drawn from the dice, the scale and the number of feeds.
+SELDOM = {
+    "absurd": (3, _absurd),
+    "leave": (
+        5,
+        lambda r, s, n: (
+            r.choice(["", "", "again", "cancel", "reverse", "re-enter", "sell first"]),
+        ),
+    ),
+    "rotate": (4, lambda r, s, n: (r.randrange(n), _side(r), _size(r, s), r.random() < 0.8)),
+    "late": (2, lambda r, s, n: (_side(r), _size(r, s), _off(r))),
+    "scalp": (2, lambda r, s, n: (_side(r), _size(r, s), -_off(r), "Stop")),
+    "exits": (2, lambda r, s, n: (_off(r, 0.2), _off(r, 0.2), r.random() < 0.5, 1.0)),
+}
 
 GUARDS = (
     lambda r: bt_risk.CooldownGuard(r.choice([1, 3, 8])),

@@ -17,9 +17,9 @@ class Guards(Book):
             self.switched = how
         for asked in self.asked.values():
             # A market order would fill at some other time; all else is only held back.
-            ended = how == "halt" or how == "reduce_only" and asked.kind == "market"
-            if ended and asked.left > EPS and asked.opening > EPS:
-                asked.opening, asked.ended = 0.0, True
+            ended = how == "halt" or how == "reduce_only" and asked.kind in ("market", "close")
+            if ended and asked.left > EPS and asked.most > EPS:
+                asked.opening, asked.most, asked.ended = 0.0, 0.0, True
 
     def sent(self, asked):
         """Count an order that went out."""
@@ -51,7 +51,7 @@ class Guards(Book):
             self.breach(f"9 entry filled after {self.switched}", f"{opening:g}")
         elif asked.ended:
             self.breach("9 entry filled that a switch had ended", f"{opening:g}")
-        if asked.opening <= EPS or asked.parent is not None:
+        if not asked.sure or asked.parent is not None:
             return
         for guard in self.guards:
             if isinstance(guard, bt_risk.CooldownGuard):

@@ -2,32 +2,50 @@
 
 import math
 
-import backtrader as bt
 import numpy as np
 
-from promises.safety.book import EPS, Book
+from promises.safety.book import EPS
+from promises.safety.reach import Reach
+from promises.safety.world import Breach
 
-Order = bt.Order
 
+class Limits(Reach):
+    """Add up what is at stake, held positions and working orders counted.
 
-class Limits(Book):
-    """Add up what is at stake, held positions and working orders counted."""
+    Where the model cannot know how much an order may open, it counts the least.
+    """
 
-    def _check_limits(self, asked):
-        equity = self.tape.getvalue()
-        d, side, mult = asked.index, asked.side, self.mult(asked.index)
-        risk = asked.opening * asked.distance * mult
-        value = asked.opening * asked.price * mult
+    def over_limits(self, asked, gone=()):
+        """Return a `Breach` for each limit that what an order may open exceeds.
+
+        What leaves before it (`gone`) counts as closed.
+        """
+        self.found, self.leaves = [], gone
+        equity, d, side = self.tape.getvalue(), asked.index, asked.side
         others = [a for a in self._standing() if a is not asked]
-        one, worth = self._at_stake(d, side, others, "risk"), self._at_stake(d, side, others, "")
-        unit = self.policy["exposure_unit"]
-        total = sum(self._at_stake(i, side, others, unit) for i in range(len(self.datas)))
-        self._within("1 risk_limit", "risk", one + risk, equity)
-        self._within("1 notional_limit", "notional", worth + value, equity)
-        stake = risk if unit == "risk" else value
-        self._within("1 exposure_limit", "exposure", total + stake, equity)
-        self._check_exposures(asked, others, stake, equity)
+        self.others, self.with_it = others, [*others, asked]
+        self._most("1 risk_limit", "risk", lambda o: self._stake(d, side, o, "risk", asked.who))
+        self._most("1 notional_limit", "notional", lambda o: self._stake(d, side, o, "notional"))
+        unit, every = self.policy["exposure_unit"], range(len(self.datas))
+        self._most(
+            "1 exposure_limit",
+            "exposure",
+            lambda o: sum(self._stake(i, side, o, unit) for i in every),
+        )
+        self._check_exposures(asked, unit)
         self._check_volatility(asked, others, equity)
+        return self.found
+
+    def _most(self, promise, limit, total):
+        """Compare a sum with and without the order: one that adds nothing exceeds nothing."""
+        limit, equity = self.limit[limit], self.tape.getvalue()
+        if limit is None:
+            return
+        used = total(self.with_it)
+        over = not used <= limit * equity * (1 + 1e-6) + 1e-6
+        if over and not used <= total(self.others) + 1e-6:
+            text = f"{used:.6g} of {equity:.6g} is {used / equity:.6f} > {limit:g}"
+            self.found.append(Breach(promise, self.now, text))
 
     def _standing(self):
         """Return the orders whose opening part surely stands.
@@ -35,22 +53,30 @@ class Limits(Book):
         A guard that has tripped since the bar on which an order was placed may have ended it, and
         not every guard is followed here.
         """
-        return [a for a in self.asked.values() if not self.guards or a.bar == self.bar]
+        return [a for a in self.alive() if not self.guards or a.bar == self.now]
 
-    def _check_exposures(self, asked, others, stake, equity):
-        d, side, unit = asked.index, asked.side, self.policy["exposure_unit"]
-        here = [self._at_stake(d, side, others, unit) + stake]
+    def _check_exposures(self, asked, unit):
+        d, side = asked.index, asked.side
         rest = [i for i in range(len(self.datas)) if i != d]
-        worse = {i: max(self._at_stake(i, s, others, unit) for s in (1, -1)) for i in rest}
-        self._within("1 gross_limit", "gross", sum([*here, *worse.values()]), equity)
-        self._within("1 position_limit", "position", here[0], equity)
-        against = sum(self._at_stake(i, -side, (), unit) for i in rest)
-        with_it = sum(self._at_stake(i, side, others, unit) for i in rest)
-        self._within("1 net_limit", "net", here[0] + with_it - against, equity)
+
+        def worse(orders, names):
+            return sum(max(self._stake(i, s, orders, unit) for s in (1, -1)) for i in names)
+
+        def net(orders):
+            same = sum(self._stake(i, side, orders, unit) for i in [d, *rest])
+            return same - sum(self._stake(i, -side, (), unit, worst=True) for i in [d, *rest])
+
+        self._most(
+            "1 gross_limit", "gross", lambda o: self._stake(d, side, o, unit) + worse(o, rest)
+        )
+        self._most("1 position_limit", "position", lambda o: self._stake(d, side, o, unit))
+        self._most("1 net_limit", "net", net)
         members = (self.policy["groups"] or {}).get("some", ())
         if f"D{d}" in members:
-            group = [worse[i] for i in rest if f"D{i}" in members]
-            self._within("1 group_limit", "group", sum([*here, *group]), equity)
+            group = [i for i in rest if f"D{i}" in members]
+            self._most(
+                "1 group_limit", "group", lambda o: self._stake(d, side, o, unit) + worse(o, group)
+            )
 
     def _check_volatility(self, asked, others, equity):
         """The limit, or what it was before: with the entries that rest and add to it, or without.
@@ -62,6 +88,7 @@ class Limits(Book):
         unsure = any(a.entering < a.left - EPS or a.side * self.net(a.index) < 0 for a in others)
         earlier = [a for a in self.asked.values() if a.bar != self.bar and a.entering > EPS]
         unsure |= bool(self.guards and earlier)  # it may be a hedge, if it stands
+        unsure |= bool(self.leaves) or self.world.traders > 1
         if limit is None or unsure:
             return
         sure, rests = {asked.index: 0.0}, {}
@@ -70,8 +97,8 @@ class Limits(Book):
             sure[i] = 0.0 if i == asked.index and held * asked.side < 0 else held
             for side in (1, -1):
                 for kind, into in ((True, sure), (False, rests)):
-                    some = [a for a in others if (a.kind == "market") is kind]
-                    entering = self._at_stake(i, side, some, "") - self._at_stake(i, side, (), "")
+                    some = [a for a in others if (a.kind in ("market", "close")) is kind]
+                    entering = self._stake(i, side, some, "") - self._stake(i, side, (), "")
                     key = i if kind else (i, side)
                     into[key] = into.get(key, 0.0) + side * entering
         names = [i for i in sure if sure[i] or rests[i, 1] or rests[i, -1] or i == asked.index]
@@ -88,17 +115,19 @@ class Limits(Book):
             before, after = (math.sqrt(max(0, v @ matrix @ v)) for v in (w, w + order))
             if not after <= max(limit, before) * (1 + 1e-6):
                 seen = f"{before:.6f} became {after:.6f} > {limit:g}"
-                self.breach("1 volatility_limit", seen)
+                self.found.append(Breach("1 volatility_limit", self.now, seen))
 
     def _yearly(self, names):
         """Return the covariance of a year of some datas, NaN while it is unknown."""
         closes = self._closes(names)
         common = [t for t in self._axis() if all(t in table for table in closes.values())]
-        step = self.policy["multi_bar"]
+        step, unknown = self.policy["multi_bar"], np.full((len(names), len(names)), math.nan)
+        if min((closes[i][t] for i in names for t in common), default=0.0) <= 0.0:
+            return unknown  # no logarithm, no volatility
         returns = np.array([np.log([closes[i][t] for t in common]) for i in names])
         returns = (returns[:, step:] - returns[:, :-step]).T
         if len(returns) < self.policy["min_periods"] or any(np.ptp(returns, axis=0) < 1e-12):
-            return np.full((len(names), len(names)), math.nan)
+            return unknown
         per_year = (len(common) - 1) / (common[-1] - common[0]) * 365.25 / step
         matrix = np.cov(returns.T, **self._weights(len(returns)))
         return matrix.reshape(len(names), -1) * per_year
@@ -110,29 +139,47 @@ class Limits(Book):
         age = np.arange(count)[::-1]
         return {"ddof": 0, "aweights": 0.5 ** (age / self.policy["halflife"])}
 
-    def _within(self, promise, limit, used, equity):
-        limit = self.limit[limit]
-        if limit is not None and not used <= limit * equity * (1 + 1e-6) + 1e-6:
-            self.breach(promise, f"{used:.6g} of {equity:.6g} is {used / equity:.6f} > {limit:g}")
+    def _stake(self, index, side, orders, unit, who=None, worst=False):
+        """Currency at stake on one side of one feed: held, and about to be; of one trader or all.
 
-    def _at_stake(self, index, side, orders, unit):
-        """Currency at stake on one side of one data: held, and about to be."""
-        held = self.net(index)
-        stake = 0.0
-        if held * side > 0:
-            price = abs(held) * self.price(index)
-            stake = self._held_risk(index, held) if unit == "risk" else price
-        groups = {}
+        What is about to be is the sum of what may open, and no more than the sizes leave beyond the
+        position that they close first.
+        """
+        total = 0.0
+        for one in self.traders if who is None else (who,):
+            share = self.share(index, one)
+            leaves = sum(a[2] for a in self.leaves if a[:2] == (index, one))
+            held = max(0.0, side * share.size - (0.0 if worst else leaves))
+            if held > EPS:
+                price = held * abs(self.price(index))
+                risk = self._held_risk(index, one, side, held) if unit == "risk" else price
+                average = held * self.policy["atr_multiple"] * self.atr(index)
+                total += max(risk, average) if worst and unit == "risk" else risk
+            total += self._about_to_be(index, side, orders, unit, one)
+        return total * self.mult(index, 1.25 if worst else 0.8) if total else 0.0
+
+    def _about_to_be(self, index, side, orders, unit, who):
+        groups, left = {}, {}
         for a in orders:
-            if a.index == index and a.side == side and a.entering > EPS:
-                each = a.entering * (a.distance if unit == "risk" else a.price)
-                groups[a.group] = max(groups.get(a.group, 0.0), each)
-        return (stake + sum(groups.values())) * self.mult(index)
+            if (a.index, a.side, a.who) == (index, side, who) and not a.waits and not a.late:
+                left[a.group] = max(left.get(a.group, 0.0), a.left)
+                each = a.distance if unit == "risk" else abs(a.price)
+                if a.entering > EPS and each == each:  # the least is counted
+                    row = (a.entering * each, a.entering)
+                    groups[a.group] = max(groups.get(a.group, (0.0, 0.0)), row)
+        room = sum(left.values()) - max(0.0, -side * self.share(index, who).size)
+        total = 0.0
+        for value, units in sorted(groups.values(), key=lambda row: -row[0] / row[1]):
+            taken = min(units, max(0.0, room))
+            total, room = total + value * taken / units, room - taken
+        return total
 
-    def _held_risk(self, index, held):
-        side, left, lost = (1 if held > 0 else -1), abs(held), 0.0
-        stops = self.own_alive(index, "stop")
-        stops += [a.order for a in self.alive(index, -side) if a.kind == "stop" and a.reachable]
+    def _held_risk(self, index, who, side, held):
+        left, lost = held, 0.0
+        stops = [o for o in self.own_alive(index, "stop") if o.owner.who == who]
+        stops += [
+            a.order for a in self.orders(index, -side, who) if a.kind == "stop" and a.reachable
+        ]
         rows = sorted(
             (max(0.0, side * (self.price(index) - o.created.price)), abs(o.executed.remsize))
             for o in stops
@@ -143,22 +190,22 @@ class Limits(Book):
             left -= min(left, size)
         return lost + (left * self.policy["atr_multiple"] * self.atr(index) if left > EPS else 0.0)
 
-    def _rejudge(self, asked):
-        """Judge a bracket by its own stop; the family is still here, so it was let through."""
-        parent = self.asked[asked.parent.ref]
-        parent.distance = abs(parent.price - asked.price)
-        parent.exact = parent.opening > EPS
-        if parent.exact:
-            self._check_limits(parent)
-
-    def _correlated(self, asked):
+    def _correlated(self, asked, gone):
         limit = self.limit["correlation"]
         if limit is None:
             return ""
         for other in range(len(self.datas)):
-            sides = {a.side for a in self._standing() if a.index == other and a.entering > EPS}
-            if abs(self.net(other)) > EPS:
-                sides.add(1 if self.net(other) > 0 else -1)
+            orders = [a for a in self._standing() if a.index == other and a is not asked]
+            sides = {
+                side
+                for side in {a.side for a in orders}
+                for who in self.traders
+                if self._about_to_be(other, side, orders, "", who) > 0.0
+            }
+            for (index, who), share in self.shares.items():
+                leaves = sum(a[2] for a in gone if a[:2] == (index, who))
+                if index == other and abs(share.size) > leaves + EPS:
+                    sides.add(share.side)
             if other == asked.index or not sides:
                 continue
             for side in sides:
@@ -177,6 +224,8 @@ class Limits(Book):
         count = max(0, len(common) - step)
         if count < self.policy["min_periods"]:
             return math.nan, count
+        if min(closes[i][t] for i in (one, other) for t in common) <= 0.0:
+            return math.nan, count  # no logarithm, no correlation
         logs = [np.log([closes[i][t] for t in common]) for i in (one, other)]
         x, y = (log[step:] - log[:-step] for log in logs)
         matrix = np.cov(x, y, **self._weights(count))
@@ -195,10 +244,16 @@ class Limits(Book):
         return side * other * (w * x * y).sum() / below if below else -1.0
 
     def _closes(self, indexes):
-        """Return the closes of some datas that have been seen, by time."""
-        seen = {i: self.tables[i][: self.length(i)] for i in indexes}
+        """Return the closes of some feeds that have been seen and count, by time."""
         return {
-            i: {row[0]: row[4] for row in table if row[4] == row[4]} for i, table in seen.items()
+            i: {
+                row[0]: known.close
+                for row, known in zip(
+                    self.tables[i][: self.length(i)].tolist(), self.known[i], strict=False
+                )
+                if known.close == known.close
+            }
+            for i in indexes
         }
 
     def _axis(self):

@@ -15,13 +15,13 @@ class Model(Orders, Limits, Refusals, Fills, Stops, Breaker, Guards):
 
     def open_bar(self):
         self.bar, self.leaving_bar, self.opening = self.bar + 1, False, False
+        self.cancels = set()
 
     def close_bar(self):
         """Compare positions, stops and breaker, before any trader acts on this bar."""
         if self.closed_bar == self.bar:
             return
         self.closed_bar = self.bar
-        self.check_walk()
         lengths = [self.length(index) for index in range(len(self.datas))]
         self.fresh = {i for i, length in enumerate(lengths) if self.lengths[i] != length}
         self.lengths = lengths
@@ -32,6 +32,9 @@ class Model(Orders, Limits, Refusals, Fills, Stops, Breaker, Guards):
             for who in self.traders:
                 self._check_stop(index, who)
         self._check_breaker()
+        self.forget_relying()
+        self.check_stranded()
+        self.check_withdrawn()
 
     def _check_sum(self, index):
         total = sum(share.size for (i, _), share in self.shares.items() if i == index)

@@ -4,15 +4,17 @@ import math
 
 import backtrader as bt
 
-from promises.safety.book import EPS, Asked, Book
+from promises.safety.book import EPS, Asked
+from promises.safety.reach import Reach
+from promises.safety.world import Breach
 
 Order = bt.Order
-# What fills on the next bar, whatever happens on it; all the rest waits for a price.
 EXPOSURES = ("exposure", "gross", "net", "position", "group")
-KINDS = {Order.Market: "market", Order.Close: "market", Order.Limit: "limit"}
+KINDS = {Order.Market: "market", Order.Close: "close", Order.Limit: "limit"}
+TRAILING = (Order.StopTrail, Order.StopTrailLimit)
 
 
-class Orders(Book):
+class Orders(Reach):
     """Judge each order as it is asked for, and again as it is answered."""
 
     def before(self, trader, side, data, size, kwargs):
@@ -20,21 +22,51 @@ class Orders(Book):
         index, who = self.index(data), trader.who
         exectype = kwargs.get("exectype") or Order.Market
         kind = KINDS.get(exectype, "stop")
-        price = kwargs.get("price") if kind != "market" else None
-        price = price or self.newest(index)
-        asked = Asked(who, index, side, abs(float(size)), kind, price, self.now)
+        asked = Asked(who, index, side, abs(float(size)), kind, self.newest(index), self.now)
         asked.at_open, asked.moment = exectype == Order.Market, self.moment
-        asked.parent = kwargs.get("parent")
+        asked.trails = exectype in TRAILING
+        # Where nothing else works or is held, close() is an exit like any other.
+        others = self.alive(index) or self.own_alive(index, "stop") or self._others(index, who)
+        asked.leaves = trader.leaves and bool(others)
+        asked.tradeid = kwargs.get("tradeid") or 0
+        asked.parent, asked.transmit = kwargs.get("parent"), kwargs.get("transmit", True)
         asked.untransmitted = asked.parent and asked.parent.status == Order.Created
+        asked.waits = self.there and (not asked.transmit or bool(asked.untransmitted))
+        if asked.parent is not None and not asked.parent.alive():
+            # A child is refused like its parent; of another one it is an order of its own, where
+            # BackBroker would never let it work.
+            asked.late = not self.there or asked.parent.status == Order.Rejected
+            asked.parent = asked.parent if asked.late else None
         asked.group = self._group(asked, kwargs.get("oco"))
-        asked.certain, asked.held, asked.free = self._against(index, who, side)
-        asked.leaving = any(o.owner is trader for o in self.own_alive(index, "market"))
-        asked.distance = self._distance(asked, kwargs.get("stop_price"))
-        asked.forbidden = self._forbidden(asked)
+        asked.stop_price = kwargs.get("stop_price")
+        self._price(asked, kwargs.get("price"))
+        self._measure(asked)
         asked.length = len(self.datas[index])  # of the bars that are there, closed or not
         asked.before = (len(self.gate.journal.lines), self._rejected())
         self.asking = asked
         return asked
+
+    def _others(self, index, who):
+        """Whether another trader has ever held anything of a feed."""
+        return [key for key, share in self.shares.items() if key[0] == index and key[1] != who]
+
+    def _price(self, asked, price):
+        """Note the trigger of an order, and the highest price that it can fill at as things are."""
+        asked.trigger = newest = self.newest(asked.index)
+        if price is None or asked.kind in ("market", "close"):
+            return
+        asked.trigger = asked.price = price
+        if asked.kind == "stop" or asked.side < 0:
+            asked.price = max(price, newest)
+
+    def _measure(self, asked):
+        """Work out what an order may do as things are."""
+        self.split(asked)
+        asked.free = self._free(asked)
+        trader = self.traders[asked.who]
+        asked.leaving = any(o.owner is trader for o in self.own_alive(asked.index, "market"))
+        asked.distance = self._distance(asked)
+        asked.forbidden = self._forbidden(asked)
 
     def _group(self, asked, oco):
         if asked.parent is not None:
@@ -43,60 +75,56 @@ class Orders(Book):
             return None
         return self.asked[oco.ref].group or oco.ref if oco.ref in self.asked else oco.ref
 
-    def _against(self, index, who, side):
-        """Return what stands against an order: less certain exits, in full, less all exits."""
-        own = max(0.0, -side * self.share(index, who).size)
-        net = max(0.0, -side * self.net(index))
-        rivals = [a for a in self.alive(index, side) if a.reachable]
-        markets = [a for a in rivals if a.kind == "market"]
-        mine = sum(a.rest for a in markets if a.who == who)
-        certain = max(own - mine, net - sum(a.rest for a in markets), 0.0)
+    def _free(self, asked):
+        """Return what is held against an order, less all other exits of its trader."""
         groups = {}
-        for a in rivals:
-            if a.who == who:
-                key = a.group or a.order.ref
-                # What closes of a reversal fills first: the rest of it opens.
-                exits = a.left if a.parent is not None else min(a.left, max(0.0, a.free - a.filled))
-                groups[key] = max(groups.get(key, 0.0), exits)
-        held = max(own, net)
-        return certain, held, max(0.0, held - sum(groups.values()))
+        for a in self.orders(asked.index, asked.side, asked.who):
+            if a.reachable:
+                groups[a.group] = max(groups.get(a.group, 0.0), min(a.left, a.closing))
+        return max(0.0, asked.held - sum(groups.values()))
 
-    def _distance(self, asked, stop_price):
+    def _distance(self, asked):
         """Return how far the stop behind an entry will be from where the entry may fill.
 
-        A stop of the gate that the entry would fill beyond, or on, covers nothing of it.
+        A stop that the entry would fill beyond, or on, covers nothing of it.
         """
         newest, side = self.newest(asked.index), asked.side
         worse = max if side > 0 else min
-        if stop_price is not None:
-            market = asked.kind == "limit" and side < 0
-            fill = max(asked.price, newest) if market else asked.price
-            return abs((worse(fill, newest) if asked.kind == "stop" else fill) - stop_price)
-        fill = worse(asked.price, newest) if asked.kind == "stop" else self.price(asked.index)
+        fill = worse(asked.trigger, newest) if asked.kind == "stop" else asked.trigger
+        if asked.kind == "limit" and side < 0:
+            fill = max(fill, newest)
+        average = self.policy["atr_multiple"] * self.atr(asked.index)
+        if asked.stop_price is not None:
+            distance = side * (fill - asked.stop_price)
+            return distance if distance > 0.0 else average
+        if asked.kind != "stop":
+            fill = self.price(asked.index)
         stops = [
             side * (fill - o.created.price)
             for o in self.own_alive(asked.index, "stop")
             if o.isbuy() == (side < 0) and o.owner.who == asked.who
         ]
         covering = [distance for distance in stops if distance > 0.0]
-        return min(covering, default=self.policy["atr_multiple"] * self.atr(asked.index))
+        return min(covering, default=average)
 
-    def _forbidden(self, asked):
-        """Return why nothing of an order may open, whatever its size."""
+    def _forbidden(self, asked, again=False):
+        """Return why nothing of an order may open, whatever its size; `again` when it fills."""
         if self.blocked:
             return "7 entry accepted after a trip"
-        held_off = self.held_off(asked)
+        held_off = "" if again else self.held_off(asked)
         if held_off or not self.limited:
             return held_off
-        if not self.last_close(asked.index) > 0:
+        if not self.valid(asked.index, self.last_close(asked.index)):
             return "8 entry accepted without a valid price"
+        if any(self.doubted(index) and self.net(index) for index in range(len(self.datas))):
+            return "8 entry accepted while equity is in doubt"
         exposures = [self.limit[name] for name in EXPOSURES if self._concerns(name, asked.index)]
         needs_risk = self.limit["risk"] is not None or (
             set(exposures) != {None} and self.policy["exposure_unit"] == "risk"
         )
         if needs_risk and math.isnan(asked.distance):
             return "8 entry accepted before its ATR is known"
-        return self._correlated(asked)
+        return self._correlated(asked, self.leaving_before(asked))
 
     def _concerns(self, name, index):
         return name != "group" or f"D{index}" in (self.policy["groups"] or {}).get("some", ())
@@ -110,77 +138,135 @@ class Orders(Book):
         asked.order = order
         self.asked[order.ref] = asked
         asked.group = asked.group or order.ref
-        if asked.kind == "stop":
-            # A trailing stop computes its own price, below the close or above it.
-            asked.price = min(asked.price, order.created.price)
+        if asked.trails:
+            asked.trigger = order.created.price
         asked.accepted = 0.0 if order.status == Order.Rejected else abs(order.size)
-        self.note("asked", self.name(order.ref), asked.accepted, order.info.get("bt_risk", ""))
+        self.note("asked", self.name(order.ref), abs(order.size), order.info.get("bt_risk", ""))
         self._check_lines(asked, order)
+        family = [asked]
+        if asked.waits and asked.transmit:
+            parent = self.asked[asked.parent.ref]
+            children = [a for a in self.asked.values() if a.parent is parent.order]
+            family = [parent, *children]
+            for one in family:
+                one.waits = False
+            stops = [a.trigger for a in children if a.kind == "stop" and a.side != parent.side]
+            self._measure(parent)
+            self._measure_bracket(parent, stops)
+            parent.must = parent.closing
+        elif asked.waits:
+            asked.waits = asked.accepted > 0.0
+            return
+        for one in family:
+            self._judge(one)
+
+    def _measure_bracket(self, parent, stops):
+        """A bracket is judged at the nearest of its own stops that bounds a loss."""
+        market = parent.side > 0 or parent.kind != "limit"
+        fill = parent.trigger if market else max(parent.trigger, self.newest(parent.index))
+        distances = [parent.side * (fill - stop) for stop in stops]
+        if any(distance > 0.0 for distance in distances):
+            parent.distance = min(distance for distance in distances if distance > 0.0)
+        parent.forbidden = self._forbidden(parent)
+
+    def _judge(self, asked):
+        """Check one order that was answered, and note what of it may open."""
+        order = asked.order
+        asked.accepted = 0.0 if order.status == Order.Rejected else abs(order.size)
         self.sent(asked)
         if asked.accepted > asked.size + EPS:
             self.breach("0 order grew", f"{asked.size:g} became {asked.accepted:g}")
-        if asked.parent is None:
-            self._check_exit(asked)
-            self._check_entry(asked)
-        elif asked.accepted and self.asked[asked.parent.ref].side == asked.side:
-            asked.opening = asked.accepted
-            self._check_limits(asked)
-        elif asked.accepted:
-            self._check_child(asked)
-
-    def _check_child(self, asked):
-        """A child closes what its parent opens; only what was asked for beyond that may open."""
-        parent = self.asked[asked.parent.ref]
-        beyond = max(0.0, asked.size - parent.size)
-        asked.opening = max(0.0, asked.accepted - parent.accepted)
-        if self.limited and asked.opening > beyond + EPS and asked.untransmitted:
-            self.breach("3 child larger than its parent", f"{asked.accepted:g} {parent.accepted:g}")
-        if asked.kind == "stop" and asked.untransmitted:
-            self._rejudge(asked)
+        if asked.late or not asked.accepted:
+            if not asked.late:
+                self._check_exit(asked)
+            return
+        if asked.parent is not None and asked.untransmitted:
+            self.split(asked)  # its parent may have been cut
+        self._check_exit(asked)
+        self._check_void(asked)
+        self._allow(asked)
+        self._use_up(asked)
 
     def _check_exit(self, asked):
-        must = min(asked.size, asked.certain)
-        if must <= EPS or asked.leaving:
+        if asked.parent is not None or asked.leaving or not self.there:
             return
-        if asked.accepted < must - EPS:
+        if asked.accepted < asked.must - EPS:
             reason = asked.order.info.get("bt_risk", "")
-            text = f"{asked.accepted:g} of {asked.size:g} against {asked.certain:g}: {reason}"
+            text = f"{asked.accepted:g} of {asked.size:g} against {asked.must:g}: {reason}"
             self.breach("2 exit refused or trimmed", text)
 
-    def _check_entry(self, asked):
+    def _allow(self, asked):
+        """Note what of an order may open, and see that no limit forbids it."""
+        asked.most = max(0.0, asked.accepted - asked.closing)
+        asked.opening = max(0.0, asked.accepted - asked.claim)
+        if asked.leaves or asked.most <= EPS:
+            asked.opening = asked.most = 0.0
+            return
+        gone = self.leaving_before(asked)
+        child = asked.parent is not None
+        # What an exit keeps of its size without leave, it may not open.
+        if asked.accepted <= asked.reduces + EPS or asked.opening <= EPS or child:
+            asked.opening = asked.most
+            faults = self._faults(asked, gone)
+            if faults:
+                asked.refused = faults[0].promise
+                asked.most = 0.0 if asked.forbidden else self._largest(asked, gone)
+            asked.opening = 0.0
+            return
+        faults = self._faults(asked, gone)
+        asked.sure, asked.pure = True, asked.reduces <= EPS
+        for promise, _, seen in faults:
+            self.breach(promise, seen)
+        asked.relies = tuple(order for *_, order in gone)
+        asked.needs = bool(gone) and bool(self._correlated(asked, ()) or self._faults(asked, ()))
+
+    def _largest(self, asked, gone):
+        """Return the most that an order may open within the limits."""
+        low, high = 0.0, asked.opening
+        for _ in range(20):
+            asked.opening = (low + high) / 2.0
+            low, high = (low, asked.opening) if self._faults(asked, gone) else (asked.opening, high)
+        return high
+
+    def _faults(self, asked, gone):
+        """Return the limits that an order exceeds with what it may open."""
+        if asked.forbidden:
+            return [Breach(asked.forbidden, self.now, f"{asked.opening:g} of {asked.size:g}")]
+        return self.over_limits(asked, gone)
+
+    def judge_again(self, asked, opening, price):
+        """Return the limits that what is about to open exceeds, as things are."""
+        before, asked.opening, asked.price = asked.opening, opening, max(asked.price, price)
+        opened, self.opening = self.opening, True  # no bar has closed since
+        try:
+            asked.forbidden = self._forbidden(asked, again=True)
+            # Between two fills a stop may not cover its position yet, and its risk be unknown.
+            return [fault for fault in self._faults(asked, ()) if "nan" not in fault.seen]
+        finally:
+            self.opening, asked.opening = opened, before
+
+    # -- what a trimmed entry never bought -------------------------------------------------------
+
+    def _check_void(self, asked):
+        """Who sells all that was asked for, of which not all was bought, sells what is held."""
         share = self.share(asked.index, asked.who)
-        asked.opening = max(0.0, asked.accepted - asked.held)
-        alone = self.world.traders == 1
-        if alone and asked.forbidden and asked.accepted > asked.free + EPS:
-            self._only_exits(asked)
         lost = share.lost if share.lost_side == -asked.side else 0.0
         most = max(asked.held, asked.size - lost)
-        # Who has closed all of it before knows what is held, and means what exceeds it.
-        plain = alone and not self.world.filler
-        if plain and lost and asked.certain > EPS and asked.accepted > most + EPS:
+        plain = self.world.traders == 1 and not self.world.filler and asked.parent is None
+        if plain and lost and asked.closing > EPS and asked.accepted > most + EPS:
             text = f"{asked.accepted:g} with {asked.held:g} held and {lost:g} never bought"
             self.breach("3 sold what a trimmed entry never bought", text)
-        if asked.opening > EPS:
-            if asked.forbidden:
-                self.breach(asked.forbidden, f"{asked.opening:g} of {asked.size:g}")
-            self._check_limits(asked)
-        self._use_up(asked, share)
         cut = 0 < asked.accepted < asked.size - EPS
         # Only where nothing stands on the other side is it plain what was cut from an entry.
         if cut and asked.held <= EPS and not self.alive(asked.index, -asked.side, asked.who):
             asked.lost = asked.size - asked.accepted
-            if asked.opening > EPS and share.side == asked.side:
+            if share.side == asked.side:
                 self._lose(share, asked)
 
-    def _only_exits(self, asked):
-        """Several exits stand against one position, and none of them may open another."""
-        for other in self.alive(asked.index, asked.side, asked.who):
-            if other.parent is None and other.size <= other.free + EPS:
-                other.closes_only = asked.forbidden
-
-    def _use_up(self, asked, share):
+    def _use_up(self, asked):
         """Forget what was never bought once an opposite order has been told of it."""
         if asked.accepted and asked.size > asked.free + EPS:
+            share = self.share(asked.index, asked.who)
             for one in [share, *self.alive(asked.index, -asked.side, asked.who)]:
                 one.lost = 0.0
 

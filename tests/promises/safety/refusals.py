@@ -31,15 +31,13 @@ class Refusals(Book):
     def check_families(self):
         """See that brackets stand or fall together, and that nothing waits for ever."""
         for asked in self.asked.values():
-            if asked.parent is None or asked.moment != self.moment:
+            late = asked.parent is not None and not asked.untransmitted
+            if asked.parent is None or late or asked.moment != self.moment:
                 continue
             parent, child = self.asked[asked.parent.ref], asked.order
             if parent.order.status == Order.Created or child.status == Order.Created:
                 self.breach("6 part of a bracket was never sent", child.getstatusname())
             refused = parent.order.status == Order.Rejected
-            if not refused:
-                parent.accepted = abs(parent.order.size)
-                parent.opening = min(parent.opening, max(0.0, parent.accepted - parent.held))
             if refused and child.status != Order.Rejected:
                 self.breach("6 half a bracket", f"parent Rejected, {child.getstatusname()}")
             # Children of a parent that only closes would open: they are judged like entries.

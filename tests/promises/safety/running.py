@@ -19,11 +19,32 @@ class Tape(bt.brokers.BackBroker):
     def next(self):
         self.model.open_bar()
         super().next()
-        self.model.check_walk()
 
     def notify(self, order):
         self.model.heard(order)
         super().notify(order)
+
+
+class Points(bt.CommInfoBase):
+    """A future that says what a point is worth in its profit, not in `mult`."""
+
+    params = (("points", 1.0), ("stocklike", False), ("commtype", bt.CommInfoBase.COMM_FIXED))
+
+    def profitandloss(self, size, price, newprice):
+        return size * (newprice - price) * self.p.points
+
+    cashadjust = profitandloss
+
+
+class Converts(bt.CommInfoBase):
+    """A currency pair whose second currency is not that of the account."""
+
+    params = (("stocklike", False), ("commtype", bt.CommInfoBase.COMM_FIXED))
+
+    def profitandloss(self, size, price, newprice):
+        return size * (newprice - price) / newprice
+
+    cashadjust = profitandloss
 
 
 def run(world, until=None):
@@ -62,6 +83,12 @@ def _cerebro(world, tables, tape, model):
     for index, (table, feed) in enumerate(zip(tables, world.feeds, strict=True)):
         cerebro.adddata(Rows(table=table), name=f"D{index}")
         costs = {"commission": world.commission}
+        if feed.scheme == "points":
+            tape.addcommissioninfo(Points(margin=feed.margin, points=feed.mult), f"D{index}")
+            continue
+        if feed.scheme == "converts":
+            tape.addcommissioninfo(Converts(margin=feed.margin), f"D{index}")
+            continue
         if feed.margin:
             costs = {"commission": 100 * world.commission, "margin": feed.margin, "mult": feed.mult}
         tape.setcommission(name=f"D{index}", **costs)
@@ -77,12 +104,15 @@ def _cerebro(world, tables, tape, model):
 
 
 def _protect(cerebro, world):
-    """Add the components; moves of any size are believed, as the model believes them."""
+    """Add the components."""
     policy = world.policy
+    spreads = [f"D{index}" for index, feed in enumerate(world.feeds) if feed.spread]
+    facts = {name: {"negative_prices": True} for name in spreads} or None
     if not world.parts:
-        bt_risk.protect(cerebro, bt_risk.Policy(**policy, bar_jump=None))
+        cerebro.setbroker(bt_risk.RiskBroker(cerebro.broker, instruments=facts))
+        bt_risk.protect(cerebro, bt_risk.Policy(**policy))
         return
-    cerebro.setbroker(bt_risk.RiskBroker(cerebro.broker, bar_jump=None))
+    cerebro.setbroker(bt_risk.RiskBroker(cerebro.broker, instruments=facts))
     if "cap" in world.parts:
         names = "correlation_limit window min_periods exposure_limit exposure_unit atr_period"
         names += " atr_multiple gross_limit net_limit position_limit groups group_limit halflife"

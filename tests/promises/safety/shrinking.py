@@ -64,10 +64,17 @@ def _simpler(world):
     yield lambda w: replace(w, feeds=tuple(f._replace(gaps=0.0) for f in w.feeds))
     yield lambda w: replace(w, feeds=tuple(f._replace(nans=0.0) for f in w.feeds))
     yield lambda w: replace(w, feeds=tuple(f._replace(start=0.0, end=1.0) for f in w.feeds))
-    yield lambda w: replace(w, feeds=tuple(f._replace(margin=0.0, mult=1.0) for f in w.feeds))
+    yield lambda w: replace(w, feeds=tuple(f._replace(bad=0.0) for f in w.feeds))
+    yield lambda w: replace(w, feeds=tuple(f._replace(scheme="") for f in w.feeds))
+    yield lambda w: replace(w, feeds=tuple(_plain_feed(f) for f in w.feeds))
+    yield lambda w: replace(w, own_parts=False)
     for part in COMPONENTS:
         yield lambda w, part=part: _without_part(w, part)
     yield lambda w: replace(w, limits=())
+
+
+def _plain_feed(feed):
+    return feed._replace(margin=0.0, mult=1.0, spread=False, scheme="")
 
 
 def _without_last_feed(world):

@@ -15,13 +15,14 @@ class Stops(Book):
     def _check_stop(self, index, who):
         share, key = self.share(index, who), (index, who)
         mine = [o for o in self.own_alive(index, "stop") if o.owner.who == who]
-        if len(mine) > 1:
+        prices = {o.created.price for o in mine if o.status != Order.Partial}
+        if len({o.tradeid for o in mine}) < len(mine) or len(prices) > 1:
             self.breach("3 two protective stops", f"{[o.created.size for o in mine]}")
         stop = mine[0] if mine else None
         if stop and not share.size:
             self.breach("3 orphan stop on a flat position", f"{stop.executed.remsize:g}")
         if share.size and self.guarded:
-            self._check_cover(index, share, stop)
+            self._check_cover(index, share, stop, mine)
         if stop is None or not share.size:
             self.stops.pop(key, None)
             return
@@ -29,24 +30,25 @@ class Stops(Book):
         self._check_level(index, share, stop, self.stops.get(key))
         self._remember(key, index, share, stop)
 
-    def _check_cover(self, index, share, stop):
+    def _check_cover(self, index, share, stop, mine):
         level = self._level(index, share)
         if stop is None:
             best = share.best
             known = [x for x in (level, best) if x == x]
-            if known and max(known) > 0 and min(known) > 0:
+            if known and all(self.valid(index, x) for x in (max(known), min(known))):
                 self.breach("3 position without its stop", f"{share.size:g} since {share.entry:g}")
             return
         if stop.isbuy() == (share.size > 0):
             self.breach("3 stop on the wrong side", f"{stop.created.size:g} for {share.size:g}")
-        wrong = abs(abs(stop.executed.remsize) - abs(share.size)) > EPS
-        if wrong and stop.status != Order.Partial:
-            text = f"{stop.executed.remsize:g} behind {share.size:g}"
+        covered = sum(abs(o.executed.remsize) for o in mine)
+        wrong = share.regular and abs(covered - abs(share.size)) > EPS
+        if wrong and all(o.status != Order.Partial for o in mine):
+            text = f"{covered:g} behind {share.size:g}"
             self.breach("3 stop is not sized to the position", text)
 
     def _level(self, index, share):
         """Where this bar's close says that the stop should be; NaN when it says nothing."""
-        if not self.last_close(index) > 0 or index not in self.fresh:
+        if not self.valid(index, self.last_close(index)) or index not in self.fresh:
             return math.nan
         return self.price(index) - share.side * self.policy["atr_multiple"] * self.atr(index)
 

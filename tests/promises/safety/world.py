@@ -29,7 +29,12 @@ class Breach(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """One data: where it starts and ends (fractions of the run), its holes and its nature."""
+    """One data feed: where it starts and ends (fractions of the run), its holes and its nature.
+
+    `bad` is the share of bars that cannot be true. `scheme`: how its commission scheme values a
+    point, "" as its `mult` says, "points" by ``profitandloss`` alone, "converts" by the price.
+    `spread`: prices wander around zero.
+    """
 
     start: float = 0.0
     end: float = 1.0
@@ -39,6 +44,9 @@ class Feed(NamedTuple):
     beta: float = 0.0
     margin: float = 0.0
     mult: float = 1.0
+    bad: float = 0.0
+    scheme: str = ""
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ class World:
 
     `limits` are the fields of `bt_risk.Policy` that differ from `POLICY`. `parts` are the
     components that are added one by one; empty: ``protect``. `coc`: market orders fill at the close
-    they were placed on.
+    they were placed on. `own_parts`: strategies on one broker keep count of what they hold, each of
+    its own.
     """
 
     seed: int
@@ -61,6 +70,7 @@ class World:
     slippage: float = 0.0
     filler: float = 0.0
     coc: bool = False
+    own_parts: bool = False
     engine: tuple = ()
     actions: tuple = ()
 
