@@ -1,7 +1,9 @@
 """Long-only strategies as people publish them, on random markets: behind the gate none goes short.
 
 They are sized far below every limit, so that no rule has anything to do. Bare, many of them go
-short by the exits that they leave behind when their position is gone.
+short by the exits that they leave behind when their position is gone. Orders fill whole: none of
+them counts what it has sold of an entry that is half filled, and what it sells beyond that is an
+entry.
 """
 
 import random
@@ -246,8 +248,6 @@ def build(style, seed, protect=None):
     cerebro.broker.setcommission(commission=dice.choice([0.0, 0.001]))
     if dice.random() < 0.3:
         cerebro.broker.set_slippage_perc(0.001)
-    if dice.random() < 0.3:
-        cerebro.broker.set_filler(bt.fillers.FixedSize(size=dice.choice([1, 4])))
     cerebro.broker.set_coc(dice.random() < 0.2)
     for number in range(dice.choice([1, 2, 3])):
         frame = market(rng, 120)

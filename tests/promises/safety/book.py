@@ -162,12 +162,9 @@ class Book:
             self.limit[name] = self.policy[f"{name}_limit"] if self.capped else None
         self.guards = self.policy["guards"] if self.capped else ()
         self.limited = any(limit is not None for limit in self.limit.values()) or bool(self.guards)
+        # Whether anything has a limit; BackBroker is left alone where nothing has.
+        self.there = self.limited or self.guarded or self.breaks
         self.no_guards()
-
-    @property
-    def there(self):
-        """Whether anything has a limit; BackBroker is left alone where nothing has."""
-        return self.limited or self.guarded or self.breaks
 
     @property
     def refuses_unstarted(self):

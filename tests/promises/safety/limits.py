@@ -64,7 +64,8 @@ class Limits(Reach):
 
         def net(orders):
             same = sum(self._stake(i, side, orders, unit) for i in [d, *rest])
-            return same - sum(self._stake(i, -side, (), unit, worst=True) for i in [d, *rest])
+            against = sum(self._stake(i, -side, (), unit, worst=True) for i in [d, *rest])
+            return same - against if against == against else -math.inf
 
         self._most(
             "1 gross_limit", "gross", lambda o: self._stake(d, side, o, unit) + worse(o, rest)

@@ -116,7 +116,7 @@ class Orders(Reach):
             return held_off
         if not self.valid(asked.index, self.last_close(asked.index)):
             return "8 entry accepted without a valid price"
-        if any(self.doubted(index) and self.net(index) for index in range(len(self.datas))):
+        if any(self.doubted(i) and abs(self.net(i)) > EPS for i in range(len(self.datas))):
             return "8 entry accepted while equity is in doubt"
         exposures = [self.limit[name] for name in EXPOSURES if self._concerns(name, asked.index)]
         needs_risk = self.limit["risk"] is not None or (
@@ -239,6 +239,8 @@ class Orders(Reach):
         before, asked.opening, asked.price = asked.opening, opening, max(asked.price, price)
         opened, self.opening = self.opening, True  # no bar has closed since
         try:
+            if asked.distance != asked.distance:
+                asked.distance = self.policy["atr_multiple"] * self.atr(asked.index)
             asked.forbidden = self._forbidden(asked, again=True)
             # Between two fills a stop may not cover its position yet, and its risk be unknown.
             return [fault for fault in self._faults(asked, ()) if "nan" not in fault.seen]
