@@ -145,7 +145,7 @@ class Brackets:
             order = self._send_unjudged(last)
             family.children.append((last, order))
             return order
-        preview = family.request.preview
+        preview, refused = family.request.preview, None
         if verdict.size > SIZE_EPS:
             self._size(family, verdict, entry)
             refused = self._refused_addition(family, last)
@@ -154,8 +154,8 @@ class Brackets:
                 verdict = replace(verdict, size=closing, opening=0.0, decision=refused)
         asked = review.asked(family.request, verdict)
         review.events.asked(asked._replace(order=family.parent))
-        opens = preview.opening + preview.void > SIZE_EPS
-        if verdict.size <= SIZE_EPS or (opens and verdict.opening <= SIZE_EPS):
+        cut_to_exit = preview.opening + preview.void > SIZE_EPS >= verdict.opening
+        if verdict.size <= SIZE_EPS or cut_to_exit or refused is not None:
             return self._refuse(family, last, verdict, entry)
         self._accept(family, verdict, entry)
         for request, order in family.children:

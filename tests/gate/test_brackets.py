@@ -482,3 +482,17 @@ def test_a_family_that_only_closes_what_is_held_has_no_child_that_adds():
     reasons = [end[3] for end in ends(strategy)[2:]]
     assert all(len(reason) > len("bracket: ") for reason in reasons)
     assert final(strategy) == 0
+
+
+def test_a_child_that_adds_to_an_exit_is_judged_with_it():
+    """The parent closes what is held and goes alone; the child would open 600, and may not."""
+
+    def family(strategy):
+        parent = strategy.sell(size=100, transmit=False)
+        return strategy.sell(size=600, exectype=bt.Order.Stop, price=95.0, parent=parent)
+
+    actions = {10: lambda s: s.buy(size=100), 20: family}
+    strategy = play(limited(NotionalLimit(0.5), rows=DOWN), actions)
+    assert strategy.made[1].getstatusname() == "Rejected"
+    assert "notional_limit" in strategy.made[1].info.bt_risk
+    assert strategy.held[-1] == (0,)
