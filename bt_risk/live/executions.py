@@ -30,7 +30,8 @@ class ReportedExecutions:
     """Read the executions of one `RiskBroker` from what a live broker notifies.
 
     A broker may send one object, or the same notification, twice, late, with a cancel, or without
-    a list of executions; it may count one twice. Nothing fills for more than was ordered.
+    a list of executions; it may count one twice, or give no price. Nothing fills for more than was
+    ordered.
     """
 
     def __init__(self, gate: Gate) -> None:
@@ -66,9 +67,8 @@ class ReportedExecutions:
         if mine is not None and mine is not order and mine.alive():
             mine.status, mine.executed = order.status, order.executed
 
-    @staticmethod
     def _within(
-        order: Any, instrument: Instrument, bits: list[Any], booked: float
+        self, order: Any, instrument: Instrument, bits: list[Any], booked: float
     ) -> tuple[list[Execution], float]:
         """Return the new executions within the size ordered, and what is booked with them."""
         ordered = abs(order.created.size)
@@ -81,9 +81,24 @@ class ReportedExecutions:
             if size > SIZE_EPS:
                 booked += size
                 commission = float(bit.closedcomm + bit.openedcomm)
-                new.append(Execution(size, float(bit.price), commission, bit.dt))
+                price = self._price(order, instrument, bit.price)
+                new.append(Execution(size, price, commission, bit.dt))
         if done - booked > SIZE_EPS:
-            price = float(order.executed.price or order.created.price or instrument.price)
+            price = self._price(order, instrument, order.executed.price)
             new.append(Execution(done - booked, price, 0.0, instrument.time))
             booked = done
         return new, booked
+
+    def _price(self, order: Any, instrument: Instrument, reported: Any) -> float:
+        """Return the price of an execution; one that cannot be a price is taken from the order.
+
+        A stop behind an entry that was booked at 0 would not rest, and equity would be wrong by the
+        whole position.
+        """
+        price = float(reported or 0.0)
+        if price > 0.0 or (price < 0.0 and instrument.negative_prices):
+            return price
+        known = float(order.created.price or instrument.price)
+        reason = f"broker: it reports a fill at {price:g}; {known:g} is booked"
+        self.gate.journal.order(order, "broker", "doubt", reason)
+        return known

@@ -167,6 +167,18 @@ class Stuttering(FakeBroker):
         self._news.append(news)
 
 
+class Priceless(FakeBroker):
+    """Report every fill without its price: at 0, or at NaN."""
+
+    params = (("price", 0.0),)
+
+    def _notify(self, order):
+        for bit in order.executed.exbits:
+            bit.price = self.p.price
+        order.executed.price = self.p.price
+        super()._notify(order)
+
+
 class Stingy(FakeBroker):
     """Fill `parts` of a market order bar after bar; `bits`: report each fill, or only the size."""
 

@@ -51,6 +51,19 @@ class CheckedBroker(OABroker):
             super().cancel(order)
 
 
+    def patched_order_status(self, orderid):
+        """Ask again for the price of an order that has filled between two answers.
+
+        openalgo-backtrader 0.1.11 requests the trades before the status of an order: one that fills
+        in between is complete at a price of 0.
+        """
+        status = super().patched_order_status(orderid)
+        complete = str(status.get("order_status", "")).lower() == "complete"
+        if complete and not status["price"]:
+            return super().patched_order_status(orderid)
+        return status
+
+
 class PacedData(OAData):
     """Request the next bar of the venue when the store has the venue's state of every order."""
 

@@ -117,6 +117,25 @@ def test_a_fall_between_two_closes_is_believed_when_it_stands():
     assert venue.sizes == [900, 0]
 
 
+@pytest.mark.parametrize("price", [0.0, -0.0, math.nan])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_fill_without_a_price_is_booked_at_the_price_of_its_order(price, side):
+    """Booked at 0, an entry has no stop that could rest, and a loss of the whole position."""
+    venue = hostile.Priceless(price=price)
+    rows = [*flat(25), *([(100, 100, 90, 91)] if side > 0 else [(100, 110, 100, 109)]), *flat(5)]
+    enter = {20: lambda s: (s.buy if side > 0 else s.sell)(size=100)}
+    strategy, journal = run(venue, rows, enter, breaker=dict(drawdown_limit=0.1))
+    assert venue.sizes == [100 * side, 0]
+    (trade,) = strategy.broker.book.trades
+    assert trade.pnl == -400.0  # from 100 to the stop, 4 away
+    assert trade.r_multiple == -1.0
+    assert reasons(journal, "halt") == []
+    assert [reason.split(";")[1] for reason in reasons(journal, "doubt")] == [
+        " 100 is booked",
+        f" {100 - 4 * side:g} is booked",
+    ]
+
+
 def test_a_jump_beyond_what_prices_can_do_is_never_believed():
     """Held are 10,000: prices explain 5,000 of them and 1,000 of the account, not 30,000."""
     venue = hostile.Valued(says=lambda v, bar, true: true - 30_000.0 if bar >= 28 else true)
