@@ -50,7 +50,6 @@ class CheckedBroker(OABroker):
         if answer.get("status") == "success":
             super().cancel(order)
 
-
     def patched_order_status(self, orderid):
         """Ask again for the price of an order that has filled between two answers.
 
