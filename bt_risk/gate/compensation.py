@@ -46,7 +46,7 @@ def unsupported(gate: RiskBroker, request: OrderRequest) -> Decision | None:
 
 
 def note(gate: RiskBroker, sent_on: Instrument, held_in: Instrument) -> None:
-    """Note once for a data feed where its orders are judged."""
+    """Write to the journal, once for a data feed, where its orders are judged."""
     if sent_on is not held_in and gate.judges and gate.journal.once((_RULE, sent_on.index)):
         text = f"orders on {sent_on.name} change the position of {held_in.name}"
         reason = f"{_RULE}: {text} and are judged there"

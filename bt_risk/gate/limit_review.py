@@ -46,13 +46,7 @@ class LimitReview:
         with self._counted_as_gone(gone), self._replacing(leader), self._beside(request):
             return self._ask_limits(request, opening, distance, price)
 
-    def review_again(
-        self,
-        working: WorkingOrder,
-        opening: float,
-        price: float,
-        gone: Collection[WorkingOrder] = (),
-    ) -> Decision:
+    def review_again(self, working: WorkingOrder, opening: float, price: float) -> Decision:
         """Ask every limit about an order that works already, as if it came now at `price`."""
         equity = self.gate.equity
         self.book.equity = float(equity())
@@ -61,7 +55,7 @@ class LimitReview:
         distance = working.distance
         if math.isnan(distance):
             distance = working.instrument.stop_distance()
-        return self.review(request, opening, distance, price, gone)
+        return self.review(request, opening, distance, price)
 
     @contextmanager
     def _counted_as_gone(self, exits: Collection[WorkingOrder]) -> Iterator[None]:

@@ -259,13 +259,9 @@ class SimulatedExecution:
         ]
         working.relies_on = ()
         opening = float(working.opening)
-        if not waits or opening <= SIZE_EPS:
-            return
-        limits = self.gate.order_review.limits
-        working.opening = 0.0
-        decision = limits.review_again(working, opening, price, gone=waits)
-        name = waits[0].instrument.name
-        self._review(working, price, opening, f"the exit of {name} has not filled", decision.size)
+        if waits and opening > SIZE_EPS:
+            name = waits[0].instrument.name
+            self._review(working, price, opening, f"the exit of {name} has not filled")
 
     def _review_dormant(self, working: WorkingOrder, price: float) -> None:
         """Review an allowance again that other orders may have been allowed meanwhile."""
@@ -286,20 +282,10 @@ class SimulatedExecution:
             opening = float(working.remaining)
             self._review(working, price, opening, "the entry that it closes did not fill")
 
-    def _review(
-        self,
-        working: WorkingOrder,
-        price: float,
-        opening: float,
-        why: str,
-        otherwise: float = math.inf,
-    ) -> None:
-        """Review what an order opens; it stays where the cause would not change the answer."""
+    def _review(self, working: WorkingOrder, price: float, opening: float, why: str) -> None:
+        """Review what an order opens, as things are now."""
         working.opening = 0.0
         decision = self.gate.order_review.limits.review_again(working, opening, price)
-        if decision.size >= otherwise - SIZE_EPS:
-            working.opening = opening
-            return
         step = working.instrument.facts.get("step", 1.0 if opening.is_integer() else None)
         allowed = decision.size if decision.size >= opening else round_down(decision.size, step)
         working.opening = allowed

@@ -73,7 +73,7 @@ def instruments_of(
 
 
 class _Priceless:
-    """Stand in for the prices of a data feed that has none: its times count its bars."""
+    """Stand in for the prices of a data feed without any, so that its bars are still counted."""
 
     def __init__(self, times: Any) -> None:
         self.close = self.high = self.low = times
@@ -246,8 +246,9 @@ class Instrument:
 
         A bar without a valid close counts, but changes no price and no ATR.
         """
-        # The buffers are read directly: Backtrader's accessors cost two calls for each value, and
-        # this runs for every data feed on every bar. `_idx` differs between lines with exactbars.
+        # The buffers are read directly, and what `_believe` does stands here once more:
+        # Backtrader's accessors cost two calls for each value, a method of ours one, and this runs
+        # for every data feed on every bar. `_idx` differs between lines with exactbars.
         close, ago = self.close, self.forming
         self.length = length = close.lencount
         if length <= ago:
