@@ -54,6 +54,8 @@ class Live:
         thread of its own, so that a slow or failing one never blocks trading.
     clock : callable
         Seconds, as `time.monotonic` gives them.
+    now : callable
+        Seconds since 1970, as `time.time` gives them; tests pass their own.
 
     Examples
     --------
@@ -72,6 +74,7 @@ class Live:
     handover_timeout: float = 5.0
     notify: Callable[[str], Any] | Sequence[Callable[[str], Any]] = ()
     clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         if self.equity is not None:
@@ -91,6 +94,7 @@ class Live:
         listeners = tuple(listeners)
         object.__setattr__(self, "notify", listeners)
         _check_callable("clock", self.clock, "a callable without arguments")
+        _check_callable("now", self.now, "a callable without arguments")
 
     @property
     def listeners(self) -> tuple[Callable[[str], Any], ...]:

@@ -13,6 +13,7 @@ from bt_risk.orders import ACTIVE, REDUCING, OrderRequest
 from bt_risk.portfolio.position import WorkingOrder, place_of, position_key
 from bt_risk.state.closes import SavedCloses
 from bt_risk.state.file import Key, Record, StateFile
+from bt_risk.state.heartbeat import Heartbeat
 from bt_risk.state.protocols import RecordedRun
 from bt_risk.state.records import (
     CLIENT_ID,
@@ -46,6 +47,8 @@ class StateRecorder:
     intended : str or None
         The id of the order that is about to be sent.
     closes : SavedCloses
+    heartbeat : Heartbeat or None
+        Shows that a live run goes on.
     """
 
     def __init__(self, file: StateFile, run: RecordedRun) -> None:
@@ -54,6 +57,7 @@ class StateRecorder:
         self.answered: list[int] = []
         self.written_trades = 0
         self.closes = SavedCloses(run.book.windows, file.saved.of("close"))
+        self.heartbeat: Heartbeat | None = None
         self._lock = threading.RLock()
         self._written = {key: _text(value) for key, value in file.saved.records.items()}
         self._written_lines = self._number = 0
@@ -190,6 +194,8 @@ class StateRecorder:
         yield from self._of_other_feeds()
         yield from self._book()
         yield from self._history()
+        if self.heartbeat is not None and self.heartbeat.record:
+            yield ("run", "heartbeat"), self.heartbeat.record
         if self.run.trading_state.asked:
             for source, record in self.run.trading_state.persist().items():
                 yield ("gate", source), record

@@ -8,6 +8,7 @@ from typing import Any
 from bt_risk.orders import REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.state.file import StateFile
+from bt_risk.state.heartbeat import Heartbeat
 from bt_risk.state.protocols import Gate
 from bt_risk.state.reconciler import Reconciler
 from bt_risk.state.recorder import StateRecorder
@@ -40,6 +41,7 @@ class Recovery:
         self.saved = self.file.saved
         self.recorder = StateRecorder(self.file, gate)
         self.reconciler = Reconciler(gate, self.saved, self.recorder)
+        self.recorder.heartbeat = self.heartbeat = Heartbeat(gate)
         self._counted: set[int] = set()
         self._last_run = self.saved.records.get(("run", "bars"), _NO_RUN)
 
@@ -55,6 +57,7 @@ class Recovery:
             if not self.gate.cerebro.runningstrats:
                 return
             self._begin()
+        self.heartbeat.beat()
         if not self.recorder.closes.decided:
             self._restore_closes()
         for number, verb in self.file.requests():

@@ -765,6 +765,7 @@ BAD = [
     (bt_risk.RiskBroker, "notify", "https://example.org", "a callable that takes a sentence"),
     (bt_risk.RiskBroker, "notify", [print, 5], "a callable that takes a sentence"),
     (bt_risk.RiskBroker, "clock", 0.0, "a callable"),
+    (bt_risk.RiskBroker, "now", 0.0, "a callable"),
     (bt_risk.CorrelationCap, "correlation_limit", 0, "positive, or None"),
     (bt_risk.CorrelationCap, "correlation_limit", -0.7, "positive, or None"),
     (bt_risk.CorrelationCap, "correlation_limit", 70, FRACTION),

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import traceback
 
 import backtrader as bt
@@ -48,7 +49,15 @@ class Wants(bt.Strategy):
 
 
 def run(
-    folder, rows=ROWS, policy=POLICY, state=True, strategy=Wants, names=("D0",), skip=0, **venue
+    folder,
+    rows=ROWS,
+    policy=POLICY,
+    state=True,
+    strategy=Wants,
+    names=("D0",),
+    skip=0,
+    now=time.time,
+    **venue,
 ):
     """Let a run trade at the venue in `folder` until the rows end; return its strategy.
 
@@ -62,7 +71,7 @@ def run(
         engine.adddata(feed, name=name)
     engine.setbroker(PersistentBroker(file=str(file), **venue))
     engine.addstrategy(strategy)
-    bt_risk.protect(engine, policy, state=folder / "risk.db" if state else None)
+    bt_risk.protect(engine, policy, state=folder / "risk.db" if state else None, now=now)
     return engine.run()[0]
 
 
