@@ -19,6 +19,7 @@ __all__ = [
     "ACTIVE",
     "ARGUMENTS",
     "AT_MARKET",
+    "CLIENT_ID",
     "DEFAULTS",
     "HALTED",
     "KINDS",
@@ -32,6 +33,7 @@ __all__ = [
     "plain",
     "refusal",
     "sent_by_close",
+    "venue_id",
 ]
 
 # Trading states of the gate. ACTIVE: every order is judged. REDUCING: only orders pass that close
@@ -65,6 +67,11 @@ KINDS: dict[int | None, str] = {
 AT_MARKET = ("market", "close")
 # The types whose stop price follows the market.
 TRAILING = (bt.Order.StopTrail, bt.Order.StopTrailLimit)
+
+# The key in an order's `info` of the id that the order was sent with.
+CLIENT_ID = "client_id"
+# Where the stores that we know of put the venue's own id of an order.
+_VENUE_IDS = ("venue_id", "order_id", "orderid", "exchange_id")
 
 _CLOSE = bt.Strategy.close.__code__
 
@@ -244,3 +251,14 @@ def losing_side(side: int, price: float, stop_price: float) -> float:
     """Return the distance to a stop, NaN for one that does not bound a loss."""
     distance = side * (price - stop_price)
     return distance if distance > 0 else math.nan
+
+
+def venue_id(order: Any) -> str | None:
+    """Return the id that the venue has given an order, None where the broker reports none."""
+    info = getattr(order, "info", None) or {}
+    for name in _VENUE_IDS:
+        found = info.get(name) or getattr(order, name, None)
+        if found:
+            return str(found)
+    native = getattr(order, "ccxt_order", None)
+    return str(native["id"]) if native else None

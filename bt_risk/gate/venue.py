@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from bt_risk.live.broker_view import BrokerView
 from bt_risk.live.equity_monitor import UserEquity
 from bt_risk.orders import OrderRequest, Verdict
 from bt_risk.portfolio.instrument import Instrument
@@ -37,6 +38,8 @@ class Venue:
         Whether the broker holds a bracket back until its last child, so that it is judged then.
     stop_retries : float
         How often a stop that was refused is placed again before its position is closed.
+    view : BrokerView
+        Asks the broker what it holds and what is working there.
     """
 
     direct: bool
@@ -49,6 +52,7 @@ class Venue:
 
     def __init__(self, gate: RiskBroker) -> None:
         self.gate, self.inner = gate, gate.inner
+        self.view = BrokerView(gate)
 
     # -- the account -----------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ CAPABILITIES = {
     "replace": False,
     "reduce_only": False,
     "client_ids": False,
+    "order_lists": False,
 }
 
 # The capabilities of Backtrader's own live brokers, by module.

@@ -77,8 +77,19 @@ class FillTracker(Protocol):
     touched: list[OwnerPosition]
 
 
+class View(Protocol):
+    """The part that asks the broker what is working there."""
+
+    def open_orders(self) -> list[Any] | None:
+        """Return the orders that are alive at the broker, None where it does not answer."""
+
+
 class Venue(Protocol):
     """The wrapped broker."""
+
+    @property
+    def view(self) -> View:
+        """The part that asks the broker."""
 
     def position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bt_risk.orders import KINDS
+from bt_risk.orders import CLIENT_ID, KINDS, venue_id
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import preview_order
 from bt_risk.state.file import Record, SavedState
 from bt_risk.state.protocols import Gate
 from bt_risk.state.recorder import StateRecorder
-from bt_risk.state.records import CLIENT_ID, venue_id
 from bt_risk.tolerances import PRICE_EPS, SIZE_EPS
 
 __all__ = ["Reconciler"]
@@ -51,7 +50,7 @@ class Reconciler:
     def match_orders(self) -> None:
         """Match the open orders of the broker with the saved ones."""
         saved, found = dict(self.saved.of("order")), []
-        for order in _open_orders(self.gate.inner):
+        for order in self.gate.venue.view.open_orders() or ():
             instrument = self.gate.book.find(order.data)
             if instrument is None:
                 continue
@@ -277,16 +276,6 @@ class Reconciler:
                 self.gate.venue.withdraw(w.handle)
                 reason = f"state: cancelled, the stop at {w.price:g} has no position"
                 self.note(instrument.name, "note", reason)
-
-
-def _open_orders(inner: Any) -> list[Any]:
-    """Return the open orders of the wrapped broker, by the method or attribute that it has."""
-    listed = getattr(inner, "get_orders_open", None)
-    orders = listed() if callable(listed) else None
-    for name in ("orders", "open_orders", "_orders"):
-        orders = getattr(inner, name, None) if orders is None else orders
-    values = orders.values() if isinstance(orders, dict) else orders or ()
-    return [order for order in values if hasattr(order, "alive") and order.alive()]
 
 
 def _match(order: Any, saved: dict[str, Record], instrument: Instrument) -> str | None:

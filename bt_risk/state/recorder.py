@@ -9,19 +9,17 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from bt_risk.orders import ACTIVE, REDUCING, OrderRequest
+from bt_risk.orders import ACTIVE, CLIENT_ID, REDUCING, OrderRequest, venue_id
 from bt_risk.portfolio.position import WorkingOrder, place_of, position_key
 from bt_risk.state.closes import SavedCloses
 from bt_risk.state.file import Key, Record, StateFile
 from bt_risk.state.heartbeat import Heartbeat
 from bt_risk.state.protocols import RecordedRun
 from bt_risk.state.records import (
-    CLIENT_ID,
     order_record,
     part_record,
     sent_record,
     trade_record,
-    venue_id,
 )
 
 __all__ = ["StateRecorder"]

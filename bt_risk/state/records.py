@@ -7,8 +7,9 @@ of the strategy among those of the run instead, and the id that the order was se
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from bt_risk.orders import venue_id
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import (
     ClosedTrade,
@@ -19,7 +20,6 @@ from bt_risk.portfolio.position import (
 from bt_risk.state.file import Record
 
 __all__ = [
-    "CLIENT_ID",
     "order_record",
     "part_record",
     "restore_part",
@@ -28,15 +28,9 @@ __all__ = [
     "sent_record",
     "shifted",
     "trade_record",
-    "venue_id",
 ]
 
 Event = TypeVar("Event", ClosedTrade, SentOrder)
-
-# The key in an order's `info` of the id that the order was sent with.
-CLIENT_ID = "client_id"
-# Where the stores that we know of put the venue's own id of an order.
-_VENUE_IDS = ("venue_id", "order_id", "orderid", "exchange_id")
 
 _PART = (
     "size",
@@ -137,14 +131,3 @@ def shifted(event: Event, bars: int, rounds: int) -> Event:
     if isinstance(event, SentOrder):
         return event._replace(bar=bar, round=round_)
     return replace(event, bar=bar, round=round_)
-
-
-def venue_id(order: Any) -> str | None:
-    """Return the id that the venue has given an order, None where the broker reports none."""
-    info = getattr(order, "info", None) or {}
-    for name in _VENUE_IDS:
-        found = info.get(name) or getattr(order, name, None)
-        if found:
-            return str(found)
-    native = getattr(order, "ccxt_order", None)
-    return str(native["id"]) if native else None
