@@ -59,8 +59,7 @@ class Capabilities:
         own = getattr(inner, "capabilities", None)
         own = own if isinstance(own, dict) else {}
         known = {name: value for name, value in own.items() if name in CAPABILITIES}
-        built_in = BUILT_IN.get(type(inner).__module__, {})
-        self._can = CAPABILITIES | built_in | known | declared
+        self._can = CAPABILITIES | _built_in(type(inner)) | known | declared
 
     def can(self, capability: str) -> bool:
         """Return whether the broker has a capability, by the names in `CAPABILITIES`."""
@@ -76,6 +75,11 @@ class Capabilities:
             "brackets": args["parent"] is not None or not args["transmit"],
         }
         return ", ".join(_TEXTS[n] for n, needed in needs.items() if needed and not self.can(n))
+
+
+def _built_in(kind: type) -> dict[str, bool]:
+    """Return the capabilities of Backtrader's own live broker that a class is or derives from."""
+    return next((BUILT_IN[c.__module__] for c in kind.__mro__ if c.__module__ in BUILT_IN), {})
 
 
 def check_capabilities(capabilities: Any) -> dict[str, bool]:

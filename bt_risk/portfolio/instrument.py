@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import ParameterError, check_flag, check_fraction, check_positive
 from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
+from bt_risk.portfolio.contract_facts import tick_of
 from bt_risk.portfolio.point_value import is_linear, point_value
 from bt_risk.rules.return_model import STALE_BARS
 from bt_risk.rules.trailing_stop import WilderATR
@@ -214,6 +215,8 @@ class Instrument:
         """
         # What is held on margin, a future or a spread, may cost less than nothing.
         on_margin = not getattr(scheme, "stocklike", True)
+        # A live data feed may know its contract only once it has started.
+        self.tick = self.tick or tick_of(self.data)
         self.negative_prices = bool(self.facts.get("negative_prices", on_margin))
         self.multiplier = point_value(scheme, self.price, self.stop_distance())
         self.scheme = scheme if is_linear(scheme) else None
