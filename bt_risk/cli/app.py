@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bt_risk
-from bt_risk.cli.status import gate_state, print_status
+from bt_risk.cli.operate import operate
+from bt_risk.cli.status import print_status
 from bt_risk.cli.tables import (
     print_comparison,
     print_halt_odds,
@@ -24,16 +25,15 @@ from bt_risk.demo.runs import CASH, COMMISSION, DemoRun
 from bt_risk.errors import (
     BtRiskError,
     ParameterError,
-    StateError,
     check_fraction,
     check_positive,
 )
-from bt_risk.orders import ACTIVE
-from bt_risk.state.file import is_running, read_state, request
+from bt_risk.state.file import is_running, read_state
 
 __all__ = ["main"]
 
 BAD_INPUT = 2
+REFUSED = 1  # by the run
 
 app = typer.Typer(
     help="Risk controls for Backtrader.",
@@ -106,27 +106,50 @@ def status(state: Annotated[Path, typer.Argument(help="The state file of a run."
     print_status(Console(highlight=False), state, saved, is_running(state))
 
 
-@app.command()
-def rearm(state: Annotated[Path, typer.Argument(help="The state file of a run.")]) -> None:
-    """Allow entries again after a halt, or after the state was lost.
+State = Annotated[Path, typer.Argument(help="The state file of a run.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the journal and on refused orders.")]
+Who = Annotated[str, typer.Option(help="Who asks, instead of user@host.")]
 
-    A run that has the file open re-arms within its next bar, otherwise the next run does when it
-    starts. The equity of that moment is the new high-water mark of each breaker.
+
+@app.command()
+def halt(state: State, reason: Reason = "", who: Who = "") -> None:
+    """Refuse and cancel entries; positions stay, with their stops."""
+    _operate(state, "halt", reason, who)
+
+
+@app.command()
+def reduce(state: State, reason: Reason = "", who: Who = "") -> None:
+    """Refuse entries; orders that reduce a position pass."""
+    _operate(state, "reduce", reason, who)
+
+
+@app.command()
+def flatten(state: State, reason: Reason = "", who: Who = "") -> None:
+    """Halt, and close every position at the market."""
+    _operate(state, "flatten", reason, who)
+
+
+@app.command()
+def resume(state: State, reason: Reason = "", who: Who = "") -> None:
+    """Take halt, reduce or flatten back; what a breaker has halted stays halted."""
+    _operate(state, "resume", reason, who)
+
+
+@app.command()
+def rearm(state: State, reason: Reason = "", who: Who = "") -> None:
+    """Allow entries again after any halt, also a breaker's, or after the state was lost.
+
+    The equity of that moment is the new high-water mark of each breaker.
     """
-    saved = read_state(state)
-    final = [b for b in saved.of("breaker").values() if b["state"]["final"]]
-    if final:
-        raise StateError(
-            f"state: {final[0]['reason']}. The lifetime limit cannot be re-armed: "
-            "start with another state file to trade again."
-        )
-    now, reason = gate_state(saved)
-    if now == ACTIVE:
-        typer.echo(f"{state}: nothing is halted")
-        return
-    request(state, "rearm")
-    when = "within its next bar" if is_running(state) else "when the next run starts"
-    typer.echo(f"{state}: {now} ({reason}) ends {when}")
+    _operate(state, "rearm", reason, who)
+
+
+def _operate(state: Path, verb: str, reason: str, who: str) -> None:
+    """Leave a request and print what came of it; the status is 1 where it is not possible."""
+    text, possible = operate(state, verb, reason, who)
+    typer.echo(text)
+    if not possible:
+        raise typer.Exit(REFUSED)
 
 
 @app.command()

@@ -62,7 +62,7 @@ def gate_state(saved: SavedState) -> tuple[str, str]:
 
 def unfinished(saved: SavedState) -> list[str]:
     """Return a sentence for each request, exit and order that is not finished."""
-    lines = [f"`{verb}` is requested" for _, verb in saved.requests]
+    lines = [f"`{one.verb}` is requested" for one in saved.requests]
     for record in saved.of("gate").values():
         if record["flattening"]:
             lines.append(f"closing every position: {record['flattening']}")

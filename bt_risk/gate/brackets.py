@@ -351,7 +351,7 @@ class Brackets:
         working.distance = share.distance
         if share.size < request.size - SIZE_EPS:
             order.addinfo(bt_risk=share.decision.reason)
-            self.order_review.journal(request, "trim", share.size, share.decision)
+            self.order_review.journal(request, "trim", share.size, share.decision, order)
 
     def _submit_late(self, request: OrderRequest) -> Any:
         """Judge a child whose parent has ended, or is no order that works, by itself.

@@ -17,6 +17,7 @@ from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.fills import FillTracker
 from bt_risk.gate.journal import Journal
 from bt_risk.gate.live_venue import LiveVenue
+from bt_risk.gate.operator import Operator
 from bt_risk.gate.order_events import OrderEvents
 from bt_risk.gate.order_review import OrderReview
 from bt_risk.gate.registry import Registry
@@ -105,6 +106,7 @@ class RiskBroker(BrokerProxy):
     order_sender: OrderSender
     feed_monitor: FeedMonitor
     trading_state: TradingState
+    operator: Operator
     alerts: Alerts
     bypass: Bypass
     silence: Silence
@@ -284,7 +286,7 @@ class RiskBroker(BrokerProxy):
         self.order_sender, self.held_orders = OrderSender(self), HeldOrders(self)
         self.order_review, self.exit_orders = OrderReview(self), ExitOrders(self)
         self.fill_tracker, self.trading_state = FillTracker(self), TradingState(self)
-        self.bypass, self.silence = Bypass(self), Silence(self)
+        self.bypass, self.silence, self.operator = Bypass(self), Silence(self), Operator(self)
         self.feed_monitor = FeedMonitor(self, skips_past=not self.venue.direct)
         self.equity, self.unit_value = self.venue.equity_sources()
 

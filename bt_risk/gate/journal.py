@@ -31,11 +31,13 @@ _log = logging.getLogger("bt_risk")
 
 # These actions are logged as warnings; the others are only in the journal.
 _LOUD = {"halt", "reduce", "resume", "open", "starved", "unprotected"}
-_LOUD |= {"emulated", "equity", "stale", "doubt", "bypass", "silent"}
+_LOUD |= {"emulated", "equity", "stale", "doubt", "bypass", "silent", "request"}
 
 
 class Journal:
     """The decisions of one run, oldest first, as tuples of `FIELDS`, and its closed trades.
+
+    `orders` has the ref of the order that a line is about, by the number of the line.
 
     Actions: ``allow``, ``trim`` and ``reject`` judge an order; ``exit`` passes a reducing order
     that would have been lost; ``stop`` is a protective stop that filled; ``halt``, ``flat`` and
@@ -44,9 +46,9 @@ class Journal:
     ``starved`` to the sizer; ``unprotected`` says that a position has no stop, ``emulated`` that
     this process is its stop; ``equity``, ``stale`` and ``doubt`` that the account, a data feed or
     an order cannot be trusted; ``bypass`` that an order, a position or a broker got around the
-    gate; ``silent`` that a strategy has ordered nothing since a stop closed its position; ``note``
-    explains what a user may wonder about. Loud lines are
-    logged as warnings and passed to `notify`.
+    gate; ``silent`` that a strategy has ordered nothing since a stop closed its position;
+    ``request`` that an operator has requested something, with the answer; ``note`` explains what
+    a user may wonder about. Loud lines are logged as warnings and passed to `notify`.
 
     Parameters
     ----------
@@ -60,6 +62,7 @@ class Journal:
         self.quiet, self.notify = quiet, notify
         self.lines: list[tuple[Any, ...]] = []
         self.trades: list[ClosedTrade] = []
+        self.orders: dict[int, int] = {}
         self._book = Book()
         self._noted: set[object] = set()
 
@@ -88,6 +91,7 @@ class Journal:
     ) -> None:
         """Add a line about an order that was sent before."""
         instrument = self._book.by_data[id(order.data)]
+        self.orders[len(self.lines)] = order.ref
         self.instrument(
             instrument, rule, action, reason, requested=abs(order.size), allowed=allowed
         )

@@ -297,9 +297,10 @@ class OrderReview:
         if size < request.size - SIZE_EPS:
             working.cut, working.void = request.size - size, verdict.void
             self._remember_lost(request, request.size - size - verdict.void, opening)
-            self.journal(request, "trim", size, decision)
+            self.journal(request, "trim", size, decision, order)
         else:
-            self.journal(request, "exit" if opening <= SIZE_EPS else "allow", size, decision)
+            action = "exit" if opening <= SIZE_EPS else "allow"
+            self.journal(request, action, size, decision, order)
         if opening > SIZE_EPS:
             self._note_repeated_exit(request)
 
@@ -333,7 +334,7 @@ class OrderReview:
         action = "exit" if opening <= SIZE_EPS else "allow"
         if verdict.size < size - SIZE_EPS:
             action = "reject" if verdict.size <= SIZE_EPS else "trim"
-        self.journal(request, action, min(verdict.size, size), verdict.decision)
+        self.journal(request, action, min(verdict.size, size), verdict.decision, order)
 
     def record_refusal(self, request: OrderRequest) -> None:
         """Add a line about an order that the wrapped broker has not taken."""
@@ -364,9 +365,16 @@ class OrderReview:
         self.gate.announce(order)
 
     def journal(
-        self, request: OrderRequest, action: str, allowed: float, decision: Decision
+        self,
+        request: OrderRequest,
+        action: str,
+        allowed: float,
+        decision: Decision,
+        order: Any = None,
     ) -> None:
-        """Add a line about what was decided on an order request."""
+        """Add a line about what was decided on an order request, and on the order of it."""
+        if order is not None:
+            self.gate.journal.orders[len(self.gate.journal.lines)] = order.ref
         self.gate.journal.record(
             request.sent_on.time,
             request.sent_on.name,

@@ -18,11 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from bt_risk.errors import ParameterError, StateError
+from bt_risk.state.requests import (
+    Answer,
+    OperatorRequest,
+    answer_to,
+    insert_answers,
+    insert_request,
+    load_requests,
+)
+from bt_risk.state.schema import APPLICATION, SCHEMA, VERSION, migrate
 
 __all__ = [
     "Record",
     "SavedState",
     "StateFile",
+    "answer",
     "check_state",
     "is_running",
     "read_state",
@@ -31,17 +41,6 @@ __all__ = [
 
 Record = dict[str, Any]
 Key = tuple[str, str]
-
-VERSION = 1
-APPLICATION = 0x62747221  # marks an SQLite file as one of ours
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE records (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key));
-CREATE TABLE trades (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE decisions (number INTEGER PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE requests (number INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL);
-"""
 
 
 @dataclass
@@ -55,7 +54,7 @@ class SavedState:
         Oldest first.
     decisions : list of list
         The newest lines of the journal, oldest first.
-    requests : list of (int, str)
+    requests : list of OperatorRequest
         Requests of an operator that no run has answered yet.
     meta : dict of str
     """
@@ -63,7 +62,7 @@ class SavedState:
     records: dict[Key, Record] = field(default_factory=dict)
     trades: dict[str, Record] = field(default_factory=dict)
     decisions: list[list[Any]] = field(default_factory=list)
-    requests: list[tuple[int, str]] = field(default_factory=list)
+    requests: list[OperatorRequest] = field(default_factory=list)
     meta: dict[str, str] = field(default_factory=dict)
 
     def of(self, kind: str) -> dict[str, Record]:
@@ -142,7 +141,8 @@ class StateFile:
             with _damage_found(self.path):
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
-                _check_version(self._db, self.path)
+                if _check_version(self._db, self.path) < VERSION:
+                    migrate(self._db)
                 self.saved = _load(self._db)
         except BaseException:
             self._db.close()
@@ -153,8 +153,9 @@ class StateFile:
         changed: Mapping[Key, str],
         removed: Iterable[Key] = (),
         trades: Iterable[tuple[str, str]] = (),
-        decisions: Iterable[str] = (),
-        answered: Iterable[int] = (),
+        decisions: Iterable[tuple[str, str]] = (),
+        answers: Iterable[Answer] = (),
+        events: Iterable[tuple[str, float, str]] = (),
     ) -> None:
         """Write all of this, or nothing.
 
@@ -166,9 +167,12 @@ class StateFile:
             Records to delete.
         trades : iterable of (key, str)
             A trade whose key is in the file already is the same trade, and is left as it is.
-        decisions : iterable of str
-        answered : iterable of int
-            Numbers of the requests to delete.
+        decisions : iterable of (str, str)
+            Lines of the journal, each with the client id of its order, or an empty text.
+        answers : iterable of Answer
+            They take the place of the requests that they answer.
+        events : iterable of (str, float, str)
+            What has happened to orders: client id, seconds since 1970, and what.
         """
         with self._db as db:
             db.execute("BEGIN IMMEDIATE")
@@ -176,15 +180,17 @@ class StateFile:
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
             db.executemany("DELETE FROM records WHERE kind = ? AND key = ?", removed)
             db.executemany("INSERT OR IGNORE INTO trades VALUES (?, ?)", trades)
+            db.executemany("INSERT INTO decisions (value, client_id) VALUES (?, ?)", decisions)
             db.executemany(
-                "INSERT INTO decisions (value) VALUES (?)", [(line,) for line in decisions]
+                "INSERT INTO order_events (client_id, at, value) VALUES (?, ?, ?)", events
             )
-            db.executemany("DELETE FROM requests WHERE number = ?", [(n,) for n in answered])
+            if answers:
+                insert_answers(db, answers)
 
-    def requests(self) -> list[tuple[int, str]]:
-        """Return the requests of an operator that are in the file, as ``(number, verb)``."""
+    def requests(self) -> list[OperatorRequest]:
+        """Return the requests of an operator that are in the file, oldest first."""
         try:
-            return self._db.execute("SELECT number, verb FROM requests ORDER BY number").fetchall()
+            return load_requests(self._db)
         except sqlite3.Error:  # the next round asks again
             return []
 
@@ -214,14 +220,42 @@ def read_state(path: str | Path, decisions: int = 10) -> SavedState:
         raise StateError(f"state: {path} cannot be read ({error}). {remedy}") from None
 
 
-def request(path: str | Path, verb: str) -> None:
-    """Leave a request for the run that has this file open, or for the next one."""
+def request(path: str | Path, wanted: OperatorRequest) -> int:
+    """Leave a request for the run that has this file open, or for the next one.
+
+    Return its number. A file of version 1 that no process uses is migrated for that.
+    """
+    path = Path(path)
     read_state(path)
     try:
-        with closing(_open(Path(path))) as db:
-            db.execute("INSERT INTO requests (verb) VALUES (?)", (verb,))
+        with closing(_open(path)) as db:
+            if _check_version(db, path) < VERSION:
+                _migrate_unused(db, path)
+            return insert_request(db, wanted)
     except sqlite3.Error as error:
         raise StateError(f"state: {path} cannot be written ({error}).") from None
+
+
+def _migrate_unused(db: sqlite3.Connection, path: Path) -> None:
+    """Migrate a file unless a process has it open, which would be one of an older bt_risk."""
+    try:
+        lock = _take_lock(path)
+    except StateError:
+        raise StateError(
+            f"state: the run that uses {path}{_by_whom(path)}, is of an older bt_risk, which takes "
+            "no such request. Restart it with this one."
+        ) from None
+    with closing(lock):
+        migrate(db)
+
+
+def answer(path: str | Path, number: int) -> str | None:
+    """Return the answer of a run to a request, None while there is none."""
+    try:
+        with closing(_open(Path(path))) as db:
+            return answer_to(db, number)
+    except (sqlite3.Error, StateError):  # the file is busy: ask again
+        return None
 
 
 def is_running(path: str | Path) -> bool:
@@ -264,25 +298,27 @@ def _damage_found(path: Path) -> Iterator[None]:
         raise _Damaged(str(error)) from None
 
 
-def _check_version(db: sqlite3.Connection, path: Path) -> None:
-    """Make a new file a state file; raise for a file of something else or of a later version."""
+def _check_version(db: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a state file, and make a new file one.
+
+    Raise for a file of something else, or of a later version.
+    """
     found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise _Damaged(found)
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if not application and not version and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-        db.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION}; "
-            f"PRAGMA user_version = {VERSION}; COMMIT;"
-        )
-    elif application != APPLICATION:
+        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        return VERSION
+    if application != APPLICATION:
         raise StateError(f"state: {path} is a database of something else. Give another name.")
-    elif version > VERSION:
+    if version > VERSION:
         raise StateError(
             f"state: {path} is of version {version}, and this bt_risk reads version {VERSION}. "
             "Upgrade bt_risk, or start with another file."
         )
+    return int(version)
 
 
 def _load(db: sqlite3.Connection, decisions: int = 0) -> SavedState:
@@ -298,7 +334,7 @@ def _load(db: sqlite3.Connection, decisions: int = 0) -> SavedState:
         records,
         {key: json.loads(value) for key, value in trades},
         [json.loads(line) for (line,) in reversed(lines)],
-        db.execute("SELECT number, verb FROM requests ORDER BY number").fetchall(),
+        load_requests(db),
         dict(db.execute("SELECT key, value FROM meta").fetchall()),
     )
 

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from bt_risk.limits.base import Limit
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.state.file import Record
+from bt_risk.state.requests import OperatorRequest
 
-__all__ = ["FillTracker", "Gate", "Journal", "Monitor", "RecordedRun", "TradingState", "Venue"]
+__all__ = [
+    "FillTracker",
+    "Gate",
+    "Journal",
+    "Monitor",
+    "Operator",
+    "RecordedRun",
+    "Settings",
+    "TradingState",
+    "Venue",
+]
 
 
 class Journal(Protocol):
     """The decisions of the run, oldest first."""
 
     lines: list[tuple[Any, ...]]
+    orders: dict[int, int]
 
     def record(self, time: float, data: str, rule: str, action: str, *, reason: str = "") -> None:
         """Add one line about one instrument, or about the account where `data` is empty."""
+
+    def account(self, rule: str, action: str, reason: str) -> None:
+        """Add a line about the whole account."""
+
+    def once(self, key: object) -> bool:
+        """Return whether a note with this key is to be written: the first time only."""
 
 
 class TradingState(Protocol):
@@ -101,6 +119,18 @@ class Venue(Protocol):
         """Leave out executions that are in the position already."""
 
 
+class Settings(Protocol):
+    """The clocks of the run."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds that never jump."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Seconds since 1970."""
+
+
 class RecordedRun(Protocol):
     """The parts of one `RiskBroker` that are saved."""
 
@@ -119,8 +149,19 @@ class RecordedRun(Protocol):
         """Limits and monitors of the run."""
 
     @property
+    def live(self) -> Settings:
+        """The clocks of the run."""
+
+    @property
     def trading_state(self) -> TradingState:
         """Return what operators and breakers have requested."""
+
+
+class Operator(Protocol):
+    """The part of the gate that carries out what an operator requests."""
+
+    def carry_out(self, request: OperatorRequest) -> str:
+        """Do what is requested, and return the answer."""
 
 
 class Gate(RecordedRun, Protocol):
@@ -136,6 +177,10 @@ class Gate(RecordedRun, Protocol):
     @property
     def fill_tracker(self) -> FillTracker:
         """The part of the gate that books fills."""
+
+    @property
+    def operator(self) -> Operator:
+        """The part of the gate that carries out requests."""
 
     def multiplier(self, data: Any) -> float:
         """Return the contract multiplier of a data feed."""

@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bt_risk.orders import ACTIVE, CLIENT_ID, REDUCING, OrderRequest, venue_id
@@ -16,11 +16,12 @@ from bt_risk.state.file import Key, Record, StateFile
 from bt_risk.state.heartbeat import Heartbeat
 from bt_risk.state.protocols import RecordedRun
 from bt_risk.state.records import (
-    order_record,
+    ORDER,
     part_record,
     sent_record,
     trade_record,
 )
+from bt_risk.state.requests import Answer
 
 __all__ = ["StateRecorder"]
 
@@ -38,8 +39,8 @@ class StateRecorder:
     ----------
     begun : bool
         Whether the saved state has been restored. Nothing is written before.
-    answered : list of int
-        Numbers of the operator's requests that the next write removes from the file.
+    answers : list of Answer
+        Answers to an operator's requests, for the next write.
     written_trades : int
         How many closed trades of the book are in the file.
     intended : str or None
@@ -52,7 +53,7 @@ class StateRecorder:
     def __init__(self, file: StateFile, run: RecordedRun) -> None:
         self.file, self.run = file, run
         self.begun = False
-        self.answered: list[int] = []
+        self.answers: list[Answer] = []
         self.written_trades = 0
         self.closes = SavedCloses(run.book.windows, file.saved.of("close"))
         self.heartbeat: Heartbeat | None = None
@@ -60,6 +61,8 @@ class StateRecorder:
         self._written = {key: _text(value) for key, value in file.saved.records.items()}
         self._written_lines = self._number = 0
         self._ids: dict[int, str] = {}
+        self._handles: dict[str, Any] = {}
+        self._lives: dict[str, Record] = {}
         self.intended: str | None = None
         self._intent: Record = {}
         self._trade_keys: dict[int, str] = {}
@@ -149,28 +152,55 @@ class StateRecorder:
             return self._save()
 
     def _save(self) -> str:
-        new = {key: _text(value) for key, value in self._snapshot()}
+        snapshot = dict(self._snapshot())
+        new = {key: _text(value) for key, value in snapshot.items()}
         changed = {key: text for key, text in new.items() if self._written.get(key) != text}
         removed = self._written.keys() - new.keys()
         lines, trades = self.run.journal.lines, self.run.book.trades
-        new_lines, new_trades = lines[self._written_lines :], trades[self.written_trades :]
-        if not (changed or removed or new_lines or new_trades or self.answered):
+        new_lines = lines[self._written_lines :]
+        new_trades = trades[self.written_trades :]
+        if not (changed or removed or new_lines or new_trades or self.answers):
             return ""
+        first, events = self._written_lines, self._order_events(snapshot, changed, removed)
         try:
             self.file.write(
                 changed,
                 removed,
                 [self._trade_row(number) for number in range(self.written_trades, len(trades))],
-                [_text(line) for line in new_lines],
-                self.answered,
+                [(_text(line), self._order_of(n)) for n, line in enumerate(new_lines, first)],
+                self.answers,
+                events,
             )
         except sqlite3.Error as error:
             return self._not_written(error)
-        self._written, self.answered = new, []
+        self._written, self.answers = new, []
         self._written_lines, self.written_trades = len(lines), len(trades)
         if "unwritten" in self.run.trading_state.asked:
             self.run.trading_state.set("unwritten", ACTIVE)
         return ""
+
+    def _order_events(
+        self, snapshot: dict[Key, Record], changed: Iterable[Key], removed: Iterable[Key]
+    ) -> list[tuple[str, float, str]]:
+        """Return what has happened to orders since the last write, for `order_events`."""
+        found: list[tuple[str, Record]] = []
+        for client_id in [key for kind, key in changed if kind == "order"]:
+            order, record = self._handles.get(client_id), snapshot["order", client_id]
+            life = {name: value for name, value in record.items() if name != "seen_at"}
+            if order is not None and order.executed.size:
+                life["paid"] = float(order.executed.price)
+            if life != self._lives.get(client_id):
+                self._lives[client_id] = life
+                found.append((client_id, life))
+        for client_id in [key for kind, key in removed if kind == "order"]:
+            self._lives.pop(client_id, None)
+            found.append((client_id, _end(self._handles.pop(client_id, None))))
+        at = self.run.live.now() if found else 0.0
+        return [(client_id, at, _text(record)) for client_id, record in found]
+
+    def _order_of(self, line: int) -> str:
+        """Return the client id of the order that a line of the journal is about, if any."""
+        return self._ids.get(self.run.journal.orders.get(line, 0), "")
 
     def _not_written(self, error: sqlite3.Error) -> str:
         """Refuse entries as long as nothing can be saved: a crash would lose them."""
@@ -232,13 +262,17 @@ class StateRecorder:
                 key = position_key(part.instrument, place)
                 yield ("position", key), part_record(part, place)
         for working in book.working.values():
-            yield ("order", self.client_id(working.ref)), self._order(working, strategies)
+            client_id = self.client_id(working.ref)
+            self._handles[client_id] = working.handle
+            yield ("order", client_id), self._order(working, strategies)
         if self.intended is not None:
             yield ("order", self.intended), self._intent
 
     def _order(self, working: WorkingOrder, strategies: list[Any]) -> Record:
-        record = order_record(working, place_of(working.owner, strategies))
         order: Any = working.handle
+        record: Record = {name: getattr(working, name) for name in ORDER}
+        record["owner"] = place_of(working.owner, strategies)
+        record |= {"venue_id": venue_id(order), "data": working.instrument.name}
         if working.group != working.ref:
             record["group"] = repr(working.group)
         if working.parent is not None:
@@ -261,6 +295,19 @@ class StateRecorder:
         if book.curve.times:
             for number, mark in book.curve.marks(_LOOK_BACK):
                 yield ("mark", f"{number:012d}"), mark
+
+
+def _end(order: Any) -> Record:
+    """Return how an order has ended; of one that was not sent in this run that is not known."""
+    if order is None:
+        return {"status": None}
+    filled = float(abs(order.executed.size))
+    return {
+        "status": "dropped" if order.alive() else order.getstatusname(),
+        "reason": (order.info or {}).get("bt_risk"),
+        "filled": filled,
+        "paid": float(order.executed.price) if filled else None,
+    }
 
 
 def _text(value: Any) -> str:

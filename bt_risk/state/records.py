@@ -9,18 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from bt_risk.orders import venue_id
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import (
     ClosedTrade,
     OwnerPosition,
     SentOrder,
-    WorkingOrder,
 )
 from bt_risk.state.file import Record
 
 __all__ = [
-    "order_record",
+    "ORDER",
     "part_record",
     "restore_part",
     "restored_sent",
@@ -46,7 +44,7 @@ _PART = (
     "stopped",
     "excess",
 )
-_ORDER = (
+ORDER = (
     "side",
     "remaining",
     "opening",
@@ -91,13 +89,6 @@ def restore_part(part: OwnerPosition, record: Record) -> None:
         setattr(part, name, record[name])
     if part.size:  # Backtrader has no trades of an earlier process that a flat position could leave
         part.tradeids = dict(record.get("tradeids", [(record.get("tradeid", 0), part.size)]))
-
-
-def order_record(working: WorkingOrder, place: int) -> Record:
-    """Return a working order as plain values."""
-    record = {name: getattr(working, name) for name in _ORDER}
-    known = {"owner": place, "venue_id": venue_id(working.handle)}
-    return record | {"data": working.instrument.name} | known
 
 
 def trade_record(trade: ClosedTrade, place: int) -> Record:

@@ -9,6 +9,7 @@ from bt_risk.orders import REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.state.file import StateFile
 from bt_risk.state.heartbeat import Heartbeat
+from bt_risk.state.inbox import Inbox
 from bt_risk.state.protocols import Gate
 from bt_risk.state.reconciler import Reconciler
 from bt_risk.state.recorder import StateRecorder
@@ -42,6 +43,7 @@ class Recovery:
         self.recorder = StateRecorder(self.file, gate)
         self.reconciler = Reconciler(gate, self.saved, self.recorder)
         self.recorder.heartbeat = self.heartbeat = Heartbeat(gate)
+        self.inbox = Inbox(gate, self.file, self.recorder)
         self._counted: set[int] = set()
         self._last_run = self.saved.records.get(("run", "bars"), _NO_RUN)
 
@@ -60,10 +62,7 @@ class Recovery:
         self.heartbeat.beat()
         if not self.recorder.closes.decided:
             self._restore_closes()
-        for number, verb in self.file.requests():
-            if number not in self.recorder.answered:
-                self.recorder.answered.append(number)
-                self._answer(verb)
+        self.inbox.check()
 
     def _begin(self) -> None:
         gate, saved = self.gate, self.saved
@@ -190,20 +189,6 @@ class Recovery:
             for place, event in enumerate(events):
                 own = bars if event.index == instrument.index else 0
                 events[place] = shifted(event, own, rounds)
-
-    # -- the operator ----------------------------------------------------------------------------
-
-    def _answer(self, verb: str) -> None:
-        if verb != "rearm":
-            self.reconciler.note("", "note", f"state: the request {verb!r} is unknown")
-            return
-        self.gate.trading_state.rearm()
-        for monitor in self.gate.registry.monitors:
-            if monitor.final:
-                reason = "state: the lifetime limit of a breaker cannot be re-armed"
-                self.reconciler.note("", "note", reason)
-            else:
-                monitor.rearm()
 
 
 def _misses_bars(instrument: Instrument) -> bool:

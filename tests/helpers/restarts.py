@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 import traceback
 
 import backtrader as bt
@@ -56,12 +55,13 @@ def run(
     strategy=Wants,
     names=("D0",),
     skip=0,
-    now=time.time,
+    live=None,
     **venue,
 ):
     """Let a run trade at the venue in `folder` until the rows end; return its strategy.
 
-    The feed brings the bars again that were there before, without the first `skip`.
+    The feed brings the bars again that were there before, without the first `skip`. `live` has
+    settings of `bt_risk.Live`.
     """
     file = folder / "venue.json"
     history = read(file)["clock"].get("D0", 0)
@@ -71,7 +71,7 @@ def run(
         engine.adddata(feed, name=name)
     engine.setbroker(PersistentBroker(file=str(file), **venue))
     engine.addstrategy(strategy)
-    bt_risk.protect(engine, policy, state=folder / "risk.db" if state else None, now=now)
+    bt_risk.protect(engine, policy, state=folder / "risk.db" if state else None, **(live or {}))
     return engine.run()[0]
 
 

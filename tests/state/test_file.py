@@ -6,7 +6,8 @@ import signal
 import pytest
 from helpers.restarts import in_child
 
-from bt_risk.state.file import StateFile, read_state, request
+from bt_risk.state.file import StateFile, answer, read_state, request
+from bt_risk.state.requests import Answer, OperatorRequest
 
 KEY = ("position", "D0/0")
 
@@ -29,8 +30,9 @@ def write_and_die(path, dies):
         {KEY: '{"size": 20}', ("order", "new"): '{"side": 1}'},
         rows("removed", ("order", "old")),
         rows("trades", ("V2/0", '{"pnl": 2.0}')),
-        rows("decisions", '["second"]'),
-        rows("answered", 1),
+        rows("decisions", ('["second"]', "c-1")),
+        rows("answers", Answer(1, "rearm", "ann@desk", 0.0, "entries pass again")),
+        rows("events", ("c-1", 0.0, '{"what": "ended"}')),
     )
 
 
@@ -42,14 +44,14 @@ def path(tmp_path):
     file.write(
         {KEY: '{"size": 10}', ("order", "old"): '{"side": -1}'},
         trades=[("V1/0", '{"pnl": 1.0}')],
-        decisions=['["first"]'],
+        decisions=[('["first"]', "")],
     )
     file.close()
-    request(path, "rearm")
+    request(path, OperatorRequest("rearm", "ann@desk", 0.0))
     return path
 
 
-@pytest.mark.parametrize("dies", ["removed", "trades", "decisions", "answered"])
+@pytest.mark.parametrize("dies", ["removed", "trades", "decisions", "answers", "events"])
 def test_a_process_that_dies_within_a_write_leaves_the_last_state_whole(path, dies):
     before = contents(path)
     assert in_child(write_and_die, path, dies) == signal.SIGKILL
@@ -63,6 +65,7 @@ def test_a_write_that_is_not_interrupted_changes_all_of_it(path):
     assert list(trades) == ["V1/0", "V2/0"]
     assert decisions == [["first"], ["second"]]
     assert requests == []
+    assert answer(path, 1) == "entries pass again"
 
 
 def test_an_error_within_a_write_leaves_the_last_state_whole(path):

@@ -29,7 +29,7 @@ def beats(folder, step):
             if record and record not in found:
                 found.append(record)
 
-    run(folder, rows=ROWS[:25], strategy=Reads, now=Times(step))
+    run(folder, rows=ROWS[:25], strategy=Reads, live={"now": Times(step)})
     return found
 
 

@@ -13,6 +13,7 @@ from helpers.scenarios import flat
 
 import bt_risk
 from bt_risk.cli import app as cli
+from bt_risk.cli.operate import whoami
 from bt_risk.state.file import StateFile, is_running, read_state
 
 
@@ -50,7 +51,7 @@ def test_status_of_a_halt_says_why_and_rearm_ends_it_with_the_next_run(tmp_path,
     assert "No position." in out
     status, out, _ = command("rearm", path)
     assert status == 0
-    assert "ends when the next run starts" in out
+    assert "no run has it open; `rearm` is taken when the next run starts" in out
     assert "`rearm` is requested" in command("status", path)[1]
     run(tmp_path, rows=[*ROWS, *flat(2, price=89.0)])
     out = command("status", path)[1]
@@ -72,6 +73,7 @@ class Waits(Wants):
             (folder / "ready").touch()
         if len(self) == len(ROWS) + 1:
             wait_for(lambda: read_state(folder / "risk.db").requests)
+            time.sleep(1.0)  # the next round takes it
         if len(self) == len(ROWS) + len(AFTER):
             wait_for((folder / "answered").exists)
 
@@ -91,12 +93,70 @@ def test_a_running_process_picks_a_rearm_up(tmp_path, command, monkeypatch):
     wait_for((tmp_path / "ready").exists)
     assert is_running(tmp_path / "risk.db")
     assert f"in use by process {pid}" in command("status", tmp_path / "risk.db")[1]
-    assert "ends within its next bar" in command("rearm", tmp_path / "risk.db")[1]
+    assert "entries pass again" in command("rearm", tmp_path / "risk.db")[1]
     (tmp_path / "answered").touch()
     assert status_of(pid) == 0
     saved = read_state(tmp_path / "risk.db", 100)
     assert not saved.requests
     assert [line[3] for line in saved.decisions if line[2] == "DrawdownBreaker"].count("rearm") == 1
+
+
+@pytest.mark.parametrize("verb", ["halt", "reduce", "flatten"])
+def test_a_request_without_a_run_says_when_it_is_taken(tmp_path, command, verb):
+    run(tmp_path, rows=ROWS[:23])
+    path = tmp_path / "risk.db"
+    status, out, err = command(verb, path, "--reason", "news", "--who", "ann@desk")
+    assert (status, err) == (0, "")
+    assert f"no run has it open; `{verb}` is taken when the next run starts" in out
+    (saved,) = read_state(path).requests
+    assert (saved.verb, saved.who, saved.args) == (verb, "ann@desk", {"reason": "news"})
+    run(tmp_path, rows=[*ROWS[:23], *flat(4, price=108.0)])
+    saved = read_state(path)
+    assert sum(part["size"] for part in saved.of("position").values()) == 100 * (verb != "flatten")
+    assert saved.of("gate")["operator"]["reason"] == f"news ({verb} by ann@desk)"
+
+
+def test_resume_without_a_run_names_rearm_where_a_breaker_has_tripped(tmp_path, command):
+    run(tmp_path)
+    path = tmp_path / "risk.db"
+    status, out, err = command("resume", path)
+    assert (status, out) == (2, "")
+    assert "HALTED: DrawdownBreaker: drawdown 0.0921 >= drawdown_limit 0.0600" in err
+    assert f"`bt-risk rearm {path}` is the verb" in err
+    assert not read_state(path).requests
+    command("halt", path)
+    assert "`resume` is taken when the next run starts" in command("resume", path)[1]
+
+
+def test_resume_without_a_run_and_without_a_halt_leaves_no_request(tmp_path, command):
+    run(tmp_path, rows=ROWS[:23])
+    assert command("resume", tmp_path / "risk.db")[1].endswith("nothing is halted\n")
+    assert not read_state(tmp_path / "risk.db").requests
+
+
+def test_a_process_that_does_not_answer_is_named(tmp_path, command, monkeypatch):
+    monkeypatch.setattr("bt_risk.cli.operate.PATIENCE", 0.1)
+    held = StateFile(tmp_path / "risk.db")
+    status, out, _ = command("flatten", tmp_path / "risk.db")
+    assert status == 0
+    assert f"process {os.getpid()} has not answered within 0.1 s. The request stays" in out
+    held.close()
+
+
+def test_who_asks_is_the_user_at_this_host_unless_it_is_said(tmp_path, command):
+    StateFile(tmp_path / "risk.db").close()
+    command("halt", tmp_path / "risk.db")
+    (saved,) = read_state(tmp_path / "risk.db").requests
+    assert saved.who == whoami()
+    assert abs(saved.at - time.time()) < 60
+
+
+def test_a_run_that_refuses_gives_another_status(tmp_path, command, monkeypatch):
+    monkeypatch.setattr("bt_risk.cli.operate.is_running", lambda path: True)
+    monkeypatch.setattr("bt_risk.cli.operate.answer", lambda path, number: "not possible: no")
+    StateFile(tmp_path / "risk.db").close()
+    status, out, _ = command("resume", tmp_path / "risk.db")
+    assert (status, out) == (1, f"{tmp_path / 'risk.db'}: not possible: no\n")
 
 
 def test_the_lock_ends_with_the_process_that_is_killed(tmp_path):
@@ -146,9 +206,9 @@ def change(path, statement):
 
 def test_a_file_of_a_newer_version_is_an_error_everywhere(tmp_path, command):
     run(tmp_path, rows=ROWS[:19])
-    change(tmp_path / "risk.db", "PRAGMA user_version = 2")
+    change(tmp_path / "risk.db", "PRAGMA user_version = 3")
     before = (tmp_path / "risk.db").read_bytes()
-    with pytest.raises(bt_risk.StateError, match="version 2, and this bt_risk reads version 1"):
+    with pytest.raises(bt_risk.StateError, match="version 3, and this bt_risk reads version 2"):
         run(tmp_path, rows=ROWS[:19])
     assert command("status", tmp_path / "risk.db")[0] == 2
     assert (tmp_path / "risk.db").read_bytes()[100:] == before[100:]
