@@ -14,7 +14,7 @@ PACKAGE = Path(bt_risk.__file__).parent
 LAYERS = [
     ["errors", "tolerances"],
     ["parameters"],
-    ["rules", "feeds"],
+    ["rules", "feeds", "stores"],
     ["portfolio"],
     ["limits"],
     ["orders"],

@@ -1,0 +1,1 @@
+"""Stores: connections of Backtrader to brokers, each in a folder of its own."""

@@ -1,0 +1,92 @@
+"""Account: cash, value and positions as Interactive Brokers reports them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from backtrader.position import Position
+
+from bt_risk.stores.ib.connection import IBStore
+
+__all__ = ["Account"]
+
+_TINY = 1e-9
+
+
+class Account:
+    """Keep the newest cash, value and positions of one account.
+
+    A position follows the fills at once. IB's own count arrives a moment before or after them, and
+    goes first once nothing has moved for `settle` seconds: then it includes what was traded by
+    hand or by another program.
+
+    Attributes
+    ----------
+    cash, value : float
+        ``TotalCashValue`` and ``NetLiquidation``, NaN before the first; IB reports them every three
+        minutes, and with each change of a position.
+    currency : str
+        Currency of both.
+    """
+
+    def __init__(self, store: IBStore, settle: float) -> None:
+        self.store, self.settle = store, settle
+        self.cash = self.value = math.nan
+        self.currency = ""
+        self._rates: dict[str, float] = {}
+        self._held: dict[int, Position] = {}
+        self._reported: dict[int, tuple[float, float]] = {}
+        self._moved: dict[int, float] = {}
+        self.connected()
+
+    def connected(self) -> None:
+        """Take everything anew after a connection was made."""
+        for value in self.store.ib.accountValues(self.store.account):
+            self._on_value(value)
+        self._reported.clear()
+        for position in self.store.ib.positions(self.store.account):
+            self._on_position(position)
+
+    def connect_events(self, on: bool) -> None:
+        """Follow what IB reports, or no longer."""
+        ib = self.store.ib
+        pairs = ((ib.accountValueEvent, self._on_value), (ib.positionEvent, self._on_position))
+        for event, handler in pairs:
+            event.connect(handler) if on else event.disconnect(handler)
+
+    def rate(self, currency: str) -> float:
+        """Return what one unit of a currency is worth in that of the account, NaN if unknown."""
+        return 1.0 if currency == self.currency else self._rates.get(currency, math.nan)
+
+    def position(self, con_id: int) -> Any:
+        """Return the position in a contract."""
+        held = self._held.setdefault(con_id, Position())
+        size, price = self._reported.get(con_id, (0.0, 0.0))
+        rests = self.store.clock() - self._moved.get(con_id, -math.inf) >= self.settle
+        if rests and abs(held.size - size) > _TINY:
+            held.set(size, price)
+        return held
+
+    def book(self, con_id: int) -> Any:
+        """Return the position in a contract, to be changed by a fill."""
+        self._moved[con_id] = self.store.clock()
+        return self._held.setdefault(con_id, Position())
+
+    def _on_value(self, value: Any) -> None:
+        if value.account != self.store.account:
+            return
+        if value.tag == "NetLiquidation":
+            self.value, self.currency = float(value.value), value.currency
+        elif value.tag == "TotalCashValue":
+            self.cash = float(value.value)
+        elif value.tag == "ExchangeRate":
+            self._rates[value.currency] = float(value.value)
+
+    def _on_position(self, position: Any) -> None:
+        contract = position.contract
+        if position.account == self.store.account:
+            price = position.avgCost / float(contract.multiplier or 1.0)
+            if self._reported.get(contract.conId, (0.0, 0.0))[0] != position.position:
+                self._moved[contract.conId] = self.store.clock()
+            self._reported[contract.conId] = float(position.position), price
