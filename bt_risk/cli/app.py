@@ -1,6 +1,7 @@
 """The ``bt-risk`` command."""
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bt_risk
+from bt_risk.cli.history import journal_json, print_journal, print_order
 from bt_risk.cli.operate import operate
 from bt_risk.cli.status import print_status
 from bt_risk.cli.tables import (
@@ -19,6 +21,7 @@ from bt_risk.cli.tables import (
     print_legend,
     print_portfolio,
 )
+from bt_risk.cli.times import parse_since
 from bt_risk.demo import runs as jobs
 from bt_risk.demo.portfolios import COIN, Portfolio, bundled_portfolios, own_portfolios
 from bt_risk.demo.runs import CASH, COMMISSION, DemoRun
@@ -29,6 +32,7 @@ from bt_risk.errors import (
     check_positive,
 )
 from bt_risk.state.file import is_running, read_state
+from bt_risk.state.history import read_journal, read_order
 
 __all__ = ["main"]
 
@@ -150,6 +154,40 @@ def _operate(state: Path, verb: str, reason: str, who: str) -> None:
     typer.echo(text)
     if not possible:
         raise typer.Exit(REFUSED)
+
+
+@app.command()
+def journal(
+    state: State,
+    since: Annotated[
+        str,
+        typer.Option(help="Since a time of UTC (2026-11-28T03:00), or for a while (30m, 2d)."),
+    ] = "",
+    rule: Annotated[str | None, typer.Option(help="Lines of this rule only.")] = None,
+    data: Annotated[str | None, typer.Option(help="Lines about this data feed only.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="At most so many, the newest.")] = None,
+    bars: Annotated[bool, typer.Option("--bars", help="The time of the bar in the table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each line.")] = False,
+) -> None:
+    """Print the decisions of a run, oldest first, with the times at which they were written."""
+    start = parse_since(since, time.time()) if since else 0.0
+    lines = read_journal(state, start, rule, data, last)
+    if as_json:
+        for line in journal_json(lines):
+            typer.echo(line)
+    else:
+        print_journal(Console(highlight=False), lines, bars)
+
+
+@app.command()
+def explain(
+    state: State,
+    order: Annotated[
+        str, typer.Argument(help="Its id at the venue, its client id, or a line of the journal.")
+    ],
+) -> None:
+    """Tell the life of an order: what was requested and allowed, why, fills, moves, its end."""
+    print_order(Console(highlight=False), order, read_order(state, order))
 
 
 @app.command()

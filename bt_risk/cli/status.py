@@ -1,6 +1,5 @@
 """The status of a state file for its operator: whether the gate is halted, why, what is open."""
 
-import datetime
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bt_risk.cli.times import bar_time
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.rules.drawdown import ARMED
 from bt_risk.state.file import SavedState
@@ -17,7 +17,6 @@ from bt_risk.tolerances import PRICE_EPS
 __all__ = ["gate_state", "print_status", "unfinished"]
 
 _STRICTEST = (HALTED, REDUCING)
-_DAY_ONE = datetime.datetime(1, 1, 1)
 
 
 def print_status(console: Console, path: Path, saved: SavedState, running: bool) -> None:
@@ -118,14 +117,7 @@ def _positions(saved: SavedState) -> Iterator[list[str]]:
 
 def _decision(line: list[Any]) -> list[str]:
     time, data, rule, action, *_, reason = line
-    return [_when(time), data, rule, action, reason]
-
-
-def _when(number: float) -> str:
-    if number != number:
-        return "before start"
-    moment = _DAY_ONE + datetime.timedelta(days=number - 1.0)
-    return (moment + datetime.timedelta(milliseconds=500)).isoformat(" ", "seconds")
+    return [bar_time(time), data, rule, action, reason]
 
 
 def _number(value: float | None) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "check_state",
     "is_running",
     "read_state",
+    "reading",
     "request",
 ]
 
@@ -153,7 +154,7 @@ class StateFile:
         changed: Mapping[Key, str],
         removed: Iterable[Key] = (),
         trades: Iterable[tuple[str, str]] = (),
-        decisions: Iterable[tuple[str, str]] = (),
+        decisions: Iterable[tuple[str, str, float]] = (),
         answers: Iterable[Answer] = (),
         events: Iterable[tuple[str, float, str]] = (),
     ) -> None:
@@ -167,8 +168,9 @@ class StateFile:
             Records to delete.
         trades : iterable of (key, str)
             A trade whose key is in the file already is the same trade, and is left as it is.
-        decisions : iterable of (str, str)
-            Lines of the journal, each with the client id of its order, or an empty text.
+        decisions : iterable of (str, str, float)
+            Lines of the journal, each with the client id of its order, or an empty text, and with
+            the seconds since 1970.
         answers : iterable of Answer
             They take the place of the requests that they answer.
         events : iterable of (str, float, str)
@@ -180,7 +182,9 @@ class StateFile:
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
             db.executemany("DELETE FROM records WHERE kind = ? AND key = ?", removed)
             db.executemany("INSERT OR IGNORE INTO trades VALUES (?, ?)", trades)
-            db.executemany("INSERT INTO decisions (value, client_id) VALUES (?, ?)", decisions)
+            db.executemany(
+                "INSERT INTO decisions (value, client_id, at) VALUES (?, ?, ?)", decisions
+            )
             db.executemany(
                 "INSERT INTO order_events (client_id, at, value) VALUES (?, ?, ?)", events
             )
@@ -208,13 +212,23 @@ def read_state(path: str | Path, decisions: int = 10) -> SavedState:
 
     Raises StateError where the file does not exist or cannot be read.
     """
+    with reading(path) as db:
+        return _load(db, decisions)
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to a state file, whether a run has it open or not.
+
+    Raises StateError where the file does not exist or cannot be read.
+    """
     path = Path(path)
     if not path.is_file():
         raise StateError(f"state: {path} does not exist.")
     try:
         with closing(_open(path)) as db, _damage_found(path):
             _check_version(db, path)
-            return _load(db, decisions)
+            yield db
     except (_Damaged, sqlite3.OperationalError) as error:
         remedy = "Restore a copy, or start the run: it refuses entries and says how to go on."
         raise StateError(f"state: {path} cannot be read ({error}). {remedy}") from None

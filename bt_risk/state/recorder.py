@@ -161,15 +161,16 @@ class StateRecorder:
         new_trades = trades[self.written_trades :]
         if not (changed or removed or new_lines or new_trades or self.answers):
             return ""
-        first, events = self._written_lines, self._order_events(snapshot, changed, removed)
+        first, now = self._written_lines, self.run.live.now()
+        events = self._order_events(snapshot, changed, removed)
         try:
             self.file.write(
                 changed,
                 removed,
                 [self._trade_row(number) for number in range(self.written_trades, len(trades))],
-                [(_text(line), self._order_of(n)) for n, line in enumerate(new_lines, first)],
+                [(_text(line), self._order_of(n), now) for n, line in enumerate(new_lines, first)],
                 self.answers,
-                events,
+                [(client_id, now, _text(event)) for client_id, event in events],
             )
         except sqlite3.Error as error:
             return self._not_written(error)
@@ -181,7 +182,7 @@ class StateRecorder:
 
     def _order_events(
         self, snapshot: dict[Key, Record], changed: Iterable[Key], removed: Iterable[Key]
-    ) -> list[tuple[str, float, str]]:
+    ) -> list[tuple[str, Record]]:
         """Return what has happened to orders since the last write, for `order_events`."""
         found: list[tuple[str, Record]] = []
         for client_id in [key for kind, key in changed if kind == "order"]:
@@ -195,8 +196,7 @@ class StateRecorder:
         for client_id in [key for kind, key in removed if kind == "order"]:
             self._lives.pop(client_id, None)
             found.append((client_id, _end(self._handles.pop(client_id, None))))
-        at = self.run.live.now() if found else 0.0
-        return [(client_id, at, _text(record)) for client_id, record in found]
+        return found
 
     def _order_of(self, line: int) -> str:
         """Return the client id of the order that a line of the journal is about, if any."""

@@ -30,7 +30,7 @@ def write_and_die(path, dies):
         {KEY: '{"size": 20}', ("order", "new"): '{"side": 1}'},
         rows("removed", ("order", "old")),
         rows("trades", ("V2/0", '{"pnl": 2.0}')),
-        rows("decisions", ('["second"]', "c-1")),
+        rows("decisions", ('["second"]', "c-1", 0.0)),
         rows("answers", Answer(1, "rearm", "ann@desk", 0.0, "entries pass again")),
         rows("events", ("c-1", 0.0, '{"what": "ended"}')),
     )
@@ -44,7 +44,7 @@ def path(tmp_path):
     file.write(
         {KEY: '{"size": 10}', ("order", "old"): '{"side": -1}'},
         trades=[("V1/0", '{"pnl": 1.0}')],
-        decisions=[('["first"]', "")],
+        decisions=[('["first"]', "", 0.0)],
     )
     file.close()
     request(path, OperatorRequest("rearm", "ann@desk", 0.0))
