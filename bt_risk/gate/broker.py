@@ -350,7 +350,7 @@ class RiskBroker(BrokerProxy):
     def process_notifications(self) -> None:
         """Book what the wrapped broker notifies, and pass it on in the same sequence."""
         while True:
-            order = self.inner.get_notification()
+            order = self.venue.next_notification()
             if order is None:
                 return
             if self.order_sender.doubts.claim(order):

@@ -18,10 +18,6 @@ __all__ = ["ON_BYPASS", "Bypass", "running_gate"]
 
 ON_BYPASS = ("alert", "halt")
 
-# A live broker may report a position before or after the fill that explains it: a difference counts
-# once it has stood for so many bars of its data feed, and for more where a working order, whose
-# fill may have happened without being notified, would explain it.
-_PATIENCE, _PATIENCE_WITH_ORDERS = 3, 10
 _MARK = "_bt_risk_run"
 
 
@@ -36,16 +32,14 @@ class Bypass:
     count : int
         Orders, positions and brokers that got around the gate so far.
     checks : dict of int to int
-        Instruments whose position is compared with the book on their next bar, by index, and for
-        how many bars a difference has stood.
+        Has as keys the indexes of the instruments whose position is compared with the book on their
+        next bar. Behind a live broker `Reconciliation` compares them.
     """
 
     def __init__(self, gate: RiskBroker) -> None:
         self.gate = gate
         self.count = 0
         self.checks: dict[int, int] = {}
-        self._differences: dict[int, float] = {}
-        self._trusted: set[int] = set()
         self._reported: set[int] = set()
         self._halt = ""
 
@@ -87,36 +81,22 @@ class Bypass:
         if self._halt:
             reason, self._halt = self._halt, ""
             self.gate.halt(reason)
+        if not self.gate.venue.direct:
+            self.checks.clear()
         for instrument in fresh:
             if instrument.index in self.checks:
+                del self.checks[instrument.index]
                 self._compare(instrument)
 
     def _compare(self, instrument: Instrument) -> None:
-        index, held = instrument.index, self._held(instrument)
-        difference = held - instrument.size
+        """Report a position that the book does not have, and book it."""
+        held, booked = self._held(instrument), instrument.size
         # Sums of floats differ by more, the larger they were.
         largest = max([1.0, abs(held), *[part.peak for part in instrument.parts]])
-        if abs(difference) <= SIZE_EPS * largest or not math.isfinite(held):
-            self._forget(index)
-            if abs(held) > SIZE_EPS:
-                self._trusted.add(index)
-            return
-        if self.gate.venue.direct:
-            self._forget(index)
-            self._settle(instrument, held, difference)
-            return
-        side = 1 if difference > 0 else -1
-        explained = any(w.side == side for w in instrument.orders.values())
-        stands = self._differences.get(index) == difference
-        self._differences[index] = difference
-        self.checks[index] = self.checks[index] + 1 if stands else 1
-        if self.checks[index] >= (_PATIENCE_WITH_ORDERS if explained else _PATIENCE):
-            self._forget(index)
-            self._settle(instrument, held, difference)
-
-    def _forget(self, index: int) -> None:
-        del self.checks[index]
-        self._differences.pop(index, None)
+        if abs(held - booked) > SIZE_EPS * largest and math.isfinite(held):
+            what = f"the broker holds {held:g} {instrument.name} where the orders of the gate make"
+            self._report(f"{what} {booked:g}: no rule has judged the difference", instrument)
+            self._book(instrument, held - booked)
 
     def _held(self, instrument: Instrument) -> float:
         """Return the position of the broker, that of the book where the two cannot be compared."""
@@ -125,27 +105,7 @@ class Bypass:
         if pooled[instrument.index] is not None or any(p is instrument.data for p in pooled):
             return instrument.size
         position = self.gate.venue.position(instrument.data)
-        held = 0.0 if position is None else float(position.size)
-        # A venue knows contracts, not data feeds: copies of one share a position there.
-        shared = sum([copy.size for copy in instrument.copies])
-        at_venue = not self.gate.venue.direct and abs(held - shared) <= SIZE_EPS
-        return instrument.size if at_venue else held
-
-    def _settle(self, instrument: Instrument, held: float, difference: float) -> None:
-        """Report a position that the book does not have, and book it where it can be trusted.
-
-        A store may count in other units, or report no position at all: it is trusted once it has
-        agreed with the book. An order of ours for a false position would open one.
-        """
-        name, booked = instrument.name, instrument.size
-        trusted = self.gate.venue.direct or instrument.index in self._trusted
-        what = f"the broker holds {held:g} {name} where the orders of the gate make {booked:g}"
-        then = "no rule has judged the difference"
-        if not trusted:
-            then = "the gate keeps its own count, because the two have never agreed in this run"
-        self._report(f"{what}: {then}", instrument)
-        if trusted:
-            self._book(instrument, difference)
+        return 0.0 if position is None else float(position.size)
 
     def _book(self, instrument: Instrument, difference: float) -> None:
         gate, price = self.gate, instrument.price
@@ -218,12 +178,16 @@ class Bypass:
     # -- reports ---------------------------------------------------------------------------------
 
     def _report(self, what: str, instrument: Instrument | None = None) -> None:
-        self.count += 1
         reason, journal = f"bypass: {what}", self.gate.journal
         if instrument is None:
             journal.account("bypass", "bypass", reason)
         else:
             journal.instrument(instrument, "bypass", "bypass", reason)
+        self.count_one(reason)
+
+    def count_one(self, reason: str) -> None:
+        """Count something that got around the gate, which is in the journal, and halt if set."""
+        self.count += 1
         if self.gate.on_bypass == "halt" and not self._halt:
             self._halt = reason
             if not self.checks:  # no fill has happened: nothing else is in hand

@@ -102,7 +102,7 @@ class ExitOrders:
         """Cancel the part that the user's working orders (of some kinds) would open."""
         for working in list(self.gate.book.working.values()):
             concerned = kinds is None or working.kind in kinds
-            if not working.own and working.opening > SIZE_EPS and concerned:
+            if not working.own and not working.foreign and working.opening > SIZE_EPS and concerned:
                 self.cancel_entry(working, rule)
         self.gate.process_notifications()  # what is cancelled makes room at once
 
@@ -140,17 +140,19 @@ class ExitOrders:
     def resting(self, part: OwnerPosition) -> list[WorkingOrder]:
         """Return the working orders of an owner that wait for a price."""
         orders = list(part.instrument.orders.values())
-        return [w for w in orders if w.owner is part.owner and w.kind not in AT_MARKET]
+        owned = [w for w in orders if w.owner is part.owner and not w.foreign]
+        return [w for w in owned if w.kind not in AT_MARKET]
 
     def all_flat(self) -> bool:
         """Return whether nothing is held, and neither an exit of ours nor an entry works."""
         book = self.gate.book
         held = any(part.size for part in book.parts.values())
-        return not held and not any(w.opening > SIZE_EPS or w.own for w in book.working.values())
+        orders = [w for w in book.working.values() if not w.foreign]
+        return not held and not any(w.opening > SIZE_EPS or w.own for w in orders)
 
     def settle(self, instrument: Instrument) -> None:
         """Cancel the exits whose position is gone, so that none is left that could open another."""
-        for w in [w for part in instrument.parts for w in stranded(part)]:
+        for w in [w for part in instrument.parts for w in stranded(part) if not w.foreign]:
             reason = "execution: cancelled, the position it was to close is gone"
             w.handle.addinfo(bt_risk=reason)
             self.gate.venue.cancel_entry(w.handle)

@@ -9,6 +9,7 @@ from typing import Any
 
 import backtrader as bt
 
+from bt_risk.live.differences import DIFFERENCES
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import ClosedTrade
@@ -32,6 +33,7 @@ _log = logging.getLogger("bt_risk")
 # These actions are logged as warnings; the others are only in the journal.
 _LOUD = {"halt", "reduce", "resume", "open", "starved", "unprotected"}
 _LOUD |= {"emulated", "equity", "stale", "doubt", "bypass", "silent", "request"}
+_LOUD |= set(DIFFERENCES)
 
 
 class Journal:
@@ -46,9 +48,10 @@ class Journal:
     ``starved`` to the sizer; ``unprotected`` says that a position has no stop, ``emulated`` that
     this process is its stop; ``equity``, ``stale`` and ``doubt`` that the account, a data feed or
     an order cannot be trusted; ``bypass`` that an order, a position or a broker got around the
-    gate; ``silent`` that a strategy has ordered nothing since a stop closed its position;
-    ``request`` that an operator has requested something, with the answer; ``note`` explains what
-    a user may wonder about. Loud lines are logged as warnings and passed to `notify`.
+    gate; those in `DIFFERENCES` that the broker's book is not that of the gate; ``silent`` that a
+    strategy has ordered nothing since a stop closed its position; ``request`` that an operator has
+    requested something, with the answer; ``note`` explains what a user may wonder about. Loud lines
+    are logged as warnings and passed to `notify`.
 
     Parameters
     ----------

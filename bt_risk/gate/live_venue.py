@@ -12,6 +12,7 @@ from bt_risk.live.equity_monitor import EquityMonitor, LastKnownValue
 from bt_risk.live.executions import ReportedExecutions
 from bt_risk.live.exit_handover import ExitHandover
 from bt_risk.live.late_fills import LateFills
+from bt_risk.live.reconciliation import Reconciliation
 from bt_risk.orders import AT_MARKET, OrderRequest, Verdict, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
@@ -42,6 +43,8 @@ class LiveVenue(Venue):
         self.exit_handover = ExitHandover(gate)
         self.entry_handover = EntryHandover(gate)
         self.late_fills = LateFills(gate)
+        self.reconciliation = Reconciliation(gate)
+        self.next_notification = self._next_notification
         self._unwanted: list[WorkingOrder] = []
         self._fund = LastKnownValue(gate, partial(getattr, self.inner, "fundvalue"))
         self._executions = ReportedExecutions(gate)
@@ -79,10 +82,14 @@ class LiveVenue(Venue):
     def execute(self) -> None:
         """Let the broker work, process what it notifies, and repeat what it has not answered."""
         gate = self.gate
-        self.inner.next()
+        try:
+            self.inner.next()
+        except Exception as error:  # a store raises whatever its client raises: the round goes on
+            self._failed(error, "next")
         gate.process_notifications()
         gate.order_sender.doubts.advance()
         if gate.intervenes:
+            self.reconciliation.advance()
             self._withdraw_unwanted()
             self.exit_handover.advance()
             self.entry_handover.advance()
@@ -91,9 +98,42 @@ class LiveVenue(Venue):
             # A cancel that got lost is sent again in time.
             gate.exit_orders.cancel_entries(gate.trading_state.rule)
 
+    def _failed(self, error: Exception, where: str) -> None:
+        """Go on after an exception in the broker's own code; without limits it is the user's."""
+        if not self.gate.intervenes:
+            raise error
+        self.reconciliation.note_error(error, where)
+
+    def _next_notification(self) -> Any:
+        """Return the next notification, of the gate or of the broker; None: there is none."""
+        inferred = self.reconciliation.inferred
+        while True:
+            if inferred.news:
+                return inferred.news.popleft()
+            try:
+                order = self.inner.get_notification()
+            except Exception as error:  # a store raises whatever its client raises
+                self._failed(error, "get_notification")
+                return None
+            new = None if order is None else inferred.as_new(order)
+            if order is None or new is not None:
+                return new
+
     def new_executions(self, order: Any, instrument: Instrument) -> list[Any]:
         """Return the executions of a notification that were not reported before."""
-        return self._executions.new(order, instrument)
+        self.reconciliation.note_activity(instrument)
+        bits = self._executions.new(order, instrument)
+        if bits:
+            self.reconciliation.trust.note_fill(instrument)
+        return bits
+
+    def count_executed(self, order: Any, size: float) -> None:
+        """Count units of an order as booked that its notifications have not reported."""
+        self._executions.count(order, size)
+
+    def note_request(self, instrument: Instrument) -> None:
+        """Note that something of an instrument is on its way to the broker."""
+        self.reconciliation.note_activity(instrument)
 
     def seen(self, order: Any) -> int:
         """Return how many executions of an order have been booked."""
@@ -121,6 +161,7 @@ class LiveVenue(Venue):
         sender = self.gate.order_sender
         if not sender.capabilities.can("replace") or working.ref in sender.doubts:
             return False
+        self.note_request(working.instrument)
         try:
             return bool(self.inner.replace(working.handle, size=plain(size), price=price))
         except Exception as error:  # cancel and replace instead: a cancel is safe to repeat
@@ -144,7 +185,11 @@ class LiveVenue(Venue):
             self._cancel(order)
 
     def _cancel(self, order: Any) -> None:
-        working = self.gate.book.working.get(order.ref)
+        working, instrument = self.gate.book.working.get(order.ref), self.held_in(order.data)
+        if working is not None and working.foreign:
+            return
+        if instrument is not None:
+            self.note_request(instrument)
         try:
             self.inner.cancel(order if working is None else working.handle)
         except Exception as error:  # it is sent again after a while

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bt_risk.errors import ParameterError, check_choice, check_flag
+from bt_risk.live.differences import FOREIGN, RECONCILIATION
 from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
@@ -12,7 +13,7 @@ from bt_risk.portfolio.instrument import Instrument
 __all__ = ["TradingState"]
 
 OPERATOR = "operator"
-_OF_THIS_RUN = ("shutdown", "unwritten")
+_OF_THIS_RUN = ("shutdown", "unwritten", RECONCILIATION, FOREIGN)
 _ACTIONS = {ACTIVE: "resume", REDUCING: "reduce", HALTED: "halt"}
 
 
@@ -109,8 +110,8 @@ class TradingState:
     def persist(self) -> dict[str, dict[str, Any]]:
         """Return the requests that stay in the next run, by source.
 
-        Breakers save their own state; a signal that ended this run, and a state file that could not
-        be written, do not halt the next one.
+        Breakers save their own state; a signal that ended this run, a state file that could not be
+        written, and differences from the broker's book do not halt the next one.
         """
         return {
             source: {"state": state, "reason": reason, "flattening": self._flattening}

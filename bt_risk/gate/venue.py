@@ -40,6 +40,8 @@ class Venue:
         How often a stop that was refused is placed again before its position is closed.
     view : BrokerView
         Asks the broker what it holds and what is working there.
+    next_notification : callable
+        Returns the next order that the broker notifies of, or None.
     """
 
     direct: bool
@@ -53,6 +55,7 @@ class Venue:
     def __init__(self, gate: RiskBroker) -> None:
         self.gate, self.inner = gate, gate.inner
         self.view = BrokerView(gate)
+        self.next_notification: Callable[[], Any] = self.inner.get_notification
 
     # -- the account -----------------------------------------------------------------------------
 
@@ -108,6 +111,12 @@ class Venue:
 
     def skip_executions(self, order: Any, count: int) -> None:
         """Leave out executions that are in the position already."""
+
+    def count_executed(self, order: Any, size: float) -> None:
+        """Count units of an order as booked that its notifications have not reported."""
+
+    def note_request(self, instrument: Instrument) -> None:
+        """Note that something of an instrument is on its way to the broker."""
 
     # -- orders ----------------------------------------------------------------------------------
 

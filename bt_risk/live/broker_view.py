@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +218,8 @@ def _orders_of(inner: Any) -> list[Any] | None:
     listed = getattr(inner, "get_orders_open", None)
     orders = listed() if callable(listed) else None
     for name in ("orders", "open_orders", "_orders"):
-        orders = getattr(inner, name, None) if orders is None else orders
+        found = getattr(inner, name, None) if orders is None else None
+        orders = found if isinstance(found, Collection) else orders
     return None if orders is None else _alive(orders)
 
 

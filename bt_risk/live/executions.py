@@ -47,6 +47,14 @@ class ReportedExecutions:
         """Leave out executions that are in the position already."""
         self._seen[order.ref] = count
 
+    def count(self, order: Any, size: float) -> None:
+        """Count units of an order as booked, which nobody has reported."""
+        read = islice(order.executed.exbits, self.seen(order))
+        before = self._booked.get(order.ref)
+        if before is None:
+            before = sum([float(abs(bit.size)) for bit in read])
+        self._booked[order.ref] = before + size
+
     def new(self, order: Any, instrument: Instrument) -> list[Execution]:
         """Return the executions that were not read before, and let our order follow its clone."""
         self._follow(order)

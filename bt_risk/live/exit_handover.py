@@ -198,7 +198,7 @@ class ExitHandover:
         leaving = self._leaving(part, side)
         taken: dict[str, dict[object, float]] = {"limit": {}, "stop": {}}
         for one in sorted(orders_of(part, side), key=self._age):
-            if one.kind in AT_MARKET or one.parent in part.instrument.orders:
+            if one.kind in AT_MARKET or one.foreign or one.parent in part.instrument.orders:
                 continue
             groups = taken[one.kind]
             free = max(0.0, held_for(part, side, one.shared) - leaving)

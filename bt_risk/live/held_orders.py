@@ -155,6 +155,7 @@ class HeldOrders:
         if working is None:
             return sent
         self.taking.discard(working.ref)
+        self.gate.venue.note_request(working.instrument)
         if working.ref not in self.requests:
             working.remaining -= working.withheld
             working.withheld = 0.0

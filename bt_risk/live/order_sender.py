@@ -207,6 +207,7 @@ class OrderSender:
             return send(request.owner, data, size, **args)
         if self.lacks(request):
             return None
+        self.gate.venue.note_request(request.instrument)
         args = args | self.gate.held_orders.unsent(args)
         client_id = None
         if self.capabilities.can("client_ids"):

@@ -12,6 +12,7 @@ from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
 if TYPE_CHECKING:
+    from bt_risk.live.broker_view import BrokerView
     from bt_risk.live.feed_monitor import FeedMonitor
     from bt_risk.live.held_orders import HeldOrders
     from bt_risk.live.order_sender import OrderSender
@@ -22,6 +23,9 @@ __all__ = ["FillTracker", "Gate", "Journal", "Reconciler", "Recorder", "State", 
 
 class Journal(Protocol):
     """The decisions of the run, one line for each."""
+
+    def once(self, key: object) -> bool:
+        """Return whether a note with this key is to be written: the first time only."""
 
     def account(self, rule: str, action: str, reason: str) -> None:
         """Add a line about the whole account."""
@@ -40,6 +44,8 @@ class Journal(Protocol):
 
 class Recorder(Protocol):
     """The writer of the state file; without a file it does nothing."""
+
+    differences: list[str]
 
     @property
     def intended(self) -> str | None:
@@ -90,9 +96,7 @@ class State(Protocol):
 class FillTracker(Protocol):
     """The part of the gate that books fills."""
 
-    @property
-    def flow(self) -> float:
-        """Cash that all fills have brought, less commission."""
+    flow: float
 
     @property
     def unknown(self) -> set[int]:
@@ -102,8 +106,15 @@ class FillTracker(Protocol):
     def touched(self) -> list[OwnerPosition]:
         """Positions that have filled since the monitors were called last."""
 
+    @property
+    def ended(self) -> set[int]:
+        """Refs of orders that have ended."""
+
     def take(self, order: Any) -> bool:
         """Book a notification; return whether something filled."""
+
+    def touch(self, part: OwnerPosition) -> None:
+        """Let the exits of a position be settled before the next bar is acted upon."""
 
 
 class ExitOrders(Protocol):
@@ -162,6 +173,19 @@ class Venue(Protocol):
     """The wrapped broker."""
 
     direct: bool
+    view: BrokerView
+
+    def seen(self, order: Any) -> int:
+        """Return how many executions of an order have been booked."""
+
+    def skip_executions(self, order: Any, count: int) -> None:
+        """Leave out executions that are in the position already."""
+
+    def count_executed(self, order: Any, size: float) -> None:
+        """Count units of an order as booked that its notifications have not reported."""
+
+    def note_request(self, instrument: Instrument) -> None:
+        """Note that something of an instrument is on its way to the broker."""
 
     def position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None."""
@@ -197,6 +221,10 @@ class Gate(Protocol):
     @property
     def journal(self) -> Journal:
         """Decisions of the run."""
+
+    @property
+    def bypass(self) -> Any:
+        """The part that counts what got around the gate."""
 
     @property
     def venue(self) -> Venue:
@@ -244,6 +272,12 @@ class Gate(Protocol):
 
     def announce(self, order: Any) -> None:
         """Notify of an order that the wrapped broker does not know."""
+
+    def multiplier(self, data: Any) -> float:
+        """Measure what a point of a data feed is worth."""
+
+    def process_notifications(self) -> None:
+        """Book what is notified, and pass it on in the same sequence."""
 
     def set_state(self, source: Any, state: str, reason: str = ...) -> None:
         """Request a trading state for a source."""

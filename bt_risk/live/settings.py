@@ -49,6 +49,12 @@ class Live:
     handover_timeout : float, default 5.0
         Seconds that an entry waits for the exit that makes room for it; then it is judged as
         things are.
+    reconcile_every : float, default 5.0
+        Seconds from one comparison of the broker's positions and open orders with those of the gate
+        to the next; 0: never.
+    foreign : {"count", "reduce"}
+        What an order that somebody else has sent on the account does: it is counted in the limits,
+        or nothing new is opened either while it works. It is never cancelled.
     notify : callable or sequence of them, optional
         Called with one sentence (a `str`) for halts, refused stops, stale data, restarts; from a
         thread of its own, so that a slow or failing one never blocks trading.
@@ -72,6 +78,8 @@ class Live:
     stop_retries: int = 2
     retry_after: float = 5.0
     handover_timeout: float = 5.0
+    reconcile_every: float = 5.0
+    foreign: str = "count"
     notify: Callable[[str], Any] | Sequence[Callable[[str], Any]] = ()
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
@@ -88,6 +96,8 @@ class Live:
         check_whole("Live", "stop_retries", self.stop_retries, low=0, remedy="")
         check_positive("Live", "retry_after", self.retry_after, zero=True)
         check_positive("Live", "handover_timeout", self.handover_timeout, zero=True)
+        check_positive("Live", "reconcile_every", self.reconcile_every, zero=True)
+        check_choice("Live", "foreign", self.foreign, ("count", "reduce"))
         listeners = self.notify if isinstance(self.notify, list | tuple) else (self.notify,)
         for listener in listeners:
             _check_callable("notify", listener, "a callable that takes a sentence, or a list")

@@ -136,6 +136,10 @@ class WorkingOrder:
         What it was sent with; None for an order from before this run.
     tradeid : hashable
         Backtrader's, of the trade that it belongs to.
+    foreign : bool
+        Whether somebody else has sent it: it is counted, and never cancelled or resized.
+    seen_at : float or None
+        When the venue listed it last, by `Live.now`; None where it never has.
     """
 
     ref: int
@@ -170,6 +174,8 @@ class WorkingOrder:
     withheld: float = 0.0
     request: Any = None
     tradeid: Any = 0
+    foreign: bool = False
+    seen_at: float | None = None
 
     def __post_init__(self) -> None:
         self.size = self.remaining

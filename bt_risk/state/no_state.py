@@ -16,6 +16,9 @@ class NoRecorder:
 
     intended = None
 
+    def __init__(self) -> None:
+        self.differences: list[str] = []
+
     def intend(
         self,
         request: OrderRequest,

@@ -156,6 +156,10 @@ class RecordedRun(Protocol):
     def trading_state(self) -> TradingState:
         """Return what operators and breakers have requested."""
 
+    @property
+    def venue(self) -> Venue:
+        """The wrapped broker."""
+
 
 class Operator(Protocol):
     """The part of the gate that carries out what an operator requests."""
@@ -169,10 +173,6 @@ class Gate(RecordedRun, Protocol):
 
     inner: Any
     own: dict[int, Any]
-
-    @property
-    def venue(self) -> Venue:
-        """The wrapped broker."""
 
     @property
     def fill_tracker(self) -> FillTracker:

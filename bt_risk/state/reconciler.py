@@ -110,6 +110,8 @@ class Reconciler:
             stops=record["stops"],
             rule=record.get("rule", ""),
             tradeid=record.get("tradeid", order.tradeid),
+            foreign=record.get("foreign", False),
+            seen_at=record.get("seen_at"),
         )
 
     # -- what the broker reports of the time between the runs ------------------------------------

@@ -45,6 +45,8 @@ class StateRecorder:
         How many closed trades of the book are in the file.
     intended : str or None
         The id of the order that is about to be sent.
+    differences : list of str
+        Where the broker's book is not that of the gate.
     closes : SavedCloses
     heartbeat : Heartbeat or None
         Shows that a live run goes on.
@@ -55,6 +57,7 @@ class StateRecorder:
         self.begun = False
         self.answers: list[Answer] = []
         self.written_trades = 0
+        self.differences: list[str] = []
         self.closes = SavedCloses(run.book.windows, file.saved.of("close"))
         self.heartbeat: Heartbeat | None = None
         self._lock = threading.RLock()
@@ -251,6 +254,8 @@ class StateRecorder:
         places = {id(limit): place for place, limit in enumerate(self.run.registry.limits)}
         latched = sorted([places[one], *sorted(pair), side] for one, pair, side in book.latched)
         yield ("run", "bars"), {"rounds": book.rounds, "datas": names, "latched": latched}
+        if self.differences:
+            yield ("run", "differences"), {"open": self.differences}
         for instrument in book.instruments:
             yield (
                 ("instrument", instrument.name),

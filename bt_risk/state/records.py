@@ -61,6 +61,8 @@ ORDER = (
     "cut",
     "void",
     "tradeid",
+    "foreign",
+    "seen_at",
 )
 _TRADE = (
     "instrument",

@@ -506,56 +506,6 @@ def test_data_feeds_that_share_a_position_are_not_compared():
     assert not lines(strategy)
 
 
-class ByHand(FakeBroker):
-    """A venue where `hand` is traded outside of the run, before bar `at`."""
-
-    params = (("at", 25), ("hand", 30))
-
-    def next(self):
-        super().next()
-        data = self.cerebro.datas[0]
-        if len(data) == self.p.at:
-            self.p.at = None
-            self._positions[data].update(self.p.hand, data.close[0])
-
-
-@pytest.mark.parametrize("hand", [30, -6, -10, -25])
-def test_what_is_traded_by_hand_at_a_venue_is_found_after_the_next_fill(hand):
-    """The stop is as large as the position, whichever side that is on now."""
-    venue = ByHand(hand=hand)
-    engine = protected(broker=venue)
-    actions = {20: lambda s: s.buy(size=10), 27: lambda s: s.buy(size=1)}
-    strategy = play(engine, actions)
-    held = 11 + hand
-    assert venue.getposition(engine.datas[0]).size == held
-    assert strategy.broker.book.instruments[0].size == held
-    assert [o.executed.remsize for o in venue._working] == [-held]
-    (reason,) = reasons(strategy)
-    assert reason.startswith(f"bypass: the broker holds {held} D0 where the orders of the gate ")
-
-
-class Blind(FakeBroker):
-    """A store that reports no position at all, or in other units."""
-
-    params = (("units", 0.0),)
-
-    def getposition(self, data, clone=True):
-        position = super().getposition(data, clone=True)
-        position.size *= self.p.units
-        return position
-
-
-@pytest.mark.parametrize("units", [0.0, 100.0])
-def test_a_store_that_counts_otherwise_takes_no_stop_away_and_makes_none_larger(units):
-    """It is said, and the gate goes on with its own count."""
-    venue = Blind(units=units)
-    engine = protected(broker=venue)
-    strategy = play(engine, {20: lambda s: s.buy(size=10)})
-    assert [o.executed.remsize for o in venue._working] == [-10]
-    (reason,) = reasons(strategy)
-    assert reason.endswith("because the two have never agreed in this run")
-
-
 class Late(FakeBroker):
     """A venue whose fills are notified two ticks after its positions have changed."""
 
