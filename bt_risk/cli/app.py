@@ -1,5 +1,6 @@
 """The ``bt-risk`` command."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import bt_risk
 from bt_risk.cli.history import journal_json, print_journal, print_order
 from bt_risk.cli.operate import operate
-from bt_risk.cli.status import print_status
+from bt_risk.cli.status import print_status, watch_status
+from bt_risk.cli.summary import summary
 from bt_risk.cli.tables import (
     print_comparison,
     print_halt_odds,
@@ -31,7 +33,6 @@ from bt_risk.errors import (
     check_fraction,
     check_positive,
 )
-from bt_risk.state.file import is_running, read_state
 from bt_risk.state.history import read_journal, read_order
 
 __all__ = ["main"]
@@ -103,16 +104,27 @@ def demo(
         typer.echo(f"wrote {file}")
 
 
-@app.command()
-def status(state: Annotated[Path, typer.Argument(help="The state file of a run.")]) -> None:
-    """Show a state file: whether the gate is halted and why, positions with stops, decisions."""
-    saved = read_state(state)
-    print_status(Console(highlight=False), state, saved, is_running(state))
-
-
 State = Annotated[Path, typer.Argument(help="The state file of a run.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the journal and on refused orders.")]
 Who = Annotated[str, typer.Option(help="Who asks, instead of user@host.")]
+
+
+@app.command()
+def status(
+    state: State,
+    seconds: Annotated[
+        float, typer.Argument(min=0.1, help="With --watch: seconds between two pictures.")
+    ] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it until Ctrl-C.")] = False,
+) -> None:
+    """Show a state file: whether the gate is halted and why, positions with stops, decisions."""
+    if watch:
+        watch_status(Console(highlight=False), state, seconds)
+    elif as_json:
+        typer.echo(json.dumps(summary(state, time.time())))
+    else:
+        print_status(Console(highlight=False), summary(state, time.time()))
 
 
 @app.command()

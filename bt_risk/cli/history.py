@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from bt_risk.report.labels import ACTIONS
 from bt_risk.state.file import Record
 from bt_risk.state.history import Line, OrderHistory
 
-__all__ = ["journal_json", "print_journal", "print_order"]
+__all__ = ["decision_text", "journal_json", "print_journal", "print_order"]
 
 
 def print_journal(console: Console, lines: Iterable[Line], bars: bool) -> None:
@@ -26,7 +26,9 @@ def print_journal(console: Console, lines: Iterable[Line], bars: bool) -> None:
     table.add_column("why", overflow="fold", ratio=1)
     for line in lines:
         when = bar_time(line.values[0]) if bars or not line.at else utc(line.at)[5:]
-        table.add_row(str(line.number), when, line.values[1], line.values[3], _why(line))
+        table.add_row(
+            str(line.number), when, line.values[1], line.values[3], decision_text(line.values)
+        )
     console.print(table if table.row_count else "No line of the journal fits.")
 
 
@@ -60,14 +62,14 @@ def print_order(console: Console, name: str, order: OrderHistory) -> None:
 
 
 def _decision(line: Line) -> str:
-    action, why = line.values[3], _why(line)
+    action, why = line.values[3], decision_text(line.values)
     label = "" if action in ("trim", "reject") else f"{ACTIONS.get(action, action)}: "
     return f"{label}{why} (line {line.number})"
 
 
-def _why(line: Line) -> str:
-    """Return the sizes and the reason of a line, with its rule where the reason lacks it."""
-    _, _, rule, action, requested, allowed, *_, reason = line.values
+def decision_text(values: Sequence[Any]) -> str:
+    """Return the sizes and the reason of a decision, with its rule where the reason lacks it."""
+    _, _, rule, _, requested, allowed, *_, reason = values
     sizes = f"{requested:g}" if _is_number(requested) else ""
     if sizes and _is_number(allowed) and allowed != requested:
         sizes = f"{sizes} refused" if not allowed else f"{sizes} cut to {allowed:g}"

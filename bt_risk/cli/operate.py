@@ -6,7 +6,7 @@ import socket
 import time
 from pathlib import Path
 
-from bt_risk.cli.status import gate_state
+from bt_risk.cli.summary import gate_state
 from bt_risk.errors import StateError
 from bt_risk.gate.trading_state import OPERATOR
 from bt_risk.orders import ACTIVE

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import TYPE_CHECKING
 
 from bt_risk.errors import BtRiskError
 from bt_risk.gate.trading_state import OPERATOR
+from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED
 from bt_risk.state.requests import REFUSED, OperatorRequest
 from bt_risk.tolerances import SIZE_EPS
@@ -22,6 +24,19 @@ class Operator:
 
     def __init__(self, gate: RiskBroker) -> None:
         self.gate = gate
+
+    def waits(self, request: OperatorRequest) -> bool:
+        """Return whether a request cannot be carried out yet, with a line the first time.
+
+        A breaker needs the value of the account for its new high-water mark.
+        """
+        tripped = any(isinstance(source, Monitor) for source in self.gate.trading_state.asked)
+        if request.verb != "rearm" or not tripped or math.isfinite(self.gate.unit_value()):
+            return False
+        if self.gate.journal.once(("rearm waits", request.number)):
+            reason = "operator: rearm waits until the value of the account is known"
+            self.gate.journal.account("operator", "request", reason)
+        return True
 
     def carry_out(self, request: OperatorRequest) -> str:
         """Do what is requested, write a line about it, and return the answer."""

@@ -130,7 +130,8 @@ class DrawdownMonitor(Monitor):
         return self.state.final
 
     def rearm(self) -> None:
-        """Trade again: the high-water mark is rebased to the current value."""
+        """Trade again: the high-water mark is rebased to the current value, once that is known."""
+        before = self.state.status
         if self.state.final:
             raise ParameterError(
                 "DrawdownBreaker",
@@ -139,8 +140,9 @@ class DrawdownMonitor(Monitor):
                 self.rule.lifetime_limit,
                 "The lifetime limit cannot be re-armed.",
             )
-        if self.state.status != ARMED:
+        if before != ARMED:
             self.state = rearm(self.state, self._value())
+        if before != ARMED == self.state.status:  # it has no new mark while equity is unknown
             self._measure(self._value())
             self._release("re-armed by hand")
 

@@ -68,7 +68,8 @@ class Inbox:
         self._next = now + _EVERY
         self._take_kill()
         for request in self.file.requests():
-            if all(one.number != request.number for one in self.recorder.answers):
+            answered = any(one.number == request.number for one in self.recorder.answers)
+            if not answered and not self.gate.operator.waits(request):
                 self._answer(request)
 
     def _answer(self, request: OperatorRequest) -> None:

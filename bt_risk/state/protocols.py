@@ -94,6 +94,10 @@ class FillTracker(Protocol):
 
     touched: list[OwnerPosition]
 
+    @property
+    def unknown(self) -> set[int]:
+        """Instruments whose positions from before the run are not known yet."""
+
 
 class View(Protocol):
     """The part that asks the broker what is working there."""
@@ -153,6 +157,10 @@ class RecordedRun(Protocol):
         """The clocks of the run."""
 
     @property
+    def fill_tracker(self) -> FillTracker:
+        """The part of the gate that books fills."""
+
+    @property
     def trading_state(self) -> TradingState:
         """Return what operators and breakers have requested."""
 
@@ -164,6 +172,9 @@ class RecordedRun(Protocol):
 class Operator(Protocol):
     """The part of the gate that carries out what an operator requests."""
 
+    def waits(self, request: OperatorRequest) -> bool:
+        """Return whether a request cannot be carried out yet."""
+
     def carry_out(self, request: OperatorRequest) -> str:
         """Do what is requested, and return the answer."""
 
@@ -173,10 +184,6 @@ class Gate(RecordedRun, Protocol):
 
     inner: Any
     own: dict[int, Any]
-
-    @property
-    def fill_tracker(self) -> FillTracker:
-        """The part of the gate that books fills."""
 
     @property
     def operator(self) -> Operator:

@@ -225,6 +225,10 @@ class StateRecorder:
         yield from self._of_other_feeds()
         yield from self._book()
         yield from self._history()
+        unknown = self.run.fill_tracker.unknown
+        if unknown:
+            names = [i.name for i in self.run.book.instruments if i.index in unknown]
+            yield ("run", "unknown"), {"names": names}
         if self.heartbeat is not None and self.heartbeat.record:
             yield ("run", "heartbeat"), self.heartbeat.record
         if self.run.trading_state.asked:

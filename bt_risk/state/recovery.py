@@ -42,7 +42,8 @@ class Recovery:
         self.saved = self.file.saved
         self.recorder = StateRecorder(self.file, gate)
         self.reconciler = Reconciler(gate, self.saved, self.recorder)
-        self.recorder.heartbeat = self.heartbeat = Heartbeat(gate)
+        self.heartbeat = Heartbeat(gate, self.saved.records.get(("run", "heartbeat")))
+        self.recorder.heartbeat = self.heartbeat
         self.inbox = Inbox(gate, self.file, self.recorder)
         self._counted: set[int] = set()
         self._last_run = self.saved.records.get(("run", "bars"), _NO_RUN)

@@ -38,7 +38,7 @@ def test_status_of_a_run_that_was_killed_with_a_position(tmp_path, command):
     assert "gate ACTIVE" in out
     assert "breaker ARMED: 0.00 % below the mark of 101," in out
     row = next(line for line in out.splitlines() if line.strip().startswith("D0"))
-    assert [cell.strip() for cell in row.split("│")][:4] == ["D0", "+100", "100", "90"]
+    assert [cell.strip() for cell in row.split("│")][:4] == ["D0", "+100", "100", "99.31778"]
     assert "allow" in out
 
 
@@ -48,11 +48,11 @@ def test_status_of_a_halt_says_why_and_rearm_ends_it_with_the_next_run(tmp_path,
     out = command("status", path)[1]
     assert "gate HALTED: DrawdownBreaker: drawdown 0.0921 >= drawdown_limit 0.0600" in out
     assert "2 closed trades" in out
-    assert "No position." in out
+    assert "No position when this was saved. The broker may hold something else by now." in out
     status, out, _ = command("rearm", path)
     assert status == 0
     assert "no run has it open; `rearm` is taken when the next run starts" in out
-    assert "`rearm` is requested" in command("status", path)[1]
+    assert "`rearm` is requested by" in command("status", path)[1]
     run(tmp_path, rows=[*ROWS, *flat(2, price=89.0)])
     out = command("status", path)[1]
     assert "gate ACTIVE" in out

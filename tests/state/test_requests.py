@@ -1,5 +1,6 @@
 """Requests of an operator: taken once, carried out, answered, and in the journal."""
 
+import math
 import os
 import signal
 import sqlite3
@@ -119,6 +120,26 @@ def test_resume_says_what_stays_when_a_breaker_has_halted_too(tmp_path):
 def test_rearm_ends_the_halt_of_a_breaker_and_a_second_one_changes_nothing(tmp_path):
     answers, _ = after_a_trip(tmp_path, {AFTER: ["rearm"], AFTER + 2: ["rearm"]})
     assert answers == ["entries pass again", "nothing was halted: entries pass"]
+
+
+def test_rearm_waits_until_the_value_of_the_account_is_known(tmp_path):
+    """Without it a breaker would have no high-water mark, and nothing to trip at."""
+    run(tmp_path)
+    unknown = [math.nan] * 30
+
+    def equity():
+        return unknown.pop() if unknown else 90_000.0
+
+    live = {"clock": Clock(), "equity": equity}
+    rows = [*ROWS, *flat(20, price=89.0)]
+    request(tmp_path / "risk.db", OperatorRequest("rearm", ANN, AT))
+    run(tmp_path, rows=rows, live=live)
+    saved = read_state(tmp_path / "risk.db", 1000)
+    assert answer(tmp_path / "risk.db", 1) == "entries pass again"
+    assert by_operator(saved)[0] == "operator: rearm waits until the value of the account is known"
+    assert len(by_operator(saved)) == 2
+    breaker = saved.of("breaker")["0:"]["state"]
+    assert (breaker["status"], breaker["high_water_mark"]) == ("ARMED", 90_000.0)
 
 
 def test_rearm_with_a_lifetime_limit_that_was_hit_is_not_possible(tmp_path):
