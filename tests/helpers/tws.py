@@ -108,9 +108,12 @@ class TWS:
     async def start(self):
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self.server.sockets[0].getsockname()[1]
+        self.control = await asyncio.start_server(self._obey, "127.0.0.1", 0)
+        self.control_port = self.control.sockets[0].getsockname()[1]
 
     def stop(self):
         self.server.close()
+        self.control.close()
         self.drop()
 
     def drop(self):
@@ -143,6 +146,12 @@ class TWS:
             writer.close()
             if client in self.clients:
                 self.clients.remove(client)
+
+    async def _obey(self, reader, writer):
+        """Show one more bar for each byte from the process of a test."""
+        while await reader.read(1):
+            writer.write(b"1" if self.next_bar() else b"0")
+        writer.close()
 
     def error(self, request, code, text=""):
         for client in self.clients:

@@ -1,19 +1,9 @@
 """The store of Interactive Brokers, against a TWS of our own that speaks its wire protocol."""
 
 import pytest
-from helpers.ib_run import LOOSE, trade, tws
+from helpers.ib_run import BUY, LOOSE, sound, stops, trade, tws
 
 import bt_risk
-
-BUY = {21: lambda s: s.buy(size=100)}
-
-
-def sound(venue, position=0.0):
-    """The oracle: no flip, no order twice, and one stop of the right size or nothing at all."""
-    assert venue.trouble == []
-    assert venue.positions.get(1, 0.0) == position
-    assert sum(-o.side * o.left for o in venue.working) == position
-    assert len(venue.working) == bool(position)
 
 
 def test_an_entry_has_one_stop_which_moves_in_place_and_closes_the_position():
@@ -29,10 +19,6 @@ def test_an_entry_has_one_stop_which_moves_in_place_and_closes_the_position():
 def journal(strategy, action=None):
     frame = strategy.analyzers.riskjournal.frame()
     return (frame if action is None else frame[frame.action == action]).reason.tolist()
-
-
-def stops(venue):
-    return [order for order in venue.orders.values() if order.type == "STP"]
 
 
 def test_what_a_trade_earns_is_what_the_account_has_earned():
