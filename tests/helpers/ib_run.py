@@ -98,9 +98,14 @@ def _nothing(venue):
     pass
 
 
+def contract(symbol="AAA", sec_type="STK", exchange="SMART", currency="USD"):
+    """Return a contract as a user writes it."""
+    return Contract(symbol=symbol, secType=sec_type, exchange=exchange, currency=currency)
+
+
 def connect(venue, **settings):
     """Return a store for a venue, whose clock never ends a bar."""
-    settings = dict(retry_after=0.01, timeout=2.0, now=lambda: 0.0) | settings
+    settings = dict(retry_after=0.01, timeout=5.0, now=lambda: 0.0) | settings
     return IBStore(port=venue.port, **settings)
 
 
@@ -114,7 +119,7 @@ def trade(venue, actions, policy=None, *, strategy=Script, **live):
     engine = bt.Cerebro(stdstats=False)
     data = Lockstep(
         store=store,
-        contract=Contract(symbol="AAA", secType="STK", exchange="SMART", currency="USD"),
+        contract=contract(),
         venue=venue,
         **feed,
     )

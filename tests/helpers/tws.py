@@ -88,6 +88,8 @@ class TWS:
         Ignore the cancels of these orders.
     order_of : {"execution", "status"}
         Which message of a fill is sent first.
+    drops : dict of int to {"request", "answer"}
+        Drop every connection with this request: before it is received, or before it is answered.
     late_executions : bool
         Send no execution with the fill: it is in the answer to reqExecutions only.
     """
@@ -101,6 +103,7 @@ class TWS:
         self.cancel_answers, self.modify_answers = {}, {}
         self.deaf_to_cancels, self.order_of, self.late_executions = set(), "status", False
         self.connected_to_ib, self.refuses = True, False
+        self.received, self.drops = 0, {}
         self._perm, self._exec, self._next_id = itertools.count(9001), itertools.count(1), 1
 
     # -- the line --------------------------------------------------------------------------------
@@ -135,11 +138,12 @@ class TWS:
             client.send(VERSION, "20240101 00:00:00 UTC")
             while True:
                 fields = await _message(reader)
-                answer = getattr(self, f"_on_{fields[0]}", None)
-                if answer is None:
-                    self.trouble.append(f"unknown request {fields}")
-                else:
-                    answer(client, fields[1:])
+                self.received += 1
+                fault = self.drops.get(self.received)
+                if fault is not None:
+                    self.drop()
+                if fault != "request":
+                    getattr(self, f"_on_{fields[0]}")(client, fields[1:])
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -420,6 +424,14 @@ class TWS:
                 else:
                     for client in self.clients:
                         self._send_order(client, other)
+
+    def order_of_another(self, action, quantity, limit, con_id=1):
+        """Place an order of another client."""
+        given = dict.fromkeys(PLACED.split(), "") | {"action": action, "type": "LMT", "tif": "GTC"}
+        given |= {"quantity": quantity, "limit": limit, "conId": con_id, "transmit": "1"}
+        order = Order(1, 77, next(self._perm), given)
+        self.orders[77, 1] = order
+        return order
 
     def trade_by_hand(self, size, con_id=1):
         """Trade from another program: this client has no execution of it."""

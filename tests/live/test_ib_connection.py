@@ -78,6 +78,40 @@ def test_an_order_that_never_arrived_ends_after_the_next_connection():
     assert strategy.orders[-1][2] == "Canceled"
 
 
+# With the first eight it connects, and begins: an error there ends the run before it trades.
+FIRST, REQUESTS = 9, 23
+
+
+def test_the_matrix_has_every_request_of_a_run():
+    with tws() as venue:
+        trade(venue, HELD, POLICY, idle=20)
+        assert venue.received >= REQUESTS
+
+
+@pytest.mark.parametrize("number", range(1, FIRST))
+def test_a_connection_that_drops_while_it_is_made_is_one_clear_error(number):
+    with tws() as venue:
+        venue.drops = {number: "answer"}
+        with pytest.raises(ConnectionError):
+            trade(venue, HELD, POLICY)
+        assert venue.orders == {}
+
+
+@pytest.mark.parametrize(
+    ("request_number", "kind"),
+    sliced(itertools.product(range(FIRST, REQUESTS + 1), ["request", "answer"]), 5),
+)
+def test_a_connection_that_drops_with_any_request_leaves_the_account_as_it_should_be(
+    request_number, kind
+):
+    with tws() as venue:
+        venue.drops = {request_number: kind}
+        strategy = trade(venue, HELD, POLICY, idle=40)
+        sound(venue)
+        assert len(strategy) == len(ROWS)
+    assert strategy.held[-1] == (0.0,)
+
+
 # -- a new process -------------------------------------------------------------------------------
 
 
@@ -102,11 +136,11 @@ def test_a_process_that_is_killed_at_a_bar_leaves_one_stop(bar, tmp_path):
         sound(venue, venue.positions.get(1, 0.0))
 
 
-WRITES = 24
+WRITES = 54
 
 
 @pytest.mark.parametrize(
-    ("write", "after"), sliced(itertools.product(range(1, WRITES), (False, True)), 7)
+    ("write", "after"), sliced(itertools.product(range(1, WRITES), (False, True)), 11)
 )
 def test_a_process_that_is_killed_at_a_write_of_its_state_leaves_one_stop(write, after, tmp_path):
     with tws() as venue:

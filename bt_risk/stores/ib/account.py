@@ -39,6 +39,7 @@ class Account:
         self._reported: dict[int, tuple[float, float]] = {}
         self._moved: dict[int, float] = {}
         self.connected()
+        self._moved.clear()  # no fill of this run can be in what is held at the start
 
     def connected(self) -> None:
         """Take everything anew after a connection was made."""

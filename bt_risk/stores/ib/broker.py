@@ -195,8 +195,8 @@ class IBBroker(bt.BrokerBase):
         if trade is None or not order.alive() or trade.isDone() or not self._is_ours(trade):
             return False
         request = copy.copy(trade.order)
-        left = abs(order.executed.remsize)
-        request.totalQuantity = float(request.totalQuantity) - left + size
+        # IB counts what has filled, and may have made an order of a group smaller by itself.
+        request.totalQuantity = order.info.get("before", 0.0) + abs(order.executed.size) + size
         price = to_tick(price, _feed(order.data).contractdetails.minTick)
         if price is not None and request.orderType in STOPS:
             request.auxPrice = price
