@@ -104,6 +104,7 @@ class TWS:
         self.deaf_to_cancels, self.order_of, self.late_executions = set(), "status", False
         self.connected_to_ib, self.refuses = True, False
         self.received, self.drops = 0, {}
+        self.accounts, self.durations, self.no_history = ACCOUNT, [], 0
         self._perm, self._exec, self._next_id = itertools.count(9001), itertools.count(1), 1
 
     # -- the line --------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ class TWS:
 
     def _on_71(self, client, fields):
         client.number = int(fields[1])
-        client.send(15, 1, ACCOUNT)
+        client.send(15, 1, self.accounts)
         client.send(9, 1, self._next_id)
 
     def _on_61(self, client, fields):
@@ -212,7 +213,9 @@ class TWS:
 
     def _on_20(self, client, fields):
         request, con_id = fields[0], int(fields[1])
-        if not self.connected_to_ib:
+        self.durations.append(fields[16])
+        self.no_history -= 1
+        if not self.connected_to_ib or self.no_history >= 0:
             client.send(4, 2, request, 162, "HMDS server disconnect occurred")
             return
         rows = self.rows[con_id][: self.shown + 1]
@@ -222,6 +225,11 @@ class TWS:
 
     def _on_25(self, client, fields):
         self.feeds.pop(fields[1], None)
+
+    def end_bars(self, code):
+        """Report an error of each subscription; a code of a warning ends none."""
+        for request, (client, _) in list(self.feeds.items()):
+            client.send(4, 2, request, code, "of the bars")
 
     def _bar(self, k, row):
         first, high, low, close = row
