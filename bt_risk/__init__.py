@@ -22,6 +22,7 @@ from bt_risk.feeds.bundled import list_data, load_data
 from bt_risk.feeds.files import read_prices
 from bt_risk.feeds.frame import FrameData
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.gate.cash_flow import cash_flow
 from bt_risk.limits.base import Decision, Limit, NotionalLimit, Request, RiskPerTrade
 from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
 from bt_risk.limits.correlation import CorrelationLimit
@@ -96,6 +97,7 @@ __all__ = [
     "VolatilityLimit",
     "atr",
     "atr_stop",
+    "cash_flow",
     "compare",
     "correlation_exposure",
     "correlation_matrix",

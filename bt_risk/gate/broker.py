@@ -320,6 +320,8 @@ class RiskBroker(BrokerProxy):
             self.bypass.check(fresh)
         if self.recovery.active:
             news = self.recovery.new_bars(fresh, news)
+        if not self.venue.direct:
+            self.venue.sample(fresh)
         self._act(news)
         if self.recovery.active:
             self.recovery.recorder.save()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from bt_risk.errors import ParameterError, is_number
 from bt_risk.gate.order_lists import LISTS, as_listed
 
 __all__ = ["BrokerProxy"]
@@ -32,6 +34,13 @@ class BrokerProxy:
         self.venue.set_cash(cash)
 
     set_cash = setcash
+
+    def cash_flow(self, amount: float) -> None:
+        """Report a deposit, or a withdrawal (negative): see `bt_risk.cash_flow`."""
+        if not (is_number(amount) and math.isfinite(amount) and amount):
+            constraint = "the currency that was paid in (positive) or taken out (negative)"
+            raise ParameterError(type(self).__name__, "cash_flow()", constraint, amount)
+        self.venue.cash_flow(float(amount))
 
     def get_cash(self) -> float:
         """Return the cash, whichever of the two names the wrapped broker has."""

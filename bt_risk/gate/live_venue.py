@@ -64,9 +64,9 @@ class LiveVenue(Venue):
     # -- the account -----------------------------------------------------------------------------
 
     def own_equity_sources(self) -> EquitySources:
-        """Return both callables: the broker's value is compared with what prices explain."""
-        judged = EquityMonitor(self.gate)
-        return judged.value, judged.value
+        """Return both callables: the account value is compared with what prices explain."""
+        self.account = EquityMonitor(self.gate)
+        return self.account.value, self.account.unit_value
 
     def account_calls(self) -> dict[str, Callable[..., float]]:
         """Return the calls for cash and value that Cerebro makes on every bar."""
@@ -75,7 +75,29 @@ class LiveVenue(Venue):
 
     def fund_value(self) -> float:
         """Return the value of one share of the account, or the last one that was known."""
-        return self._fund()
+        value, factor = self._fund(), self.account.flows.factor
+        return value * factor if value and factor != 1.0 else value
+
+    def cash_flow(self, amount: float) -> None:
+        """Take note of a deposit, or of a withdrawal (negative): it counts once cash shows it."""
+        self.account.flows.announce(amount)
+
+    def continue_from(self, unit_value: float) -> None:
+        """Go on with this unit value: what another broker held is no profit and no loss."""
+        self.account.continue_from(unit_value)
+
+    def persist(self) -> dict[str, Any]:
+        """Return what must be known of the account after a restart."""
+        return self.account.persist()
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from the saved state of the account."""
+        self.account.restore(saved)
+
+    def sample(self, fresh: list[Instrument]) -> None:
+        """Check the account value on every bar, and more often while it is in doubt."""
+        if self.gate.judges and (fresh or self.account.in_doubt):
+            self.account.value()
 
     # -- a round of Cerebro's loop ---------------------------------------------------------------
 

@@ -72,6 +72,10 @@ class SimulatedVenue(Venue):
             self._new_flows *= before / after
             gate.unit_value = self._unit_value
 
+    def cash_flow(self, amount: float) -> None:
+        """Make a deposit, or a withdrawal (negative), on the next bar, as ``add_cash`` does."""
+        self.inner.add_cash(amount)
+
     def continue_from(self, unit_value: float) -> None:
         """Go on with this unit value: what another broker held is no profit and no loss."""
         own = float(self.inner.get_fundvalue())

@@ -61,7 +61,7 @@ class Venue:
 
     def equity_sources(self) -> EquitySources:
         """Return callables for the account value, and for the value that drawdowns are taken of."""
-        if self.gate.live.equity is not None:
+        if self.direct and self.gate.live.equity is not None:
             given = UserEquity(self.gate)
             return given.value, given.value
         return self.own_equity_sources()
@@ -79,6 +79,9 @@ class Venue:
         value: float = self.inner.fundvalue  # as it is: a numpy number stays one
         return value
 
+    def sample(self, fresh: list[Instrument]) -> None:
+        """Check what the account is worth, so that its value is known before it is needed."""
+
     def held_in(self, data: Any) -> Instrument | None:
         """Return the instrument whose position an order on a data feed changes, if it is known."""
         return self.gate.book.by_data.get(id(data))
@@ -86,6 +89,17 @@ class Venue:
     def set_cash(self, cash: float) -> None:
         """Set the cash of the account."""
         self.inner.setcash(cash)
+
+    def cash_flow(self, amount: float) -> None:
+        """Count a deposit, or a withdrawal (negative), as no profit and no loss."""
+        raise TypeError(f"{type(self).__name__} takes no cash")
+
+    def persist(self) -> dict[str, Any]:
+        """Return what must be known of the account after a restart; nothing by default."""
+        return {}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from the saved state of the account."""
 
     def continue_from(self, unit_value: float) -> None:
         """Go on with this unit value, after another broker has been wrapped in the run."""

@@ -27,12 +27,17 @@ class Live:
     Parameters
     ----------
     equity : callable, optional
-        Without arguments, returns the account's equity, where the broker's value is something else.
+        Without arguments, returns the account's equity, where the broker's value is something
+        else. It is checked in the same way.
     equity_jump_limit : float, default 0.10
-        Fraction of equity that the broker's value may move by without a price to explain it.
+        Fraction of equity that the account value and the prices may differ by before the value
+        counts as wrong, or as unknown.
     equity_confirmations : int, default 3
         Samples that such a move must stand for before it is believed, on different bars or
         `retry_after` seconds apart.
+    flows : callable, optional
+        Without arguments, returns all deposits less all withdrawals of the account so far, from
+        any beginning: a change is no gain and no loss, at whatever size.
     stale_after : float, optional
         Seconds without a bar after which a data feed gets no new risk; None: only what the data
         feed reports of itself (DISCONNECTED, DELAYED) counts.
@@ -72,6 +77,7 @@ class Live:
     equity: Callable[[], float] | None = None
     equity_jump_limit: float = 0.10
     equity_confirmations: int = 3
+    flows: Callable[[], float] | None = None
     stale_after: float | None = None
     capabilities: dict[str, bool] | None = None
     on_stop_rejected: str = "exit"
@@ -85,8 +91,9 @@ class Live:
     now: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        if self.equity is not None:
-            _check_callable("equity", self.equity, "a callable without arguments")
+        for name in ("equity", "flows"):
+            if getattr(self, name) is not None:
+                _check_callable(name, getattr(self, name), "a callable without arguments")
         check_fraction("Live", "equity_jump_limit", self.equity_jump_limit)
         check_whole("Live", "equity_confirmations", self.equity_confirmations, remedy="")
         if self.stale_after is not None:

@@ -113,6 +113,12 @@ class Venue(Protocol):
     def view(self) -> View:
         """The part that asks the broker."""
 
+    def persist(self) -> Record:
+        """Return what must be known of the account after a restart."""
+
+    def restore(self, saved: Record) -> None:
+        """Go on from the saved state of the account."""
+
     def position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None."""
 
@@ -161,12 +167,12 @@ class RecordedRun(Protocol):
         """The part of the gate that books fills."""
 
     @property
-    def trading_state(self) -> TradingState:
-        """Return what operators and breakers have requested."""
-
-    @property
     def venue(self) -> Venue:
         """The wrapped broker."""
+
+    @property
+    def trading_state(self) -> TradingState:
+        """Return what operators and breakers have requested."""
 
 
 class Operator(Protocol):

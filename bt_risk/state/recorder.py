@@ -260,6 +260,9 @@ class StateRecorder:
         yield ("run", "bars"), {"rounds": book.rounds, "datas": names, "latched": latched}
         if self.differences:
             yield ("run", "differences"), {"open": self.differences}
+        account = self.run.venue.persist()
+        if account:
+            yield ("run", "account"), account
         for instrument in book.instruments:
             yield (
                 ("instrument", instrument.name),

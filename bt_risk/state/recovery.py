@@ -73,6 +73,8 @@ class Recovery:
             if record is not None:
                 instrument.restore(record)
         self._restore_positions()
+        if ("run", "account") in saved.records:
+            gate.venue.restore(saved.records["run", "account"])
         self._restore_history()
         self.reconciler.match_orders()
         self._restore_monitors()

@@ -751,6 +751,7 @@ BAD = [
     (bt_risk.RiskBroker, "on_bypass", "stop", "one of 'alert', 'halt'"),
     (bt_risk.RiskBroker, "on_bypass", None, "one of 'alert', 'halt'"),
     (bt_risk.RiskBroker, "equity", 5.0, "a callable"),
+    (bt_risk.RiskBroker, "flows", 5.0, "a callable"),
     (bt_risk.RiskBroker, "equity_jump_limit", 10, FRACTION),
     (bt_risk.RiskBroker, "equity_confirmations", 0, WHOLE),
     (bt_risk.RiskBroker, "stale_after", 0, "positive and finite"),

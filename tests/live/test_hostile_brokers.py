@@ -184,21 +184,6 @@ def test_a_future_adds_its_profit_or_loss_to_cash_and_not_its_value():
     assert 0.17 < trip["drawdown_at_trip"] < 0.19
 
 
-def test_a_deposit_is_believed_after_its_confirmations_and_said():
-    class Paid(FakeBroker):
-        def next(self):
-            super().next()
-            if len(self.cerebro.datas[0]) == 25 and self.cash < 150_000:
-                self.cash += 100_000
-
-    strategy, journal = run(Paid(), CALM, BUY, breaker=dict(drawdown_limit=0.1))
-    halt = strategy.analyzers.drawdownbreaker.get_analysis()
-    assert halt["high_water_mark"] == 200_000
-    assert halt["state"] == "ARMED"
-    assert len(reasons(journal, "equity")) == 1
-    assert "again" in reasons(journal, "note")[-1]
-
-
 def test_a_sale_that_fills_while_it_is_sent_is_no_reason_to_doubt_the_value():
     """Our stop has to go first, so it is sent between bars; the breaker asks in the same breath."""
 
