@@ -62,8 +62,13 @@ class TradingState:
         """Let a source request a state, with a line in the journal if that is new."""
         before = self.asked.get(source)
         self.ask(source, state, reason)
-        if self.asked.get(source) != before:
-            self._journal(_ACTIONS[self.why[0]], reason or self.why[1] or f"{source}: {ACTIVE}")
+        if self.asked.get(source) == before:
+            return
+        now, why = self.why
+        if reason and state != now:  # a stricter request of another source counts on
+            self._journal(_ACTIONS[state], f"{reason}; still {now}: {why}")
+        else:
+            self._journal(_ACTIONS[now], reason or why or f"{source}: {ACTIVE}")
 
     # -- the operator ----------------------------------------------------------------------------
 

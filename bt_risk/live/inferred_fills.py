@@ -24,29 +24,34 @@ if TYPE_CHECKING:
 
 __all__ = ["InferredFills"]
 
+# Seconds after which a fill that is notified is no longer one that was booked as a trade by hand.
+_EXPIRES = 600.0
+
+
+@dataclass
+class _Booked:
+    """Units on a side that the position has shown and nobody had reported, when they were booked.
+
+    An order up to the number `newest` may report them later.
+    """
+
+    side: int
+    units: float
+    newest: int
+    at: float
+
 
 @dataclass
 class _Delivered:
-    """What the gate has made known of an order with an inferred fill.
+    """What the gate has made known of an order, where the broker did not notify all of it.
 
     `bits` are the executions that were delivered, `inferred` those of them that nothing has
-    reported, `read` how many of the broker's own were read, and `credit` the inferred units that
-    the broker has not reported yet.
+    reported, and `read` how many of the broker's own were read.
     """
 
     bits: list[Any]
     read: int
     inferred: list[Any] = field(default_factory=list)
-    credit: float = 0.0
-
-
-@dataclass
-class _Unexplained:
-    """A difference that no order explained: units on a side, booked up to the order `newest`."""
-
-    side: int
-    units: float
-    newest: int
 
 
 class InferredFills:
@@ -62,7 +67,7 @@ class InferredFills:
         self.gate = gate
         self.news: deque[Any] = deque()
         self._delivered: dict[int, _Delivered] = {}
-        self._unexplained: dict[int, list[_Unexplained]] = {}
+        self._booked: dict[int, list[_Booked]] = {}
 
     # -- what the broker has not notified --------------------------------------------------------
 
@@ -93,7 +98,7 @@ class InferredFills:
         price = _price_of(working)
         bit = self._bit(working, size, price)
         record.inferred.append(bit)
-        record.credit += size
+        self.note(working.instrument, working.side, size)
         twin = self._twin(order, record, [bit])
         whole = working.remaining - working.withheld - size <= SIZE_EPS
         twin.status = twin.Completed if whole else twin.Canceled if ended else twin.Partial
@@ -105,9 +110,7 @@ class InferredFills:
     def cancel(self, working: WorkingOrder, reason: str) -> None:
         """End an order as cancelled, which the broker does not have any more."""
         order: Any = working.handle
-        twin = copy(order)
-        twin.executed = copy(order.executed)
-        twin.executed.p1 = twin.executed.p2 = len(order.executed.exbits)
+        twin = self._twin(order, self._record(order), [])
         twin.status = twin.Canceled
         if not working.own:
             twin.addinfo(bt_risk=reason)
@@ -163,69 +166,71 @@ class InferredFills:
 
     # -- what is notified late -------------------------------------------------------------------
 
-    def unexplained(self, instrument: Instrument, side: int, units: float) -> None:
+    def note(self, instrument: Instrument, side: int, units: float) -> None:
         """Note units that were booked by the position alone: an order may report them later."""
         newest = max([*self.gate.fill_tracker.ended, *self.gate.book.working], default=0)
-        rows = self._unexplained.setdefault(instrument.index, [])
-        rows.append(_Unexplained(side, units, newest))
+        rows = self._booked.setdefault(instrument.index, [])
+        rows.append(_Booked(side, units, newest, self.gate.live.clock()))
 
     def as_new(self, order: Any) -> Any:
-        """Return a notification without the fills that were inferred; None: nothing is new."""
-        if order.ref not in self._delivered:
-            if order.executed.size and self._unexplained:
-                self._count(order)
+        """Return a notification without the fills that are in the book; None: nothing is new."""
+        if not self._booked:
             return order
-        record, working = self._delivered[order.ref], order.ref in self.gate.book.working
-        bits = []
-        for bit in self._new_bits(order, record):
-            record.read += 1
-            known = min(abs(bit.size), record.credit)
-            record.credit -= known
-            if abs(bit.size) - known > SIZE_EPS:
-                bits.append(_share(bit, 1.0 - known / abs(bit.size)) if known else bit)
-        bits += self._without_bits(order, record)
+        record = self._delivered.get(order.ref)
+        if record is None:
+            bits = list(order.executed.exbits)[self.gate.venue.seen(order) :]
+            units = sum([abs(bit.size) for bit in bits]) if bits else abs(order.executed.size)
+            known = self._known(order, float(units))
+            if known:
+                self.gate.venue.count_executed(order, known)
+            return order
+        bits, working = self._new_bits(order, record), order.ref in self.gate.book.working
+        record.read += len(bits)
+        bits = bits or self._without_bits(order, record)
+        known = self._known(order, float(sum([abs(bit.size) for bit in bits])))
+        bits = _rest(bits, known)
         if not bits and not (working and not order.alive()):
             return None
         return self._twin(order, record, bits)
 
-    def _without_bits(self, order: Any, record: _Delivered) -> list[Any]:
+    @staticmethod
+    def _without_bits(order: Any, record: _Delivered) -> list[Any]:
         """Return what a store reports that has no executions, only their sum."""
         if order.executed.exbits:
             return []
         done = abs(order.executed.size)
         if order.status == order.Completed and not done:
             done = abs(order.created.size)
-        known = sum([abs(bit.size) for bit in record.bits])
-        record.credit = max(0.0, record.credit - done)
-        left = done - known
+        reported = [bit for bit in record.bits if not any(bit is one for one in record.inferred)]
+        left = done - sum([abs(bit.size) for bit in reported])
         if left <= SIZE_EPS:
             return []
         signed = left if order.isbuy() else -left
         return [OrderExecutionBit(order.executed.dt, signed, order.executed.price, opened=signed)]
 
-    def _count(self, order: Any) -> None:
-        """Leave out the executions of an order that the position has shown before.
+    def _known(self, order: Any, units: float) -> float:
+        """Return how many of the units that an order reports are in the book already.
 
-        The position decides: where it is still that of the book, the fill is in the book already.
+        The position decides, where the broker answers: what it holds beyond the book is new.
         """
         instrument = self.gate.book.find(order.data)
-        if instrument is None:
-            return
-        side = 1 if order.isbuy() else -1
-        for row in self._unexplained.get(instrument.index, ()):
-            if row.side != side or order.ref > row.newest or row.units <= SIZE_EPS:
-                continue
-            read = self.gate.venue.seen(order)
-            new = sum([abs(bit.size) for bit in list(order.executed.exbits)[read:]])
-            new = float(new or abs(order.executed.size))
-            held = self.gate.venue.view.position(instrument)
-            really = 0.0 if held is None else side * (held - instrument.size)
-            known = min(row.units, new - min(new, max(0.0, really)))
-            if known > SIZE_EPS:
-                row.units -= known
-                self.gate.venue.count_executed(order, known)
-                reason = f"reconciliation: {known:g} of this fill are in the book already"
-                self.gate.journal.order(order, "reconciliation", "note", reason)
+        rows = [] if instrument is None else self._booked.get(instrument.index, [])
+        now, side = self.gate.live.clock(), 1 if order.isbuy() else -1
+        open_ = [row for row in rows if row.side == side and order.ref <= row.newest]
+        open_ = [row for row in open_ if row.units > SIZE_EPS and now - row.at <= _EXPIRES]
+        if units <= SIZE_EPS or not open_ or instrument is None:
+            return 0.0
+        held = self.gate.venue.view.position(instrument)
+        new = 0.0 if held is None else min(units, max(0.0, side * (held - instrument.size)))
+        known = 0.0
+        for row in open_:
+            taken = min(row.units, units - new - known)
+            row.units -= taken
+            known += taken
+        if known > SIZE_EPS:
+            reason = f"reconciliation: {known:g} of this fill are in the book already"
+            self.gate.journal.order(order, "reconciliation", "note", reason)
+        return known
 
 
 def _price_of(working: WorkingOrder) -> float:
@@ -234,6 +239,17 @@ def _price_of(working: WorkingOrder) -> float:
     if working.kind in AT_MARKET or working.trails or own != own or not own:
         return working.instrument.price
     return own
+
+
+def _rest(bits: list[Any], known: float) -> list[Any]:
+    """Return the executions without the first `known` units."""
+    rest = []
+    for bit in bits:
+        taken = min(abs(bit.size), known)
+        known -= taken
+        if abs(bit.size) - taken > SIZE_EPS:
+            rest.append(_share(bit, 1.0 - taken / abs(bit.size)) if taken else bit)
+    return rest
 
 
 def _share(bit: Any, share: float) -> Any:

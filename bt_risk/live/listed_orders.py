@@ -45,7 +45,11 @@ class ListedOrders:
 
     def compare(self, answer: Look, unclear: set[int], now: float) -> None:
         """Compare a successful list with the orders of the book."""
-        matches = self.gate.venue.view.matches()
+        view, doubts = self.gate.venue.view, self.gate.order_sender.doubts
+        for ref, order in view.matches().items():
+            if ref in doubts:
+                doubts.claim(order)
+        matches = view.matches()
         self._remember(matches)
         absent = {}
         for working in list(self.gate.book.working.values()):
@@ -65,7 +69,9 @@ class ListedOrders:
             working = self.gate.book.working[ref]
             if working.own:
                 working.seen_at = self.gate.live.now()
-            if not working.foreign:
+            if working.foreign:
+                working.cut_to(abs(float(order.executed.remsize)))
+            else:
                 for name in (*_ids(working.handle), *_ids(order)):
                     self._ids.pop(name, None)
                     self._ids[name] = working.own

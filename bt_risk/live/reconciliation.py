@@ -222,7 +222,7 @@ class Reconciliation:
         if abs(left) <= tolerance(pool, held):
             self.differences.note(key, name, f"{what}: {why}", pool[0])
             return
-        hand = f"{left:+g} by nobody that the gate knows of, booked at the last price (inferred)"
+        hand = f"no order explains {left:+g}, which are booked as traded by hand (inferred)"
         self.differences.note(key, name, f"{what}: {'; '.join([*explained, hand])}", pool[0])
         self._by_hand(pool, left)
         self.gate.bypass.count_one(f"{RECONCILIATION}: {what}")
@@ -236,9 +236,14 @@ class Reconciliation:
         left = abs(held - booked(pool))
         matches = self.gate.venue.view.matches() if answer.orders is not None else {}
         orders = [w for one in pool for w in one.orders.values() if self._may_explain(w, side)]
-        # The orders that fit exactly come first, and those that the broker lists no more.
+        # Those that show a fill come first, then those that the broker does not list, and of these
+        # the one that fits exactly.
         orders.sort(
-            key=lambda w: (w.ref in matches, abs(w.remaining - w.withheld - left) > SIZE_EPS)
+            key=lambda w: (
+                not self.inferred.unread(w.handle),
+                w.ref in matches,
+                abs(w.remaining - w.withheld - left) > SIZE_EPS,
+            )
         )
         for working in orders:
             left = side * (held - booked(pool))
@@ -288,7 +293,7 @@ class Reconciliation:
     def _by_hand(self, pool: Pool, left: float) -> None:
         """Book a difference that no order explains: no gain and no loss."""
         side = 1 if left > 0 else -1
-        self.inferred.unexplained(pool[0], side, abs(left))
+        self.inferred.note(pool[0], side, abs(left))
         parts = [part for one in pool for part in one.parts]
         for part in sorted(parts, key=lambda one: -one.held_against(side)):
             size = min(part.held_against(side), abs(left))

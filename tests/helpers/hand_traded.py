@@ -128,7 +128,9 @@ class HandTraded(FakeBroker):
         self.rounds.append(self._positions[self.data].size)
 
 
-def run(plan, actions, rows=None, *, stop=True, strategies=1, frames=None, gates=None, **options):
+def run(
+    plan, actions, rows=None, *, stop=True, strategies=1, frames=None, contract=None, **options
+):
     """Run a script with a `HandTraded` venue; return venue, strategy and journal."""
     clock = Clock()
     venue_options = {k: options.pop(k) for k in ("lists", "seconds", "can") if k in options}
@@ -136,6 +138,8 @@ def run(plan, actions, rows=None, *, stop=True, strategies=1, frames=None, gates
     engine = bt.Cerebro(stdstats=False)
     for number, frame in enumerate(frames or [bars(*(rows or flat(50)))]):
         engine.adddata(Ticking(dataname=frame), name=f"D{number}")
+    for data in engine.datas if contract else ():
+        data._dataname = contract
     gate = bt_risk.RiskBroker(venue, clock=clock, now=clock, **options)
     engine.setbroker(gate)
     for _ in range(strategies):

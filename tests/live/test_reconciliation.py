@@ -168,22 +168,112 @@ def test_a_close_by_hand_takes_from_the_largest_part_of_several_owners():
     assert [order.executed.remsize for order in venue.stops()] == [-2]
 
 
-def test_resampled_copies_share_a_position_at_the_venue():
-    class Pooled(HandTraded):
-        def getposition(self, data, clone=True):
-            return super().getposition(self.data)
+class Pooled(HandTraded):
+    """A venue with one contract, whichever data feed is asked about."""
 
-    def resample(engine, frame):
-        return engine
+    def getposition(self, data, clone=True):
+        return super().getposition(self.data)
 
-    plan = {30: lambda v: v.close_by_hand(0.5)}
+
+class One(Pooled):
+    def _try(self, order):
+        order.data, data = self.data, order.data
+        try:
+            super()._try(order)
+        finally:
+            order.data = data
+
+
+def test_data_feeds_of_one_name_share_a_position_at_the_venue():
+    plan = {30: lambda v: v.close_by_hand(0.5), 40: lambda v: v.by_hand(4)}
+    actions = entry(1) | {24: lambda s: s.buy(data=s.datas[1], size=2)}
     frames = [bars(*flat(60)), bars(*flat(60))]
-    for frame in frames:
-        frame.attrs["symbol"] = "X"
-    venue, strategy, journal = run(plan, entry(1), frames=frames, kind=Pooled)
-    assert strategy.broker.book.instruments[0].size == 5
-    assert strategy.broker.book.instruments[1].size == 0
+    venue, strategy, journal = run(plan, actions, frames=frames, kind=One, contract="XAUUSD")
+    first, second = strategy.broker.book.instruments
+    assert first.size + second.size == venue._positions[venue.data].size
+    assert names(journal) == ["position smaller", "position larger"]
+    assert sum(order.executed.remsize for order in venue.stops()) == -first.size - second.size
+
+
+@pytest.mark.parametrize("hand", [-5, 5])
+def test_two_data_feeds_of_one_contract_are_no_second_position(hand):
+    """The second is only traded before the first holds anything."""
+
+    plan = {30: lambda v: v.by_hand(hand)}
+    actions = {
+        16: lambda s: s.buy(data=s.datas[1], size=2),
+        18: lambda s: s.close(data=s.datas[1]),
+        22: lambda s: s.buy(size=10),
+    }
+    frames = [bars(*flat(50)), bars(*flat(50))]
+    venue, strategy, journal = run(plan, actions, frames=frames, kind=One)
+    first, second = strategy.broker.book.instruments
+    assert (first.size, second.size) == (10 + hand, 0)
+    assert [order.executed.remsize for order in venue.stops()] == [-10 - hand]
+
+
+def test_a_future_that_is_closed_by_hand_is_no_gain_and_no_loss():
+    class Futures(HandTraded):
+        def start(self):
+            self.setcommission(commission=0.0, mult=50.0, margin=1000.0)
+            super().start()
+
+        def getvalue(self, datas=None):
+            return 100_000.0
+
+    venue, strategy, journal = run({30: lambda v: v.close_by_hand(0.5)}, entry(-1), kind=Futures)
+    (one,) = strategy.broker.book.instruments
+    assert one.size == -5
+    assert strategy.broker.fill_tracker.flow == pytest.approx(5 * 100 * 50.0)
+
+
+def test_a_position_under_two_tradeids_loses_the_oldest_first():
+    actions = {20: lambda s: (s.buy(size=6, tradeid=1), s.buy(size=4, tradeid=2))}
+    venue, strategy, _ = run({25: lambda v: v.by_hand(-7)}, actions)
+    assert strategy.broker.book.instruments[0].parts[0].tradeids == {2: 3}
+    assert [(o.executed.remsize, o.tradeid) for o in venue.stops()] == [(-3, 2)]
+
+
+@pytest.mark.parametrize("seconds", [0.2, 2.0])
+def test_a_stop_that_moves_on_every_bar_does_not_hide_a_trade_by_hand(seconds):
+    """At 0.2 s a round something is always on its way."""
+    rising = [(100 + k, 101.5 + k, 99.5 + k, 101 + k) for k in range(200)]
+    plan = {40: lambda v: v.close_by_hand(0.6)}
+    venue, strategy, journal = run(
+        plan, entry(1), flat(20) + rising, seconds=seconds, instruments={"D0": {"step": 0.1}}
+    )
+    assert venue.sizes == [10, pytest.approx(4)]
+    assert strategy.broker.book.instruments[0].size == pytest.approx(4)
+    assert [o.executed.remsize for o in venue.stops()] == [pytest.approx(-4)]
     assert names(journal) == ["position smaller"]
+
+
+def test_a_trade_by_hand_during_a_flatten_leaves_nothing():
+    actions = entry(1) | {26: lambda s: s.broker.halt("test", flatten=True)}
+    for bar in (24, 25, 28):
+        venue, strategy, journal = run({bar: lambda v: v.close_by_hand(0.5)}, actions)
+        assert venue._positions[venue.data].size == 0
+        assert strategy.broker.book.instruments[0].size == 0
+        assert venue.stops() == []
+
+
+def test_a_broker_with_a_snapshot_is_asked_once_for_each_look():
+    class Whole(HandTraded):
+        asked = 0
+
+        def account_snapshot(self, datas):
+            self.asked += 1
+            sizes = {data: self._positions[data].size for data in datas}
+            return sizes, [order.clone() for order in self._working]
+
+        def get_orders_open(self):
+            raise AssertionError("asked twice")
+
+    plan = {25: lambda v: v.close_by_hand(0.5), 30: lambda v: v.lose(*v.stops())}
+    venue, strategy, journal = run(plan, entry(1), kind=Whole)
+    check_guarded(venue, strategy)
+    assert names(journal) == ["position smaller", "stop missing"]
+    assert venue.asked <= 45  # 240 seconds with an instrument to look at, a look every six
 
 
 # -- fills that are lost -------------------------------------------------------------------------
@@ -361,6 +451,22 @@ def test_a_list_that_fails_never_places_a_stop_again(error):
     assert names(journal) == []
 
 
+def test_a_position_that_is_answered_while_the_list_fails_is_not_believed():
+    """The connection is down: both answers are worth nothing, however often they come."""
+
+    def fail(v):
+        v.list_error = OSError("down")
+        v.says = lambda p: bt.position.Position(0)
+
+    def mend(v):
+        v.list_error = v.says = None
+
+    venue, strategy, journal = run({25: fail, 40: mend}, entry(1))
+    check_guarded(venue, strategy)
+    assert names(journal) == []
+    assert venue.cancels == []
+
+
 def test_a_list_that_never_had_the_stop_proves_nothing():
     class Poor(HandTraded):
         def get_orders_open(self):
@@ -457,6 +563,27 @@ def test_an_order_of_somebody_else_that_fills_is_a_trade_by_hand():
     check_guarded(venue, strategy)
 
 
+def test_a_request_without_an_answer_is_found_in_the_list_and_is_nobody_else_s():
+    """The entry has arrived; nothing notifies that, and no question by client id is possible."""
+
+    class Unanswered(HandTraded):
+        def buy(self, *args, **kwargs):
+            order = super().buy(*args, **kwargs)
+            if kwargs["exectype"] == LIMIT:
+                self.lost.add(order.ref)
+                self._news = type(self._news)(o for o in self._news if o.ref != order.ref)
+                raise TimeoutError("no answer")
+            return order
+
+    resting = {20: lambda s: s.buy(size=10, exectype=LIMIT, price=90.0)}
+    venue, strategy, journal = run({}, resting, kind=Unanswered)
+    assert names(journal) == []
+    assert len(venue._working) == 1
+    (working,) = strategy.broker.book.working.values()
+    assert not working.foreign
+    assert any("the broker has received it" in reason for reason in journal.reason)
+
+
 # -- the broker's own errors ---------------------------------------------------------------------
 
 
@@ -528,6 +655,25 @@ def test_a_bypass_that_halts_does_so_for_a_trade_by_hand():
     venue, strategy, journal = run({25: lambda v: v.by_hand(5)}, entry(1), on_bypass="halt")
     assert strategy.broker.state == "HALTED"
     assert strategy.broker.bypass.count == 1
+
+
+def test_differences_and_times_are_in_the_state_file(tmp_path):
+    seen = []
+
+    def note(s):
+        records = s.broker.recovery.file.saved.records if not seen else {}
+        rows = dict(s.broker.recovery.recorder._snapshot())
+        stop = next(row for (kind, _), row in rows.items() if kind == "order")
+        seen.append((len(s), rows.get(("run", "differences")), stop["seen_at"]))
+        assert ("run", "differences") not in records
+
+    actions = entry(1) | dict.fromkeys(range(22, 35), note)
+    run({25: lambda v: v.close_by_hand(0.5)}, actions, state=tmp_path / "risk.db")
+    texts = [row["open"][0] for _, row, _ in seen if row]
+    assert texts
+    assert texts[0].startswith("reconciliation: the broker holds 5 D0 where")
+    assert seen[-1][1] is None
+    assert seen[-1][2] > 100
 
 
 def test_every_listed_stop_has_the_time_at_which_it_was_seen():
