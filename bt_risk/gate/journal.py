@@ -36,6 +36,10 @@ _LOUD |= {"emulated", "equity", "stale", "doubt", "bypass", "silent", "request",
 _LOUD |= set(DIFFERENCES)
 
 
+# The start of a live run stands in the log, and is no warning.
+_LEVELS = {"start": logging.INFO}
+
+
 class Journal:
     """The decisions of one run, oldest first, as tuples of `FIELDS`, and its closed trades.
 
@@ -50,8 +54,9 @@ class Journal:
     an order cannot be trusted; ``bypass`` that an order, a position or a broker got around the
     gate; those in `DIFFERENCES` that the broker's book is not that of the gate; ``silent`` that a
     strategy has ordered nothing since a stop closed its position; ``request`` that an operator has
-    requested something, with the answer; ``flow`` is a deposit or a withdrawal; ``note`` explains
-    what a user may wonder about. Loud lines are logged as warnings and passed to `notify`.
+    requested something, with the answer; ``flow`` is a deposit or a withdrawal; ``start`` what a
+    live run with a state file has restored; ``note`` explains what a user may wonder about. Loud
+    lines are logged as warnings and passed to `notify`.
 
     Parameters
     ----------
@@ -116,7 +121,7 @@ class Journal:
         numbers = [float(n) for n in (requested, allowed, measured, limit)]
         self.lines.append((float(time), data, rule, action, *numbers, reason))
         loud = action in _LOUD and not self.quiet
-        level = logging.WARNING if loud else logging.DEBUG
+        level = logging.WARNING if loud else _LEVELS.get(action, logging.DEBUG)
         if _log.isEnabledFor(level):
             _log.log(level, "%s", _sentence(time, data, action, reason))
         if loud and self.notify is not None:

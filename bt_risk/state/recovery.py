@@ -14,6 +14,7 @@ from bt_risk.state.protocols import Gate
 from bt_risk.state.reconciler import Reconciler
 from bt_risk.state.recorder import StateRecorder
 from bt_risk.state.records import restore_part, restored_sent, restored_trade, shifted
+from bt_risk.state.start_report import StartReport
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["Recovery"]
@@ -45,6 +46,7 @@ class Recovery:
         self.heartbeat = Heartbeat(gate, self.saved.records.get(("run", "heartbeat")))
         self.recorder.heartbeat = self.heartbeat
         self.inbox = Inbox(gate, self.file, self.recorder)
+        self.start = StartReport(gate, self.file, self.reconciler)
         self._counted: set[int] = set()
         self._last_run = self.saved.records.get(("run", "bars"), _NO_RUN)
 
@@ -64,6 +66,8 @@ class Recovery:
         if not self.recorder.closes.decided:
             self._restore_closes()
         self.inbox.check()
+        if not self.start.done:
+            self.start.check()
 
     def _begin(self) -> None:
         gate, saved = self.gate, self.saved

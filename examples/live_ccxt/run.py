@@ -17,15 +17,25 @@ import bt_risk
 
 
 class Cross(bt.Strategy):
+    live = False
+
     def __init__(self):
         self.cross = bt.ind.CrossOver(bt.ind.SMA(period=5), bt.ind.SMA(period=15))
 
     def notify_order(self, order):
         if not order.alive():
-            done, why = order.executed, order.info.get("bt_risk", "")
-            logging.info("%s %+g at %g %s", order.getstatusname(), done.size, done.price, why)
+            status, done = order.getstatusname(), order.executed
+            if done.size:
+                logging.info("%s: %+g at %g", status, done.size, done.price)
+            else:
+                logging.info("%s: %+g. %s", status, order.size, order.info.get("bt_risk", ""))
+
+    def notify_data(self, data, status, *args, **kwargs):
+        self.live = status == data.LIVE
 
     def next(self):
+        if not self.live:
+            return  # a bar of the past: it may lead to no order
         if self.cross > 0:
             self.buy()
         elif self.cross < 0 and self.position:

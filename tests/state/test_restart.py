@@ -39,6 +39,7 @@ from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.state.file import StateFile, read_state, request
+from bt_risk.state.requests import OperatorRequest
 
 # -- what must hold, from the venue's book -------------------------------------------------------
 
@@ -200,7 +201,7 @@ def test_halted_stays_halted_until_it_is_rearmed(tmp_path):
     strategy = run(tmp_path, rows=rows[:44])
     assert strategy.broker.state == "HALTED"
     assert read(tmp_path / "venue.json")["positions"]["D0"][0] == 0
-    request(tmp_path / "risk.db", "rearm")
+    request(tmp_path / "risk.db", OperatorRequest("rearm"))
     strategy = run(tmp_path, rows=rows)
     assert strategy.broker.state == "ACTIVE"
     assert read(tmp_path / "venue.json")["positions"]["D0"][0] == 1000
@@ -221,7 +222,7 @@ def test_a_halt_of_an_operator_goes_on_and_flattens(tmp_path):
     assert strategy.broker.trading_state.why == ("HALTED", "by hand")
     assert read(tmp_path / "venue.json")["positions"]["D0"][0] == 0
     assert read(tmp_path / "venue.json")["orders"] == []
-    request(tmp_path / "risk.db", "rearm")
+    request(tmp_path / "risk.db", OperatorRequest("rearm"))
     assert run(tmp_path, rows=ROWS[:31]).broker.state == "ACTIVE"
 
 
@@ -448,7 +449,7 @@ def test_without_its_state_a_run_with_positions_refuses_entries_and_places_stops
     assert bool(aside) == (how != "missing")
     again = run(tmp_path, rows=[*rows, *flat(1)])  # nor does it forget that it is refusing
     assert again.broker.trading_state.why == (state, reason)
-    request(tmp_path / "risk.db", "rearm")
+    request(tmp_path / "risk.db", OperatorRequest("rearm"))
     assert run(tmp_path, rows=[*rows, *flat(2)]).broker.state == "ACTIVE"
 
 
