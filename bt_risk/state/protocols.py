@@ -109,6 +109,8 @@ class View(Protocol):
 class Venue(Protocol):
     """The wrapped broker."""
 
+    direct: bool
+
     @property
     def view(self) -> View:
         """The part that asks the broker."""

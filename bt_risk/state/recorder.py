@@ -260,7 +260,7 @@ class StateRecorder:
         yield ("run", "bars"), {"rounds": book.rounds, "datas": names, "latched": latched}
         if self.differences:
             yield ("run", "differences"), {"open": self.differences}
-        account = self.run.venue.persist()
+        account = {} if self.run.venue.direct else self.run.venue.persist()
         if account:
             yield ("run", "account"), account
         for instrument in book.instruments:

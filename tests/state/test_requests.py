@@ -125,15 +125,15 @@ def test_rearm_ends_the_halt_of_a_breaker_and_a_second_one_changes_nothing(tmp_p
 def test_rearm_waits_until_the_value_of_the_account_is_known(tmp_path):
     """Without it a breaker would have no high-water mark, and nothing to trip at."""
     run(tmp_path)
-    unknown = [math.nan] * 30
 
-    def equity():
-        return unknown.pop() if unknown else 90_000.0
+    class Unknown(Wants):
+        def start(self):
+            values = [math.nan] * 30
+            self.broker.unit_value = lambda: values.pop() if values else 90_000.0
 
-    live = {"clock": Clock(), "equity": equity}
     rows = [*ROWS, *flat(20, price=89.0)]
     request(tmp_path / "risk.db", OperatorRequest("rearm", ANN, AT))
-    run(tmp_path, rows=rows, live=live)
+    run(tmp_path, rows=rows, strategy=Unknown, live={"clock": Clock()})
     saved = read_state(tmp_path / "risk.db", 1000)
     assert answer(tmp_path / "risk.db", 1) == "entries pass again"
     assert by_operator(saved)[0] == "operator: rearm waits until the value of the account is known"
