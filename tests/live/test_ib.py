@@ -6,6 +6,11 @@ from helpers.ib_run import BUY, LOOSE, sound, stops, trade, tws
 import bt_risk
 
 
+def journal(strategy, action=None):
+    frame = strategy.analyzers.riskjournal.frame()
+    return (frame if action is None else frame[frame.action == action]).reason.tolist()
+
+
 def test_an_entry_has_one_stop_which_moves_in_place_and_closes_the_position():
     with tws() as venue:
         strategy = trade(venue, BUY)
@@ -13,12 +18,8 @@ def test_an_entry_has_one_stop_which_moves_in_place_and_closes_the_position():
     stop = next(order for order in venue.orders.values() if order.type == "STP")
     assert [o.type for o in venue.orders.values()] == ["MKT", "STP"]
     assert stop.moves >= 4
+    assert journal(strategy, "equity") == []
     assert strategy.held[-1] == (0.0,)
-
-
-def journal(strategy, action=None):
-    frame = strategy.analyzers.riskjournal.frame()
-    return (frame if action is None else frame[frame.action == action]).reason.tolist()
 
 
 def test_what_a_trade_earns_is_what_the_account_has_earned():

@@ -78,8 +78,8 @@ def test_an_order_that_never_arrived_ends_after_the_next_connection():
     assert strategy.orders[-1][2] == "Canceled"
 
 
-# With the first eight it connects, and begins: an error there ends the run before it trades.
-FIRST, REQUESTS = 9, 23
+# With the first seven it connects, and begins: an error there ends the run before it trades.
+FIRST, REQUESTS = 8, 22
 
 
 def test_the_matrix_has_every_request_of_a_run():

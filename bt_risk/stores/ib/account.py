@@ -12,6 +12,7 @@ from bt_risk.stores.ib.connection import IBStore
 __all__ = ["Account"]
 
 _TINY = 1e-9
+_TAGS = ("NetLiquidation", "TotalCashValue", "ExchangeRate")
 
 
 class Account:
@@ -38,13 +39,14 @@ class Account:
         self._held: dict[int, Position] = {}
         self._reported: dict[int, tuple[float, float]] = {}
         self._moved: dict[int, float] = {}
+        self._arrived: list[Any] = []
         self.connected()
         self._moved.clear()  # no fill of this run can be in what is held at the start
 
     def connected(self) -> None:
         """Take everything anew after a connection was made."""
-        for value in self.store.ib.accountValues(self.store.account):
-            self._on_value(value)
+        self._arrived = self.store.ib.accountValues(self.store.account)
+        self.advance()
         self._reported.clear()
         for position in self.store.ib.positions(self.store.account):
             self._on_position(position)
@@ -74,15 +76,20 @@ class Account:
         self._moved[con_id] = self.store.clock()
         return self._held.setdefault(con_id, Position())
 
+    def advance(self) -> None:
+        """Take the values that have arrived: they include the fills that came before them."""
+        arrived, self._arrived = self._arrived, []
+        for value in arrived:
+            if value.tag == "NetLiquidation":
+                self.value, self.currency = float(value.value), value.currency
+            elif value.tag == "TotalCashValue":
+                self.cash = float(value.value)
+            elif value.tag == "ExchangeRate":
+                self._rates[value.currency] = float(value.value)
+
     def _on_value(self, value: Any) -> None:
-        if value.account != self.store.account:
-            return
-        if value.tag == "NetLiquidation":
-            self.value, self.currency = float(value.value), value.currency
-        elif value.tag == "TotalCashValue":
-            self.cash = float(value.value)
-        elif value.tag == "ExchangeRate":
-            self._rates[value.currency] = float(value.value)
+        if value.account == self.store.account and value.tag in _TAGS:
+            self._arrived.append(value)
 
     def _on_position(self, position: Any) -> None:
         contract = position.contract

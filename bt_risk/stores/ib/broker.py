@@ -86,6 +86,8 @@ class IBBroker(bt.BrokerBase):
         """Let the store work, and act upon what has arrived."""
         self.store.pump()
         self.tracker.advance()
+        if not self.tracker.fills_wait:
+            self.account.advance()
 
     def get_notification(self) -> Any:
         """Return the next change of an order, None without one."""
@@ -233,7 +235,7 @@ class IBBroker(bt.BrokerBase):
     def order_by_client_id(self, client_id: str) -> Any:
         """Return the order with a client id, None where IB has never had it."""
         if client_id not in self.tracker.by_client_id:
-            self.tracker.listed()
+            self.tracker.listed(fills=True)
         return self.tracker.by_client_id.get(client_id) or self.tracker.filled_before(client_id)
 
 

@@ -70,7 +70,7 @@ class IBStore:
         self._news, self._up = asyncio.Event(), asyncio.Event()
         self._details: dict[Any, Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._stopped = True
+        self._stopped, self._connecting = True, False
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class IBStore:
         """Connect, unless it is connected already; ConnectionError where that fails."""
         if not self._stopped:
             return
-        self._stopped = False
+        self._stopped = self._connecting = False
         self.ib.updateEvent += self._news.set
         self.ib.errorEvent += self._on_error
         self.ib.disconnectedEvent += self._on_drop
@@ -135,7 +135,8 @@ class IBStore:
 
     def _on_drop(self) -> None:
         self._set_offline("the connection to TWS has dropped")
-        if not self._stopped:
+        if not self._stopped and not self._connecting:
+            self._connecting = True
             self.run(self._connect_again())
 
     async def _connect_again(self) -> None:
@@ -143,9 +144,11 @@ class IBStore:
         while not self.online:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            # TWS restarts each night: it may answer anything, or nothing, for minutes.
-            with contextlib.suppress(OSError, asyncio.TimeoutError):
+            try:
                 await self._connect()
+            except Exception as error:  # TWS restarts each night: for minutes anything may happen
+                log.warning("IB: no connection to TWS yet: %r", error)
+        self._connecting = False
         log.warning("IB: connected to TWS again")
 
     def _on_error(self, request: int, code: int, text: str, contract: Contract | None) -> None:

@@ -60,6 +60,7 @@ class IBData(bt.feed.DataBase):
         self._size, self._length = bar_size(self.p.timeframe, self.p.compression)
         self._waiting: deque[Any] = deque()
         self._newest = 0.0
+        self._details: Any = None
         self._up = False
         self._bars: Any = None
         self._interrupted: Any = None
@@ -69,7 +70,9 @@ class IBData(bt.feed.DataBase):
     @property
     def contractdetails(self) -> Any:
         """Return the details of the contract."""
-        return self.store.details(self.p.contract)
+        if self._details is None:
+            self._details = self.store.details(self.p.contract)
+        return self._details
 
     @property
     def contract(self) -> Any:

@@ -84,6 +84,11 @@ class OrderTracker:
         for event, handler in pairs:
             event.connect(handler) if on else event.disconnect(handler)
 
+    @property
+    def fills_wait(self) -> bool:
+        """Return whether fills have arrived that are not booked yet."""
+        return bool(self._fills)
+
     def track(self, order: Any, trade: Trade, client_id: str) -> None:
         """Follow an order from now on."""
         order.addinfo(client_id=client_id)
@@ -113,24 +118,25 @@ class OrderTracker:
 
     # -- lists -----------------------------------------------------------------------------------
 
-    def listed(self) -> list[Any]:
+    def listed(self, fills: bool = False) -> list[Any]:
         """Return the orders that IB lists as open; ConnectionError or TimeoutError without a list.
 
-        Those that no run has sent are added.
+        Those that no run has sent are added. With `fills` the executions of the day are read too.
         """
         if not self.store.online:
             raise ConnectionError("IBBroker: TWS is not connected to Interactive Brokers")
-        listed = self._adopt(self.store.ask(self._list()))
+        listed = self._adopt(self.store.ask(self._list(fills)))
         for order in self._orders.values():
             if order.alive() and order not in listed:
                 self._doubts.setdefault(order.ref, _Doubt())
         return listed
 
-    async def _list(self) -> list[Trade]:
-        """Return the open orders of all clients, after the executions that ended others."""
+    async def _list(self, fills: bool) -> list[Trade]:
+        """Return the open orders of all clients; before that, read what has filled."""
         async with self._one_list:
-            fills = await asyncio.wait_for(self.ib.reqExecutionsAsync(), self.store.timeout)
-            self._arrived += [(self._add_fill, fill) for fill in fills]
+            if fills:
+                done = await asyncio.wait_for(self.ib.reqExecutionsAsync(), self.store.timeout)
+                self._arrived += [(self._add_fill, fill) for fill in done]
             listed = await asyncio.wait_for(self.ib.reqAllOpenOrdersAsync(), self.store.timeout)
             return [trade for trade in listed if trade.orderStatus.status not in _ENDED]
 
@@ -292,7 +298,7 @@ class OrderTracker:
         elif self._doubts and self.store.online and self.store.clock() >= self._next_look:
             self._next_look = self.store.clock() + self.p.confirm
             self._looked_for = list(self._doubts)
-            self._look = self.store.run(self._list())
+            self._look = self.store.run(self._list(fills=True))
 
     def _judge(self, look: asyncio.Task[list[Trade]]) -> None:
         """End the orders that the list lacks; `_list` has put their executions before this."""
