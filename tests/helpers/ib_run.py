@@ -35,6 +35,12 @@ def sound(venue, position=0.0):
     assert len(venue.working) == bool(position)
 
 
+def journal(strategy, action=None):
+    """Return the reasons of the lines with an action, by default of all."""
+    frame = strategy.analyzers.riskjournal.frame()
+    return (frame if action is None else frame[frame.action == action]).reason.tolist()
+
+
 def stops(venue):
     return [order for order in venue.orders.values() if order.type == "STP"]
 

@@ -9,6 +9,7 @@ import itertools
 import math
 import struct
 import time
+from functools import partial
 
 VERSION = "157"
 ACCOUNT, BASE = "DU1", "USD"
@@ -86,8 +87,12 @@ class TWS:
         Never receive these orders.
     deaf_to_cancels : set of int
         Ignore the cancels of these orders.
-    order_of : {"execution", "status"}
+    order_of : {"execution", "status", "position"}
         Which message of a fill is sent first.
+    silent_lists, no_fees : bool
+        List orders without their status; send no commission.
+    hidden : dict of int to int
+        Leave orders out of so many lists.
     drops : dict of int to {"request", "answer"}
         Drop every connection with this request: before it is received, or before it is answered.
     late_executions : bool
@@ -104,6 +109,7 @@ class TWS:
         self.deaf_to_cancels, self.order_of, self.late_executions = set(), "status", False
         self.connected_to_ib, self.refuses = True, False
         self.received, self.drops = 0, {}
+        self.silent_lists, self.hidden, self.no_fees = False, {}, False
         self.accounts, self.durations, self.no_history = ACCOUNT, [], 0
         self._perm, self._exec, self._next_id = itertools.count(9001), itertools.count(1), 1
 
@@ -190,8 +196,11 @@ class TWS:
     def _list(self, client, orders):
         self.log.append("list")
         for order in orders:
-            if order.alive:
-                self._send_order(client, order)
+            hidden = self.hidden.get(order.number, 0)
+            if hidden:
+                self.hidden[order.number] = hidden - 1
+            elif order.alive:
+                self._send_order(client, order, silent=self.silent_lists)
         client.send(53, 1)
 
     def _on_7(self, client, fields):
@@ -402,17 +411,18 @@ class TWS:
         row = (order, f"0000e.{next(self._exec)}.01.01", size, price)
         self.executions.append(row)
         for client in self.clients:
-            sends = [
-                lambda client=client: self._send_status(client, order),
-                lambda client=client: self._send_execution(client, row, -1),
-            ]
+            sends = {
+                "status": partial(self._send_status, client, order),
+                "execution": partial(self._send_execution, client, row, -1),
+                "position": partial(self._send_position, client, order.con_id),
+            }
             if self.late_executions:
-                sends.pop()
-            for send in sends if self.order_of == "status" else reversed(sends):
+                del sends["execution"]
+            sends = {self.order_of: sends.get(self.order_of, _nothing)} | sends
+            for send in sends.values():
                 send()
             if not self.late_executions:
                 self._send_fee(client, row)
-            self._send_position(client, order.con_id)
             self._send_account(client)
         self._reduce(order, size)
         if order.status == "Filled":
@@ -440,6 +450,14 @@ class TWS:
         order = Order(1, 77, next(self._perm), given)
         self.orders[77, 1] = order
         return order
+
+    def correct_last(self):
+        """Correct the last execution: its number differs in its last part only."""
+        order, exec_id, size, price = self.executions[-1]
+        row = (order, exec_id[:-2] + "02", size, price + 0.01)
+        self.executions.append(row)
+        for client in self.clients:
+            self._send_execution(client, row, -1)
 
     def trade_by_hand(self, size, con_id=1):
         """Trade from another program: this client has no execution of it."""
@@ -476,7 +494,7 @@ class TWS:
             client.send(6, 2, tag, f"{value:.2f}", BASE, ACCOUNT)
         client.send(6, 2, "ExchangeRate", "1.10", "EUR", ACCOUNT)
 
-    def _send_order(self, client, o):
+    def _send_order(self, client, o, silent=False):
         percent = "" if math.isnan(o.percent) else o.percent
         known = {"action": o.action, "quantity": o.quantity, "type": o.type, "limit": o.limit}
         known |= {"aux": o.aux, "tif": o.tif, "oca": o.oca, "account": ACCOUNT, "ref": o.ref}
@@ -484,7 +502,8 @@ class TWS:
         known |= {"oca_type": 2 if o.oca else 0, "percent": percent}
         row = [known.get(name, 0 if name in COUNTS else "") for name in LISTED.split()]
         client.send(5, o.order_id, *self._contract(o.con_id), *row)
-        self._send_status(client, o)
+        if not silent:
+            self._send_status(client, o)
 
     def _send_status(self, client, o):
         average = o.spent / o.filled if o.filled else 0.0
@@ -509,7 +528,8 @@ class TWS:
         client.send(*fields, "", 1)
 
     def _send_fee(self, client, row):
-        client.send(59, 1, row[1], 1.0, BASE, "", "", "")
+        if not self.no_fees:
+            client.send(59, 1, row[1], 1.0, BASE, "", "", "")
 
 
 class Client:
@@ -524,6 +544,10 @@ class Client:
         text = "".join(f"{_text(field)}\0" for field in fields).encode()
         if not self.writer.is_closing():
             self.writer.write(struct.pack(">I", len(text)) + text)
+
+
+def _nothing():
+    pass
 
 
 def _text(field):

@@ -1,14 +1,9 @@
 """The store of Interactive Brokers, against a TWS of our own that speaks its wire protocol."""
 
 import pytest
-from helpers.ib_run import BUY, LOOSE, sound, stops, trade, tws
+from helpers.ib_run import BUY, LOOSE, journal, sound, stops, trade, tws
 
 import bt_risk
-
-
-def journal(strategy, action=None):
-    frame = strategy.analyzers.riskjournal.frame()
-    return (frame if action is None else frame[frame.action == action]).reason.tolist()
 
 
 def test_an_entry_has_one_stop_which_moves_in_place_and_closes_the_position():
@@ -31,7 +26,7 @@ def test_what_a_trade_earns_is_what_the_account_has_earned():
     assert strategy.broker.getcash() == pytest.approx(venue.cash)
 
 
-@pytest.mark.parametrize("first", ["status", "execution"])
+@pytest.mark.parametrize("first", ["status", "execution", "position"])
 @pytest.mark.parametrize("parts", [[40, 35], [1, 1, 1]])
 def test_parts_of_an_entry_and_of_a_stop_are_counted_once(first, parts):
     with tws() as venue:
@@ -40,6 +35,7 @@ def test_parts_of_an_entry_and_of_a_stop_are_counted_once(first, parts):
         sound(venue)
         assert sum(size for o, _, size, _ in venue.executions if o.side > 0) == 100
     assert strategy.held[-1] == (0.0,)
+    assert max(strategy.held) == (100.0,)
 
 
 def test_executions_that_come_only_when_asked_for_are_found():
@@ -49,6 +45,23 @@ def test_executions_that_come_only_when_asked_for_are_found():
         sound(venue)
         assert [o.type for o in venue.orders.values()] == ["MKT", "STP"]
     assert strategy.held[-1] == (0.0,)
+
+
+def test_a_fill_without_its_commission_is_booked_before_the_order_ends():
+    with tws() as venue:
+        venue.no_fees = True
+        strategy = trade(venue, BUY)
+        sound(venue)
+    states = [row[2] for row in strategy.orders]
+    assert states[:3] == ["Submitted", "Accepted", "Completed"]
+    assert "Canceled" not in states
+
+
+def test_an_execution_that_is_corrected_is_no_second_one():
+    with tws() as venue:
+        strategy = trade(venue, BUY, acts={22: lambda venue: venue.correct_last()})
+        sound(venue)
+    assert max(strategy.held) == (100.0,)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +83,14 @@ def test_a_warning_ends_no_order(warning, number):
         sound(venue)
         assert [o.type for o in venue.orders.values()] == ["MKT", "STP"]
     assert "Rejected" not in [row[2] for row in strategy.orders]
+
+
+def test_an_order_that_is_listed_works_even_if_its_status_is_not_reported():
+    with tws() as venue:
+        venue.warn, venue.silent_lists = {2: (10999, "A warning of next year")}, True
+        trade(venue, BUY)
+        sound(venue)
+        assert len(stops(venue)) == 1
 
 
 @pytest.mark.parametrize("code", [105, 110, 321, 329, 201])

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from helpers.ib_run import BUY, LOOSE, ROWS, killed_trade, sound, stops, trade, tws
+from helpers.scenarios import Script
 from helpers.slices import sliced
 
 import bt_risk
@@ -76,6 +77,42 @@ def test_an_order_that_never_arrived_ends_after_the_next_connection():
         strategy = trade(venue, BUY, acts={22: lambda venue: venue.drop()}, idle=20)
         sound(venue)
     assert strategy.orders[-1][2] == "Canceled"
+
+
+def test_one_list_that_lacks_an_order_ends_nothing():
+    """After a connection TWS may not have loaded all orders yet."""
+    with tws() as venue:
+        venue.hidden = {2: 0}
+
+        def drop(venue):
+            venue.hidden[2] = 2  # the list of the connection, and the first look
+            venue.drop()
+
+        trade(venue, BUY, acts={24: drop}, idle=20, reconcile_every=0)
+        sound(venue)
+        assert venue.hidden[2] == 0
+        assert len(stops(venue)) == 1
+
+
+class Tries(Script):
+    """Send an order while the connection is down, past the gate."""
+
+    errors = ()
+
+    def notify_data(self, data, status, *args, **kwargs):
+        if status == data.DISCONNECTED:
+            try:
+                self.broker.inner.buy(self, data, 10)
+            except ConnectionError as error:
+                self.errors = (*self.errors, str(error))
+
+
+def test_nothing_is_sent_while_tws_has_no_connection():
+    with tws() as venue:
+        outage = {24: (lost, found(1102))}
+        strategy = trade(venue, None, outages=outage, strategy=Tries, idle=20)
+        assert venue.orders == {}
+    assert strategy.errors == ("IBBroker: TWS is not connected to Interactive Brokers",)
 
 
 # With the first seven it connects, and begins: an error there ends the run before it trades.

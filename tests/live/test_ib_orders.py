@@ -5,7 +5,8 @@ import math
 
 import backtrader as bt
 import pytest
-from helpers.ib_run import BUY, LOOSE, connect, contract, sound, stops, trade, tws
+from helpers.hostile_brokers import Clock
+from helpers.ib_run import BUY, LOOSE, connect, contract, journal, sound, stops, trade, tws
 
 import bt_risk
 from bt_risk.stores.ib import IBBroker, IBData
@@ -141,6 +142,18 @@ def test_a_position_that_is_changed_by_hand_is_seen():
         trade(venue, BUY | {22: look, 24: look}, OFF, acts=acts, idle=30, reconcile_every=0)
         assert venue.positions[1] == 60.0
     assert seen == [100.0, 60.0]
+
+
+@pytest.mark.parametrize("by_hand", [-100, -40, 50])
+def test_a_trade_by_hand_leaves_one_stop_of_the_right_size(by_hand):
+    """The clock of the gate runs fast, so that it compares its book with the venue between bars."""
+    acts = {23: lambda venue: venue.trade_by_hand(by_hand)}
+    with tws() as venue:
+        live = dict(clock=Clock(step=0.05), retry_after=1.0)
+        strategy = trade(venue, BUY, until=24, acts=acts, idle=150, **live)
+        sound(venue, 100.0 + by_hand)
+    assert strategy.broker.book.instruments[0].size == 100.0 + by_hand
+    assert len(journal(strategy, "position gone" if by_hand == -100 else None)) > 0
 
 
 def test_orders_of_other_clients_are_listed_and_left_alone():
