@@ -89,8 +89,8 @@ class TWS:
         Ignore the cancels of these orders.
     order_of : {"execution", "status", "position"}
         Which message of a fill is sent first.
-    silent_lists, no_fees : bool
-        List orders without their status; send no commission.
+    silent_lists, silent_account, no_fees : bool
+        List orders without their status; report the account once only; send no commission.
     hidden : dict of int to int
         Leave orders out of so many lists.
     drops : dict of int to {"request", "answer"}
@@ -110,6 +110,7 @@ class TWS:
         self.connected_to_ib, self.refuses = True, False
         self.received, self.drops = 0, {}
         self.silent_lists, self.hidden, self.no_fees = False, {}, False
+        self.silent_account = False
         self.accounts, self.durations, self.no_history = ACCOUNT, [], 0
         self._perm, self._exec, self._next_id = itertools.count(9001), itertools.count(1), 1
 
@@ -181,7 +182,7 @@ class TWS:
         client.send(62, 1)
 
     def _on_6(self, client, fields):
-        self._send_account(client)
+        self._send_account(client, first=True)
         client.send(54, 1, ACCOUNT)
 
     def _on_62(self, client, fields):
@@ -488,7 +489,9 @@ class TWS:
         cost = self.costs.get(con_id, self._last(con_id))
         client.send(61, 3, ACCOUNT, *row, self.positions[con_id], cost)
 
-    def _send_account(self, client):
+    def _send_account(self, client, first=False):
+        if self.silent_account and not first:
+            return
         values = (("NetLiquidation", self.value), ("TotalCashValue", self.cash))
         for tag, value in values:
             client.send(6, 2, tag, f"{value:.2f}", BASE, ACCOUNT)

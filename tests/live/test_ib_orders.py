@@ -208,9 +208,9 @@ def test_what_a_contract_is_comes_from_its_details():
         assert scheme.profitandloss(2, 100.0, 101.0) == 100.0
         assert (future.contractdetails.minTick, future.multiplier) == (0.25, 50.0)
         share = IBData(store=broker.store, contract=contract(symbol="EEE", currency="EUR"))
-        assert (share.currency, broker.account.currency) == ("EUR", "USD")
-        assert [broker.account.rate(name) for name in ("USD", "EUR")] == [1.0, 1.1]
-        assert math.isnan(broker.account.rate("JPY"))
+        assert (share.currency, broker.currency) == ("EUR", "USD")
+        assert [broker.rate(name) for name in ("USD", "EUR")] == [1.0, 1.1]
+        assert math.isnan(broker.rate("JPY"))
         broker.stop()
 
 
@@ -225,3 +225,12 @@ def test_the_value_of_some_data_feeds_is_that_of_their_positions():
     with tws() as venue:
         trade(venue, actions, OFF)
     assert seen == [100 * 103.0]
+
+
+def test_cash_follows_the_fills_where_ib_reports_it_later():
+    with tws() as venue:
+        venue.silent_account = True
+        strategy = trade(venue, BUY)
+        sound(venue)
+        assert strategy.broker.getcash() == pytest.approx(venue.cash)
+    assert not any("unknown" in reason for reason in journal(strategy, "equity"))

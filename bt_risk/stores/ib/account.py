@@ -76,6 +76,11 @@ class Account:
         self._moved[con_id] = self.store.clock()
         return self._held.setdefault(con_id, Position())
 
+    def spend(self, amount: float, currency: str) -> None:
+        """Take an amount from cash: an estimate until IB reports the cash again."""
+        rate = self.rate(currency)
+        self.cash -= 0.0 if math.isnan(rate) else amount * rate
+
     def advance(self) -> None:
         """Take the values that have arrived: they include the fills that came before them."""
         arrived, self._arrived = self._arrived, []

@@ -110,6 +110,15 @@ class IBBroker(bt.BrokerBase):
         scheme = self.getcommissioninfo(data)
         return float(scheme.getvalue(self.getposition(data, clone=False), data.close[0]))
 
+    @property
+    def currency(self) -> str:
+        """Return the currency of the account."""
+        return self.account.currency
+
+    def rate(self, currency: str) -> float:
+        """Return what one unit of a currency is worth in that of the account, NaN if unknown."""
+        return self.account.rate(currency)
+
     def getposition(self, data: Any, clone: bool = True) -> Any:
         """Return the position in the contract of a data feed."""
         position = self.account.position(_feed(data).contract.conId)

@@ -19,8 +19,8 @@ def fill_name(fill: Fill) -> str:
     return str(fill.execution.execId.rpartition(".")[0] or fill.execution.execId)
 
 
-def execute(order: Any, fill: Fill, position: Any, scheme: Any) -> None:
-    """Book an execution in an order and in a position."""
+def execute(order: Any, fill: Fill, position: Any, scheme: Any) -> float:
+    """Book an execution in an order and in a position; return the cash that it takes."""
     size = float(fill.execution.shares) * (1.0 if order.isbuy() else -1.0)
     price, before = float(fill.execution.price), position.price
     held, average, opened, closed = position.update(size, price)
@@ -31,6 +31,7 @@ def execute(order: Any, fill: Fill, position: Any, scheme: Any) -> None:
     pnl = scheme.profitandloss(-closed, before, price)
     now = order.data.datetime[0] if len(order.data) else 0.0
     order.execute(now, size, price, *closing, *opening, 0.0, pnl, held, average)
+    return fee + (float(scheme.getvaluesize(size, price)) if scheme.stocklike else 0.0)
 
 
 def filled_before(fills: list[Fill], data: Any, scheme: Any) -> Any:

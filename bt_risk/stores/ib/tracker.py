@@ -272,7 +272,9 @@ class OrderTracker:
                 self._fills.append((fill, since))
                 continue
             ended = not order.alive()
-            execute(order, fill, self.account.book(fill.contract.conId), self._scheme(order.data))
+            contract, scheme = fill.contract, self._scheme(order.data)
+            cost = execute(order, fill, self.account.book(contract.conId), scheme)
+            self.account.spend(cost, contract.currency)
             if ended and order.alive():  # a part that arrives behind the end
                 order.cancel()
             self.notify(order)
