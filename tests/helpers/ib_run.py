@@ -41,6 +41,12 @@ def journal(strategy, action=None):
     return (frame if action is None else frame[frame.action == action]).reason.tolist()
 
 
+def filled(strategy):
+    """Return what each order of a run has filled, as the broker counts it."""
+    orders = strategy.broker.inner.tracker.by_client_id.values()
+    return [order.executed.size for order in orders if order.executed.size]
+
+
 def stops(venue):
     return [order for order in venue.orders.values() if order.type == "STP"]
 

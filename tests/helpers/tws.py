@@ -93,6 +93,8 @@ class TWS:
         List orders without their status; report the account once only; send no commission.
     hidden : dict of int to int
         Leave orders out of so many lists.
+    forgetful : int
+        Leave the newest execution out of so many answers.
     drops : dict of int to {"request", "answer"}
         Drop every connection with this request: before it is received, or before it is answered.
     late_executions : bool
@@ -108,7 +110,7 @@ class TWS:
         self.cancel_answers, self.modify_answers = {}, {}
         self.deaf_to_cancels, self.order_of, self.late_executions = set(), "status", False
         self.connected_to_ib, self.refuses = True, False
-        self.received, self.drops = 0, {}
+        self.received, self.drops, self.forgetful, self._asked = 0, {}, 0, {}
         self.silent_lists, self.hidden, self.no_fees = False, {}, False
         self.silent_account = False
         self.accounts, self.durations, self.no_history = ACCOUNT, [], 0
@@ -205,10 +207,13 @@ class TWS:
         client.send(53, 1)
 
     def _on_7(self, client, fields):
-        request = fields[1]
-        for row in self.executions:
+        request, rows = fields[1], self.executions
+        if rows:
+            self._asked[rows[-1][1]] = asked = self._asked.get(rows[-1][1], 0) + 1
+            rows = rows[: len(rows) - (asked <= self.forgetful)]
+        for row in rows:
             self._send_execution(client, row, request)
-        for row in self.executions:
+        for row in rows:
             self._send_fee(client, row)
         client.send(55, 1, request)
 

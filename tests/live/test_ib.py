@@ -1,7 +1,7 @@
 """The store of Interactive Brokers, against a TWS of our own that speaks its wire protocol."""
 
 import pytest
-from helpers.ib_run import BUY, LOOSE, journal, sound, stops, trade, tws
+from helpers.ib_run import BUY, LOOSE, filled, journal, sound, stops, trade, tws
 
 import bt_risk
 
@@ -47,6 +47,14 @@ def test_executions_that_come_only_when_asked_for_are_found():
     assert strategy.held[-1] == (0.0,)
 
 
+def test_executions_that_come_long_after_the_end_are_waited_for():
+    with tws() as venue:
+        venue.late_executions, venue.forgetful = True, 3
+        strategy = trade(venue, BUY, idle=40, reconcile_every=0)
+        sound(venue)
+    assert "Canceled" not in [row[2] for row in strategy.orders]
+
+
 def test_a_fill_without_its_commission_is_booked_before_the_order_ends():
     with tws() as venue:
         venue.no_fees = True
@@ -61,7 +69,7 @@ def test_an_execution_that_is_corrected_is_no_second_one():
     with tws() as venue:
         strategy = trade(venue, BUY, acts={22: lambda venue: venue.correct_last()})
         sound(venue)
-    assert max(strategy.held) == (100.0,)
+    assert filled(strategy) == [100.0, -100.0]
 
 
 @pytest.mark.parametrize(

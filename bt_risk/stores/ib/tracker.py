@@ -26,19 +26,23 @@ log = logging.getLogger(__name__)
 
 # Messages that say nothing against an order or a change of it: "will not be placed until the open".
 _NOTES = (399, 404, 10167, 10349, *range(2100, 2200))
-# Answers to a cancel or a change of an order that works no more, and the word that it is cancelled.
-_GONE = (104, 135, 161, 202, 10147, 10148)
+# Answers to a cancel or a change of an order that works no more; the confirmation of a cancel.
+_GONE, _CANCELLED = (104, 135, 161, 10147, 10148), 202
 _WORKING = ("PreSubmitted", "Submitted", "ApiUpdate")
 _ENDED = ("Cancelled", "ApiCancelled", "Filled")
+# Lists that lack an order before it counts as ended: where nothing was reported of it, or that it
+# is gone; where IB has reported its end; and where it has filled and the executions are missing.
+_SILENT, _REPORTED, _FILLED = 2, 1, 10
 _TINY = 1e-9
 
 
 @dataclass
 class _Doubt:
-    """An order that may have ended: it has once so many lists in a row lack it."""
+    """An order that may have ended: it has once so many lists lack it."""
 
+    order: Any
+    lists: int = _SILENT
     rejected: bool = False
-    lists: int = 2
     missing: int = 0
 
 
@@ -68,7 +72,7 @@ class OrderTracker:
         self._booked = {fill_name(fill) for fill in self.ib.fills()}
         self._doubts: dict[int, _Doubt] = {}
         self._look: asyncio.Task[list[Trade]] | None = None
-        self._looked_for: list[int] = []
+        self._looked_for: list[_Doubt] = []
         self._next_look = 0.0
         self._one_list = asyncio.Lock()
         self._changing, self._refused = 0, False
@@ -128,7 +132,7 @@ class OrderTracker:
         listed = self._adopt(self.store.ask(self._list(fills)))
         for order in self._orders.values():
             if order.alive() and order not in listed:
-                self._doubts.setdefault(order.ref, _Doubt())
+                self._doubts.setdefault(order.ref, _Doubt(order))
         return listed
 
     async def _list(self, fills: bool) -> list[Trade]:
@@ -198,11 +202,14 @@ class OrderTracker:
 
     def advance(self) -> None:
         """Act upon what has arrived."""
+        self._take_in()
+        self._book_fills()
+        self._settle_doubts()
+
+    def _take_in(self) -> None:
         while self._arrived:
             act, *arguments = self._arrived.popleft()
             act(*arguments)
-        self._book_fills()
-        self._settle_doubts()
 
     def _compare(self) -> None:
         for fill in self.ib.fills():
@@ -210,7 +217,7 @@ class OrderTracker:
         self._adopt(self.ib.openTrades())
         for order in self._orders.values():
             if order.alive():
-                self._doubts.setdefault(order.ref, _Doubt())
+                self._doubts.setdefault(order.ref, _Doubt(order))
 
     def _update(self, trade: Trade, status: str, filled: float) -> None:
         """Follow the status of an order."""
@@ -223,10 +230,10 @@ class OrderTracker:
         elif status in _WORKING:
             self._accept(order, trade)
         elif status == "Inactive":
-            self._ask_soon(order, rejected=True)
+            self._ask_soon(order, _REPORTED, rejected=True)
         elif status in _ENDED:
             if filled > self._done(order) + _TINY:
-                self._ask_soon(order)  # for the executions that are missing
+                self._ask_soon(order, _FILLED)
             else:
                 self._end(order)
 
@@ -286,10 +293,12 @@ class OrderTracker:
         if order.alive():
             log.warning("IB: order %s: %s %s", order.info.client_id, code, text)
             order.addinfo(error=f"{code}: {text}")
-            self._ask_soon(order, code not in _GONE and order.status == order.Submitted)
+            gone = code in _GONE
+            new = order.status == order.Submitted and code != _CANCELLED
+            self._ask_soon(order, _SILENT if gone else _REPORTED, rejected=new and not gone)
 
-    def _ask_soon(self, order: Any, rejected: bool = False) -> None:
-        self._doubts[order.ref] = _Doubt(rejected, lists=1)
+    def _ask_soon(self, order: Any, lists: int, rejected: bool = False) -> None:
+        self._doubts[order.ref] = _Doubt(order, lists, rejected)
         self._next_look = 0.0
 
     def _settle_doubts(self) -> None:
@@ -297,23 +306,22 @@ class OrderTracker:
             if self._look.done():
                 self._judge(self._look)
                 self._look = None
-        elif self._doubts and self.store.online and self.store.clock() >= self._next_look:
+            return
+        self._doubts = {ref: d for ref, d in self._doubts.items() if d.order.alive()}
+        if self._doubts and self.store.online and self.store.clock() >= self._next_look:
             self._next_look = self.store.clock() + self.p.confirm
-            self._looked_for = list(self._doubts)
+            self._looked_for = list(self._doubts.values())
             self._look = self.store.run(self._list(fills=True))
 
     def _judge(self, look: asyncio.Task[list[Trade]]) -> None:
         """End the orders that the list lacks; `_list` has put their executions before this."""
         if look.cancelled() or look.exception() is not None:
             return
-        while self._arrived:
-            act, *arguments = self._arrived.popleft()
-            act(*arguments)
+        self._take_in()
         listed = {key_of(trade.order): trade for trade in look.result()}
-        orders = {order.ref: (key, order) for key, order in self._orders.items()}
-        for ref in [ref for ref in self._looked_for if ref in self._doubts]:
-            key, order = orders[ref]
-            doubt, trade = self._doubts[ref], listed.get(key)
+        for doubt in [d for d in self._looked_for if self._doubts.get(d.order.ref) is d]:
+            order = doubt.order
+            trade = listed.get(key_of(self.trades[order.ref].order))
             if trade is None:
                 doubt.missing += 1
                 if doubt.missing >= doubt.lists:
@@ -322,7 +330,7 @@ class OrderTracker:
                 self.ib.client.cancelOrder(trade.order.orderId)
             else:
                 self._accept(order, trade)
-                del self._doubts[ref]
+                del self._doubts[order.ref]
 
     def _end(self, order: Any, rejected: bool = False) -> None:
         """End an order, after its fills."""
