@@ -102,15 +102,17 @@ class ExitOrders:
         """Cancel the part that the user's working orders (of some kinds) would open."""
         for working in list(self.gate.book.working.values()):
             concerned = kinds is None or working.kind in kinds
-            if not working.own and not working.foreign and working.opening > SIZE_EPS and concerned:
+            if not working.own and working.opening > SIZE_EPS and concerned:
                 self.cancel_entry(working, rule)
         self.gate.process_notifications()  # what is cancelled makes room at once
 
     def cancel_entry(self, working: WorkingOrder, rule: str) -> bool:
         """Cancel the part that an order would open; the part that closes stays.
 
-        Return whether it was not cancelled before.
+        Return whether it was not cancelled before. An order of somebody else is left alone.
         """
+        if working.foreign:
+            return False
         new = working.ref not in self.ended
         if new:
             self.gate.events.cut(working.handle, working.opening, rule)

@@ -208,8 +208,6 @@ class LiveVenue(Venue):
 
     def _cancel(self, order: Any) -> None:
         working, instrument = self.gate.book.working.get(order.ref), self.held_in(order.data)
-        if working is not None and working.foreign:
-            return
         if instrument is not None:
             self.note_request(instrument)
         try:

@@ -85,6 +85,7 @@ class InferredFills:
         record = self._record(order)
         bits = self._new_bits(order, record)
         record.read += len(bits)
+        bits = _rest(bits, self._known(order, float(sum([abs(bit.size) for bit in bits]))))
         twin = self._twin(order, record, bits)
         if twin.alive():
             left = abs(twin.executed.remsize) > SIZE_EPS

@@ -231,19 +231,14 @@ class Reconciliation:
 
     def _explain(self, pool: Pool, held: float, answer: Look) -> list[str]:
         """Book the fills that the difference shows; return a text about each."""
-        texts: list[str] = []
-        side = 1 if held > booked(pool) else -1
-        left = abs(held - booked(pool))
         matches = self.gate.venue.view.matches() if answer.orders is not None else {}
-        orders = [w for one in pool for w in one.orders.values() if self._may_explain(w, side)]
-        # Those that show a fill come first, then those that the broker does not list, and of these
-        # the one that fits exactly.
+        orders = [w for one in pool for w in one.orders.values() if self._may_explain(w)]
+        texts = [text for w in orders for text in self._shown(w, matches.get(w.ref))]
+        side, left = 1 if held > booked(pool) else -1, abs(held - booked(pool))
+        orders = [w for w in orders if w.side == side and w.ref in self.gate.book.working]
+        # Those that the broker does not list come first, and of these the one that fits exactly.
         orders.sort(
-            key=lambda w: (
-                not self.inferred.unread(w.handle),
-                w.ref in matches,
-                abs(w.remaining - w.withheld - left) > SIZE_EPS,
-            )
+            key=lambda w: (w.ref in matches, abs(w.remaining - w.withheld - left) > SIZE_EPS)
         )
         for working in orders:
             left = side * (held - booked(pool))
@@ -253,21 +248,22 @@ class Reconciliation:
                 texts += self._explained_by(working, matches.get(working.ref), left, answer)
         return texts
 
-    def _may_explain(self, working: WorkingOrder, side: int) -> bool:
-        at_broker = working.ref not in self.gate.held_orders and not working.foreign
-        return working.side == side and at_broker
+    def _may_explain(self, working: WorkingOrder) -> bool:
+        return working.ref not in self.gate.held_orders and not working.foreign
+
+    def _shown(self, working: WorkingOrder, listed: Any) -> list[str]:
+        """Book the fills that an order itself shows, and that were not notified."""
+        name = _called(working)
+        for order in (listed, working.handle):
+            if order is not None and order.ref == working.ref and self.inferred.unread(order):
+                self.inferred.notify(order)
+                return [f"{name} has filled without a notification"]
+        return []
 
     def _explained_by(
         self, working: WorkingOrder, listed: Any, left: float, answer: Look
     ) -> list[str]:
         """Book what an order explains of a difference; return a text, or none."""
-        name = _called(working)
-        for order in (listed, working.handle):
-            if order is None or order.ref != working.ref:
-                continue
-            if SIZE_EPS < self.inferred.unread(order) <= left + SIZE_EPS:
-                self.inferred.notify(order)
-                return [f"{name} has filled without a notification"]
         there = working.remaining - working.withheld
         proven = answer.orders is not None and self.gate.venue.view.proven(working)
         if listed is None and proven:

@@ -15,7 +15,10 @@ BARS_UNTIL_SETTLED = 14
 
 
 class Watched(HandTraded):
-    """Note every order of the gate's own that has opened a position at the venue."""
+    """Note every order of the gate's own that has opened a position at the venue.
+
+    What the plan fills in the moment of another trade by hand, no gate can know of before.
+    """
 
     def start(self):
         super().start()
@@ -26,7 +29,8 @@ class Watched(HandTraded):
         done = order.executed.size
         super()._try(order)
         after = self._positions[order.data].size
-        if order.executed.size != done and abs(after) > abs(before) and order.ref in self.own:
+        opened = order.executed.size != done and abs(after) > abs(before)
+        if opened and order.ref in self.own and self._price_now is None:
             self.opened.append((len(order.data), before, after))
 
     @property
