@@ -38,6 +38,7 @@ class PositionTrust:
         self._trusted: set[int] = set()
         self._disagreed: set[int] = set()
         self._checks: dict[int, int] = {}
+        self._noticed: set[int] = set()
         self._check_due = -math.inf
         self._earlier: dict[int, deque[tuple[float, float]]] = {}
         self._filled_at: dict[int, float] = {}
@@ -86,11 +87,14 @@ class PositionTrust:
 
     def check(self) -> None:
         """Compare positions soon after a fill, to learn whether the broker's count can be used."""
-        now = self.gate.live.clock()
+        now, instruments = self.gate.live.clock(), self.gate.book.instruments
+        for one in instruments:  # also what is held from before this run
+            if one.size and one.index not in self._noticed:
+                self._noticed.add(one.index)
+                self._checks.setdefault(self.pool(one)[0].index, 0)
         if not self._checks or now < self._check_due:
             return
         self._check_due = now + _CHECK_EVERY
-        instruments = self.gate.book.instruments
         for index in list(self._checks):
             pool, held = self.pool(instruments[index]), None
             if not is_compensated(pool[0], instruments):
@@ -110,7 +114,8 @@ class PositionTrust:
             self._trusted.update(one.index for one in pool)
             self._disagreed.discard(index)
         if self._checks.pop(index, 0):  # it has answered with an older position before
-            self._lag = max(self._lag, 2.0 * (self.gate.live.clock() - self._filled_at[index]))
+            now = self.gate.live.clock()
+            self._lag = max(self._lag, 2.0 * (now - self._filled_at.get(index, now)))
 
     def believes(self, pool: Pool, held: float, answer: Look) -> bool:
         """Return whether the broker's count can be used.

@@ -224,7 +224,7 @@ class Reconciliation:
             return
         hand = f"no order explains {left:+g}, which are booked as traded by hand (inferred)"
         self.differences.note(key, name, f"{what}: {'; '.join([*explained, hand])}", pool[0])
-        self._by_hand(pool, left)
+        self._by_hand(pool, left, held)
         self.gate.bypass.count_one(f"{RECONCILIATION}: {what}")
 
     # -- orders that explain a difference --------------------------------------------------------
@@ -286,14 +286,21 @@ class Reconciliation:
 
     # -- what no order explains ------------------------------------------------------------------
 
-    def _by_hand(self, pool: Pool, left: float) -> None:
-        """Book a difference that no order explains: no gain and no loss."""
+    def _by_hand(self, pool: Pool, left: float, held: float) -> None:
+        """Book a difference that no order explains: no gain and no loss.
+
+        Where the broker holds nothing, no owner does, whichever side it was on: a stop of either
+        would open a position.
+        """
         side = 1 if left > 0 else -1
         self.inferred.note(pool[0], side, abs(left))
         parts = [part for one in pool for part in one.parts]
         for part in sorted(parts, key=lambda one: -one.held_against(side)):
             size = min(part.held_against(side), abs(left))
-            if size > SIZE_EPS:
+            if abs(held) <= SIZE_EPS and part.size:
+                left += part.size
+                self._book(part, -part.size, part.instrument.price)
+            elif size > SIZE_EPS:
                 self._book(part, side * size, part.instrument.price)
                 left -= side * size
         if abs(left) > SIZE_EPS:

@@ -77,6 +77,33 @@ def test_a_position_that_is_opened_by_hand_after_one_of_the_gate_is_guarded(size
     assert names(journal) == ["position new"]
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_position_from_before_the_run_that_is_closed_by_hand_leaves_no_stop(side):
+    class Holds(HandTraded):
+        def start(self):
+            super().start()
+            self.by_hand(10 * side, 100.0)
+
+    plan = {18: lambda v: v.close_by_hand()}
+    venue, strategy, journal = run(plan, {}, kind=Holds)
+    check_guarded(venue, strategy)
+    assert names(journal) == ["position gone"]
+
+
+def test_a_position_that_is_changed_before_the_first_look_is_believed():
+    """It was checked once before: both books have agreed on it."""
+
+    class Holds(HandTraded):
+        def start(self):
+            super().start()
+            self.by_hand(10, 100.0)
+
+    plan = {5: lambda v: v.close_by_hand()}
+    venue, strategy, journal = run(plan, {}, kind=Holds, reconcile_every=60)
+    assert strategy.broker.book.instruments[0].size == 0
+    assert names(journal) == ["position gone"]
+
+
 def test_a_position_in_a_data_feed_that_was_never_traded_is_not_touched():
     frames = [bars(*flat(50)), bars(*flat(50, price=50.0))]
     plan = {25: lambda v: v.by_hand(7, data=v.cerebro.datas[1])}
@@ -166,6 +193,22 @@ def test_a_close_by_hand_takes_from_the_largest_part_of_several_owners():
     parts = strategy.broker.book.instruments[0].parts
     assert sorted(part.size for part in parts) == [0, 2]
     assert [order.executed.remsize for order in venue.stops()] == [-2]
+
+
+def test_owners_on_both_sides_hold_nothing_where_the_broker_does():
+    """A stop of either would open a position."""
+
+    def enter(s):
+        first = s is s.cerebro.runningstrats[0]
+        (s.buy if first else s.sell)(size=10 if first else 4)
+
+    plan = {26: lambda v: v.close_by_hand()}
+    rows = flat(36) + [(100, 120, 80, 100)] * 6
+    venue, strategy, _ = run(plan, {20: enter}, rows, strategies=2)
+    assert [part.size for part in strategy.broker.book.instruments[0].parts] == [0, 0]
+    assert venue.sizes == [10, 6, 0]
+    assert venue.stops() == []
+    assert strategy.broker.fill_tracker.flow == pytest.approx(0.0)
 
 
 class Pooled(HandTraded):
