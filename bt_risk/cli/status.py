@@ -23,7 +23,7 @@ from bt_risk.orders import ACTIVE, HALTED
 __all__ = ["page", "print_status", "watch_status"]
 
 LATE = 30.0  # seconds without a heartbeat after which a loop may hang
-POSITIONS = ("data", "size", "entry", "stop", "rests at", "venue id", "last seen there (UTC)")
+POSITIONS = ("data", "size", "entry", "stop", "rests at", "venue id", "seen there (UTC)")
 LIMITS = ("limit", "used", "at most", "room")
 DECISIONS = ("bar", "data", "action", "why")
 _COLOURS = {ACTIVE: "green", HALTED: "bold red"}
@@ -83,7 +83,8 @@ def _head(status: Summary) -> Iterator[Text]:
         yield Text(_breaker(breaker))
     if status["account"] is not None:
         yield Text(_account(status["account"]))
-    yield Text(f"{status['closed_trades']} closed trades")
+    closed = status["closed_trades"]
+    yield Text(f"{closed} closed trade{'' if closed == 1 else 's'}")
 
 
 def _pulse(process: int | None, beat: dict[str, Any]) -> Text:
@@ -108,7 +109,7 @@ def _breaker(breaker: dict[str, Any]) -> str:
 def _account(account: dict[str, Any]) -> str:
     equity = account["equity"]
     if equity is None:
-        return "equity: not known, the broker's value was not believed or did not come"
+        return "equity: not known; the broker's value did not come, or was not believed"
     text = f"equity {equity:,.2f}"
     if account["day_pnl"] is not None:
         text += f", today {account['day_pnl']:+,.2f} ({100 * account['day_return']:+.2f} %)"
@@ -168,7 +169,7 @@ def _decision(line: dict[str, Any]) -> list[str]:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+    return f"{round(100 * value, 2) + 0.0:.2f} %"  # never -0.00
 
 
 def _number(value: float | None) -> str:

@@ -158,7 +158,8 @@ class Flatten(Monitor):
         """Close what is still held."""
         if not self.reason:
             return
-        if self.gate.exit_orders.all_flat():
+        unknown = not self.gate.venue.direct and self.gate.fill_tracker.unknown
+        if self.gate.exit_orders.all_flat() and not unknown:
             self.gate.journal.account("RiskBroker", "flat", f"flat: {self.reason}")
             self.reason = ""
         else:

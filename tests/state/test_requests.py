@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from helpers.persistent_broker import PersistentFeed
+from helpers.persistent_broker import PersistentFeed, read
 from helpers.restarts import ROWS, Wants, in_child, run
 from helpers.scenarios import flat
 
@@ -301,6 +301,27 @@ def test_a_kill_file_from_before_the_start_closes_what_an_earlier_run_held(tmp_p
     rows = [*HELD, *flat(4, price=108.0)]
     run(tmp_path, rows=rows, live={"clock": Clock()})
     assert held(read_state(tmp_path / "risk.db")) == 0
+
+
+def test_a_kill_file_closes_a_position_that_is_known_only_later(tmp_path, monkeypatch):
+    """The state is lost, and the data feed has no bar for some rounds."""
+    run(tmp_path, rows=HELD)
+    for file in tmp_path.glob("risk.db*"):
+        file.unlink()
+    (tmp_path / "risk.db.kill").touch()
+    begin = PersistentFeed.start
+
+    def begin_late(self):
+        begin(self)
+        self._wait = 5
+
+    monkeypatch.setattr(PersistentFeed, "start", begin_late)
+    rows = [*HELD, *flat(4, price=108.0)]
+    run(tmp_path, rows=rows, live={"clock": Clock()})
+    saved = read_state(tmp_path / "risk.db", 1000)
+    assert held(saved) == 0
+    assert read(tmp_path / "venue.json")["positions"]["D0"][0] == 0
+    assert "no position is known, and D0 has not been compared" in by_operator(saved)[0]
 
 
 # -- files of version 1 --------------------------------------------------------------------------
