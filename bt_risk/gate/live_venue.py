@@ -114,6 +114,7 @@ class LiveVenue(Venue):
             self.reconciliation.advance()
             self._withdraw_unwanted()
             self.exit_handover.advance()
+            gate.order_sender.throttle.advance()
             self.entry_handover.advance()
             self.late_fills.advance()
         if gate.trading_state:
@@ -183,6 +184,7 @@ class LiveVenue(Venue):
         sender = self.gate.order_sender
         if not sender.capabilities.can("replace") or working.ref in sender.doubts:
             return False
+        sender.throttle.count()
         self.note_request(working.instrument)
         try:
             return bool(self.inner.replace(working.handle, size=plain(size), price=price))
@@ -210,6 +212,7 @@ class LiveVenue(Venue):
         working, instrument = self.gate.book.working.get(order.ref), self.held_in(order.data)
         if instrument is not None:
             self.note_request(instrument)
+        self.gate.order_sender.throttle.count()
         try:
             self.inner.cancel(order if working is None else working.handle)
         except Exception as error:  # it is sent again after a while
@@ -293,12 +296,8 @@ class LiveVenue(Venue):
     def family_waits(
         self, request: OrderRequest, verdict: Verdict, parent: Any, judge: Callable[[], None]
     ) -> bool:
-        """Return whether a bracket waits until a market exit makes room; `judge` is called then."""
-        exits = self.entry_handover.exits_before(request, verdict)
-        if exits:
-            self.entry_handover.note(exits, parent)
-            self.entry_handover.wait(parent, exits, judge)
-        return bool(exits)
+        """Return whether a bracket waits as an entry does; `judge` is called then."""
+        return self.entry_handover.hold_family(request, verdict, parent, judge)
 
     def take_family(self, parent: Any) -> list[Any]:
         """Return the orders of a bracket that the gate holds back until its last child comes."""

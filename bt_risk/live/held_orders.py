@@ -159,6 +159,10 @@ class HeldOrders:
         if working.ref not in self.requests:
             working.remaining -= working.withheld
             working.withheld = 0.0
+            throttle = self.gate.order_sender.throttle
+            if throttle.delays_cancel(working):
+                return None
+            throttle.count()
             return sent
         children = [w for w in self.gate.book.working.values() if w.parent == working.ref]
         self.end(working, CANCELLED)

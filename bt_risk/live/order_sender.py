@@ -10,6 +10,7 @@ from uuid import uuid4
 from bt_risk.limits.base import Decision
 from bt_risk.live.capabilities import Capabilities
 from bt_risk.live.doubtful_orders import DoubtfulOrders
+from bt_risk.live.throttle import Throttle
 from bt_risk.orders import TRAILING, OrderRequest
 from bt_risk.portfolio.position import WorkingOrder
 from bt_risk.tolerances import SIZE_EPS
@@ -37,6 +38,7 @@ class OrderSender:
         Whether the last order was not sent because its intent could not be written.
     doubts : DoubtfulOrders
         Requests that the broker has not answered.
+    throttle : Throttle
     """
 
     def __init__(self, gate: Gate) -> None:
@@ -45,6 +47,7 @@ class OrderSender:
         self.doubts = DoubtfulOrders(gate)
         declared = gate.live.capabilities or {}
         self.capabilities = Capabilities(gate.inner, declared, gate.venue.direct)
+        self.throttle = Throttle(gate, None if gate.venue.direct else gate.live.orders_per_second)
 
     @property
     def refusal(self) -> Decision:
@@ -209,6 +212,7 @@ class OrderSender:
             return None
         self.gate.venue.note_request(request.instrument)
         args = args | self.gate.held_orders.unsent(args)
+        self.throttle.count()
         client_id = None
         if self.capabilities.can("client_ids"):
             intended = self.gate.recovery.recorder.intended

@@ -54,6 +54,10 @@ class Live:
     handover_timeout : float, default 5.0
         Seconds that an entry waits for the exit that makes room for it; then it is judged as
         things are.
+    orders_per_second : float, optional
+        Requests a second that the broker takes. When there are more, entries wait in the gate and
+        are judged when they are sent, and so do the cancels of entries. Exits and stops count and
+        never wait.
     reconcile_every : float, default 5.0
         Seconds from one comparison of the broker's positions and open orders with those of the gate
         to the next; 0: never.
@@ -84,6 +88,7 @@ class Live:
     stop_retries: int = 2
     retry_after: float = 5.0
     handover_timeout: float = 5.0
+    orders_per_second: float | None = None
     reconcile_every: float = 5.0
     foreign: str = "count"
     notify: Callable[[str], Any] | Sequence[Callable[[str], Any]] = ()
@@ -103,6 +108,8 @@ class Live:
         check_whole("Live", "stop_retries", self.stop_retries, low=0, remedy="")
         check_positive("Live", "retry_after", self.retry_after, zero=True)
         check_positive("Live", "handover_timeout", self.handover_timeout, zero=True)
+        if self.orders_per_second is not None:
+            check_positive("Live", "orders_per_second", self.orders_per_second)
         check_positive("Live", "reconcile_every", self.reconcile_every, zero=True)
         check_choice("Live", "foreign", self.foreign, ("count", "reduce"))
         listeners = self.notify if isinstance(self.notify, list | tuple) else (self.notify,)

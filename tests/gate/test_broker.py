@@ -763,6 +763,8 @@ BAD = [
     (bt_risk.RiskBroker, "retry_after", -1.0, "zero or more"),
     (bt_risk.RiskBroker, "handover_timeout", -1.0, "zero or more"),
     (bt_risk.RiskBroker, "handover_timeout", "5", "zero or more"),
+    (bt_risk.RiskBroker, "orders_per_second", 0, "positive and finite"),
+    (bt_risk.RiskBroker, "orders_per_second", "10", "positive and finite"),
     (bt_risk.RiskBroker, "reconcile_every", -1, "zero or more"),
     (bt_risk.RiskBroker, "reconcile_every", None, "zero or more"),
     (bt_risk.RiskBroker, "foreign", "cancel", "one of 'count', 'reduce'"),
