@@ -121,10 +121,14 @@ def status(
     """Show a state file: whether the gate is halted and why, positions with stops, decisions."""
     if watch:
         watch_status(Console(highlight=False), state, seconds)
-    elif as_json:
-        typer.echo(json.dumps(summary(state, time.time())))
+        return
+    found = summary(state, time.time())
+    if as_json:
+        typer.echo(json.dumps(found))
     else:
-        print_status(Console(highlight=False), summary(state, time.time()))
+        print_status(Console(highlight=False), found)
+    if found["incomplete"]:
+        raise typer.Exit(BAD_INPUT)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from bt_risk.gate.trading_state import OPERATOR
 from bt_risk.orders import ACTIVE
 from bt_risk.state.file import SavedState, answer, is_running, read_state, request
 from bt_risk.state.inbox import kill_path
+from bt_risk.state.loss import check_whole
 from bt_risk.state.requests import REFUSED, OperatorRequest
 
 __all__ = ["operate", "whoami"]
@@ -48,6 +49,7 @@ def operate(path: Path, verb: str, reason: str, who: str) -> tuple[str, bool]:
         The file cannot be read or written, or the request can never be carried out.
     """
     saved, running = read_state(path), is_running(path)
+    check_whole(path, saved.lost)
     needless = _check(path, saved, verb, running)
     if needless:
         return f"{path}: {needless}", True

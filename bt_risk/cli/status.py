@@ -74,6 +74,9 @@ def _head(status: Summary) -> Iterator[Text]:
     process, state = status["process"], status["gate"]["state"]
     who = "no run has it open" if process is None else f"in use by process {process}"
     yield Text(f"{status['state_file']}: run {status['run']}, {who}")
+    if status["incomplete"]:
+        text = f"INCOMPLETE: {status['incomplete']}. The next run refuses entries until `rearm`."
+        yield Text(text, style="bold red")
     if status["heartbeat"] is not None:
         yield _pulse(process, status["heartbeat"])
     reason = status["gate"]["reason"]

@@ -39,6 +39,7 @@ def summary(path: Path, now: float, decisions: int = 10) -> Summary:
         "state_file": str(path),
         "run": int(saved.meta.get("run", 0)),
         "process": int(saved.meta["process"]) if running else None,
+        "incomplete": saved.lost or None,
         "gate": {"state": state, "reason": reason},
         "heartbeat": _heartbeat(beat, now),
         "account": _account(beat),

@@ -7,17 +7,46 @@ it returns: a process that dies at any point leaves the last transaction whole.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bt_risk.errors import ParameterError, StateError
+from bt_risk.orders import REDUCING
+from bt_risk.state.database import (
+    Damaged,
+    Key,
+    Record,
+    SavedState,
+    check_version,
+    create_database,
+    load,
+    open_database,
+    usable,
+)
+from bt_risk.state.lock import (
+    by_whom,
+    lock_path,
+    open_elsewhere,
+    real_path,
+    take_lock,
+    unused,
+)
+from bt_risk.state.loss import (
+    REMEDY,
+    check_exists,
+    check_whole,
+    companions,
+    examined,
+    halts_of,
+    set_aside,
+    trace_of,
+)
+from bt_risk.state.private import make_private
 from bt_risk.state.requests import (
     Answer,
     OperatorRequest,
@@ -26,9 +55,10 @@ from bt_risk.state.requests import (
     insert_request,
     load_requests,
 )
-from bt_risk.state.schema import APPLICATION, SCHEMA, VERSION, migrate
+from bt_risk.state.schema import VERSION, migrate
 
 __all__ = [
+    "Key",
     "Record",
     "SavedState",
     "StateFile",
@@ -40,35 +70,9 @@ __all__ = [
     "request",
 ]
 
-Record = dict[str, Any]
-Key = tuple[str, str]
-
-
-@dataclass
-class SavedState:
-    """The contents of a state file.
-
-    Attributes
-    ----------
-    records : dict of (kind, key) to dict
-    trades : dict of key to dict
-        Oldest first.
-    decisions : list of list
-        The newest lines of the journal, oldest first.
-    requests : list of OperatorRequest
-        Requests of an operator that no run has answered yet.
-    meta : dict of str
-    """
-
-    records: dict[Key, Record] = field(default_factory=dict)
-    trades: dict[str, Record] = field(default_factory=dict)
-    decisions: list[list[Any]] = field(default_factory=list)
-    requests: list[OperatorRequest] = field(default_factory=list)
-    meta: dict[str, str] = field(default_factory=dict)
-
-    def of(self, kind: str) -> dict[str, Record]:
-        """Return the records of one kind by key."""
-        return {key: value for (one, key), value in self.records.items() if one == kind}
+_MERGE_EVERY = 100  # writes, after which the -wal is copied to the file
+_READERS = 250  # milliseconds to wait for somebody who reads while it is copied
+_AT_THE_START = "A run whose state cannot be saved does not start."
 
 
 def check_state(component: str, path: Any) -> Path | None:
@@ -86,7 +90,8 @@ class StateFile:
     Parameters
     ----------
     path : Path
-        Created if it does not exist. A file that cannot be read is renamed, and a new one begun.
+        Created if it does not exist. A file that cannot be read, or that lacks a part, is renamed,
+        and a new one begun.
 
     Attributes
     ----------
@@ -94,60 +99,143 @@ class StateFile:
         What the file held when it was opened.
     lost : str
         Why no state could be restored, empty if one was.
+    new : bool
+        Whether nothing shows that there was a state before.
 
     Raises
     ------
     StateError
-        Another process has it open, a newer version wrote it, or it is no state file.
+        Another process has it open, a newer version wrote it, it is no state file, or it cannot be
+        written.
     """
 
     path: Path
     saved: SavedState
     lost: str
+    new: bool
     _db: sqlite3.Connection
+    _since = 0
+    _halting = False
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.lost = ""
-        if not self.path.parent.is_dir():
+        self.path, self._file = Path(path), real_path(path)
+        self.lost, self._was_there = "", True
+        if not self._file.parent.is_dir():
             raise StateError(f"state: the folder of {self.path} does not exist. Create it first.")
-        self._lock = _take_lock(self.path)
         try:
-            self._open()
-        except BaseException:
-            self._lock.close()
-            raise
+            with usable(self.path, _AT_THE_START):
+                self._lock = take_lock(self.path)
+                try:
+                    self._open()
+                except BaseException:
+                    self._lock.close()
+                    self._leave_no_trace()
+                    raise
+        except Damaged as error:
+            raise StateError(f"state: {self.path} cannot be used ({error}).") from None
 
     def _open(self) -> None:
-        if not self.path.exists() or not self.path.stat().st_size:
-            self.lost = f"{self.path} did not exist"
+        file = self._file
+        trace = trace_of(file, self._lock.found)
+        self._was_there = file.exists() or bool(trace)
+        for one in (file, *companions(file), *file.parent.glob(f"{file.name}.damaged*")):
+            make_private(one)
+        if not self._was_there:
+            create_database(file, {"id": secrets.token_hex(4), "new": "1"}, {})
+        elif not file.exists():
+            self._replace(f"is missing, and {trace} shows that a run has used it")
+        else:
+            self._check()
+        self._lock.hold_file()
+        self._connect()
+
+    def _check(self) -> None:
+        """Begin a new file where this one is damaged or incomplete."""
         try:
-            self._connect()
-        except _Damaged as error:
-            aside = _set_aside(self.path)
-            self.lost = f"{self.path} was damaged ({error}) and has been renamed to {aside.name}"
-            self._connect()
-        run = int(self.saved.meta.get("run", 0)) + 1
-        self.saved.meta |= {"run": str(run), "process": str(os.getpid())}
-        self.saved.meta.setdefault("id", secrets.token_hex(4))
-        # Prefix of the ids of this run's orders: no other run of any file has it.
-        self.name = f"{self.saved.meta['id']}-{run}"
-        with self._db:
-            pairs = self.saved.meta.items()
-            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", pairs)
+            with examined(self._file) as (db, lost):
+                saved = load(db)
+        except Damaged as error:
+            self._replace(f"was damaged ({error})")
+        else:
+            if lost:
+                self._replace(f"was incomplete ({lost})", saved)
+
+    def _replace(self, why: str, saved: SavedState | None = None) -> None:
+        """Begin a new file that refuses entries and keeps every halt that could be read."""
+        there = self._file.exists()
+        aside = set_aside(self._file)
+        renamed = f" and has been renamed to {aside.name}" if there else ""
+        self.lost = f"{self.path} {why}{renamed}"
+        reason = f"state: {self.lost}: no entries until `bt-risk rearm {self.path}`"
+        records = halts_of(saved) if saved else {}
+        records["gate", "state"] = {"state": REDUCING, "reason": reason, "flattening": ""}
+        create_database(self._file, {"id": secrets.token_hex(4)}, records)
+
+    def _leave_no_trace(self) -> None:
+        """Remove what a first start that failed has made: no state is lost."""
+        if not self._was_there:
+            for one in (self._file, *companions(self._file), lock_path(self._file)):
+                one.unlink(missing_ok=True)
 
     def _connect(self) -> None:
-        self._db = _open(self.path, create=True)
+        self._db = open_database(self._file)
         try:
-            with _damage_found(self.path):
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-                if _check_version(self._db, self.path) < VERSION:
-                    migrate(self._db)
-                self.saved = _load(self._db)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            if check_version(self._db, self.path) < VERSION:
+                migrate(self._db)
+            self.saved = load(self._db)
+            self._begin_run()
         except BaseException:
             self._db.close()
             raise
+
+    def _begin_run(self) -> None:
+        meta = self.saved.meta
+        self.new = "new" in meta
+        if self.new:
+            self.lost = f"{self.path} did not exist"
+        run = int(meta.get("run", 0)) + 1
+        meta |= {"run": str(run), "process": str(os.getpid())}
+        meta.setdefault("id", secrets.token_hex(4))
+        # Prefix of the ids of this run's orders: no other run of any file has it.
+        self.name = f"{meta['id']}-{run}"
+        self._writes, self._base = int(meta.get("writes", 0)), int(meta.get("base", 0))
+        with self._transaction(whole=False) as db:
+            pairs = [(name, meta[name]) for name in ("run", "process", "id")]
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", pairs)
+        self._merge()
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self, whole: bool = True) -> Iterator[sqlite3.Connection]:
+        """Let one write be made whole or not at all; `loss` explains its marks."""
+        with self._db as db:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            marks = {"writes": self._writes + 1, "base": self._base, "whole": int(whole)}
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", marks.items())
+        self._writes += 1
+
+    def _merge(self) -> None:
+        """Copy the -wal to the file, which then shows everything although it is not whole."""
+        if self._checkpoint():
+            self._base, self._since, self._halting = self._writes, 0, False
+        with suppress(sqlite3.Error), self._transaction():  # else the next write says the same
+            pass
+
+    def _checkpoint(self) -> bool:
+        """Copy the -wal to the file; return whether all of it is there. A reader can delay that."""
+        (patience,) = self._db.execute("PRAGMA busy_timeout").fetchone()
+        try:
+            self._db.execute(f"PRAGMA busy_timeout = {min(patience, _READERS)}")
+            busy, pages, copied = self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        except sqlite3.Error:  # the disk is full: the -wal has it all
+            return False
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {patience}")
+        return not busy and pages == copied
 
     def write(
         self,
@@ -157,6 +245,8 @@ class StateFile:
         decisions: Iterable[tuple[str, str, float]] = (),
         answers: Iterable[Answer] = (),
         events: Iterable[tuple[str, float, str]] = (),
+        *,
+        halts: bool = False,
     ) -> None:
         """Write all of this, or nothing.
 
@@ -175,9 +265,14 @@ class StateFile:
             They take the place of the requests that they answer.
         events : iterable of (str, float, str)
             What has happened to orders: client id, seconds since 1970, and what.
+        halts : bool
+            Whether a halt begins or ends: the file itself shows that when this returns, also
+            without the -wal.
         """
-        with self._db as db:
-            db.execute("BEGIN IMMEDIATE")
+        self._since += 1
+        self._halting = self._halting or halts
+        merges = self._halting or self._since >= _MERGE_EVERY
+        with self._transaction(whole=not merges) as db:
             rows = [(*key, value) for key, value in changed.items()]
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
             db.executemany("DELETE FROM records WHERE kind = ? AND key = ?", removed)
@@ -190,6 +285,10 @@ class StateFile:
             )
             if answers:
                 insert_answers(db, answers)
+            if self.new:
+                db.execute("DELETE FROM meta WHERE key = 'new'")
+        if merges:
+            self._merge()
 
     def requests(self) -> list[OperatorRequest]:
         """Return the requests of an operator that are in the file, oldest first."""
@@ -201,7 +300,10 @@ class StateFile:
     def close(self) -> None:
         """Leave one whole file behind, and release it for other processes."""
         try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with suppress(sqlite3.Error):  # the disk is full: the -wal stays, and has it all
+                with self._transaction():
+                    pass
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             self._db.close()
             self._lock.close()
@@ -212,8 +314,10 @@ def read_state(path: str | Path, decisions: int = 10) -> SavedState:
 
     Raises StateError where the file does not exist or cannot be read.
     """
-    with reading(path) as db:
-        return _load(db, decisions)
+    with _opened(path) as (db, lost):
+        saved = load(db, decisions)
+        saved.lost = lost
+        return saved
 
 
 @contextmanager
@@ -222,16 +326,29 @@ def reading(path: str | Path) -> Iterator[sqlite3.Connection]:
 
     Raises StateError where the file does not exist or cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise StateError(f"state: {path} does not exist.")
+    with _opened(path) as (db, _):
+        yield db
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[sqlite3.Connection, str]]:
+    """Yield a connection that reads, and which part of the state is missing."""
+    path, file = Path(path), real_path(path)
+    check_exists(path, file)
     try:
-        with closing(_open(path)) as db, _damage_found(path):
-            _check_version(db, path)
-            yield db
-    except (_Damaged, sqlite3.OperationalError) as error:
-        remedy = "Restore a copy, or start the run: it refuses entries and says how to go on."
-        raise StateError(f"state: {path} cannot be read ({error}). {remedy}") from None
+        with usable(path):
+            lock = unused(file)
+            if lock is not None:
+                with closing(lock), examined(file) as found:
+                    yield found
+                return
+            if open_elsewhere(file):
+                raise StateError(f"state: {path} is in use under another name. Use that one.")
+            with closing(open_database(file)) as db:
+                check_version(db, path)
+                yield db, ""
+    except Damaged as error:
+        raise StateError(f"state: {path} cannot be read ({error}). {REMEDY}") from None
 
 
 def request(path: str | Path, wanted: OperatorRequest) -> int:
@@ -240,160 +357,44 @@ def request(path: str | Path, wanted: OperatorRequest) -> int:
     Return its number. A file of version 1 that no process uses is migrated for that.
     """
     path = Path(path)
-    read_state(path)
+    check_whole(path, read_state(path).lost)
     try:
-        with closing(_open(path)) as db:
-            if _check_version(db, path) < VERSION:
-                _migrate_unused(db, path)
+        with closing(open_database(path)) as db:
+            old = check_version(db, path) < VERSION
+        if old:
+            _migrate_unused(path)
+        with closing(open_database(path)) as db:
             return insert_request(db, wanted)
     except sqlite3.Error as error:
         raise StateError(f"state: {path} cannot be written ({error}).") from None
 
 
-def _migrate_unused(db: sqlite3.Connection, path: Path) -> None:
+def _migrate_unused(path: Path) -> None:
     """Migrate a file unless a process has it open, which would be one of an older bt_risk."""
     try:
-        lock = _take_lock(path)
+        lock = take_lock(path)
     except StateError:
         raise StateError(
-            f"state: the run that uses {path}{_by_whom(path)}, is of an older bt_risk, which takes "
+            f"state: the run that uses {path}{by_whom(path)}, is of an older bt_risk, which takes "
             "no such request. Restart it with this one."
         ) from None
-    with closing(lock):
+    with closing(lock), closing(open_database(path)) as db:  # closed before the lock is
         migrate(db)
 
 
 def answer(path: str | Path, number: int) -> str | None:
     """Return the answer of a run to a request, None while there is none."""
     try:
-        with closing(_open(Path(path))) as db:
+        with closing(open_database(Path(path))) as db:
             return answer_to(db, number)
     except (sqlite3.Error, StateError):  # the file is busy: ask again
         return None
 
 
 def is_running(path: str | Path) -> bool:
-    """Return whether the run of some process has this state file open."""
-    if not _lock_path(path).exists():
-        return False
-    try:
-        _take_lock(Path(path)).close()
-    except StateError:
-        return True
-    return False
-
-
-class _Damaged(Exception):
-    """Report that a file is no valid SQLite database."""
-
-
-def _open(path: Path, create: bool = False) -> sqlite3.Connection:
-    mode = "rwc" if create else "rw"
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    try:
-        # Cerebro may run in another thread than the one that asks for a halt.
-        return sqlite3.connect(
-            uri, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
-        )
-    except sqlite3.Error as error:
-        raise StateError(f"state: {path} cannot be opened ({error}).") from None
-
-
-@contextmanager
-def _damage_found(path: Path) -> Iterator[None]:
-    """Raise _Damaged for a damaged file, StateError for one that is busy or whose disk is full."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error) or "no such column" in str(error):
-            raise _Damaged(str(error)) from None
-        raise StateError(f"state: {path} cannot be used ({error}).") from None
-    except (sqlite3.DatabaseError, ValueError) as error:
-        raise _Damaged(str(error)) from None
-
-
-def _check_version(db: sqlite3.Connection, path: Path) -> int:
-    """Return the version of a state file, and make a new file one.
-
-    Raise for a file of something else, or of a later version.
-    """
-    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise _Damaged(found)
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if not application and not version and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-        return VERSION
-    if application != APPLICATION:
-        raise StateError(f"state: {path} is a database of something else. Give another name.")
-    if version > VERSION:
-        raise StateError(
-            f"state: {path} is of version {version}, and this bt_risk reads version {VERSION}. "
-            "Upgrade bt_risk, or start with another file."
-        )
-    return int(version)
-
-
-def _load(db: sqlite3.Connection, decisions: int = 0) -> SavedState:
-    records = {
-        (kind, key): json.loads(value)
-        for kind, key, value in db.execute("SELECT kind, key, value FROM records")
-    }
-    trades = db.execute("SELECT key, value FROM trades ORDER BY rowid").fetchall()
-    lines = db.execute(
-        "SELECT value FROM decisions ORDER BY number DESC LIMIT ?", (decisions,)
-    ).fetchall()
-    return SavedState(
-        records,
-        {key: json.loads(value) for key, value in trades},
-        [json.loads(line) for (line,) in reversed(lines)],
-        load_requests(db),
-        dict(db.execute("SELECT key, value FROM meta").fetchall()),
-    )
-
-
-def _lock_path(path: str | Path) -> Path:
-    return Path(f"{path}-lock")
-
-
-def _take_lock(path: Path) -> sqlite3.Connection:
-    """Return the connection that holds the lock; it ends with the process, however that ends.
-
-    It is SQLite's own lock on an empty file beside: a lock on the state file itself would also
-    keep out those who only read, and those who leave a request.
-    """
-    lock = _open(_lock_path(path), create=True)
-    try:
-        lock.execute("PRAGMA busy_timeout = 500")  # `is_running` holds the lock for a moment, too
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError:
+    """Return whether the run of some process has this state file open, by whatever name."""
+    with usable(Path(path)):
+        lock = unused(path)
+    if lock is not None:
         lock.close()
-        raise StateError(
-            f"state: {path} is in use{_by_whom(path)}. Two runs on one account undo each other's "
-            "stops: stop that one, or give this one a file of its own."
-        ) from None
-    return lock
-
-
-def _by_whom(path: Path) -> str:
-    try:
-        with closing(_open(path)) as db:
-            found = db.execute("SELECT value FROM meta WHERE key = 'process'").fetchone()
-    except (sqlite3.Error, StateError):
-        return ""
-    return f" by process {found[0]}" if found else ""
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename a damaged file, and SQLite's files beside it, to a name that is not taken."""
-    number, aside = 1, Path(f"{path}.damaged")
-    while aside.exists():
-        number += 1
-        aside = Path(f"{path}.damaged{number}")
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        beside = Path(f"{path}{suffix}")
-        if beside.exists():
-            beside.rename(f"{aside}{suffix}")
-    return aside
+    return lock is None

@@ -14,6 +14,7 @@ from bt_risk.portfolio.position import WorkingOrder, place_of, position_key
 from bt_risk.state.closes import SavedCloses
 from bt_risk.state.file import Key, Record, StateFile
 from bt_risk.state.heartbeat import Heartbeat
+from bt_risk.state.loss import halting
 from bt_risk.state.protocols import RecordedRun
 from bt_risk.state.records import (
     ORDER,
@@ -62,6 +63,7 @@ class StateRecorder:
         self.heartbeat: Heartbeat | None = None
         self._lock = threading.RLock()
         self._written = {key: _text(value) for key, value in file.saved.records.items()}
+        self._halts = halting(file.saved.records)
         self._written_lines = self._number = 0
         self._ids: dict[int, str] = {}
         self._handles: dict[str, Any] = {}
@@ -164,6 +166,7 @@ class StateRecorder:
         new_trades = trades[self.written_trades :]
         if not (changed or removed or new_lines or new_trades or self.answers):
             return ""
+        halts = halting(snapshot)
         first, now = self._written_lines, self.run.live.now()
         events = self._order_events(snapshot, changed, removed)
         try:
@@ -174,10 +177,11 @@ class StateRecorder:
                 [(_text(line), self._order_of(n), now) for n, line in enumerate(new_lines, first)],
                 self.answers,
                 [(client_id, now, _text(event)) for client_id, event in events],
+                halts=halts != self._halts,
             )
         except sqlite3.Error as error:
             return self._not_written(error)
-        self._written, self.answers = new, []
+        self._written, self._halts, self.answers = new, halts, []
         self._written_lines, self.written_trades = len(lines), len(trades)
         if "unwritten" in self.run.trading_state.asked:
             self.run.trading_state.set("unwritten", ACTIVE)

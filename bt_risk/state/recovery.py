@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bt_risk.errors import ParameterError
 from bt_risk.orders import REDUCING
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.state.file import StateFile
+from bt_risk.state.file import Record, StateFile
 from bt_risk.state.heartbeat import Heartbeat
 from bt_risk.state.inbox import Inbox
 from bt_risk.state.protocols import Gate
@@ -39,6 +40,7 @@ class Recovery:
     active = True
 
     def __init__(self, gate: Gate, path: Path) -> None:
+        self._check_names(gate)
         self.gate, self.file = gate, StateFile(path)
         self.saved = self.file.saved
         self.recorder = StateRecorder(self.file, gate)
@@ -49,6 +51,19 @@ class Recovery:
         self.start = StartReport(gate, self.file, self.reconciler)
         self._counted: set[int] = set()
         self._last_run = self.saved.records.get(("run", "bars"), _NO_RUN)
+
+    @staticmethod
+    def _check_names(gate: Gate) -> None:
+        """Raise where two data feeds have one name: the file has one record for a name."""
+        names = [instrument.name for instrument in gate.book.instruments]
+        if len(set(names)) < len(names):
+            raise ParameterError(
+                type(gate).__name__,
+                "state",
+                "used with data feeds of different names",
+                names,
+                "Name them as in cerebro.adddata(data, name='BTC hourly').",
+            )
 
     def close(self) -> None:
         """Leave one whole file behind, and release it for other processes."""
@@ -83,8 +98,7 @@ class Recovery:
         self.reconciler.match_orders()
         self._restore_monitors()
         self.recorder.begun = True
-        gate.trading_state.restore(saved.of("gate"))
-        self._refuse_after_a_loss()
+        gate.trading_state.restore(self._saved_requests())
         gate.process_notifications()  # fills between the runs that the broker reports
 
     def _restore_trades(self) -> None:
@@ -156,16 +170,18 @@ class Recovery:
             if record is not None and hasattr(strategy.getsizer(), "restore"):
                 strategy.getsizer().restore(record)
 
-    def _refuse_after_a_loss(self) -> None:
-        """Refuse entries where a state is lost: it might have forbidden them."""
-        lost = self.file.lost
-        if not lost:
-            return
-        held = [i.name for i in self.gate.book.instruments if self._held(i)]
-        if held or "damaged" in lost:
+    def _saved_requests(self) -> dict[str, Record]:
+        """Return the saved requests for a trading state.
+
+        Entries are refused where a state is lost, because it might have forbidden them.
+        """
+        requests, file = self.saved.of("gate"), self.file
+        held = [i.name for i in self.gate.book.instruments if self._held(i)] if file.lost else []
+        if file.lost and (held or not file.new):
             open_ = f" while {', '.join(held)} is held" if held else ""
-            reason = f"state: {lost}{open_}: no entries until `bt-risk rearm {self.file.path}`"
-            self.gate.trading_state.set("state", REDUCING, reason)
+            reason = f"state: {file.lost}{open_}: no entries until `bt-risk rearm {file.path}`"
+            requests["state"] = {"state": REDUCING, "reason": reason, "flattening": ""}
+        return requests
 
     def _held(self, instrument: Instrument) -> bool:
         position = self.gate.venue.position(instrument.data)

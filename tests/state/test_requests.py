@@ -281,14 +281,14 @@ def test_a_kill_file_is_taken_while_the_state_file_is_busy(tmp_path, monkeypatch
                 self.size_while_busy = self.position.size
                 self.other.close()
 
-    opened = state_file._open
+    opened = state_file.open_database
 
     def impatient(*args, **kwargs):
         db = opened(*args, **kwargs)
         db.execute("PRAGMA busy_timeout = 1")
         return db
 
-    monkeypatch.setattr(state_file, "_open", impatient)
+    monkeypatch.setattr(state_file, "open_database", impatient)
     rows = [*HELD, *flat(4, price=108.0)]
     strategy = run(tmp_path, rows=rows, strategy=Busy, live={"clock": Clock()})
     assert strategy.size_while_busy == 0
@@ -392,7 +392,7 @@ def test_a_request_migrates_a_file_of_version_1_that_no_process_uses(old):
 
 
 def test_a_request_to_a_run_of_an_older_version_says_so(old):
-    lock = state_file._take_lock(old)
+    lock = state_file.take_lock(old)
     with pytest.raises(bt_risk.StateError, match="of an older bt_risk"):
         request(old, OperatorRequest("halt", ANN, AT))
     lock.close()
