@@ -156,6 +156,13 @@ def check_choice(component: str, param: str, value: _T, choices: Collection[_T])
     return value
 
 
+def check_text(component: str, param: str, value: object) -> str:
+    """Return `value`, a text that is not empty."""
+    if not (isinstance(value, str) and value.strip()):
+        raise ParameterError(component, param, "a text", value)
+    return value
+
+
 def check_flag(component: str, param: str, value: object) -> bool:
     """Return `value` if it is True or False."""
     if not isinstance(value, bool):

@@ -15,7 +15,7 @@ from bt_risk.gate.order_events import OrderAsked, OrderCut
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import timestamps
-from bt_risk.report.record import unique_names
+from bt_risk.report.record import exchange_of, unique_names
 
 __all__ = ["ENDED", "REQUESTED", "OrderLog", "OrderLogger"]
 
@@ -239,7 +239,7 @@ def _trading_costs(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> TradingC
     full = getattr(info, "_stocklike", True)
     rate = info.getcommission(1.0, price) / (price * multiplier) if price > 0 else 0.0
     return TradingCosts(
-        multiplier,
+        multiplier * exchange_of(broker, feed),
         math.nan if full else float(info.get_margin(price) or 0.0) / float(info.get_leverage()),
         float(info.get_leverage()),
         bool(getattr(broker.p, "shortcash", True)) if hasattr(broker, "p") else True,

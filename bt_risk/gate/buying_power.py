@@ -33,7 +33,7 @@ def affordable(
     if cash is None:
         cash = gate.inner.getcash() - _reserved(gate) + _released(gate, instrument)
     for _ in range(50):
-        cost = _cost(gate, instrument.data, side * size, price)
+        cost = _cost(gate, instrument, side * size, price)
         if size <= 0 or cost <= cash:
             return size
         # A fixed fee makes the cost less than proportional: the estimate may need another round.
@@ -44,7 +44,7 @@ def affordable(
 def _reserved(gate: Any) -> float:
     """Return the cash that working orders will take."""
     costs = [
-        _cost(gate, w.instrument.data, w.side * w.opening, w.dearest)
+        _cost(gate, w.instrument, w.side * w.opening, w.dearest)
         for w in gate.book.working.values()
         if w.opening > SIZE_EPS
     ]
@@ -71,14 +71,15 @@ def _proceeds(gate: Any, exit_order: WorkingOrder) -> float:
     if value > 0:
         value /= info.get_leverage()
     profit = info.profitandloss(-closed, part.price, instrument.price) * info.stocklike
-    return float(value + profit - info.getcommission(closed, instrument.price))
+    cash = value + profit - info.getcommission(closed, instrument.price)
+    return float(cash * instrument.exchange)
 
 
-def _cost(gate: Any, data: Any, size: float, price: float) -> float:
+def _cost(gate: Any, instrument: Instrument, size: float, price: float) -> float:
     """Return the cash that opening `size` (signed) takes, negative where a short sale brings it."""
-    info = gate.inner.getcommissioninfo(data)
+    info = gate.inner.getcommissioninfo(instrument.data)
     shortcash = gate.venue.short_cash
     value = (info.getvaluesize if shortcash else info.getoperationcost)(size, price)
     if value > 0:
         value /= info.get_leverage()
-    return value + info.getcommission(size, price)
+    return (value + info.getcommission(size, price)) * instrument.exchange

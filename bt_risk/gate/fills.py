@@ -83,7 +83,8 @@ class FillTracker:
         closed = len(self.book.trades)
         # Fillers and exactbars bring numpy scalars; the sign is not the same with every store.
         size, side = float(abs(bit.size)), 1 if order.isbuy() else -1
-        commission, price = float(bit.closedcomm + bit.openedcomm), float(bit.price)
+        commission = float(bit.closedcomm + bit.openedcomm) * instrument.exchange
+        price = float(bit.price)
         if working is None and order.ref not in self.gate.own and order.ref not in self.ended:
             self.gate.bypass.filled(order, instrument, side * size, price)
         distance, stopped, shared = math.nan, False, False

@@ -118,6 +118,10 @@ class LimitReview:
             return refusal("unknown", instrument.why_unknown())
         if limits and not (instrument.length and instrument.closed == instrument.closed):
             return refusal("unknown", instrument.why_unknown())
+        if limits and not self.gate.venue.direct:
+            for one in (instrument, *self.book.instruments):
+                if one.unconverted and (one.held or one is instrument):
+                    return refusal("unknown", one.unconverted)
         if limits and self.gate.feed_monitor.active:
             silent = self.gate.feed_monitor.silent(instrument)
             if silent:

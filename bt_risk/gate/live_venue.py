@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.gate.venue import EquitySources, Venue
+from bt_risk.live.currencies import Currencies
 from bt_risk.live.entry_handover import EntryHandover
 from bt_risk.live.equity_monitor import EquityMonitor, LastKnownValue
 from bt_risk.live.executions import ReportedExecutions
@@ -65,6 +66,7 @@ class LiveVenue(Venue):
 
     def own_equity_sources(self) -> EquitySources:
         """Return both callables: the account value is compared with what prices explain."""
+        Currencies(self.gate).attach()
         self.account = EquityMonitor(self.gate)
         return self.account.value, self.account.unit_value
 
@@ -96,6 +98,9 @@ class LiveVenue(Venue):
 
     def sample(self, fresh: list[Instrument]) -> None:
         """Check the account value on every bar, and more often while it is in doubt."""
+        for instrument in fresh:
+            if instrument.held and instrument.exchange != 1.0:
+                self.gate.multiplier(instrument.data)  # rates change
         if self.gate.judges and (fresh or self.account.in_doubt):
             self.account.value()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.live.cash_flows import CashFlows, number
+from bt_risk.live.two_bars import TwoBars
 from bt_risk.portfolio.instrument import Instrument
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class EquityMonitor:
     closes are used. Where it is a bar that differs, the value is used as long as it was right so
     far; beyond `equity_jump_limit` it is unknown (NaN) until the next bar agrees: entries are
     refused, and nothing is sold. A value that is not finite, not positive, does not move, or leaves
-    out positions is replaced by cash and positions. Where nothing agrees, it is unknown.
+    out positions is replaced by cash and positions, as far as two bars agree on them. Where nothing
+    agrees, it is unknown.
 
     Attributes
     ----------
@@ -122,10 +124,11 @@ class EquityMonitor:
         self._reported, self._seen_level = math.nan, math.nan
         self._still, self._unmoved, self._seconds, self._time = 0, 0.0, 0.0, math.nan
         # Bars that contradict the value: number of bars by index of the instrument, and their sign;
-        # what the positions were worth at the anchor; the value that bars have overruled.
+        # the value of one unit of each at the anchor; the value that bars have overruled.
         self._held_back: dict[int, int] = {}
-        self._worths: dict[int, float] = {}
+        self._values: dict[int, float] = {}
         self._sign, self._overruled = 0.0, math.nan
+        self._closes = TwoBars(self.book)
         # The unit value to continue from, and what is saved.
         self._continued = math.nan
         self._saved: dict[str, Any] = {}
@@ -201,6 +204,7 @@ class EquityMonitor:
             small = abs(self.flows.moved) <= self.limit * expected
             return expected if small and self.source else math.nan
         self._anchor, expected = self._anchor + flow, expected + flow
+        self._closes.add(flow)
         if sound:
             value = self._judge(reported, worth, level, expected)
             if value is not None:
@@ -217,9 +221,8 @@ class EquityMonitor:
         if bars and self._within(reported, expected, self.limit):
             if reported != self._anchor:
                 return self._accept(reported, "broker", worth, level)
+            self._held_back = {}
             return reported  # it was right so far, and follows prices later
-        if bars and not self._has_successor(moved):
-            return math.nan
         if not bars and reported != self._overruled and self._lasts(reported, worth, expected):
             if known and not self._known:  # what else there is has not been known so far
                 self.flows.go_on(expected, reported)
@@ -242,8 +245,11 @@ class EquityMonitor:
         moved = level - self._level
         if known and abs(moved) > self.limit * abs(self._anchor) and not self._has_successor(moved):
             return math.nan
-        self._overruled = usable if self._held_back else self._overruled
-        return self._accept(marked, "positions", worth, level, reported)
+        if self._held_back:
+            self._overruled = usable
+            self._closes.begin(marked)
+        self._accept(marked, "positions", worth, level, reported)
+        return self._closes.follow(marked)
 
     def _unsettled(self) -> bool:
         """Return whether restored positions have not been compared with the broker's yet."""
@@ -274,11 +280,11 @@ class EquityMonitor:
         """Return whether the bars that moved the account have had another that agrees."""
         sign = math.copysign(1.0, moved)
         if not self._held_back or sign != self._sign:
-            worths = {i.index: i.size * i.value for i in self.book.instruments if i.size}
-            least = self.limit * abs(self._anchor) / max(len(worths), 1)
-            changed = {k: abs(worth - self._worths.get(k, 0.0)) for k, worth in worths.items()}
-            bars = {i.index: i.length for i in self.book.instruments}
-            self._held_back = {k: bars[k] for k, change in changed.items() if change >= least}
+            held, self._held_back = [i for i in self.book.instruments if i.size], {}
+            least = self.limit * abs(self._anchor) / max(len(held), 1)
+            for one in held:
+                if not abs(one.size * (one.value - self._values.get(one.index, math.nan))) < least:
+                    self._held_back[one.index] = one.length
             self._sign = sign
             return not self._held_back
         held = [i for i in self.book.instruments if i.index in self._held_back and i.size]
@@ -327,12 +333,13 @@ class EquityMonitor:
         if from_broker:
             self._doubts, self._overruled, self._known = 0, math.nan, True
             self._held_back = {}
+            self._closes.begin(value)
             if not self._still and math.isfinite(worth):
                 self._other = value - worth
         self._report(source, value, reported)
         if moved or not from_broker:  # one that stands still may lag behind prices
             self._anchor, self._level, self._held_back = value, level, {}
-            self._worths = {i.index: i.size * i.value for i in self.book.instruments if i.size}
+            self._values = {i.index: i.value for i in self.book.instruments}
         return value
 
     def _refuse(self, reported: float, marked: float, expected: float) -> float:
@@ -343,8 +350,8 @@ class EquityMonitor:
 
     def _earned(self) -> float:
         """Return what prices and fills have earned, up to a constant."""
-        held = sum([i.size * i.value for i in self.book.instruments if i.size])
-        return held + self.gate.fill_tracker.flow
+        held = [i for i in self.book.instruments if i.size and not i.unconverted]
+        return sum([i.size * i.value for i in held]) + self.gate.fill_tracker.flow
 
     def _held(self) -> float:
         """Return what the positions add to cash, in currency."""

@@ -1,7 +1,7 @@
 """Settings of the gate for a broker that is not Backtrader's own simulation."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, cast
 
@@ -10,6 +10,7 @@ from bt_risk.errors import (
     check_choice,
     check_fraction,
     check_positive,
+    check_text,
     check_whole,
     raised_as,
 )
@@ -38,6 +39,11 @@ class Live:
     flows : callable, optional
         Without arguments, returns all deposits less all withdrawals of the account so far, from
         any beginning: a change is no gain and no loss, at whatever size.
+    account_currency : str, optional
+        Currency of the account ("USD"), where the broker does not report it as ``currency``.
+    rates : dict or callable, optional
+        What one unit of another currency is worth in that of the account: ``{"EUR": 1.08}``, or a
+        callable that takes "EUR". Without it the broker's ``rate(currency)`` is asked.
     stale_after : float, optional
         Seconds without a bar after which a data feed gets no new risk; None: only what the data
         feed reports of itself (DISCONNECTED, DELAYED) counts.
@@ -82,6 +88,8 @@ class Live:
     equity_jump_limit: float = 0.10
     equity_confirmations: int = 3
     flows: Callable[[], float] | None = None
+    account_currency: str | None = None
+    rates: Callable[[str], float] | Mapping[str, float] | None = None
     stale_after: float | None = None
     capabilities: dict[str, bool] | None = None
     on_stop_rejected: str = "exit"
@@ -101,6 +109,14 @@ class Live:
                 _check_callable(name, getattr(self, name), "a callable without arguments")
         check_fraction("Live", "equity_jump_limit", self.equity_jump_limit)
         check_whole("Live", "equity_confirmations", self.equity_confirmations, remedy="")
+        if self.account_currency is not None:
+            check_text("Live", "account_currency", self.account_currency)
+        if self.rates is not None and not callable(self.rates):
+            if not isinstance(self.rates, Mapping):
+                constraint = "a dict of rates by currency, or a callable that takes a currency"
+                raise ParameterError("Live", "rates", constraint, self.rates)
+            for currency, rate in self.rates.items():
+                check_positive("Live", f"rates[{currency!r}]", rate)
         if self.stale_after is not None:
             check_positive("Live", "stale_after", self.stale_after)
         object.__setattr__(self, "capabilities", check_capabilities(self.capabilities))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["tick_of"]
+__all__ = ["currency_of", "tick_of"]
 
 # The names of the smallest price step in the contract details of ib_async and of IbPy.
 _MIN_TICK = ("minTick", "m_minTick")
+_CURRENCY = ("currency", "m_currency")
+_CONTRACTS = ("contract", "m_summary")
 
 
 def tick_of(data: Any) -> float:
@@ -29,3 +32,25 @@ def tick_of(data: Any) -> float:
     reported = [getattr(data, "tick", None), *(getattr(details, name, None) for name in _MIN_TICK)]
     ticks = [float(tick) for tick in reported if isinstance(tick, int | float)]
     return next((tick for tick in ticks if 0.0 < tick < math.inf), 0.0)
+
+
+def currency_of(data: Any, facts: Mapping[str, Any]) -> str:
+    """Return the currency of the prices of a data feed, an empty text where it is not known.
+
+    It is the fact ``currency``, the attribute or parameter of that name of the data feed, or the
+    one in its ``contract`` or ``contractdetails``.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Feed
+    >>> currency_of(Feed(contract=Feed(m_currency="USD")), {})
+    'USD'
+    >>> currency_of(Feed(contract=Feed(m_currency="USD")), {"currency": "EUR"})
+    'EUR'
+    """
+    details = getattr(data, "contractdetails", None)
+    holders = [data, getattr(data, "contract", None), getattr(data, "p", None)]
+    holders += [getattr(details, name, None) for name in _CONTRACTS]
+    reported = [getattr(holder, name, None) for holder in holders for name in _CURRENCY]
+    known = [facts.get("currency"), *reported]
+    return next((text.upper() for text in known if isinstance(text, str) and text), "")

@@ -8,7 +8,13 @@ from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bt_risk.errors import ParameterError, check_flag, check_fraction, check_positive
+from bt_risk.errors import (
+    ParameterError,
+    check_flag,
+    check_fraction,
+    check_positive,
+    check_text,
+)
 from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
 from bt_risk.portfolio.contract_facts import tick_of
 from bt_risk.portfolio.point_value import is_linear, point_value
@@ -32,6 +38,7 @@ _FACTS: dict[str, Callable[[str, str, Any], Any]] = {
     "atr_multiple": lambda c, p, v: check_positive(c, p, v),
     "negative_prices": lambda c, p, v: check_flag(c, p, v),
     "risk_limit": lambda c, p, v: check_fraction(c, p, v),
+    "currency": lambda c, p, v: check_text(c, p, v),
 }
 
 
@@ -133,7 +140,11 @@ class Instrument:
     scheme : object
         Commission scheme that `multiplier` was measured from, None where it depends on the price.
     multiplier : float
-        Currency that a move of the price by 1 earns per unit.
+        Currency of the account that a move of the price by 1 earns per unit.
+    rate : callable or None
+        Takes the instrument, returns what its currency is worth in that of the account.
+    exchange, unconverted : float, str
+        The rate that `multiplier` was measured with, and why there is none.
     known_until, repeats : float, bool
         Time of the last bar that the restored state knows (minus infinity without one), and
         whether no later bar has come yet.
@@ -148,7 +159,7 @@ class Instrument:
     copies : tuple of Instrument
         All instruments with that root, this one included.
     facts : dict
-        ``step``, ``min_notional``, ``tick``, ``atr_multiple``, ``risk_limit``,
+        ``step``, ``min_notional``, ``tick``, ``atr_multiple``, ``risk_limit``, ``currency``,
         ``negative_prices`` where the user gave them.
     bar_jump : float
         ATRs by which a close may differ from the one before; a larger move waits for the next bar.
@@ -182,6 +193,8 @@ class Instrument:
         self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
         self.multiplier, self.scheme = 1.0, None
+        self.rate: Callable[[Instrument], float] | None = None
+        self.exchange, self.unconverted = 1.0, ""
         self.negative_prices = bool(self.facts.get("negative_prices", False))
         self.tick = float(self.facts.get("tick", 0.0))
         self.bar_jump = BAR_JUMP
@@ -220,6 +233,10 @@ class Instrument:
         self.negative_prices = bool(self.facts.get("negative_prices", on_margin))
         self.multiplier = point_value(scheme, self.price, self.stop_distance())
         self.scheme = scheme if is_linear(scheme) else None
+        if self.rate is not None and self.scheme is not None:  # no other scheme has converted it
+            self.exchange = self.rate(self)
+            if self.exchange != 1.0:
+                self.multiplier, self.scheme = self.multiplier * self.exchange, None
         return self.multiplier
 
     @property
@@ -414,6 +431,8 @@ class Instrument:
 
     def why_unknown(self) -> str:
         """Return why an order on this instrument cannot be judged."""
+        if self.unconverted:
+            return self.unconverted
         if self.repeats:
             return f"{self.name} repeats bars from before the restart"
         if not self.length:

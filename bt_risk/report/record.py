@@ -22,7 +22,14 @@ from bt_risk.report.calendar import remaining_times, timestamps
 from bt_risk.rules.return_model import ReturnModel
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["ReportData", "RunRecord", "is_trailing_stop", "record_of", "unique_names"]
+__all__ = [
+    "ReportData",
+    "RunRecord",
+    "exchange_of",
+    "is_trailing_stop",
+    "record_of",
+    "unique_names",
+]
 
 BARS = ["time", "equity", "unit_value", "breaker_drawdown", "risk_scale"]
 EXPOSURE = ["long_risk", "short_risk", "long_notional", "short_notional"]
@@ -150,7 +157,7 @@ class ReportData(QuietAnalyzer):
         feed, stop = order.data, is_trailing_stop(order)
         info = self.strategy.broker.getcommissioninfo(feed)
         price = float(order.executed.price)
-        multiplier = point_value(info, price)
+        multiplier = point_value(info, price) * exchange_of(self.strategy.broker, feed)
         for bit in list(bits)[seen:]:
             size = math.copysign(abs(float(bit.size)), 1 if order.isbuy() else -1)
             commission = float(bit.openedcomm + bit.closedcomm)
@@ -287,6 +294,15 @@ def record_of(strategy: bt.Strategy | RunRecord, component: str = "report") -> R
 def is_trailing_stop(order: bt.Order) -> bool:
     """Return whether `bt_risk.ATRTrailingStop` sent this order."""
     return str(order.info.get("bt_risk", "")).startswith("ATRTrailingStop")
+
+
+def exchange_of(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> float:
+    """Return what the currency of a data feed is worth in that of the account, 1.0 without a gate.
+
+    It is the rate that the gate has measured the instrument with.
+    """
+    instrument = broker.find(feed) if isinstance(broker, RiskBroker) else None
+    return 1.0 if instrument is None else float(instrument.exchange)
 
 
 def _unit_value(broker: bt.BrokerBase) -> float:

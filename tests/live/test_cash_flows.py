@@ -204,6 +204,15 @@ def test_an_announced_flow_counts_once_whatever_comes_first(at, amount):
     assert strategy.held[-1] == (500,)
 
 
+def test_an_announcement_is_used_up_by_the_move_that_it_is_about():
+    """The second 300 are a fee: as much as was announced, but only once."""
+    venue = Bank(paid={26: -300.0, 31: -300.0})
+    actions = enter(500) | {25: lambda s: bt_risk.cash_flow(s, -300.0)}
+    strategy, journal = run(venue, CALM, actions, stop=False, breaker=BREAKER)
+    assert strategy.broker.unit_value() == pytest.approx(99_700.0, rel=2e-5)
+    assert len(reasons(journal, "flow")) == 1
+
+
 def test_an_announced_flow_that_never_comes_changes_nothing():
     actions = enter(500) | {25: lambda s: bt_risk.cash_flow(s, -15_000.0)}
     strategy, journal = run(FakeBroker(), CALM, actions, stop=False, breaker=BREAKER)
@@ -312,13 +321,15 @@ def test_the_unit_value_survives_a_restart(tmp_path):
 
 
 def test_a_position_that_was_closed_while_no_process_ran_is_no_flow(tmp_path):
+    """It was sold 3 below the close at which it is booked: that is a loss."""
     saved_run(tmp_path, ROWS[:30], enter(300))
     book = read(tmp_path / "venue.json")
-    cash = book["cash"] + 300 * 100.0
+    cash = book["cash"] + 300 * 97.0
     write(tmp_path / "venue.json", book | {"positions": {"D0": [0, 0.0]}, "cash": cash})
     strategy = saved_run(tmp_path, ROWS)
     assert journal_of(strategy) == []
     assert judged(strategy)[0] == "ARMED"
+    assert strategy.broker.unit_value() == pytest.approx(cash)
 
 
 def test_flows_go_on_after_a_restart(tmp_path):

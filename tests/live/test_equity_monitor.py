@@ -135,6 +135,28 @@ def test_a_fall_that_the_broker_does_not_follow_trips_when_the_next_bar_agrees(s
     assert halted == bars(*rows).index[29]
 
 
+def test_a_broker_that_bars_have_overruled_is_not_believed_for_standing_still():
+    """Prices stand at 82 from bar 29 on, so that nothing shows the value of 100,000 as frozen."""
+    venue = hostile.Valued(says=lambda v, bar, true: 100_000.0)
+    breaker, rows = dict(drawdown_limit=0.5), [*flat(28), *flat(12, price=82.0)]
+    strategy, journal = run(venue, rows, enter(900), stop=False, breaker=breaker)
+    assert strategy.broker.equity() == pytest.approx(100_000.0 - 900 * 18)
+    assert len(reasons(journal, "equity")) == 1
+
+
+def test_a_bar_that_contradicts_less_than_the_one_before_begins_anew():
+    """12 points low, then 8, then 12 again for one bar each: no two agree."""
+    rows = flat(40)
+    for bar, close in ((26, 88.0), (27, 92.0), (28, 88.0)):
+        rows[bar] = (100, 101, close, close)
+    venue = hostile.Valued(
+        says=lambda v, bar, true: v.cash + sum(p.size * 100.0 for p in v._positions.values())
+    )
+    breaker = dict(drawdown_limit=0.1)
+    strategy, _ = run(venue, rows, enter(900), stop=False, breaker=breaker)
+    assert strategy.held[-1] == (900,)
+
+
 @pytest.mark.parametrize("wrong", [0, 1])
 def test_of_several_data_feeds_one_with_a_wrong_bar_waits_for_its_own_next_one(wrong):
     """The bars of the other one come in between, and agree with nothing."""
@@ -154,6 +176,24 @@ def test_of_several_data_feeds_one_with_a_wrong_bar_waits_for_its_own_next_one(w
     (strategy,) = engine.run(quicknotify=True)
     assert venue.sizes == [900]
     assert judged(strategy)[0] == "ARMED"
+
+
+@pytest.mark.parametrize("size", [900, -900])
+@pytest.mark.parametrize("close", [93.0, 107.0, 85.0, 115.0])
+@pytest.mark.parametrize(
+    "says",
+    [lambda v, bar, true: math.nan, lambda v, bar, true: 0.0, lambda v, bar, true: v.cash],
+    ids=["nan", "zero", "cash only"],
+)
+def test_one_wrong_bar_trips_nothing_where_the_broker_s_value_is_no_help(says, close, size):
+    rows = flat(40)
+    rows[28] = (100, max(close, 101), min(close, 99), close)
+    breaker = dict(drawdown_limit=0.04)
+    venue = hostile.Valued(says=says)
+    strategy, journal = run(venue, rows, enter(size), stop=False, breaker=breaker)
+    assert strategy.held[-1] == (size,)
+    assert judged(strategy) == ("ARMED", pytest.approx(100_000.0), pytest.approx(0.0))
+    assert reasons(journal, "halt") == []
 
 
 class Once:

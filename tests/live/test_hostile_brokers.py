@@ -90,7 +90,10 @@ def test_a_real_fall_trips_the_breaker_whatever_the_broker_says(says):
 
 
 def test_a_slow_fall_counts_from_where_the_value_began_to_stand_still():
-    """900 are held, and lose 900 in every bar from 26 on: 10.8 % of 100,000 at the twelfth."""
+    """900 are held, and lose 900 in every bar from 26 on: 10.8 % of 100,000 at the twelfth.
+
+    The value is that of the closes alone: the next bar has to agree.
+    """
     fall = [(100 - k, 101 - k, 98 - k, 99 - k) for k in range(14)]
     venue = hostile.Valued(says=lambda venue, bar, true: 100_000.0)
     actions = {20: lambda s: s.buy(size=900)}
@@ -98,7 +101,7 @@ def test_a_slow_fall_counts_from_where_the_value_began_to_stand_still():
     _, journal = run(venue, rows, actions, stop=False, breaker=dict(drawdown_limit=0.104))
     assert venue.sizes == [900, 0]
     (halt,) = journal[journal.action == "halt"].time
-    assert halt == bars(*rows).index[25 + 12 - 1]
+    assert halt == bars(*rows).index[25 + 13 - 1]
 
 
 def test_a_fall_between_two_closes_is_believed_when_it_stands():
