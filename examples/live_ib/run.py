@@ -37,7 +37,7 @@ def main(symbol="AAPL", state=None, **connection):
     cerebro.adddata(IBData(store=store, contract=Stock(symbol, "SMART", "USD")), name=symbol)
     cerebro.setbroker(IBBroker(store=store))
     cerebro.addstrategy(Cross)
-    policy = bt_risk.Policy(action="pause", instruments={symbol: dict(step=1)})
+    policy = bt_risk.Policy(action="pause")
     notify = [bt_risk.webhook(os.environ["WEBHOOK"])] if "WEBHOOK" in os.environ else []
     bt_risk.protect(cerebro, policy, state=state, stale_after=180, notify=notify)
     return cerebro.run(quicknotify=True)[0]

@@ -22,7 +22,7 @@ RISE = [(100 + k, 102 + k, 99 + k, 101 + k) for k in range(5)]
 FALL = [(105 - 2 * k, 106 - 2 * k, 102 - 2 * k, 103 - 2 * k) for k in range(4)]
 ROWS = [*flat(20), *RISE, *flat(2, 105.0), *FALL, *flat(6, 97.0)]
 HISTORY = 20
-QUICK = dict(confirm=0.01, settle=0.02, fee_wait=0.05, answer_within=1.0)
+QUICK = dict(confirm=0.01, settle=0.1, fee_wait=0.05, answer_within=1.0)
 BUY = {21: lambda s: s.buy(size=100)}
 LOOSE = dict(risk_limit=None, exposure_limit=None, action="pause")
 

@@ -57,9 +57,11 @@ def test_executions_that_come_long_after_the_end_are_waited_for():
 
 def test_a_fill_without_its_commission_is_booked_before_the_order_ends():
     with tws() as venue:
-        venue.no_fees = True
+        venue.no_fees, venue.order_of = True, "execution"
         strategy = trade(venue, BUY)
         sound(venue)
+        orders = strategy.broker.inner.tracker.by_client_id.values()
+        assert [order.executed.psize for order in orders] == [100.0, 0.0]
     states = [row[2] for row in strategy.orders]
     assert states[:3] == ["Submitted", "Accepted", "Completed"]
     assert "Canceled" not in states

@@ -28,8 +28,9 @@ def found(code):
     return act
 
 
-@pytest.mark.parametrize("code", [1101, 1102])
-@pytest.mark.parametrize("bar", [20, 21, 24, 28])
+@pytest.mark.parametrize(
+    ("code", "bar"), sliced(itertools.product([1101, 1102], [20, 21, 24, 28]), 3)
+)
 def test_tws_loses_interactive_brokers_and_has_it_again(bar, code):
     told = []
     with tws() as venue:
@@ -42,7 +43,7 @@ def test_tws_loses_interactive_brokers_and_has_it_again(bar, code):
     assert strategy.held[-1] == (0.0,)
 
 
-@pytest.mark.parametrize("bar", range(20, 33))
+@pytest.mark.parametrize("bar", sliced(range(20, 33), 4))
 def test_a_socket_that_drops_is_opened_again_and_no_bar_is_missing(bar):
     with tws() as venue:
         strategy = trade(venue, HELD, POLICY, acts={bar: lambda venue: venue.drop()}, idle=20)
@@ -122,7 +123,7 @@ def test_nothing_is_sent_while_tws_has_no_connection():
 FIRST, REQUESTS = 8, 22
 
 
-@pytest.mark.parametrize("number", range(1, FIRST))
+@pytest.mark.parametrize("number", sliced(range(1, FIRST), 3))
 def test_a_connection_that_drops_while_it_is_made_is_one_clear_error(number):
     with tws() as venue:
         venue.drops = {number: "answer"}
@@ -133,7 +134,7 @@ def test_a_connection_that_drops_while_it_is_made_is_one_clear_error(number):
 
 @pytest.mark.parametrize(
     ("request_number", "kind"),
-    sliced(itertools.product(range(FIRST, REQUESTS + 1), ["request", "answer"]), 5),
+    sliced(itertools.product(range(FIRST, REQUESTS + 1), ["request", "answer"]), 7),
 )
 def test_a_connection_that_drops_with_any_request_leaves_the_account_as_it_should_be(
     request_number, kind
@@ -161,7 +162,7 @@ def test_a_restart_finds_the_position_and_its_stop_and_places_no_second_one(tmp_
     assert "unprotected" not in set(strategy.analyzers.riskjournal.frame().action)
 
 
-@pytest.mark.parametrize("bar", range(20, 32))
+@pytest.mark.parametrize("bar", sliced(range(20, 32), 4))
 def test_a_process_that_is_killed_at_a_bar_leaves_one_stop(bar, tmp_path):
     with tws() as venue:
         state = tmp_path / "risk.db"
@@ -174,7 +175,7 @@ WRITES = 54
 
 
 @pytest.mark.parametrize(
-    ("write", "after"), sliced(itertools.product(range(1, WRITES), (False, True)), 11)
+    ("write", "after"), sliced(itertools.product(range(1, WRITES), (False, True)), 15)
 )
 def test_a_process_that_is_killed_at_a_write_of_its_state_leaves_one_stop(write, after, tmp_path):
     with tws() as venue:

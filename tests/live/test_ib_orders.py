@@ -139,7 +139,7 @@ def test_a_position_that_is_changed_by_hand_is_seen():
 
     acts = {22: lambda venue: venue.trade_by_hand(-40)}
     with tws() as venue:
-        trade(venue, BUY | {22: look, 24: look}, OFF, acts=acts, idle=30, reconcile_every=0)
+        trade(venue, BUY | {22: look, 24: look}, OFF, acts=acts, idle=150, reconcile_every=0)
         assert venue.positions[1] == 60.0
     assert seen == [100.0, 60.0]
 
