@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import queue
+import re
 import threading
 import time
 from collections import deque
@@ -23,6 +24,7 @@ log = logging.getLogger("live_ccxt")
 TYPES = {None: "market", bt.Order.Market: "market", bt.Order.Limit: "limit"}
 EPOCH, MILLISECONDS = 719_163.0, 86_400_000.0  # 1970 in Backtrader's days, and one day
 LOST = ccxt.OperationFailed  # no answer: network, timeout, 503
+REPLACED = re.compile(r"(.*?)(?:-r(\d+))?$")  # a client id, and how often its order was replaced
 
 
 class Store:
@@ -31,7 +33,7 @@ class Store:
     def __init__(self, client, symbol, ws_url, timeframe="1m"):
         self.client, self.symbol, self.timeframe = client, symbol, timeframe
         self.ws_url = f"{ws_url}/{symbol.replace('/', '').lower()}@kline_{timeframe}"
-        self.messages = queue.Queue()
+        self.messages, self._woken = queue.Queue(), threading.Event()
         self._loop = self._thread = None
 
     def start(self):
@@ -40,6 +42,22 @@ class Store:
         self._task = self._loop.create_task(self._listen())
         self._thread = threading.Thread(target=self._run, name="live_ccxt bars", daemon=True)
         self._thread.start()
+
+    def wake(self):
+        """Let a data feed that waits for a bar return: an order has news."""
+        if not self._woken.is_set():
+            self._woken.set()
+            self.messages.put(("wake", None))
+
+    def next_message(self, timeout):
+        """Return the next message, waiting for it; None where none comes."""
+        try:
+            message = self.messages.get(timeout=timeout)
+        except queue.Empty:
+            return None, None
+        if message[0] == "wake":
+            self._woken.clear()
+        return message
 
     def stop(self):
         if self._thread is not None:
@@ -117,17 +135,14 @@ class Data(bt.feed.DataBase):
         return True
 
     def _listen(self):
-        try:
-            what, row = self.store.messages.get(timeout=self._qcheck or 0.001)
-        except queue.Empty:
-            return
+        what, row = self.store.next_message(self._qcheck or 0.001)
         if what == "bar":
             self._bars.append(row)
         elif what == "down":
             self.put_notification(self.DISCONNECTED)
-        elif self._fetch():
+        elif what == "up" and self._fetch():
             self.put_notification(self.LIVE)
-        else:
+        elif what == "up":
             self.store.messages.put(("up", None))
 
 
@@ -136,6 +151,7 @@ class Broker(bt.BrokerBase):
 
     params = (("store", None), ("data", None), ("poll", 1.0))
     capabilities = {"client_ids": True, "trailing": False, "oco": False, "brackets": False}
+    capabilities |= {"replace": True}  # `replace` moves a resting order in one request
 
     def start(self):
         super().start()
@@ -193,7 +209,7 @@ class Broker(bt.BrokerBase):
         order = kind(
             owner=owner, data=data, size=size, price=price, exectype=exectype, tradeid=tradeid
         )
-        self._register(order, client_id or uuid4().hex)
+        self._register(order, client_id or uuid4().hex[:24])
         stops = exectype == bt.Order.Stop
         params = {"clientOrderId": order.info.client_id}
         if stops:
@@ -240,8 +256,9 @@ class Broker(bt.BrokerBase):
         before = (row.get("filled") or 0.0) if counted else 0.0
         size = row["amount"] - before
         order = kind(data=self.p.data, size=size, price=price, exectype=exectype, simulated=True)
-        self._register(order, row["clientOrderId"])
-        order.addinfo(before=before, cost=row["cost"] if before else 0.0)
+        client_id, number = REPLACED.match(row["clientOrderId"]).groups()
+        self._register(order, client_id)
+        order.addinfo(replaced=int(number or 0), before=before, cost=row["cost"] if before else 0.0)
         self._accepted(order, row)
         return order
 
@@ -264,16 +281,69 @@ class Broker(bt.BrokerBase):
         return [order for order in self._working.values() if order.alive()]
 
     def cancel(self, order):
+        self._was_replaced(order)
         try:
-            self.client.cancel_order(order.info.venue_id, self.symbol)
+            row = self.client.cancel_order(order.info.venue_id, self.symbol)
         except ccxt.OrderNotFound:
             log.info("cancel: %s has ended already", order.info.client_id)
+        else:
+            self._update(order, row)
+
+    def replace(self, order, size, price):
+        """Give a resting order another size and price in one request; return whether it has them.
+
+        The venue cancels it and places another one. That has the client id of the first with a
+        number, so that it is found again after a lost answer and after a restart.
+        """
+        client, symbol, number = self.client, self.symbol, order.info.get("replaced", 0) + 1
+        size = float(client.amount_to_precision(symbol, size))
+        name = TYPES.get(order.exectype, "STOP_LOSS")
+        params = {"clientOrderId": f"{order.info.client_id}-r{number}"}
+        if name != "limit":
+            params["stopPrice"] = client.price_to_precision(symbol, price)
+        side, limit = "buy" if order.isbuy() else "sell", price if name == "limit" else None
+        asked = order.info.venue_id, symbol, name, side, size, limit, params
+        order.addinfo(replaced=number, replacing=(params["clientOrderId"], size, price))
+        try:
+            # It is what edit_order() does, which leaves out the fills of the cancelled order.
+            answer = client.private_post_order_cancelreplace(client.edit_spot_order_request(*asked))
+        except LOST:  # an answer may be lost; one that reports a failure is of this class, too
+            return self._was_replaced(order)
+        old, new = (client.parse_order(answer[k]) for k in ("cancelResponse", "newOrderResponse"))
+        self._book_fills(order, old)
+        self._goes_on_as(order, new)
+        return True
+
+    def _was_replaced(self, order):
+        """Return whether a replacement without an answer was made; go on with it then."""
+        if not order.info.get("replacing"):
+            return False
+        try:
+            params = {"origClientOrderId": order.info.replacing[0]}
+            new = self.client.fetch_order(None, self.symbol, params)
+        except ccxt.OrderNotFound:
+            return False
+        self._book_fills(order, self.client.fetch_order(order.info.venue_id, self.symbol))
+        self._goes_on_as(order, new)
+        return True
+
+    def _goes_on_as(self, order, row):
+        """Let an order be the one that the venue has placed instead of it."""
+        _, size, price = order.info.replacing
+        self._working.pop(order.info.venue_id, None)
+        self._working[row["id"]] = order
+        before = -abs(order.executed.size)  # what it has filled is in no row from now on
+        order.addinfo(venue_id=row["id"], replacing=None, before=before, cost=0.0)
+        order.size = order.created.size = order.executed.remsize = size if order.isbuy() else -size
+        order.created.price = price
+        self._update(order, row)
 
     def get_notification(self):
         return self._notifications.popleft() if self._notifications else None
 
     def _notify(self, order):
         self._notifications.append(order.clone())
+        self.p.store.wake()
 
     # -- fills and ends --------------------------------------------------------------------------
 
@@ -293,16 +363,21 @@ class Broker(bt.BrokerBase):
 
     def _update(self, order, row):
         """Book the new fills of an order, and its end."""
+        self._book_fills(order, row)
+        if row["status"] in ("canceled", "expired", "rejected") and order.alive():
+            if self._was_replaced(order):
+                return
+            order.cancel()
+            self._notify(order)
+        if not order.alive():
+            self._working.pop(row["id"], None)
+
+    def _book_fills(self, order, row):
         size = (row.get("filled") or 0.0) - order.info.get("before", 0.0) - abs(order.executed.size)
         if size > 1e-12:
             cost = row["cost"] - order.info.get("cost", 0.0)
             order.addinfo(cost=row["cost"])
             self._fill(order, size if order.isbuy() else -size, cost / size)
-        if row["status"] in ("canceled", "expired", "rejected") and order.alive():
-            order.cancel()
-            self._notify(order)
-        if not order.alive():
-            self._working.pop(row["id"], None)
 
     def _fill(self, order, size, price):
         info, before = self.getcommissioninfo(order.data), self.position.price

@@ -41,6 +41,7 @@ class Exchange:
             ("GET", "/api/v3/myTrades", self.trades),
             ("POST", "/api/v3/order", self.post_order),
             ("DELETE", "/api/v3/order", self.delete_order),
+            ("POST", "/api/v3/order/cancelReplace", self.replace_order),
             ("GET", "/ws/{stream}", self.socket),
         ]
 
@@ -165,6 +166,35 @@ class Exchange:
     async def delete_order(self, request):
         return self.answer(*self.book.cancel(self.book.find(await self.asked(request))))
 
+    async def replace_order(self, request):
+        """Cancel an order and place another, as Binance does in its mode STOP_ON_FAILURE.
+
+        The body of an answer to a failure has both results: 400 where nothing was done, 409 where
+        the order was cancelled and the new one refused.
+        """
+        asked = await self.asked(request)
+        old, refused = self.book.cancel(self.book.find({"orderId": asked["cancelOrderId"]}))
+        if old is None:
+            return self.half(-2022, "failed", refused, "NOT_ATTEMPTED", None, status=400)
+        new, refused = self.book.place(asked)
+        if new is None:
+            failed = {"code": refused[0], "msg": refused[1]}
+            return self.half(-2021, "partially failed", old, "FAILURE", failed, status=409)
+        answers = {"cancelResponse": old, "newOrderResponse": new}
+        return web.json_response({"cancelResult": "SUCCESS", "newOrderResult": "SUCCESS"} | answers)
+
+    @staticmethod
+    def half(code, what, old, result, new, status):
+        cancelled = isinstance(old, dict)
+        data = {
+            "cancelResult": "SUCCESS" if cancelled else "FAILURE",
+            "newOrderResult": result,
+            "cancelResponse": old if cancelled else {"code": old[0], "msg": old[1]},
+            "newOrderResponse": new,
+        }
+        body = {"code": code, "msg": f"Order cancel-replace {what}.", "data": data}
+        return web.json_response(body, status=status)
+
     @staticmethod
     def answer(order, error=None):
         if order is None:
@@ -227,6 +257,8 @@ class Exchange:
                 "fills": book.fills,
                 "guards": book.guards,
                 "trouble": book.trouble,
+                "held_for": book.held_for,
+                "unguarded_for": book.unguarded_for,
                 "mutations": self.mutations,
                 "requests": self.requests,
             }
@@ -245,7 +277,9 @@ async def serve(exchange, port=0):
 async def given_bars(path, kind=Exchange):
     """Serve the bars of a file until the pipe to this process closes."""
     asked = json.loads(Path(path).read_text(encoding="utf-8"))
-    runner = await serve(kind(Book(asked["bars"], asked["history"])))
+    exchange = kind(Book(asked["bars"], asked["history"]))
+    exchange.book.start_clock(lambda: exchange.requests)  # a bar takes as long as a test needs
+    runner = await serve(exchange)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await runner.cleanup()
 

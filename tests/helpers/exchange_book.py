@@ -5,6 +5,7 @@ accepts a sale of more than is held, so that a flip shows as a negative position
 """
 
 import itertools
+import time
 
 SYMBOL, MINUTE = "BTCUSDT", 60_000
 STARTED = 1_704_067_200_000  # 2024-01-01
@@ -18,7 +19,26 @@ class Book:
         self.cash, self.position = 100_000.0, 0.0
         self.orders, self.numbers = {}, itertools.count(1)
         self.fills, self.guards, self.trouble = [], [], []
-        self.market, self.partial = "next", None
+        self.market, self.partial, self.refuse = "next", None, 0
+        self.start_clock(time.monotonic)
+
+    def start_clock(self, clock):
+        """Measure time by this clock from now on."""
+        self.clock, self._since = clock, clock()
+        self.held_for = self.unguarded_for = 0
+
+    def pass_time(self):
+        """Count the time since the last change: with a position, and with one without a stop.
+
+        A stop guards a position as far as its size goes.
+        """
+        now = self.clock()
+        passed, self._since = now - self._since, now
+        if self.position:
+            stops = [o for o in self.open() if o["type"].startswith("STOP")]
+            resting = sum(float(o["origQty"]) - float(o["executedQty"]) for o in stops)
+            self.held_for += passed
+            self.unguarded_for += passed * (resting < self.position)
 
     @property
     def bar(self):
@@ -33,6 +53,7 @@ class Book:
     # -- orders ----------------------------------------------------------------------------------
 
     def place(self, asked):
+        self.pass_time()
         client_id = asked["newClientOrderId"]
         if client_id in (o["clientOrderId"] for o in self.orders.values()):
             self.trouble.append(f"client id {client_id} twice")
@@ -40,6 +61,9 @@ class Book:
         kind, side = asked["type"], asked["side"]
         stop = float(asked.get("stopPrice", 0))
         if kind.startswith("STOP") and (stop - self.bar[3]) * (1 if side == "BUY" else -1) <= 0:
+            return None, (-2010, "Stop price would trigger immediately.")
+        if self.refuse and kind.startswith("STOP"):
+            self.refuse -= 1
             return None, (-2010, "Stop price would trigger immediately.")
         order = {
             "symbol": SYMBOL,
@@ -65,6 +89,7 @@ class Book:
         return order, None
 
     def cancel(self, order):
+        self.pass_time()
         if order is None or order["status"] not in ("NEW", "PARTIALLY_FILLED"):
             return None, (-2011, "Unknown order sent.")
         order["status"] = "CANCELED"
@@ -123,6 +148,7 @@ class Book:
 
     def next_bar(self):
         """Show the next bar, and fill what it reaches: at the open first."""
+        self.pass_time()
         self.guards.append(self.guard())
         self.shown += 1
         o, h, low, _ = self.bar

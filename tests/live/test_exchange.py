@@ -10,7 +10,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.live_exchange import FINE, ROWS, exchange, trade
+from helpers.live_exchange import FINE, ROWS, exchange, live_ccxt, trade
 from helpers.scenarios import Script, bars, flat, random_walk
 from helpers.slices import sliced
 
@@ -94,7 +94,7 @@ def test_the_backtest_and_the_live_path_decide_the_same(seed, tmp_path):
 
 ACTIONS = {21: lambda s: s.buy(size=900), 25: lambda s: s.sell(size=200) if s.position else None}
 POLICY = bt_risk.Policy(**LOOSE, drawdown_limit=0.02, atr_multiple=3.0, instruments=FINE)
-REQUESTS = 17
+REQUESTS = 13
 KINDS = ["503", "lost request", "lost answer", "partial", "sockets"]
 
 
@@ -180,6 +180,94 @@ def test_bars_of_the_past_neither_trip_the_breaker_nor_trail_a_stop(tmp_path):
     for bar, held, stops, leaving in book["guards"][1:]:
         level = max([first, *(120.0 - 3.0 * atr[52:bar])])
         assert (held, stops, leaving) == (700, [[-700, pytest.approx(level)]], [])
+
+
+# -- a stop that moves -----------------------------------------------------------------------
+
+
+UP = [(100 + k, 102 + k, 99 + k, 101 + k) for k in range(40)]
+BUY_AND_CLOSE = {21: lambda s: s.buy(size=100), 55: lambda s: s.close()}
+
+
+def test_a_position_is_hardly_ever_without_a_stop(tmp_path):
+    """The clock of this exchange counts its requests; the stop moves on each of 33 bars."""
+    with exchange([*flat(20), *UP], 20, tmp_path, market="now") as venue:
+        trade(venue, BUY_AND_CLOSE, bt_risk.Policy(**LOOSE, instruments=FINE))
+        book = venue.book
+    assert [fill[1] for fill in book["fills"]] == ["BUY", "SELL"]
+    stops = [o for o in book["orders"] if o["type"] == "STOP_LOSS"]
+    assert len(stops) > 30
+    assert len({o["clientOrderId"].partition("-r")[0] for o in stops}) == 1  # one that moves
+    assert book["held_for"] > 300
+    assert book["unguarded_for"] <= 4  # the entry has filled, or the exit is on its way
+    assert book["unguarded_for"] / book["held_for"] < 0.02
+    assert book["trouble"] == []
+
+
+def test_an_order_with_news_ends_the_waiting_for_a_bar():
+    store = live_ccxt.Store(None, "BTC/USDT", "ws://nowhere")
+    store.wake()
+    store.wake()
+    assert store.next_message(timeout=30)[0] == "wake"
+    assert store.next_message(timeout=0.001) == (None, None)
+    store.wake()
+    assert store.next_message(timeout=30)[0] == "wake"
+
+
+MOVES = [*flat(20), *UP[:6], *flat(3, 105.0), (104, 104, 60, 61), *flat(5, 61.0)]
+
+
+@pytest.mark.parametrize("at", [3, 5])
+@pytest.mark.parametrize("kind", ["503", "lost request", "lost answer"])
+def test_a_move_of_the_stop_that_is_not_answered_leaves_one_stop(at, kind, tmp_path):
+    """Requests: 1 the entry, 2 its stop, from 3 on its moves."""
+    fault = {"kind": kind, "at": at}
+    _, book = faulty_run(
+        tmp_path,
+        fault,
+        rows=MOVES,
+        actions={21: lambda s: s.buy(size=100)},
+        policy=bt_risk.Policy(**LOOSE, instruments=FINE),
+    )
+    assert [fill[1] for fill in book["fills"]] == ["BUY", "SELL"]
+    sound(book, position=0)
+    moved = [o["clientOrderId"].partition("-r")[2] for o in book["orders"]]
+    assert sum(name != "" for name in moved) >= 4
+
+
+def test_a_move_that_the_venue_half_makes_ends_with_the_position_closed(tmp_path):
+    """The old stop is cancelled, the new one would trigger at once: the market is beyond it."""
+    with exchange([*flat(20), *UP[:6], *flat(6, 105.0)], 20, tmp_path) as venue:
+
+        def drop(s):
+            venue.call("set", {"refuse": 1})
+
+        actions = {21: lambda s: s.buy(size=100), 24: drop}
+        trade(venue, actions, bt_risk.Policy(**LOOSE, instruments=FINE), idle=12)
+        book = venue.book
+    sound(book, position=100)
+    bases = {o["clientOrderId"].partition("-r")[0] for o in book["orders"][1:]}
+    assert len(bases) == 2  # a new stop took the place of the one that was cancelled
+
+
+def test_a_stop_that_has_moved_is_known_after_a_restart(tmp_path):
+    rows, policy = [*flat(20), *UP[:12]], bt_risk.Policy(**LOOSE, instruments=FINE)
+    with exchange(rows, 20, tmp_path) as venue:
+
+        def end(s):
+            s.env.runstop()
+
+        state, actions = tmp_path / "risk.db", {21: lambda s: s.buy(size=100), 25: end}
+        trade(venue, actions, policy, state=state)
+        before = venue.book
+        trade(venue, {}, policy, state=state)
+        book = venue.book
+    (stop,) = before["open"]
+    assert "-r" in stop["clientOrderId"]
+    sound(book, position=100)
+    (last,) = book["open"]
+    assert last["clientOrderId"].partition("-r")[0] == stop["clientOrderId"].partition("-r")[0]
+    assert float(last["stopPrice"]) > float(stop["stopPrice"])
 
 
 # -- for a long time -----------------------------------------------------------------------------
