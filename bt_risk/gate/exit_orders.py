@@ -147,10 +147,12 @@ class ExitOrders:
 
     def all_flat(self) -> bool:
         """Return whether nothing is held, and neither an exit of ours nor an entry works."""
-        book = self.gate.book
-        held = any(part.size for part in book.parts.values())
+        book, venue = self.gate.book, self.gate.venue
+        if any(part.size for part in book.parts.values()):
+            return False
         orders = [w for w in book.working.values() if not w.foreign]
-        return not held and not any(w.opening > SIZE_EPS or w.own for w in orders)
+        works = [w for w in orders if w.opening > SIZE_EPS or w.own]
+        return not any(venue.awaited(w) for w in works) and venue.is_flat()
 
     def settle(self, instrument: Instrument) -> None:
         """Cancel the exits whose position is gone, so that none is left that could open another."""
@@ -163,6 +165,7 @@ class ExitOrders:
     def leaving(self, part: OwnerPosition) -> WorkingOrder | None:
         """Return our market exit that is closing this position, or None."""
         for w in part.instrument.orders.values():
-            if w.own and w.kind == "market" and w.owner is part.owner:
+            mine = w.own and w.kind == "market" and w.owner is part.owner
+            if mine and self.gate.venue.on_its_way(w):
                 return w
         return None

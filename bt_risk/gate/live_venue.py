@@ -7,17 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.gate.venue import EquitySources, Venue
+from bt_risk.live.cancels import Cancels
 from bt_risk.live.currencies import Currencies
 from bt_risk.live.entry_handover import EntryHandover
 from bt_risk.live.equity_monitor import EquityMonitor, LastKnownValue
 from bt_risk.live.executions import ReportedExecutions
 from bt_risk.live.exit_handover import ExitHandover
+from bt_risk.live.flatten_progress import FlattenProgress
 from bt_risk.live.late_fills import LateFills
 from bt_risk.live.reconciliation import Reconciliation
 from bt_risk.orders import AT_MARKET, OrderRequest, Verdict, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import exiting
+from bt_risk.portfolio.reachable import orders_of
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class LiveVenue(Venue):
         self._unwanted: list[WorkingOrder] = []
         self._fund = LastKnownValue(gate, partial(getattr, self.inner, "fundvalue"))
         self._executions = ReportedExecutions(gate)
-        self._cancelled_at: dict[int, float] = {}
+        self.cancels, self._progress = Cancels(gate), FlattenProgress(gate)
         self._tried: dict[OwnerPosition, tuple[int, float]] = {}
 
     @property
@@ -122,6 +125,8 @@ class LiveVenue(Venue):
             gate.order_sender.throttle.advance()
             self.entry_handover.advance()
             self.late_fills.advance()
+            self.cancels.advance()
+            self._progress.check(self.closing)
         if gate.trading_state:
             # A cancel that got lost is sent again in time.
             gate.exit_orders.cancel_entries(gate.trading_state.rule)
@@ -194,63 +199,76 @@ class LiveVenue(Venue):
         try:
             return bool(self.inner.replace(working.handle, size=plain(size), price=price))
         except Exception as error:  # cancel and replace instead: a cancel is safe to repeat
-            self._note_failure(working.handle, f"broker: replace failed: {error}")
+            reason = f"broker: replace failed: {error}"
+            if self.gate.journal.once((working.ref, reason)):
+                self.gate.journal.order(working.handle, "broker", "note", reason)
             return False
 
     def withdraw(self, order: Any) -> None:
         """Cancel an order, and again when nobody has answered for a while: that is safe."""
-        ref, asked = order.ref, self._cancelled_at.get(order.ref)
-        if ref in self.gate.held_orders:
-            held = self.gate.book.working[ref]
+        if order.ref in self.gate.held_orders:
+            held = self.gate.book.working[order.ref]
             self.gate.held_orders.end(held, "held orders: cancelled before it was sent")
-            return
-        if asked is None:
-            self.gate.recovery.recorder.save()
-        if ref in self.gate.order_sender.doubts:
-            return  # it is not known yet what there is to cancel
-        now = self.gate.live.clock()
-        if asked is None or now - asked >= self.gate.live.retry_after:
-            self._cancelled_at[ref] = now
-            self._cancel(order)
-
-    def _cancel(self, order: Any) -> None:
-        working, instrument = self.gate.book.working.get(order.ref), self.held_in(order.data)
-        if instrument is not None:
-            self.note_request(instrument)
-        self.gate.order_sender.throttle.count()
-        try:
-            self.inner.cancel(order if working is None else working.handle)
-        except Exception as error:  # it is sent again after a while
-            self._note_failure(order, f"broker: cancel failed: {error}")
-
-    def _note_failure(self, order: Any, reason: str) -> None:
-        """Add a line about a request that failed, once for each order and reason."""
-        if self.gate.journal.once((order.ref, reason)):
-            self.gate.journal.order(order, "broker", "note", reason)
+        else:
+            self.cancels.ask(order)
 
     def withdrew(self, ref: int) -> bool:
         """Return whether the gate has cancelled an order."""
-        return ref in self._cancelled_at
+        return ref in self.cancels
+
+    def awaited(self, working: WorkingOrder) -> bool:
+        """Return whether a working order's end is worth waiting for: it answers to cancels."""
+        return self.cancels.awaited(working)
 
     def forget(self, ref: int) -> None:
         """Forget an order that ended long ago."""
-        self._cancelled_at.pop(ref, None)
+        self.cancels.forget(ref)
 
     def close(self, part: OwnerPosition, rule: str, reason: str, stops: bool = False) -> list[Any]:
         """Close an owner's position at the market, once nothing rests that could fill beside it.
 
-        Return the orders once they are sent. Market exits that work already are left to fill.
+        Return the orders once they are sent. Market exits that work already are left to fill. What
+        does not answer is not waited for: what the broker still holds is closed.
         """
         self.mark_closing(part)
-        exits = self.gate.exit_orders
+        exits, cancels = self.gate.exit_orders, self.cancels
         resting = exits.resting(part)
-        size = abs(part.size) - exiting(part, -part.side)
+        at_market = [w for w in orders_of(part, -part.side) if w.kind in AT_MARKET]
+        lost = sum([w.remaining for w in at_market if not self.on_its_way(w)])
+        size = abs(part.size) - exiting(part, -part.side) + lost
         orders = []
-        if size > SIZE_EPS and not resting and self.may_try(part):
-            orders = exits.send_all(part, size, rule, reason, stops)
+        if size > SIZE_EPS and not any(cancels.awaited(w) for w in resting):
+            size = cancels.closable(part, size)
+            if size > SIZE_EPS and self.may_try(part):
+                orders = exits.send_all(part, size, rule, reason, stops)
         for working in resting:
             self.withdraw(working.handle)
         return orders
+
+    def on_its_way(self, working: WorkingOrder) -> bool:
+        """Return whether a market exit may still fill; one that the broker lacks is cancelled."""
+        return self.cancels.awaited_at_market(working)
+
+    def closable(self, part: OwnerPosition, size: float) -> float:
+        """Return how much of `size` the broker still holds, where an order is unanswered."""
+        return self.cancels.closable(part, size)
+
+    def is_trusted(self, instrument: Instrument) -> bool:
+        """Return whether the position that the broker reports of an instrument can be used."""
+        return self.reconciliation.trust.is_trusted(instrument)
+
+    def contract(self, instrument: Instrument) -> tuple[Instrument, ...]:
+        """Return the instruments that share a position with this one at the venue."""
+        return self.reconciliation.trust.pool(instrument)
+
+    def is_flat(self) -> bool:
+        """Return whether the broker holds nothing in what the gate trades, as far as it counts."""
+        for one in self.gate.book.instruments:
+            if one.parts and self.is_trusted(one):
+                held = self.view.position(one)
+                if held is None or abs(held) > SIZE_EPS:
+                    return False
+        return True
 
     def may_try(self, part: OwnerPosition) -> bool:
         """Return whether to send an exit: after a refusal the broker is left alone for a while."""

@@ -168,6 +168,30 @@ class Venue:
         """Return whether the gate has cancelled an order."""
         return False
 
+    def awaited(self, working: WorkingOrder) -> bool:
+        """Return whether a working order's end is worth waiting for: it answers to cancels."""
+        return True
+
+    def on_its_way(self, working: WorkingOrder) -> bool:
+        """Return whether a market exit may still fill."""
+        return True
+
+    def closable(self, part: OwnerPosition, size: float) -> float:
+        """Return how much of `size` the broker still holds, where an order is unanswered."""
+        return size
+
+    def is_trusted(self, instrument: Instrument) -> bool:
+        """Return whether the position that the broker reports of an instrument can be used."""
+        return True
+
+    def contract(self, instrument: Instrument) -> tuple[Instrument, ...]:
+        """Return the instruments that share a position with this one at the venue."""
+        return (instrument,)
+
+    def is_flat(self) -> bool:
+        """Return whether the broker holds nothing beyond the book, as far as it can be asked."""
+        return True
+
     def forget(self, ref: int) -> None:
         """Forget an order that ended long ago."""
 

@@ -114,7 +114,7 @@ class ExitHandover:
         part = self._part(exit_)
         if self._competes(exit_):
             return
-        free = self._free(exit_, part)
+        free = self.gate.venue.closable(part, self._free(exit_, part))
         exit_.closing = max(exit_.closing, min(exit_.remaining - exit_.opening, free))
         if self._comes(exit_) > SIZE_EPS or self._make_room(exit_):
             return
@@ -146,7 +146,8 @@ class ExitHandover:
         for one in exit_.instrument.orders.values():
             same = one.owner is exit_.owner or one.shared or exit_.shared
             first = one is not exit_ and not one.waits and places.get(one.ref, -1) < own
-            if first and same and one.side == exit_.side and one.kind in AT_MARKET:
+            rival = first and same and one.side == exit_.side and one.kind in AT_MARKET
+            if rival and self.gate.venue.on_its_way(one):
                 yield one
 
     def _competes(self, exit_: WorkingOrder) -> bool:
@@ -178,7 +179,7 @@ class ExitHandover:
                 stops = working.own and working.kind == "stop" and working.side == exit_.side
                 if stops and working.owner is one.owner:
                     self.gate.venue.withdraw(working.handle)
-                    left |= working.ref in self.gate.book.working
+                    left |= self.gate.venue.awaited(working)
             left |= self._fit(one, exit_.side)
         return left
 
@@ -238,6 +239,8 @@ class ExitHandover:
         for side in (only,) if only else (1, -1):
             for one, size in list(self._places(part, side)):
                 if not one.ref or one.ref in held:
+                    continue
+                if one.ref in held.taking and not self.gate.venue.awaited(one):
                     continue
                 there = one.remaining - one.withheld
                 shrinks = size < there - SIZE_EPS

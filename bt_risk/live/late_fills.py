@@ -94,7 +94,7 @@ class LateFills:
         for working in own:
             if working.kind == "stop":
                 self.gate.venue.withdraw(working.handle)
-        return not own
+        return not any(self.gate.venue.awaited(working) for working in own)
 
     def _close(self, part: OwnerPosition, size: float) -> None:
         if self.gate.venue.may_try(part):

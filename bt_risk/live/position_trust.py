@@ -117,6 +117,10 @@ class PositionTrust:
             now = self.gate.live.clock()
             self._lag = max(self._lag, 2.0 * (now - self._filled_at.get(index, now)))
 
+    def is_trusted(self, instrument: Instrument) -> bool:
+        """Return whether the broker and the book have agreed on a position in this run."""
+        return instrument.index in self._trusted
+
     def believes(self, pool: Pool, held: float, answer: Look) -> bool:
         """Return whether the broker's count can be used.
 

@@ -175,6 +175,24 @@ class Venue(Protocol):
     direct: bool
     view: BrokerView
 
+    def awaited(self, working: WorkingOrder) -> bool:
+        """Return whether a working order's end is worth waiting for: it answers to cancels."""
+
+    def on_its_way(self, working: WorkingOrder) -> bool:
+        """Return whether a market exit may still fill."""
+
+    def closable(self, part: OwnerPosition, size: float) -> float:
+        """Return how much of `size` the broker still holds, where an order is unanswered."""
+
+    def held_in(self, data: Any) -> Instrument | None:
+        """Return the instrument whose position an order on a data feed changes, if it is known."""
+
+    def is_trusted(self, instrument: Instrument) -> bool:
+        """Return whether the position that the broker reports of an instrument can be used."""
+
+    def contract(self, instrument: Instrument) -> tuple[Instrument, ...]:
+        """Return the instruments that share a position with this one at the venue."""
+
     def seen(self, order: Any) -> int:
         """Return how many executions of an order have been booked."""
 

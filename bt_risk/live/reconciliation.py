@@ -92,9 +92,11 @@ class Reconciliation:
     def advance(self) -> None:
         """Compare the books where that is due."""
         every, now = self.gate.live.reconcile_every, self.gate.live.clock()
-        if not every or not self.gate.cerebro.runningstrats:
+        if not self.gate.cerebro.runningstrats:
             return
         self.trust.check()
+        if not every:
+            return
         if self._next is None:
             self._next = now + every
         if now >= self._next:

@@ -57,6 +57,9 @@ class Live:
         How often a refused stop is tried again before that.
     retry_after : float, default 5.0
         Seconds until a request without an answer is checked again.
+    cancel_tries : int, default 3
+        Requests to cancel an order, `retry_after` seconds apart, after which nothing waits for its
+        end: what is really held is closed.
     handover_timeout : float, default 5.0
         Seconds that an entry waits for the exit that makes room for it; then it is judged as
         things are.
@@ -95,6 +98,7 @@ class Live:
     on_stop_rejected: str = "exit"
     stop_retries: int = 2
     retry_after: float = 5.0
+    cancel_tries: int = 3
     handover_timeout: float = 5.0
     orders_per_second: float | None = None
     reconcile_every: float = 5.0
@@ -123,6 +127,7 @@ class Live:
         check_choice("Live", "on_stop_rejected", self.on_stop_rejected, ("exit", "halt"))
         check_whole("Live", "stop_retries", self.stop_retries, low=0, remedy="")
         check_positive("Live", "retry_after", self.retry_after, zero=True)
+        check_whole("Live", "cancel_tries", self.cancel_tries, remedy="")
         check_positive("Live", "handover_timeout", self.handover_timeout, zero=True)
         if self.orders_per_second is not None:
             check_positive("Live", "orders_per_second", self.orders_per_second)

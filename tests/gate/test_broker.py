@@ -766,6 +766,8 @@ BAD = [
     (bt_risk.RiskBroker, "on_stop_rejected", "ignore", "one of 'exit', 'halt'"),
     (bt_risk.RiskBroker, "stop_retries", -1, WHOLE),
     (bt_risk.RiskBroker, "retry_after", -1.0, "zero or more"),
+    (bt_risk.RiskBroker, "cancel_tries", 0, WHOLE),
+    (bt_risk.RiskBroker, "cancel_tries", 1.5, WHOLE),
     (bt_risk.RiskBroker, "handover_timeout", -1.0, "zero or more"),
     (bt_risk.RiskBroker, "handover_timeout", "5", "zero or more"),
     (bt_risk.RiskBroker, "orders_per_second", 0, "positive and finite"),

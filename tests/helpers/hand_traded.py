@@ -129,12 +129,21 @@ class HandTraded(FakeBroker):
 
 
 def run(
-    plan, actions, rows=None, *, stop=True, strategies=1, frames=None, contract=None, **options
+    plan,
+    actions,
+    rows=None,
+    *,
+    stop=True,
+    strategies=1,
+    frames=None,
+    contract=None,
+    breaker=None,
+    **options,
 ):
     """Run a script with a `HandTraded` venue; return venue, strategy and journal."""
-    clock = Clock()
-    venue_options = {k: options.pop(k) for k in ("lists", "seconds", "can") if k in options}
-    venue = options.pop("kind", HandTraded)(plan=plan, clock=clock, **venue_options)
+    clock, kind = Clock(), options.pop("kind", HandTraded)
+    names = kind.params._getkeys()
+    venue = kind(plan=plan, clock=clock, **{k: options.pop(k) for k in list(options) if k in names})
     engine = bt.Cerebro(stdstats=False)
     for number, frame in enumerate(frames or [bars(*(rows or flat(50)))]):
         engine.adddata(Ticking(dataname=frame), name=f"D{number}")
@@ -146,6 +155,8 @@ def run(
         engine.addstrategy(Script, actions=actions)
     if stop:
         engine.addobserver(bt_risk.ATRTrailingStop)
+    if breaker is not None:
+        engine.addanalyzer(bt_risk.DrawdownBreaker, **breaker)
     engine.addanalyzer(bt_risk.RiskJournal)
     strategy = engine.run(quicknotify=True)[0]
     return venue, strategy, strategy.analyzers.riskjournal.frame()
