@@ -108,14 +108,15 @@ def test_a_market_exit_that_the_broker_has_never_had_is_sent_again(side):
     assert lines(journal, "flat") == ["flat: enough"]
 
 
-def test_a_flatten_that_does_not_progress_is_reported_each_minute():
+@pytest.mark.parametrize("lists", [True, False])
+def test_a_flatten_that_does_not_progress_is_reported_each_minute(lists):
     """The market is closed: the broker has acknowledged the exit, which does not fill."""
 
     def shut(venue):
         venue._try = lambda order: None
 
     actions = entry(1) | {26: lambda s: s.broker.halt("enough", flatten=True)}
-    options = {"stop": False, "reconcile_every": 0.0, "seconds": 2.0}
+    options = {"stop": False, "reconcile_every": 0.0, "seconds": 2.0, "lists": lists}
     venue, _, journal = run({26: shut}, actions, flat(60), **options)
     found = lines(journal, "unfinished")
     assert found[0] == "flatten: it has not progressed for 16 s: +10 D0 is still held"
