@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["CANCEL", "Cancels"]
 
+# Seconds that an answer may take at least, however often the broker is asked.
+_LEAST = 3.0
 # The rule of the lines in the journal.
 CANCEL = "cancel"
 
 
 @dataclass
 class _Requests:
-    """When an order was asked to be cancelled last, and how often."""
+    """When an order was asked to be cancelled, first and last, and how often."""
 
-    at: float
+    first: float
+    last: float
     count: int = 1
 
 
@@ -66,22 +69,21 @@ class Cancels:
             return  # it is not known yet what there is to cancel
         now = self.gate.live.clock()
         if asked is None:
-            self._asked[ref] = _Requests(now)
-        elif now - asked.at < self.gate.live.retry_after:
+            self._asked[ref] = _Requests(now, now)
+        elif now - asked.last < self.gate.live.retry_after:
             return
         else:
-            if asked.count >= self.gate.live.cancel_tries:
+            if asked.count >= self.gate.live.cancel_tries and now - asked.first >= _LEAST:
                 self._give_up(order, asked.count)
-            asked.at, asked.count = now, asked.count + 1
+            asked.last, asked.count = now, asked.count + 1
         self._send(order)
 
     def _send(self, order: Any) -> None:
         working = self.gate.book.working.get(order.ref)
-        if working is not None and working.foreign:
-            return
         instrument = self.gate.venue.held_in(order.data)
         if instrument is not None:
             self.gate.venue.note_request(instrument)
+        self.gate.order_sender.throttle.count()
         try:
             self.gate.inner.cancel(order if working is None else working.handle)
         except Exception as error:  # it is sent again after a while
@@ -119,11 +121,11 @@ class Cancels:
         ref, now = working.ref, self.gate.live.clock()
         if not self.awaited(working):
             return False
-        patience = self.gate.live.retry_after * self.gate.live.cancel_tries
+        patience = max(_LEAST, self.gate.live.retry_after * self.gate.live.cancel_tries)
         waited = now - self._sent.setdefault(ref, now)
         if ref in self.gate.held_orders or ref in self.gate.order_sender.doubts:
             return True
-        if ref in self._asked or (waited >= patience > 0.0 and self._is_lost(working)):
+        if ref in self._asked or (waited >= patience and self._is_lost(working)):
             self.ask(working.handle)
         return self.awaited(working)
 
