@@ -10,6 +10,8 @@ from bt_risk.components.risk_journal import RiskJournal
 from bt_risk.components.risk_parity import RiskParitySizer
 from bt_risk.components.target_weights import target_weights
 from bt_risk.components.trailing_stop import ATRTrailingStop
+from bt_risk.doctor.check import check_store
+from bt_risk.doctor.report import StoreReport
 from bt_risk.errors import (
     BtRiskError,
     DataError,
@@ -94,10 +96,12 @@ __all__ = [
     "RiskPerTrade",
     "StateError",
     "StopoutGuard",
+    "StoreReport",
     "VolatilityLimit",
     "atr",
     "atr_stop",
     "cash_flow",
+    "check_store",
     "compare",
     "correlation_exposure",
     "correlation_matrix",

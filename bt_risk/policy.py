@@ -28,6 +28,7 @@ from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings, TradeSettings
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.live.settings import Live
+from bt_risk.live.store_settings import StoreSettings
 from bt_risk.monitors.settings import BreakerSettings, DrawdownSettings, StopSettings
 from bt_risk.parameters import ATRLimit, EquityLimit, Flag, Settings
 from bt_risk.portfolio.bar_check import BAR_JUMP
@@ -215,6 +216,7 @@ def protect(
     journal: str | Path | None = None,
     state: str | Path | None = None,
     on_bypass: str = "alert",
+    store: str | Path | None = None,
     **live: Any,
 ) -> None:
     """Apply all five rules of a policy to everything that this Cerebro does.
@@ -244,6 +246,9 @@ def protect(
         broker, a position that no order explains, a broker that a strategy sets. Each is written
         to the journal, passed to ``notify``, and brought under stops and limits. "halt" refuses
         every entry from then on as well; exits and stops work on.
+    store : str or path, optional
+        TOML file with the settings of a store, which `check_store` and ``bt-risk doctor`` write.
+        What is passed by name, and the policy's facts of an instrument, go before those in it.
     **live
         Settings for a real broker, such as ``stale_after=90``: see `Live`.
 
@@ -266,12 +271,25 @@ def protect(
         raise ParameterError("protect", "state", "None in observe mode", str(state_file), remedy)
     added = check_limits("protect", limits)
     check_choice("protect", "on_bypass", on_bypass, ON_BYPASS)
+    instruments = policy.instruments
+    if store is not None:
+        own = _store_settings(store)
+        live, instruments = own.live(live), own.facts(instruments)
     settings = Live.named("protect", **live) if live else None
-    cerebro.addstore(_Install(cerebro, policy, added, observe, state_file, on_bypass, settings))
+    cerebro.addstore(
+        _Install(cerebro, policy, added, observe, state_file, on_bypass, settings, instruments)
+    )
     if policy.trailing_stop and not observe:
         cerebro.addobserver(ATRTrailingStop, **policy.params(StopSettings))
     cerebro.addanalyzer(DrawdownBreaker, **policy.params(BreakerSettings))
     cerebro.addanalyzer(_PolicyJournal, path=journal, policy=policy, _name="riskjournal")
+
+
+def _store_settings(store: Any) -> StoreSettings:
+    if not isinstance(store, (str, Path)):
+        remedy = "The broker of a store is set by cerebro.setbroker."
+        raise ParameterError("protect", "store", "a path of a TOML file", store, remedy)
+    return StoreSettings.from_toml(store)
 
 
 class _Install:
@@ -290,9 +308,10 @@ class _Install:
         state: Path | None,
         on_bypass: str,
         live: Live | None,
+        instruments: dict[str, dict[str, Any]] | None,
     ) -> None:
         self.cerebro, self.policy, self.limits = cerebro, policy, limits
-        self.on_bypass = on_bypass
+        self.on_bypass, self.instruments = on_bypass, instruments
         self.observe, self.state, self.live = observe, state, live
         self._installed: RiskBroker | None = None
 
@@ -317,7 +336,7 @@ class _Install:
         jump = self.policy.bar_jump
         broker.bar_jump = math.inf if jump is None else jump
         broker.call_stale_after(self.policy.max_stale_bars)
-        broker.bind([*self.policy.limits(), *self.limits], self.policy.instruments, rule)
+        broker.bind([*self.policy.limits(), *self.limits], self.instruments, rule)
 
     def stop(self) -> None:
         """Give the Cerebro its own broker back."""

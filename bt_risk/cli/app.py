@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bt_risk
+from bt_risk.cli.doctor import print_report
 from bt_risk.cli.history import journal_json, print_journal, print_order
 from bt_risk.cli.operate import operate
 from bt_risk.cli.status import print_status, watch_status
@@ -27,6 +28,7 @@ from bt_risk.cli.times import parse_since
 from bt_risk.demo import runs as jobs
 from bt_risk.demo.portfolios import COIN, Portfolio, bundled_portfolios, own_portfolios
 from bt_risk.demo.runs import CASH, COMMISSION, DemoRun
+from bt_risk.doctor.factory import Factory
 from bt_risk.errors import (
     BtRiskError,
     ParameterError,
@@ -204,6 +206,54 @@ def explain(
 ) -> None:
     """Tell the life of an order: what was requested and allowed, why, fills, moves, its end."""
     print_order(Console(highlight=False), order, read_order(state, order))
+
+
+@app.command()
+def doctor(
+    factory: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION",
+            help="Returns a broker and a data feed, or a Cerebro: my_store.py:make_broker.",
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="Name of the data feed to trade; the first one by default.")
+    ] = None,
+    size: Annotated[
+        float | None, typer.Option(help="Units of an order: the smallest that the venue takes.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Send orders; use a paper account or loopback.")
+    ] = False,
+    cash: Annotated[
+        float | None, typer.Option(help="The cash that the venue shows, to compare with.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="TOML to write, for protect(cerebro, store=...).")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 60.0,
+) -> None:
+    """Check what a store does and does not do, and write the settings that it needs.
+
+    Nothing is sent without --yes. The status is 1 where a check fails or something is left.
+    """
+    with Console(stderr=True).status("connecting") as shown:
+        report = bt_risk.check_store(
+            Factory(factory),
+            data=data,
+            size=size,
+            yes=yes,
+            cash=cash,
+            timeout=timeout,
+            progress=lambda row: shown.update(f"{row.check}: {row.result}"),
+        )
+    print_report(Console(highlight=False), report)
+    if out is not None:
+        report.to_toml(out)
+        typer.echo(f"wrote {out}")
+    if not report.passed:
+        raise typer.Exit(REFUSED)
 
 
 @app.command()

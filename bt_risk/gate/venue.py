@@ -61,7 +61,7 @@ class Venue:
 
     def equity_sources(self) -> EquitySources:
         """Return callables for the account value, and for the value that drawdowns are taken of."""
-        if self.direct and self.gate.live.equity is not None:
+        if self.direct and callable(self.gate.live.equity):
             given = UserEquity(self.gate)
             return given.value, given.value
         return self.own_equity_sources()

@@ -20,7 +20,7 @@ from bt_risk.tolerances import PRICE_EPS, SIZE_EPS
 if TYPE_CHECKING:
     from bt_risk.live.protocols import Gate
 
-__all__ = ["BrokerView", "Look", "alike"]
+__all__ = ["BrokerView", "Look", "alike", "open_orders_of"]
 
 # What an error is called, or what it says, where a broker receives more requests than it allows.
 _TOO_MANY = re.compile(
@@ -88,7 +88,7 @@ class BrokerView:
         if self._pauses():
             return None
         try:
-            listed = _orders_of(self.gate.inner)
+            listed = open_orders_of(self.gate.inner)
         except Exception as error:  # a store raises whatever its client raises
             self._failed(error)
             return None
@@ -213,8 +213,8 @@ def _ids(mine: Any, other: Any) -> list[tuple[str | None, str | None]]:
     return list(zip(*both, strict=True))
 
 
-def _orders_of(inner: Any) -> list[Any] | None:
-    """Return the open orders of a broker, by the method or attribute that it has."""
+def open_orders_of(inner: Any) -> list[Any] | None:
+    """Return the open orders of a broker, by the method or attribute that it has; None: neither."""
     listed = getattr(inner, "get_orders_open", None)
     orders = listed() if callable(listed) else None
     for name in ("orders", "open_orders", "_orders"):

@@ -103,7 +103,9 @@ class EquityMonitor:
     def __init__(self, gate: Gate) -> None:
         self.gate, self.book = gate, gate.book
         given = gate.live.equity
-        self.ask: Callable[[], Any] = gate.inner.getvalue if given is None else given
+        sources = {None: gate.inner.getvalue, "broker": gate.inner.getvalue}
+        sources["positions"] = self._cash_and_positions
+        self.ask: Callable[[], Any] = given if callable(given) else sources[given]
         self.limit = gate.live.equity_jump_limit
         self.close = min(_CLOSE, self.limit)
         self.confirmations = gate.live.equity_confirmations
@@ -235,7 +237,7 @@ class EquityMonitor:
         """Return cash and positions at the last closes, where they are explained."""
         marked = worth + self._other
         known = math.isfinite(expected)
-        if not known and self.gate.live.equity is not None:
+        if not known and callable(self.gate.live.equity):
             return math.nan  # the user says that the numbers of the broker are something else
         if not (marked > 0.0 and (not known or self._within(marked, expected, self.limit))):
             return self._refuse(reported, marked, expected)
@@ -352,6 +354,10 @@ class EquityMonitor:
         """Return what prices and fills have earned, up to a constant."""
         held = [i for i in self.book.instruments if i.size and not i.unconverted]
         return sum([i.size * i.value for i in held]) + self.gate.fill_tracker.flow
+
+    def _cash_and_positions(self) -> float:
+        """Return the account value where the broker's own is known to be wrong."""
+        return number(self.gate.inner.getcash) + self._held()
 
     def _held(self) -> float:
         """Return what the positions add to cash, in currency."""

@@ -27,9 +27,10 @@ class Live:
 
     Parameters
     ----------
-    equity : callable, optional
-        Without arguments, returns the account's equity, where the broker's value is something
-        else. It is checked in the same way.
+    equity : callable or {"broker", "positions"}, optional
+        Where the account's equity is from. "broker" (the default): the value that the broker
+        reports. "positions": its cash, and the positions at the last close. A callable without
+        arguments returns it, where the broker has neither. Each is checked in the same way.
     equity_jump_limit : float, default 0.10
         Fraction of equity that the account value and the prices may differ by before the value
         counts as wrong, or as unknown.
@@ -87,7 +88,7 @@ class Live:
     90
     """
 
-    equity: Callable[[], float] | None = None
+    equity: Callable[[], float] | str | None = None
     equity_jump_limit: float = 0.10
     equity_confirmations: int = 3
     flows: Callable[[], float] | None = None
@@ -108,9 +109,11 @@ class Live:
     now: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        for name in ("equity", "flows"):
-            if getattr(self, name) is not None:
-                _check_callable(name, getattr(self, name), "a callable without arguments")
+        if self.equity is not None and self.equity not in ("broker", "positions"):
+            constraint = "'broker', 'positions' or a callable without arguments"
+            _check_callable("equity", self.equity, constraint)
+        if self.flows is not None:
+            _check_callable("flows", self.flows, "a callable without arguments")
         check_fraction("Live", "equity_jump_limit", self.equity_jump_limit)
         check_whole("Live", "equity_confirmations", self.equity_confirmations, remedy="")
         if self.account_currency is not None:

@@ -53,14 +53,20 @@ def connect(address):
     return client, f"{address.replace('http', 'ws', 1)}/ws"
 
 
-def main(address=None, state=None):
+def make_broker(address="http://127.0.0.1:8000"):
+    """Return the broker and its data feed: `bt-risk doctor run.py:make_broker` checks them."""
     client, ws_url = connect(address)
     store = Store(client, "BTC/USDT", ws_url)
     store.start()
+    data = Data(store=store, name="BTC")
+    return Broker(store=store, data=data), data
+
+
+def main(address=None, state=None):
+    broker, data = make_broker(address)
     cerebro = bt.Cerebro(stdstats=False)
-    data = Data(store=store)
-    cerebro.adddata(data, name="BTC")
-    cerebro.setbroker(Broker(store=store, data=data))
+    cerebro.adddata(data)
+    cerebro.setbroker(broker)
     cerebro.addstrategy(Cross)
     policy = bt_risk.Policy(action="pause", instruments={"BTC": dict(step=1e-5, min_notional=10)})
     notify = [bt_risk.webhook(os.environ["WEBHOOK"])] if "WEBHOOK" in os.environ else []
@@ -68,7 +74,7 @@ def main(address=None, state=None):
     try:
         return cerebro.run(quicknotify=True)[0]
     finally:
-        store.stop()
+        broker.p.store.stop()
 
 
 if __name__ == "__main__":

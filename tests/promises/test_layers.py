@@ -21,7 +21,7 @@ LAYERS = [
     ["monitors", "live", "state"],
     ["gate"],
     ["components"],
-    ["report", "policy"],
+    ["report", "policy", "doctor"],
     ["evidence"],
     ["demo"],
     ["cli"],

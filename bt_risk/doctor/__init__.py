@@ -1,0 +1,1 @@
+"""Doctor: what a Backtrader store does and does not do, tried out before anybody trades with it."""
