@@ -405,3 +405,14 @@ def test_the_wal_is_copied_to_the_file_now_and_then(tmp_path):
     shutil.copy(tmp_path / "risk.db", tmp_path / "alone.db")
     assert read_state(tmp_path / "alone.db").records[SIZE]["size"] > 800
     file.close()
+
+
+@pytest.mark.parametrize("loses", [no_wal, empty_wal])
+def test_the_wal_of_a_run_that_was_never_halted_is_missed_too(tmp_path, loses):
+    path = tmp_path / "risk.db"
+    StateFile(path).close()
+    die_in_use(path, (1, False))
+    loses(path)
+    file = StateFile(path)
+    assert "risk.db-wal is missing or empty" in file.lost
+    file.close()
