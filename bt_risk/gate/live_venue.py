@@ -189,6 +189,15 @@ class LiveVenue(Venue):
         self.withdraw(working.handle)
         return False
 
+    @property
+    def takes_two_exits(self) -> bool:
+        """Return whether two stops may rest: `reduce_only` keeps them from opening anything.
+
+        Where the broker can replace an order there is no need for a second one.
+        """
+        can = self.gate.order_sender.capabilities.can
+        return can("two_exits") and can("reduce_only") and not can("replace")
+
     def replaced(self, working: WorkingOrder, size: float, price: float) -> bool:
         """Give a resting order another size and price in one request; return if that is done."""
         sender = self.gate.order_sender

@@ -144,6 +144,11 @@ class Venue:
         """Return the arguments of an order of ours, beside those of every order."""
         return {}
 
+    @property
+    def takes_two_exits(self) -> bool:
+        """Return whether a new stop may rest beside the one that it takes the place of."""
+        return False
+
     def amend(self, working: WorkingOrder, size: float, price: float) -> bool:
         """Give a resting stop of ours another size and price; return whether that is done.
 

@@ -20,6 +20,7 @@ CAPABILITIES = {
     "brackets": False,
     "replace": False,
     "reduce_only": False,
+    "two_exits": False,
     "client_ids": False,
     "order_lists": False,
 }

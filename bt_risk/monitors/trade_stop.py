@@ -17,12 +17,14 @@ __all__ = ["RestingOrder", "TradeStop"]
 class RestingOrder:
     """An order that closes what is held under one tradeid, and the price that it rests at.
 
-    `handle` is None and `price` NaN where none rests.
+    `handle` is None and `price` NaN where none rests. `previous` is the order whose place this one
+    takes: it rests until this one is accepted.
     """
 
     tradeid: Any
     handle: Any = None
     price: float = math.nan
+    previous: Any = None
 
 
 @dataclass
@@ -51,6 +53,8 @@ class TradeStop:
         Whether the price was reached while no order rested: the position is closed at the market.
     due : bool
         Whether a close beyond the stop must still be acted upon.
+    alone : bool
+        Whether the broker has refused a second stop beside the first.
     late : bool
         Whether the trade began on bars that arrived late, so that it is unknown which it saw.
     """
@@ -68,6 +72,7 @@ class TradeStop:
     refused: int = 0
     hit: bool = False
     due: bool = False
+    alone: bool = False
     late: bool = False
 
     def split_up(self, size: float) -> dict[Any, float]:

@@ -21,6 +21,9 @@ from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["TrailingStopMonitor"]
 
+# What a broker reports of a stop that it has received.
+_ARRIVED = bt.Order.Accepted, bt.Order.Partial
+
 
 class TrailingStopMonitor(Monitor):
     """Keep one protective order behind every guarded position of one gate.
@@ -168,10 +171,11 @@ class TrailingStopMonitor(Monitor):
 
     def _end(self, stop: TradeStop) -> None:
         for one in stop.orders:
-            if one.handle is not None:
-                self._count_fill(stop, one)
-                if one.handle.ref in self.gate.book.working:
-                    self.gate.venue.withdraw(one.handle)
+            for order in (one.handle, one.previous):
+                if order is not None:
+                    self._count_fill(stop, RestingOrder(one.tradeid, order, one.price))
+                    if order.ref in self.gate.book.working:
+                        self.gate.venue.withdraw(order)
         if stop.closed:
             stop.part.stopped = -stop.closed
             self.gate.silence.stopped(stop.part)
@@ -240,6 +244,8 @@ class TrailingStopMonitor(Monitor):
             stop.orders[0].price = stop.price
             return
         for one in stop.orders:
+            if one.previous is not None:
+                self._retire(stop, one)
             order = one.handle
             if order is not None and order.ref not in self.gate.book.working:
                 if order.status in (bt.Order.Margin, bt.Order.Rejected):
@@ -311,8 +317,40 @@ class TrailingStopMonitor(Monitor):
             return  # it moves once, when the late bars have all arrived
         if not (stop.price > 0.0 or self._rests_below_zero(stop)) or size <= SIZE_EPS:
             self.gate.venue.withdraw(order)
+        elif self.gate.venue.takes_two_exits and not stop.alone:
+            if one.previous is None:  # else it moves again once that is cancelled
+                self._place_beside(stop, one, size)
         elif self.gate.exit_orders.amend(order, size, stop.price):
             self._set(stop, one)
+
+    def _place_beside(self, stop: TradeStop, one: RestingOrder, size: float) -> None:
+        """Place a stop at its new price before the one that rests is cancelled."""
+        resting, price = one.handle, one.price
+        self._place(stop, one, size)
+        if one.handle is None:
+            one.handle, one.price = resting, price
+            self._rest_alone(stop, one)
+        elif one.handle is not resting:
+            one.previous = resting
+
+    def _rest_alone(self, stop: TradeStop, one: RestingOrder) -> None:
+        """Cancel a stop before the next one is placed, from now on."""
+        stop.alone = True
+        self.gate.venue.withdraw(one.handle)
+
+    def _retire(self, stop: TradeStop, one: RestingOrder) -> None:
+        """Cancel the stop whose place another one takes, once that one is accepted."""
+        working, order = self.gate.book.working, one.previous
+        taking = working.get(one.handle.ref)
+        if order.ref not in working:
+            self._count_fill(stop, RestingOrder(one.tradeid, order, one.price))
+            one.previous = None
+        elif taking is None and one.handle.status in (bt.Order.Margin, bt.Order.Rejected):
+            self._refuse(stop, f"the stop ended {one.handle.getstatusname()}")
+            one.handle, one.price, one.previous = order, working[order.ref].price, None
+            self._rest_alone(stop, one)
+        elif taking is None or taking.seen_at is not None or taking.handle.status in _ARRIVED:
+            self.gate.venue.withdraw(order)
 
     def _set(self, stop: TradeStop, one: RestingOrder) -> None:
         if one.handle is None:

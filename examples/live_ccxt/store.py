@@ -350,6 +350,8 @@ class Broker(bt.BrokerBase):
     def next(self):
         if (not self._working and not self._stale) or time.monotonic() - self._polled < self.p.poll:
             return
+        if self._notifications:
+            return  # a fill is acted upon first: a request for the balance may take long
         self._polled = time.monotonic()
         try:
             open_rows = {row["id"]: row for row in self.client.fetch_open_orders(self.symbol)}
