@@ -57,8 +57,9 @@ def test_the_journal_shows_the_times_of_the_bars(path, command):
 
 def test_the_journal_as_json(path, command):
     lines = [json.loads(line) for line in command("journal", path, "--json")[1].splitlines()]
-    assert [line["number"] for line in lines] == [1, 2]
-    first, last = lines
+    assert [line["number"] for line in lines] == [1, 2, 3]
+    first, start, last = lines
+    assert start["action"] == "start"
     assert (first["rule"], first["order"], first["requested"]) == ("protect", None, None)
     assert last["written"] == "2020-09-13 12:26:40"
     assert last["order"].endswith("-1-1")
@@ -69,11 +70,11 @@ def test_the_journal_as_json(path, command):
     ("words", "count"),
     [
         (["--last", "1"], 1),
-        (["--last", "5"], 2),
+        (["--last", "5"], 3),
         (["--data", "D1"], 0),
-        (["--since", "2020-09-13T12:26:40"], 2),
+        (["--since", "2020-09-13T12:26:40"], 3),
         (["--since", "2020-09-13T12:26:41"], 0),
-        (["--since", "2020-09-13T14:26:40+02:00"], 2),
+        (["--since", "2020-09-13T14:26:40+02:00"], 3),
         (["--since", "1h"], 0),
     ],
 )
@@ -106,7 +107,7 @@ def test_explain_tells_the_life_of_an_order(path, command):
     status, out, _ = command("explain", path, "V1")
     assert status == 0
     assert [row[1] for row in rows(out)] == [
-        "100 cut to 20; RiskPerTrade: 0.0100 of equity > risk_limit 0.0020 (line 2)",
+        "100 cut to 20; RiskPerTrade: 0.0100 of equity > risk_limit 0.0020 (line 3)",
         "sent by strategy 0: buy 20 D0, market, an entry",
         "the venue calls it V1",
         "ended Completed, 20 filled at 100",
