@@ -30,6 +30,7 @@ from bt_risk.state.database import (
 from bt_risk.state.lock import lock_path
 
 __all__ = [
+    "HALTING",
     "REMEDY",
     "check_exists",
     "check_whole",
@@ -43,6 +44,8 @@ __all__ = [
 
 REMEDY = "Restore a copy, or start the run: it refuses entries and says how to go on."
 
+# The kinds of records in which `halting` looks.
+HALTING = ("gate", "breaker")
 _DATABASE = b"SQLite format 3\0"
 _LOG = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # of machines of either byte order
 _ALONE, _WITH_LOG = "immutable=1", "mode=ro"

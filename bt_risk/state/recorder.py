@@ -14,7 +14,7 @@ from bt_risk.portfolio.position import WorkingOrder, place_of, position_key
 from bt_risk.state.closes import SavedCloses
 from bt_risk.state.file import Key, Record, StateFile
 from bt_risk.state.heartbeat import Heartbeat
-from bt_risk.state.loss import halting
+from bt_risk.state.loss import HALTING, halting
 from bt_risk.state.protocols import RecordedRun
 from bt_risk.state.records import (
     ORDER,
@@ -166,7 +166,9 @@ class StateRecorder:
         new_trades = trades[self.written_trades :]
         if not (changed or removed or new_lines or new_trades or self.answers):
             return ""
-        halts = halting(snapshot)
+        halts = self._halts
+        if any(kind in HALTING for kind, _ in (*changed, *removed)):
+            halts = halting(snapshot)
         first, now = self._written_lines, self.run.live.now()
         events = self._order_events(snapshot, changed, removed)
         try:
