@@ -277,7 +277,7 @@ class RiskBroker(BrokerProxy):
         self._release()
         self.book, self.own, self.allocations, self.ticks = book, {}, {}, 0
         self._notifications, self._stopped = deque(), False
-        self.alerts = Alerts(self.live.listeners)
+        self.alerts = Alerts(self.live.listeners, self.live.heartbeat_url())
         self.journal = Journal(self.observe, self.alerts.notify)
         self.journal.begin(book)
         self.venue = self._new_venue()

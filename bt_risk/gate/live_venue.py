@@ -112,6 +112,7 @@ class LiveVenue(Venue):
     def execute(self) -> None:
         """Let the broker work, process what it notifies, and repeat what it has not answered."""
         gate = self.gate
+        gate.alerts.beat()
         try:
             self.inner.next()
         except Exception as error:  # a store raises whatever its client raises: the round goes on

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bt_risk.errors import check_positive
+from bt_risk.live.heartbeat_url import HeartbeatUrl
 
 __all__ = ["Alerts", "webhook"]
 
@@ -22,7 +23,7 @@ _LAST_WORDS_SECONDS = 2.0
 
 
 class Alerts:
-    """Call the listeners of one run from a thread of their own.
+    """Call the listeners of one run from a thread of their own, and request its heartbeat URL.
 
     The thread begins with the first sentence and ends with `close`. A listener that raises is
     logged; one that hangs holds back the other listeners and nothing else.
@@ -30,24 +31,33 @@ class Alerts:
 
     # Made with the thread: a queue has a lock, and a gate that has one cannot be pickled for the
     # processes of an optimisation.
-    _sentences: queue.Queue[str | None]
+    _sentences: queue.Queue[str | HeartbeatUrl | None]
 
-    def __init__(self, listeners: Iterable[Callable[[str], Any]]) -> None:
-        self._listeners = tuple(listeners)
+    def __init__(
+        self, listeners: Iterable[Callable[[str], Any]], heartbeat: HeartbeatUrl | None = None
+    ) -> None:
+        self._listeners, self._heartbeat = tuple(listeners), heartbeat
         self._thread: threading.Thread | None = None
 
     def notify(self, sentence: str) -> None:
         """Pass a sentence on; return at once."""
-        if not self._listeners:
-            return
+        if self._listeners:
+            self._put(sentence)
+
+    def beat(self) -> None:
+        """Let the heartbeat URL be requested where that is due; return at once."""
+        if self._heartbeat is not None and self._heartbeat.due():
+            self._put(self._heartbeat)
+
+    def _put(self, what: str | HeartbeatUrl) -> None:
         if self._thread is None:
             self._sentences = queue.Queue(maxsize=_ROOM)
             self._thread = threading.Thread(target=self._run, name="bt_risk alerts", daemon=True)
             self._thread.start()
         try:
-            self._sentences.put_nowait(sentence)
+            self._sentences.put_nowait(what)
         except queue.Full:
-            _log.error("notify: no listener keeps up, dropped: %s", sentence)
+            _log.error("notify: no listener keeps up, dropped: %s", what)
 
     def close(self) -> None:
         """Wait a moment for the last sentences, and end the thread."""
@@ -62,6 +72,9 @@ class Alerts:
 
     def _run(self) -> None:
         while (sentence := self._sentences.get()) is not None:
+            if isinstance(sentence, HeartbeatUrl):
+                sentence.send()
+                continue
             for listener in self._listeners:
                 try:
                     listener(sentence)

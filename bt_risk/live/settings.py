@@ -14,7 +14,9 @@ from bt_risk.errors import (
     check_whole,
     raised_as,
 )
+from bt_risk.live.apprise_listener import listener_of
 from bt_risk.live.capabilities import check_capabilities
+from bt_risk.live.heartbeat_url import HeartbeatUrl
 
 __all__ = ["Live"]
 
@@ -74,9 +76,15 @@ class Live:
     foreign : {"count", "reduce"}
         What an order that somebody else has sent on the account does: it is counted in the limits,
         or nothing new is opened either while it works. It is never cancelled.
-    notify : callable or sequence of them, optional
+    notify : callable or URL, or sequence of them, optional
         Called with one sentence (a `str`) for halts, refused stops, stale data, restarts; from a
-        thread of its own, so that a slow or failing one never blocks trading.
+        thread of its own, so that a slow or failing one never blocks trading. A URL such as
+        ``"tgram://..."`` is one of apprise, which sends to Telegram, Slack, e-mail and others.
+    heartbeat : str, optional
+        A URL, ``http`` or ``https``, that is requested while the loop of a live run goes on: a
+        service such as healthchecks.io alerts you when that stops.
+    heartbeat_every : float, default 60.0
+        Seconds from one such request to the next, at least.
     clock : callable
         Seconds, as `time.monotonic` gives them.
     now : callable
@@ -104,7 +112,9 @@ class Live:
     orders_per_second: float | None = None
     reconcile_every: float = 5.0
     foreign: str = "count"
-    notify: Callable[[str], Any] | Sequence[Callable[[str], Any]] = ()
+    notify: str | Callable[[str], Any] | Sequence[str | Callable[[str], Any]] = ()
+    heartbeat: str | None = None
+    heartbeat_every: float = 60.0
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
 
@@ -137,10 +147,9 @@ class Live:
         check_positive("Live", "reconcile_every", self.reconcile_every, zero=True)
         check_choice("Live", "foreign", self.foreign, ("count", "reduce"))
         listeners = self.notify if isinstance(self.notify, list | tuple) else (self.notify,)
-        for listener in listeners:
-            _check_callable("notify", listener, "a callable that takes a sentence, or a list")
-        listeners = tuple(listeners)
-        object.__setattr__(self, "notify", listeners)
+        object.__setattr__(self, "notify", tuple(listener_of(one) for one in listeners))
+        _check_url(self.heartbeat)
+        check_positive("Live", "heartbeat_every", self.heartbeat_every)
         _check_callable("clock", self.clock, "a callable without arguments")
         _check_callable("now", self.now, "a callable without arguments")
 
@@ -148,6 +157,12 @@ class Live:
     def listeners(self) -> tuple[Callable[[str], Any], ...]:
         """Return the callables of `notify`, of which `__post_init__` has made a tuple."""
         return cast(tuple[Callable[[str], Any], ...], self.notify)
+
+    def heartbeat_url(self) -> HeartbeatUrl | None:
+        """Return what requests the heartbeat URL in a new run, None without one."""
+        if self.heartbeat is None:
+            return None
+        return HeartbeatUrl(self.heartbeat, self.heartbeat_every, self.clock)
 
     @classmethod
     def named(cls, component: str, **settings: Any) -> Self:
@@ -163,3 +178,9 @@ class Live:
 def _check_callable(param: str, value: object, constraint: str) -> None:
     if not callable(value):
         raise ParameterError("Live", param, constraint, value)
+
+
+def _check_url(value: object) -> None:
+    if value is None or (isinstance(value, str) and value.startswith(("http://", "https://"))):
+        return
+    raise ParameterError("Live", "heartbeat", "a URL, http or https, or None", value)

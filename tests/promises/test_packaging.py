@@ -79,7 +79,7 @@ def test_the_core_needs_what_the_design_names(setup):
         "tomli-w",
         "typer",
     ]
-    assert set(setup["options.extras_require"]) == {"live", "ib", "test", "dev"}
+    assert set(setup["options.extras_require"]) == {"live", "ib", "notify", "test", "dev"}
 
 
 def test_what_runs_here_is_what_setup_cfg_asks_for():
