@@ -158,7 +158,7 @@ def closing_equity(book):
 # -- the matrix ----------------------------------------------------------------------------------
 
 # Writes of the run that nobody kills; `test_every_write_is_a_point` says if they are not all.
-POINTS = 82
+POINTS = 63
 KILLS = [(point, after) for point in range(1, POINTS + 1) for after in (False, True)]
 
 
