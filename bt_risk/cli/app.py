@@ -35,6 +35,7 @@ from bt_risk.errors import (
     check_fraction,
     check_positive,
 )
+from bt_risk.paper.session import PaperSession
 from bt_risk.state.history import read_journal, read_order
 
 __all__ = ["main"]
@@ -206,6 +207,30 @@ def explain(
 ) -> None:
     """Tell the life of an order: what was requested and allowed, why, fills, moves, its end."""
     print_order(Console(highlight=False), order, read_order(state, order))
+
+
+@app.command()
+def paper(
+    speed: Annotated[float, typer.Option(min=0.1, help="Bars a second.")] = 1.0,
+    bars: Annotated[int | None, typer.Option(min=1, help="End after so many bars.")] = None,
+) -> None:
+    """Run an example live, against an exchange on this machine with bundled prices.
+
+    The status is shown until Ctrl-C. State and log stay here: bt-risk-paper.db, bt-risk-paper.log.
+    """
+    session = PaperSession(Path(), speed, bars)
+    try:
+        session.start()
+        watch_status(Console(highlight=False), session.state, 1.0, lambda: session.goes_on)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        failed = session.failed
+        session.stop()
+    if failed is not None:
+        typer.echo(f"bt-risk: paper: the example has ended by itself, see {session.log}", err=True)
+        raise typer.Exit(REFUSED)
+    typer.echo(f"The run has ended, and its stops stay. See: bt-risk status {session.state}")
 
 
 @app.command()

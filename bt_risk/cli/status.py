@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ def print_status(console: Console, status: Summary) -> None:
     console.print(page(status))
 
 
-def watch_status(console: Console, path: Path, seconds: float) -> None:
-    """Show the status of a state file again and again, until Ctrl-C."""
+def watch_status(
+    console: Console, path: Path, seconds: float, goes_on: Callable[[], bool] = lambda: True
+) -> None:
+    """Show the status of a state file again and again, until Ctrl-C or while `goes_on`."""
     with Live(_now(path), console=console, auto_refresh=False, screen=console.is_terminal) as live:
         try:
-            while True:
+            while goes_on():
                 time.sleep(seconds)
                 live.update(_now(path), refresh=True)
         except KeyboardInterrupt:

@@ -169,8 +169,8 @@ class Broker(bt.BrokerBase):
 
     # -- account ---------------------------------------------------------------------------------
 
-    def _refresh(self):
-        self._balance = self.client.fetch_balance()
+    def _refresh(self, balance=None):
+        self._balance = balance or self.client.fetch_balance()
         quote = self.client.market(self.symbol)["quote"]
         self.cash, self._stale = self._balance["total"].get(quote, 0.0), False
 
@@ -354,13 +354,16 @@ class Broker(bt.BrokerBase):
             return  # a fill is acted upon first: a request for the balance may take long
         self._polled = time.monotonic()
         try:
+            # Before the orders: what fills in between is in the position then, and not in the cash.
+            balance, self._stale = self.client.fetch_balance() if self._stale else None, False
             open_rows = {row["id"]: row for row in self.client.fetch_open_orders(self.symbol)}
             for venue_id, order in list(self._working.items()):
                 row = open_rows.get(venue_id)
                 self._update(order, row or self.client.fetch_order(venue_id, self.symbol))
-            if self._stale:
-                self._refresh()
+            if balance and not self._stale:
+                self._refresh(balance)
         except LOST as error:
+            self._stale = True
             log.warning("orders: %s", error)
 
     def _update(self, order, row):

@@ -1,4 +1,4 @@
-"""Run the exchange of `helpers.exchange` in a process of its own, and a strategy against it."""
+"""Run the exchange of `bt_risk.paper` in a process of its own, and a strategy against it."""
 
 import contextlib
 import json
@@ -58,11 +58,14 @@ class Exchange:
 
 
 @contextlib.contextmanager
-def exchange(rows, history, folder, script="exchange.py", **settings):
+def exchange(rows, history, folder, script=None, **settings):
     """Start an exchange with these bars, the first `history` of which are past."""
     path = folder / "bars.json"
     path.write_text(json.dumps({"bars": [list(row) for row in rows], "history": history}))
-    command = [sys.executable, str(ROOT / "tests" / "helpers" / script), str(path)]
+    program = ["-m", "bt_risk.paper.exchange"]
+    if script is not None:
+        program = [str(ROOT / "tests" / "helpers" / script)]
+    command = [sys.executable, *program, str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         one = Exchange(int(process.stdout.readline()))

@@ -11,8 +11,9 @@ import json
 import sys
 
 from aiohttp import web
-from exchange import Exchange, given_bars
-from exchange_book import MINUTE
+
+from bt_risk.paper.exchange import Exchange, given_bars
+from bt_risk.paper.exchange_book import MINUTE
 
 PLACE = "TCS", "NSE"
 TICK = 0.05

@@ -23,7 +23,7 @@ LAYERS = [
     ["components"],
     ["report", "policy", "doctor"],
     ["evidence"],
-    ["demo"],
+    ["demo", "paper"],
     ["cli"],
     ["__main__"],
 ]

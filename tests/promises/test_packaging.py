@@ -111,7 +111,10 @@ def test_every_package_on_disk_is_installed(setup):
     found = {
         ".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("bt_risk/**/__init__.py")
     }
-    assert set(lines(setup["options"]["packages"])) == found | {"bt_risk.data"}
+    assert set(lines(setup["options"]["packages"])) == found | {
+        "bt_risk.data",
+        "bt_risk.paper.example",
+    }
 
 
 def test_every_file_of_the_data_is_installed(setup):

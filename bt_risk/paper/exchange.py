@@ -1,20 +1,29 @@
 """Run a small exchange on loopback: REST and WebSocket in the format of Binance spot.
 
-    python tests/helpers/exchange.py                  a random walk, a bar each second, port 8000
-    python tests/helpers/exchange.py BARS.json        these bars on request; prints the port
+    python -m bt_risk.paper.exchange                  bundled prices, a bar each second, port 8000
+    python -m bt_risk.paper.exchange BARS.json        these bars on request; prints the port
 
 ``/control/next`` shows the next bar, ``/control/fault`` makes a request fail, ``/control/book``
 returns the whole book: `exchange_book.Book` is what the tests compare with.
 """
 
+from __future__ import annotations
+
+import argparse
 import asyncio
 import json
-import random
 import sys
 from pathlib import Path
 
 from aiohttp import web
-from exchange_book import MINUTE, STARTED, SYMBOL, Book
+
+from bt_risk.feeds.bundled import load_data
+from bt_risk.paper.exchange_book import MINUTE, STARTED, SYMBOL, Book
+
+__all__ = ["Exchange", "given_bars"]
+
+# The bars of the bundled prices that are past when the exchange begins.
+HISTORY = 200
 
 
 class Exchange:
@@ -25,12 +34,14 @@ class Exchange:
         self.faults, self.requests, self.mutations = [], 0, 0
 
     def application(self):
+        """Return the application with all routes."""
         app = web.Application(middlewares=[self.faulty])
         for method, path, handler in self.routes() + self.controls():
             app.router.add_route(method, path, handler)
         return app
 
     def routes(self):
+        """Return the routes of the exchange."""
         return [
             ("GET", "/api/v3/ping", self.ping),
             ("GET", "/api/v3/exchangeInfo", self.info),
@@ -46,6 +57,7 @@ class Exchange:
         ]
 
     def controls(self):
+        """Return the routes that only a test uses."""
         return [
             ("POST", "/control/next", self.next),
             ("POST", "/control/fault", self.fault),
@@ -78,6 +90,7 @@ class Exchange:
         return await handler(request)
 
     async def go_wrong(self, kind, request, handler):
+        """Answer a request as a fault of this kind does."""
         if kind == "503":
             return web.json_response({"code": -1000, "msg": "Service unavailable"}, status=503)
         if kind == "latency":
@@ -99,12 +112,15 @@ class Exchange:
 
     @staticmethod
     async def asked(request):
+        """Return what a request asks for, in its query or its body."""
         return dict(request.query) | dict(await request.post())
 
     async def ping(self, request):
+        """Answer that the exchange is there."""
         return web.json_response({})
 
     async def info(self, request):
+        """Return the market and its filters."""
         price = {"minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.00000001"}
         size = {"minQty": "0.00001", "maxQty": "1000000", "stepSize": "0.00001"}
         filters = [{"filterType": "PRICE_FILTER"} | price, {"filterType": "LOT_SIZE"} | size]
@@ -124,19 +140,23 @@ class Exchange:
         return web.json_response({"timezone": "UTC", "rateLimits": [], "symbols": [market]})
 
     async def account(self, request):
+        """Return cash and position."""
         rows = [("USDT", self.book.cash), ("BTC", self.book.position)]
         balances = [{"asset": a, "free": str(v), "locked": "0"} for a, v in rows]
         return web.json_response({"accountType": "SPOT", "balances": balances})
 
     async def klines(self, request):
+        """Return the bars so far."""
         since = int(request.query.get("startTime", STARTED))
         first = max(0, -(-(since - STARTED) // MINUTE))
         return web.json_response([self.book.kline(n) for n in range(first, self.book.shown)])
 
     async def open_orders(self, request):
+        """Return the orders that may still fill."""
         return web.json_response(self.book.open())
 
     async def trades(self, request):
+        """Return the fills so far."""
         rows = [
             {
                 "symbol": SYMBOL,
@@ -157,13 +177,16 @@ class Exchange:
         return web.json_response(rows)
 
     async def get_order(self, request):
+        """Return one order, by its id or client id."""
         order = self.book.find(await self.asked(request))
         return self.answer(order, (-2013, "Order does not exist."))
 
     async def post_order(self, request):
+        """Place an order."""
         return self.answer(*self.book.place(await self.asked(request)))
 
     async def delete_order(self, request):
+        """Cancel an order."""
         return self.answer(*self.book.cancel(self.book.find(await self.asked(request))))
 
     async def replace_order(self, request):
@@ -185,6 +208,7 @@ class Exchange:
 
     @staticmethod
     def half(code, what, old, result, new, status):
+        """Answer that a replacement was not, or half, made."""
         cancelled = isinstance(old, dict)
         data = {
             "cancelResult": "SUCCESS" if cancelled else "FAILURE",
@@ -197,6 +221,7 @@ class Exchange:
 
     @staticmethod
     def answer(order, error=None):
+        """Answer with an order, or with an error."""
         if order is None:
             return web.json_response({"code": error[0], "msg": error[1]}, status=400)
         return web.json_response(order)
@@ -204,6 +229,7 @@ class Exchange:
     # -- WebSocket -------------------------------------------------------------------------------
 
     async def socket(self, request):
+        """Hold a WebSocket that gets the bars."""
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self.sockets.add(socket)
@@ -213,6 +239,7 @@ class Exchange:
         return socket
 
     async def drop_sockets(self):
+        """Close every WebSocket."""
         for socket in list(self.sockets):
             await socket.close()
 
@@ -226,6 +253,7 @@ class Exchange:
         return web.json_response({"more": True})
 
     async def advance(self):
+        """Show the next bar, and send it to every WebSocket."""
         self.book.next_bar()
         row = self.book.kline(self.book.shown - 1)
         k = dict(zip("tohlcv", row[:6], strict=True)) | {"x": True, "i": "1m"}
@@ -234,19 +262,23 @@ class Exchange:
                 await socket.send_json({"e": "kline", "s": SYMBOL, "k": k})
 
     async def fault(self, request):
+        """Let a request fail from now on."""
         self.faults.append(await request.json())
         return web.json_response({})
 
     async def mend(self, request):
+        """Forget all faults."""
         self.faults.clear()
         return web.json_response({})
 
     async def set(self, request):
+        """Set attributes of the book."""
         for name, value in (await request.json()).items():
             setattr(self.book, name, value)
         return web.json_response({})
 
     async def show(self, request):
+        """Return the whole book."""
         book = self.book
         return web.json_response(
             {
@@ -266,6 +298,7 @@ class Exchange:
 
 
 async def serve(exchange, port=0):
+    """Start to serve on a port, which is printed; 0: any free one."""
     runner = web.AppRunner(exchange.application(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
@@ -284,20 +317,38 @@ async def given_bars(path, kind=Exchange):
     await runner.cleanup()
 
 
-async def demo():
-    """Serve a random walk, a bar each second; market orders fill at once."""
-    rng, price, bars = random.Random(1), 100.0, []
-    for _ in range(100_000):
-        opened, price = price, price * (1 + rng.gauss(0, 0.003))
-        high, low = max(opened, price) * 1.001, min(opened, price) * 0.999
-        bars.append([round(p, 2) for p in (opened, high, low, price)])
-    exchange = Exchange(Book(bars, 200))
+async def bundled_bars(speed, count, port):
+    """Serve bundled prices, `speed` bars a second from the first listener on.
+
+    Market orders fill at once.
+    After `count` bars a line is printed, and the exchange goes on without new ones.
+    """
+    prices = load_data("btcusd_1h")[["open", "high", "low", "close"]].round(2)
+    exchange = Exchange(Book(prices.to_numpy().tolist(), HISTORY))
     exchange.book.market = "now"
-    await serve(exchange, 8000)
-    while True:
-        await asyncio.sleep(1)
+    await serve(exchange, port)
+    while not exchange.sockets:  # nobody would see the bars
+        await asyncio.sleep(0.05)
+    while exchange.book.shown < min(len(prices), HISTORY + count):
+        await asyncio.sleep(1.0 / speed)
         await exchange.advance()
+    print("the prices have ended", flush=True)
+    await asyncio.Event().wait()
+
+
+def main():
+    """Run the exchange that the command line asks for, until it is killed."""
+    parser = argparse.ArgumentParser(description="A small exchange on loopback.")
+    parser.add_argument("bars", nargs="?", help="a JSON file of bars, shown on request")
+    parser.add_argument("--speed", type=float, default=1.0, help="bundled bars a second")
+    parser.add_argument("--count", type=int, default=1_000_000, help="of bundled bars")
+    parser.add_argument("--port", type=int, default=8000)
+    asked = parser.parse_args()
+    if asked.bars:
+        asyncio.run(given_bars(asked.bars))
+    else:
+        asyncio.run(bundled_bars(asked.speed, asked.count, asked.port))
 
 
 if __name__ == "__main__":
-    asyncio.run(given_bars(sys.argv[1]) if len(sys.argv) > 1 else demo())
+    main()

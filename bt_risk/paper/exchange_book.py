@@ -1,11 +1,15 @@
-"""Keep the order book of the exchanges in this folder; the tests compare runs with it.
+"""Keep the order book of small exchanges on loopback; the tests compare runs with it.
 
 It has one symbol. Orders are the dicts of Binance spot; another protocol translates them. It
 accepts a sale of more than is held, so that a flip shows as a negative position.
 """
 
+from __future__ import annotations
+
 import itertools
 import time
+
+__all__ = ["MINUTE", "STARTED", "SYMBOL", "Book"]
 
 SYMBOL, MINUTE = "BTCUSDT", 60_000
 STARTED = 1_704_067_200_000  # 2024-01-01
@@ -42,9 +46,11 @@ class Book:
 
     @property
     def bar(self):
+        """The newest bar."""
         return self.bars[self.shown - 1]
 
     def kline(self, number):
+        """Return a bar as the exchange sends it."""
         o, h, low, c = self.bars[number]
         opened = STARTED + number * MINUTE
         texts = [str(float(price)) for price in (o, h, low, c)]
@@ -53,6 +59,7 @@ class Book:
     # -- orders ----------------------------------------------------------------------------------
 
     def place(self, asked):
+        """Take an order; return it, or None and an error."""
         self.pass_time()
         client_id = asked["newClientOrderId"]
         if client_id in (o["clientOrderId"] for o in self.orders.values()):
@@ -89,6 +96,7 @@ class Book:
         return order, None
 
     def cancel(self, order):
+        """Cancel an order; return it, or None and an error."""
         self.pass_time()
         if order is None or order["status"] not in ("NEW", "PARTIALLY_FILLED"):
             return None, (-2011, "Unknown order sent.")
@@ -96,6 +104,7 @@ class Book:
         return order, None
 
     def find(self, asked):
+        """Return the order that a request names, None where there is none."""
         if asked.get("origClientOrderId"):
             same = [
                 o for o in self.orders.values() if o["clientOrderId"] == asked["origClientOrderId"]
@@ -104,9 +113,11 @@ class Book:
         return self.orders.get(int(asked.get("orderId", 0)))
 
     def open(self):
+        """Return the orders that may still fill."""
         return [o for o in self.orders.values() if o["status"] in ("NEW", "PARTIALLY_FILLED")]
 
     def fill(self, order, price):
+        """Fill an order, or the part of it that a test has asked for."""
         left = float(order["origQty"]) - float(order["executedQty"])
         size = left
         if self.partial and order["status"] == "NEW":
