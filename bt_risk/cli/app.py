@@ -153,9 +153,26 @@ def flatten(state: State, reason: Reason = "", who: Who = "") -> None:
 
 
 @app.command()
-def resume(state: State, reason: Reason = "", who: Who = "") -> None:
-    """Take halt, reduce or flatten back; what a breaker has halted stays halted."""
-    _operate(state, "resume", reason, who)
+def resume(
+    state: State,
+    reason: Reason = "",
+    who: Who = "",
+    gone: Annotated[
+        bool,
+        typer.Option("--stops-are-gone", help="The stops in question are not at the venue."),
+    ] = False,
+    there: Annotated[
+        bool, typer.Option("--stops-are-there", help="The stops in question rest at the venue.")
+    ] = False,
+) -> None:
+    """Take halt, reduce or flatten back; what a breaker has halted stays halted.
+
+    With --stops-are-gone or --stops-are-there, only say what became of the stops of an earlier run
+    that the broker does not list.
+    """
+    if gone and there:
+        raise typer.BadParameter("--stops-are-gone and --stops-are-there exclude each other")
+    _operate(state, "resume", reason, who, "gone" if gone else "there" if there else "")
 
 
 @app.command()
@@ -167,9 +184,9 @@ def rearm(state: State, reason: Reason = "", who: Who = "") -> None:
     _operate(state, "rearm", reason, who)
 
 
-def _operate(state: Path, verb: str, reason: str, who: str) -> None:
+def _operate(state: Path, verb: str, reason: str, who: str, stops: str = "") -> None:
     """Leave a request and print what came of it; the status is 1 where it is not possible."""
-    text, possible = operate(state, verb, reason, who)
+    text, possible = operate(state, verb, reason, who, stops)
     typer.echo(text)
     if not possible:
         raise typer.Exit(REFUSED)

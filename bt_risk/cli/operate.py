@@ -14,6 +14,7 @@ from bt_risk.state.file import SavedState, answer, is_running, read_state, reque
 from bt_risk.state.inbox import kill_path
 from bt_risk.state.loss import check_whole
 from bt_risk.state.requests import REFUSED, OperatorRequest
+from bt_risk.state.unlisted_stops import NOTHING_IN_QUESTION, STOPS
 
 __all__ = ["operate", "whoami"]
 
@@ -38,10 +39,11 @@ def whoami() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def operate(path: Path, verb: str, reason: str, who: str) -> tuple[str, bool]:
+def operate(path: Path, verb: str, reason: str, who: str, stops: str = "") -> tuple[str, bool]:
     """Leave a request; return what the operator must know, and whether it is possible.
 
-    Where a run has the file open, that is its answer.
+    `stops` says for `resume` that the stops in question are ``"gone"`` or ``"there"``. Where a run
+    has the file open, that is its answer.
 
     Raises
     ------
@@ -50,10 +52,10 @@ def operate(path: Path, verb: str, reason: str, who: str) -> tuple[str, bool]:
     """
     saved, running = read_state(path), is_running(path)
     check_whole(path, saved.lost)
-    needless = _check(path, saved, verb, running)
+    needless = _check(path, saved, verb, running, stops)
     if needless:
         return f"{path}: {needless}", True
-    args = {"reason": reason} if reason else {}
+    args = ({"reason": reason} if reason else {}) | ({"stops": stops} if stops else {})
     number = request(path, OperatorRequest(verb, who or whoami(), time.time(), args))
     if not running:
         text = f"no run has it open; `{verb}` is taken when the next run starts"
@@ -68,7 +70,7 @@ def operate(path: Path, verb: str, reason: str, who: str) -> tuple[str, bool]:
     ), True
 
 
-def _check(path: Path, saved: SavedState, verb: str, running: bool) -> str:
+def _check(path: Path, saved: SavedState, verb: str, running: bool, stops: str) -> str:
     """Return why a request is needless, or an empty text; raise where it is not possible."""
     final = [b for b in saved.of("breaker").values() if b["state"]["final"]]
     if verb == "rearm" and final:
@@ -79,6 +81,9 @@ def _check(path: Path, saved: SavedState, verb: str, running: bool) -> str:
     pending = saved.requests or kill_path(path).exists()
     if running or pending or verb not in ("resume", "rearm"):
         return ""  # the run knows best
+    asks = STOPS in saved.of("gate")
+    if stops:
+        return "" if asks else NOTHING_IN_QUESTION
     now, why = gate_state(saved)
     if now == ACTIVE:
         return "nothing is halted"
@@ -88,6 +93,8 @@ def _check(path: Path, saved: SavedState, verb: str, running: bool) -> str:
             if final
             else f"`bt-risk rearm {path}` is the verb."
         )
+        if asks:
+            remedy = "Give it --stops-are-gone or --stops-are-there."
         raise StateError(f"state: {now}: {why}. `resume` does not take that back. {remedy}")
     return ""
 

@@ -112,17 +112,20 @@ class FillTracker:
         for instrument in reconciler.unsettled(fresh):
             if strategies and instrument.index in self.unknown:
                 before = instrument.size
-                if not reconciler.settle(instrument):
-                    continue  # a notification is on its way
+                answered, position = self.gate.venue.ask_position(instrument)
+                if not answered:
+                    reconciler.wait(instrument)
+                    continue
+                if not reconciler.settle(instrument, position):
+                    continue  # a notification is on its way, or the next round must agree
                 self.unknown.remove(instrument.index)
-                self._adopt(instrument, strategies[0])
+                self._adopt(instrument, position, strategies[0])
                 if (
                     instrument.size != before
                 ):  # a position from before the run is no gain and no loss
                     self.flow -= (instrument.size - before) * instrument.value
 
-    def _adopt(self, instrument: Instrument, owner: Any) -> None:
-        position = self.gate.venue.position(instrument.data)
+    def _adopt(self, instrument: Instrument, position: Any, owner: Any) -> None:
         if position is None:
             return
         unknown = float(position.size - instrument.size)

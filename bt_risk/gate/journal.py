@@ -33,7 +33,7 @@ _log = logging.getLogger("bt_risk")
 # These actions are logged as warnings; the others are only in the journal.
 _LOUD = {"halt", "reduce", "resume", "open", "starved", "unprotected"}
 _LOUD |= {"emulated", "equity", "stale", "doubt", "bypass", "silent", "request", "flow"}
-_LOUD |= {"unanswered", "unfinished"}
+_LOUD |= {"unanswered", "unfinished", "left over"}
 _LOUD |= set(DIFFERENCES)
 
 
@@ -56,10 +56,10 @@ class Journal:
     gate; those in `DIFFERENCES` that the broker's book is not that of the gate; ``silent`` that a
     strategy has ordered nothing since a stop closed its position; ``request`` that an operator has
     requested something, with the answer; ``unanswered`` that the broker answers no request to
-    cancel an order, ``unfinished`` that a position which is being closed stands still; ``flow`` is
-    a deposit or a withdrawal; ``start`` what a live run with a state file has restored; ``note``
-    explains what a user may wonder about. Loud lines are logged as warnings and passed to
-    `notify`.
+    cancel an order, ``left over`` that such a stop may outlive its position, ``unfinished`` that a
+    position which is being closed stands still; ``flow`` is a deposit or a withdrawal; ``start``
+    what a live run with a state file has restored; ``note`` explains what a user may wonder about.
+    Loud lines are logged as warnings and passed to `notify`.
 
     Parameters
     ----------

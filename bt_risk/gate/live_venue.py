@@ -16,6 +16,7 @@ from bt_risk.live.exit_handover import ExitHandover
 from bt_risk.live.flatten_progress import FlattenProgress
 from bt_risk.live.late_fills import LateFills
 from bt_risk.live.reconciliation import Reconciliation
+from bt_risk.live.unread_positions import UnreadPositions
 from bt_risk.orders import AT_MARKET, OrderRequest, Verdict, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
@@ -50,6 +51,7 @@ class LiveVenue(Venue):
         self.reconciliation = Reconciliation(gate)
         self.next_notification = self._next_notification
         self._unwanted: list[WorkingOrder] = []
+        self._unread = UnreadPositions(gate)
         self._fund = LastKnownValue(gate, partial(getattr, self.inner, "fundvalue"))
         self._executions = ReportedExecutions(gate)
         self.cancels, self._progress = Cancels(gate), FlattenProgress(gate)
@@ -107,6 +109,10 @@ class LiveVenue(Venue):
         if self.gate.judges and (fresh or self.account.in_doubt):
             self.account.value()
 
+    def ask_position(self, instrument: Instrument) -> tuple[bool, Any]:
+        """Return whether the broker answers what it holds at the start, and its position."""
+        return self._unread.ask(instrument)
+
     # -- a round of Cerebro's loop ---------------------------------------------------------------
 
     def execute(self) -> None:
@@ -149,6 +155,8 @@ class LiveVenue(Venue):
             except Exception as error:  # a store raises whatever its client raises
                 self._failed(error, "get_notification")
                 return None
+            if order is not None:
+                self.gate.recovery.reconciler.claim(order)
             new = None if order is None else inferred.as_new(order)
             if order is None or new is not None:
                 return new
@@ -294,7 +302,9 @@ class LiveVenue(Venue):
         closing = self.closing.get(part) == part.number
         if closing or self.gate.exit_orders.leaving(part) is not None:
             return 0.0  # a stop beside that exit would sell the position twice
-        return abs(part.size) - exiting(part, -part.side) - abs(part.excess)
+        orders = [w for w in part.instrument.orders.values() if w.assumed]
+        covers = [w.remaining for w in orders if w.owner is part.owner and w.side == -part.side]
+        return abs(part.size) - exiting(part, -part.side) - abs(part.excess) - sum(covers)
 
     def mark_closing(self, part: OwnerPosition) -> None:
         """Remember that a position is being closed, so that no stop is placed behind it again."""

@@ -11,6 +11,7 @@ from bt_risk.gate.trading_state import OPERATOR
 from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED
 from bt_risk.state.requests import REFUSED, OperatorRequest
+from bt_risk.state.unlisted_stops import STOPS
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ class Operator:
         who = request.who or "an operator"
         reason = request.args.get("reason") or "no reason given"
         try:
-            carry_out = verbs.get(request.verb)
-            text = (
-                f"{REFUSED}the request {request.verb!r} is unknown"
-                if carry_out is None
-                else carry_out(f"{reason} ({request.verb} by {who})")
-            )
+            carry_out, stops = verbs.get(request.verb), request.args.get("stops")
+            if carry_out is None:
+                text = f"{REFUSED}the request {request.verb!r} is unknown"
+            elif request.verb == "resume" and stops:
+                text = self._settle_stops(stops == "gone")
+            else:
+                text = carry_out(f"{reason} ({request.verb} by {who})")
         except BtRiskError as error:  # the run and its stops go on
             text = f"{REFUSED}{error}"
         when = f" at {_when(request.at)}" if request.at else ""
@@ -89,8 +91,17 @@ class Operator:
             return f"the operator's own request is taken back; still {now}: {why}. {remedy}"
         return f"{REFUSED}still {now}: {why}. {remedy}"
 
+    def _settle_stops(self, gone: bool) -> str:
+        """Carry out what the operator has found at the venue; a halt of theirs stays."""
+        text = self.gate.recovery.settle_stops(gone)
+        now, why = self.gate.trading_state.why
+        return f"{text}; entries pass" if now == ACTIVE else f"{text}; still {now}: {why}"
+
     def _remedy(self) -> str:
         """Return which verb takes back what still refuses entries."""
+        state = self.gate.trading_state
+        if state.asked.get(STOPS) == state.why:
+            return "Plain `resume` does not take that back"
         if any(monitor.final for monitor in self.gate.registry.monitors):
             return "The lifetime limit of a breaker cannot be re-armed"
         return f"`bt-risk rearm {self.gate.state_file}` takes that back"

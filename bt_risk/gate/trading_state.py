@@ -6,14 +6,16 @@ from typing import Any
 
 from bt_risk.errors import ParameterError, check_choice, check_flag
 from bt_risk.live.differences import FOREIGN, RECONCILIATION
+from bt_risk.live.unread_positions import UNREAD
 from bt_risk.monitors.base import Monitor
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.state.unlisted_stops import STOPS
 
 __all__ = ["TradingState"]
 
 OPERATOR = "operator"
-_OF_THIS_RUN = ("shutdown", "unwritten", RECONCILIATION, FOREIGN)
+_OF_THIS_RUN = ("shutdown", "unwritten", RECONCILIATION, FOREIGN, UNREAD)
 _ACTIONS = {ACTIVE: "resume", REDUCING: "reduce", HALTED: "halt"}
 
 
@@ -132,8 +134,9 @@ class TradingState:
                 self._flatten(record["flattening"])
 
     def rearm(self) -> None:
-        """Take back everything but what the breakers have requested."""
-        for source in [s for s in self.asked if isinstance(s, str) and s not in _OF_THIS_RUN]:
+        """Take back everything but what the breakers and unlisted stops have requested."""
+        stay = (*_OF_THIS_RUN, STOPS)
+        for source in [s for s in self.asked if isinstance(s, str) and s not in stay]:
             self.asked.pop(source)
             self._journal("resume", f"{source}: re-armed by the operator")
         self._end_flattening()

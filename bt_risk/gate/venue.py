@@ -108,6 +108,10 @@ class Venue:
         """Return the position in a data feed, maybe None."""
         return self.inner.getposition(data)
 
+    def ask_position(self, instrument: Instrument) -> tuple[bool, Any]:
+        """Return whether the broker answers what it holds at the start, and its position."""
+        return True, self.position(instrument.data)
+
     # -- a round of Cerebro's loop ---------------------------------------------------------------
 
     def execute(self) -> None:

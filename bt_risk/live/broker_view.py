@@ -69,16 +69,22 @@ class BrokerView:
 
     def position(self, instrument: Instrument) -> float | None:
         """Return the signed size that the broker holds, None where it does not answer."""
+        position = self.held(instrument)
+        return None if position is None else _finite(position.size)
+
+    def held(self, instrument: Instrument) -> Any:
+        """Return the broker's position, None where it has none or raises: see `error`."""
         if self._pauses():
             return None
         try:
             position = self.gate.venue.position(instrument.data)
-            size = None if position is None else float(position.size)
+            if position is not None:
+                float(position.size)
         except Exception as error:  # a store raises whatever its client raises
             self._failed(error)
             return None
         self._answered()
-        return size if size is None or math.isfinite(size) else None
+        return position
 
     def open_orders(self) -> list[Any] | None:
         """Return the orders that are alive at the broker.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.live.position_trust import booked
-from bt_risk.orders import AT_MARKET
+from bt_risk.orders import AT_MARKET, venue_id
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Cancels:
     def awaited(self, working: WorkingOrder) -> bool:
         """Return whether an order still works, and its end is worth waiting for."""
         here = working.ref in self.gate.book.working
-        return here and working.ref not in self.unanswered
+        return here and working.ref not in self.unanswered and not working.assumed
 
     def awaited_at_market(self, working: WorkingOrder) -> bool:
         """Return whether a market exit is on its way; cancel one that the broker does not show.
@@ -139,10 +139,29 @@ class Cancels:
         return bool(order.status <= order.Submitted)
 
     def advance(self) -> None:
-        """Forget what has ended."""
+        """Forget what has ended, and name the stops that may outlive their position."""
         working = self.gate.book.working
+        for one in working.values():
+            if one.own and one.kind == "stop" and not self.awaited(one):
+                self._name_left_over(one)
         self.unanswered = {ref for ref in self.unanswered if ref in working}
         self._sent = {ref: at for ref, at in self._sent.items() if ref in working}
+
+    def _name_left_over(self, working: WorkingOrder) -> None:
+        """Ask a person to cancel a stop whose position is closed, and which does not answer."""
+        part, known = working.part, self.gate.fill_tracker.unknown
+        if part.held_against(working.side) or working.instrument.index in known:
+            return
+        if self.gate.journal.once(("left over", working.ref, part.number)):
+            side = "buy" if working.side > 0 else "sell"
+            what = f"the stop to {side} {working.remaining:g} at {working.price:g}"
+            found = venue_id(working.handle)
+            reason = (
+                f"{CANCEL}: nothing of {working.instrument.name} is held any more that {what} "
+                f"(id {found or 'unknown'}) could close. If it still rests at the venue, cancel it "
+                "by hand"
+            )
+            self.gate.journal.order(working.handle, CANCEL, "left over", reason)
 
     # -- what is really there --------------------------------------------------------------------
 
@@ -153,7 +172,7 @@ class Cancels:
         what is left. While the broker does not report it, nothing is closed for a moment.
         """
         instrument = part.instrument
-        if not any(ref in self.unanswered for ref in instrument.orders):
+        if all(map(self.awaited, instrument.orders.values())):
             return size
         if not self.gate.venue.is_trusted(instrument):
             return size

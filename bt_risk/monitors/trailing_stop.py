@@ -97,6 +97,8 @@ class TrailingStopMonitor(Monitor):
         kind = "market" if stop.rule.trigger == "close" else "stop"
         resting: dict[Any, RestingOrder] = {}
         for w in [w for w in orders if w.own and w.kind == kind and w.owner is part.owner]:
+            if w.assumed:
+                continue  # the broker does not list it: see `LiveVenue.uncovered`
             if w.tradeid in resting:
                 self.gate.venue.withdraw(w.handle)  # one for each tradeid is enough
             else:
@@ -287,6 +289,10 @@ class TrailingStopMonitor(Monitor):
         if not (stop.price > 0.0 or self._rests_below_zero(stop)) or size <= SIZE_EPS:
             one.price = math.nan
             return
+        one.handle = self._found_again(stop, one)
+        if one.handle is not None:
+            one.price = self.gate.book.working[one.handle.ref].price
+            return
         # A price that arrived late says nothing about the market now.
         past = self.gate.feed_monitor.behind(stop.part.instrument)
         if self.gate.venue.judges_market and not past and self._beyond(stop):
@@ -297,6 +303,14 @@ class TrailingStopMonitor(Monitor):
             stop.part, size, self.name, reason, stop.price, tradeid=one.tradeid
         )
         self._set(stop, one)
+
+    def _found_again(self, stop: TradeStop, one: RestingOrder) -> Any:
+        """Return the stop of an earlier run that a broker has listed after all, else None."""
+        for w in stop.part.instrument.orders.values():
+            mine = w.own and w.kind == "stop" and w.owner is stop.part.owner and not w.assumed
+            if mine and w.tradeid == one.tradeid and w.side == -stop.side:
+                return None if self.gate.venue.withdrew(w.ref) else self.gate.own[w.ref]
+        return None
 
     @staticmethod
     def _rests_below_zero(stop: TradeStop) -> bool:

@@ -136,6 +136,9 @@ class WorkingOrder:
         What it was sent with; None for an order from before this run.
     tradeid : hashable
         Backtrader's, of the trade that it belongs to.
+    assumed : str
+        Why a stop of an earlier run counts as resting that the broker does not list: its fate is
+        ``"unknown"``, or an operator says that it is ``"there"``. Empty for every other order.
     foreign : bool
         Whether somebody else has sent it: it is counted, and never cancelled or resized.
     seen_at : float or None
@@ -174,6 +177,7 @@ class WorkingOrder:
     withheld: float = 0.0
     request: Any = None
     tradeid: Any = 0
+    assumed: str = ""
     foreign: bool = False
     seen_at: float | None = None
 

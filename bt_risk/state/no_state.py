@@ -7,6 +7,7 @@ from typing import Any
 
 from bt_risk.orders import OrderRequest
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.state.unlisted_stops import NOTHING_IN_QUESTION
 
 __all__ = ["NoReconciler", "NoRecorder", "NoState"]
 
@@ -61,9 +62,15 @@ class NoReconciler:
         """Return the instruments that have a new bar."""
         return fresh
 
-    def settle(self, instrument: Instrument) -> bool:
+    def settle(self, instrument: Instrument, position: Any) -> bool:
         """Return that there is nothing to settle."""
         return True
+
+    def wait(self, instrument: Instrument) -> None:
+        """Compare the instrument on its next bar."""
+
+    def claim(self, order: Any) -> None:
+        """Recognise no order: none was saved."""
 
 
 class NoState:
@@ -80,6 +87,10 @@ class NoState:
     def new_bars(self, fresh: list[Instrument], acting: list[Instrument]) -> list[Instrument]:
         """Return `acting` as it is."""
         return acting
+
+    def settle_stops(self, gone: bool) -> str:
+        """Return that no stop is in question: none was saved."""
+        return NOTHING_IN_QUESTION
 
     def close(self) -> None:
         """Close no file."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from bt_risk.limits.base import Limit
 from bt_risk.portfolio.book import Book
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.state.file import Record
 from bt_risk.state.requests import OperatorRequest
@@ -102,8 +103,17 @@ class FillTracker(Protocol):
 class View(Protocol):
     """The part that asks the broker what is working there."""
 
+    error: str
+
+    @property
+    def declared(self) -> bool:
+        """Whether the broker declares that it lists every order that is working."""
+
     def open_orders(self) -> list[Any] | None:
         """Return the orders that are alive at the broker, None where it does not answer."""
+
+    def position(self, instrument: Instrument) -> float | None:
+        """Return the signed size that the broker holds, None where it does not answer."""
 
 
 class Venue(Protocol):
@@ -127,8 +137,26 @@ class Venue(Protocol):
     def withdraw(self, order: Any) -> None:
         """Cancel an order; calling it again is safe."""
 
+    def withdrew(self, ref: int) -> bool:
+        """Return whether the gate has cancelled an order."""
+
     def skip_executions(self, order: Any, count: int) -> None:
         """Leave out executions that are in the position already."""
+
+
+class Capabilities(Protocol):
+    """What the broker can do."""
+
+    def can(self, capability: str) -> bool:
+        """Return whether the broker has a capability."""
+
+
+class OrderSender(Protocol):
+    """The part that sends orders."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the broker can do."""
 
 
 class Settings(Protocol):
@@ -192,6 +220,15 @@ class Gate(RecordedRun, Protocol):
 
     inner: Any
     own: dict[int, Any]
+    ticks: int
+
+    @property
+    def intervenes(self) -> bool:
+        """Return whether anything here may refuse, clamp or move something."""
+
+    @property
+    def order_sender(self) -> OrderSender:
+        """The part that sends orders."""
 
     @property
     def operator(self) -> Operator:

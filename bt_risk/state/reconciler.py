@@ -6,6 +6,7 @@ The broker decides what is held and working; the saved records say what each ord
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from bt_risk.orders import CLIENT_ID, KINDS, venue_id
@@ -15,9 +16,23 @@ from bt_risk.portfolio.preview import preview_order
 from bt_risk.state.file import Record, SavedState
 from bt_risk.state.protocols import Gate
 from bt_risk.state.recorder import StateRecorder
+from bt_risk.state.unlisted_stops import UnlistedStops
 from bt_risk.tolerances import PRICE_EPS, SIZE_EPS
 
 __all__ = ["Reconciler"]
+
+# Rounds of the loop in which a broker must show another position than the saved one; and where it
+# shows neither that position nor its stop, so that it may not have loaded them.
+_ROUNDS, _MANY_ROUNDS = 2, 4
+
+
+@dataclass
+class _Seen:
+    """A difference from the saved position, and in how many rounds it was seen."""
+
+    difference: float
+    rounds: int = 0
+    tick: int = -1
 
 
 class Reconciler:
@@ -27,12 +42,17 @@ class Reconciler:
     ----------
     missing : dict
         Records of the orders that the broker does not list any more, by data feed and id.
+    unlisted : UnlistedStops
     """
 
     def __init__(self, gate: Gate, saved: SavedState, recorder: StateRecorder) -> None:
         self.gate, self.saved, self.recorder = gate, saved, recorder
         self.missing: dict[str, dict[str, Record]] = {}
+        for key, record in saved.of("order").items():
+            self.missing.setdefault(record["data"], {})[key] = record
+        self.unlisted = UnlistedStops(gate, self, recorder.file.path)
         self._settled: set[str] = set()
+        self._seen: dict[int, _Seen] = {}
         self._unmatched: dict[int, list[Any]] = {}
         self._waiting: dict[int, int] = {}
 
@@ -47,23 +67,29 @@ class Reconciler:
 
     # -- orders ----------------------------------------------------------------------------------
 
-    def match_orders(self) -> None:
-        """Match the open orders of the broker with the saved ones."""
-        saved, found = dict(self.saved.of("order")), []
-        for order in self.gate.venue.view.open_orders() or ():
+    def match_orders(self) -> list[Any] | None:
+        """Match the open orders of the broker with the saved ones that are still missing.
+
+        Return the list of the broker, None where it does not answer.
+        """
+        listed, found = self.gate.venue.view.open_orders(), []
+        for order in listed or ():
             instrument = self.gate.book.find(order.data)
-            if instrument is None:
+            if instrument is None or order.ref in self.gate.book.working:
                 continue
-            key = _match(order, saved, instrument)
-            if key is None:
-                self._unmatched.setdefault(instrument.index, []).append(order)
-            else:
-                found.append((order, instrument, key, saved.pop(key)))
+            missing = self.missing.get(instrument.name, {})
+            key = _match(order, missing, instrument)
+            if key is not None:
+                found.append((order, instrument, key, missing.pop(key)))
+            elif instrument.name not in self._settled:
+                unmatched = self._unmatched.setdefault(instrument.index, [])
+                if all(one.ref != order.ref for one in unmatched):
+                    unmatched.append(order)
         refs = {key: order.ref for order, _, key, _ in found}
         for order, instrument, key, record in found:
-            self._restore(order, instrument, key, record, refs)
-        for key, record in saved.items():
-            self.missing.setdefault(record["data"], {})[key] = record
+            if not self.unlisted.confirm(key, order):
+                self._restore(order, instrument, key, record, refs)
+        return listed
 
     def _restore(
         self,
@@ -74,7 +100,7 @@ class Reconciler:
         refs: dict[str, int],
     ) -> None:
         """Put a saved order that the broker still lists back into the book."""
-        working = self._working(order, instrument, record)
+        working = self.working(order, instrument, record)
         if record.get("group"):
             working.group = "saved", record["group"]
         if record.get("parent"):
@@ -86,7 +112,8 @@ class Reconciler:
             self.gate.own[order.ref] = order
             order.addinfo(bt_risk=record.get("reason", "state: sent before the restart"))
 
-    def _working(self, order: Any, instrument: Instrument, record: Record) -> WorkingOrder:
+    def working(self, order: Any, instrument: Instrument, record: Record) -> WorkingOrder:
+        """Return an order of the broker as its record describes it."""
         remaining = float(abs(order.executed.remsize))
         opening = min(record["opening"], remaining)
         return WorkingOrder(
@@ -119,27 +146,53 @@ class Reconciler:
     def remembered(self, order: Any) -> WorkingOrder | None:
         """Return a saved order that had ended when the run began, None for any other."""
         record, instrument = self._record(order), self.gate.book.by_data[id(order.data)]
-        return None if record is None else self._working(order, instrument, record)
+        return None if record is None else self.working(order, instrument, record)
+
+    def claim(self, order: Any) -> None:
+        """Recognise the order of a notification as a stop that the broker has not listed."""
+        if self.unlisted.rows:
+            self.unlisted.claim(order)
 
     def skips(self, order: Any) -> int:
         """Return how many executions of an order are in the book already.
 
         Those are the executions that an earlier run has booked. Once its data feed is settled, they
-        are all executions of an order that had ended by then, because the position includes them;
-        and all of an order that a store invents to explain a position.
+        are all executions of an order that had ended by then, because the position includes them.
         """
-        invented = order.p.simulated and order.ref not in self.gate.book.working
-        record = self._record(order)
-        if invented or (record is not None and record["data"] in self._settled):
-            return len(order.executed.exbits)
+        if order.ref not in self.gate.book.working:
+            instrument = self.gate.book.by_data[id(order.data)]
+            if order.p.simulated and self._is_explained(order, instrument):
+                return len(order.executed.exbits)
+            if self._record(order) is not None and instrument.name in self._settled:
+                return len(order.executed.exbits)
         return self.recorder.booked(venue_id(order))
 
-    def _record(self, order: Any) -> Record | None:
+    def _is_explained(self, order: Any, instrument: Instrument) -> bool:
+        """Return whether an order that a store invents explains what is in the book already.
+
+        That is so until the position is compared with the broker's. From then on it may report a
+        trade of somebody else: then the broker holds something else than the book.
+        """
+        settled = instrument.name in self._settled
+        if not settled:
+            return True
+        held, side = self.gate.venue.view.position(instrument), 1 if order.isbuy() else -1
+        return held is not None and side * (held - instrument.size) <= SIZE_EPS
+
+    def key_of(self, order: Any) -> str | None:
+        """Return the id of the saved order that an order is, if it was missing; else None."""
         known, sent_with = venue_id(order), (order.info or {}).get(CLIENT_ID)
-        missing = self.missing.get(self.gate.book.by_data[id(order.data)].name, {})
+        instrument = self.gate.book.find(order.data)
+        missing = self.missing.get("" if instrument is None else instrument.name, {})
         if sent_with in missing:
-            return missing[sent_with]
-        return next((r for r in missing.values() if known and r["venue_id"] == known), None)
+            return str(sent_with)
+        return next((k for k, r in missing.items() if known and r["venue_id"] == known), None)
+
+    def _record(self, order: Any) -> Record | None:
+        key = self.key_of(order)
+        return (
+            None if key is None else self.missing[self.gate.book.by_data[id(order.data)].name][key]
+        )
 
     # -- positions -------------------------------------------------------------------------------
 
@@ -148,16 +201,17 @@ class Reconciler:
         waiting = [i for i in self.gate.book.instruments if i.index in self._waiting]
         return waiting + [one for one in fresh if one.index not in self._waiting]
 
-    def settle(self, instrument: Instrument) -> bool:
+    def settle(self, instrument: Instrument, position: Any) -> bool:
         """Adjust the book to the broker's position in an instrument; return whether that is done.
 
         A difference that a working order explains is left to its notification, until the next bar.
         """
-        position = self.gate.venue.position(instrument.data)
         size = 0.0 if position is None else float(position.size)
         difference = size - instrument.size
-        if abs(difference) > SIZE_EPS and self._may_be_notified(instrument, difference):
-            return False
+        if abs(difference) > SIZE_EPS:
+            notified = self._may_be_notified(instrument, difference)
+            if notified or not self._stands(instrument, difference, size):
+                return False
         instrument.multiplier = self.gate.multiplier(instrument.data)
         if abs(difference) > SIZE_EPS:
             self._book_exits(instrument, size)
@@ -173,6 +227,26 @@ class Reconciler:
         touched += [part for part in instrument.parts if part not in touched]
         return True
 
+    def wait(self, instrument: Instrument) -> None:
+        """Let an instrument be compared again in the next round, with or without a bar."""
+        self._waiting.setdefault(instrument.index, instrument.length)
+
+    def _stands(self, instrument: Instrument, difference: float, size: float) -> bool:
+        """Return whether enough rounds have shown a difference from what was saved.
+
+        A store that has just connected may answer that nothing is held before it knows better.
+        """
+        self.wait(instrument)
+        if self.gate.venue.direct or not instrument.size:
+            return True
+        seen = self._seen.get(instrument.index)
+        if seen is None or abs(seen.difference - difference) > SIZE_EPS:
+            seen = self._seen[instrument.index] = _Seen(difference)
+        if self.gate.ticks != seen.tick:
+            seen.tick, seen.rounds = self.gate.ticks, seen.rounds + 1
+        unlisted = [w for w in instrument.orders.values() if w.assumed]
+        return seen.rounds >= (_MANY_ROUNDS if unlisted and not size else _ROUNDS)
+
     def _may_be_notified(self, instrument: Instrument, difference: float) -> bool:
         """Return whether a working order explains the difference and may still be notified.
 
@@ -181,7 +255,8 @@ class Reconciler:
         """
         since = self._waiting.setdefault(instrument.index, instrument.length)
         side = 1 if difference > 0 else -1
-        may_explain = [w for w in instrument.orders.values() if w.side == side]
+        orders = instrument.orders.values()
+        may_explain = [w for w in orders if w.side == side and not w.assumed]
         for working in may_explain:
             if working.own and working.kind == "stop":
                 self.gate.venue.withdraw(working.handle)
@@ -274,7 +349,7 @@ class Reconciler:
         """Cancel the stops of ours that have no position to protect."""
         for w in list(instrument.orders.values()):
             part = self.gate.book.part(instrument, w.owner)
-            if w.own and part.size * w.side >= 0:
+            if w.own and part.size * w.side >= 0 and not w.assumed:
                 self.gate.venue.withdraw(w.handle)
                 reason = f"state: cancelled, the stop at {w.price:g} has no position"
                 self.note(instrument.name, "note", reason)

@@ -62,6 +62,7 @@ ORDER = (
     "void",
     "tradeid",
     "foreign",
+    "assumed",
     "seen_at",
 )
 _TRADE = (

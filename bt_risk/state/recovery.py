@@ -77,6 +77,8 @@ class Recovery:
             if not self.gate.cerebro.runningstrats:
                 return
             self._begin()
+        elif self.reconciler.unlisted.rows:
+            self.reconciler.unlisted.check()
         self.heartbeat.beat()
         if not self.recorder.closes.decided:
             self._restore_closes()
@@ -95,10 +97,11 @@ class Recovery:
         if ("run", "account") in saved.records:
             gate.venue.restore(saved.records["run", "account"])
         self._restore_history()
-        self.reconciler.match_orders()
+        self.reconciler.unlisted.begin(self.reconciler.match_orders())
         self._restore_monitors()
         self.recorder.begun = True
         gate.trading_state.restore(self._saved_requests())
+        self.reconciler.unlisted.request()
         gate.process_notifications()  # fills between the runs that the broker reports
 
     def _restore_trades(self) -> None:
@@ -184,8 +187,16 @@ class Recovery:
         return requests
 
     def _held(self, instrument: Instrument) -> bool:
-        position = self.gate.venue.position(instrument.data)
-        return position is not None and abs(position.size) > SIZE_EPS
+        """Return whether something is held, or may be: the broker has raised an error."""
+        size = self.gate.venue.view.position(instrument)
+        return bool(self.gate.venue.view.error if size is None else abs(size) > SIZE_EPS)
+
+    def settle_stops(self, gone: bool) -> str:
+        """Carry out what an operator has found of the stops that the broker does not list.
+
+        They are `gone`, and placed again; or they rest at the venue. Return the answer.
+        """
+        return self.reconciler.unlisted.settle(gone)
 
     # -- bars ------------------------------------------------------------------------------------
 

@@ -102,6 +102,9 @@ class StartReport:
     def _stop(self, part: OwnerPosition) -> str:
         orders = part.instrument.orders.values()
         stops = [w for w in orders if w.own and w.kind == "stop" and w.owner is part.owner]
+        unlisted = [w for w in stops if w.assumed]
+        if unlisted:
+            return f"its stop at {unlisted[0].price:g} counts as resting, and is not listed"
         if not stops:
             leaving = self.gate.exit_orders.leaving(part)
             return "no stop rests yet" if leaving is None else "it is being closed at the market"

@@ -152,6 +152,7 @@ class Broker(bt.BrokerBase):
     params = (("store", None), ("data", None), ("poll", 1.0))
     capabilities = {"client_ids": True, "trailing": False, "oco": False, "brackets": False}
     capabilities |= {"replace": True}  # `replace` moves a resting order in one request
+    capabilities |= {"order_lists": True}  # `get_orders_open` has those of an earlier process, too
 
     def start(self):
         super().start()

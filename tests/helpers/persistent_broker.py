@@ -20,11 +20,21 @@ from helpers.fake_broker import FakeBroker
 class PersistentBroker(FakeBroker):
     """Keep the book in `file`; with `reports`, report the fills from between two runs.
 
-    Bars are numbered by their date, 2020-01-01 is bar 1. The `log` of the book has what was sent,
-    cancelled and filled, and what stood behind the position when each new bar came.
+    `lists` says what it lists: ``"all"`` orders, those of this process (``"new"``), ``"none"`` of
+    them (or ``"none once"``), or ``"error"`` and ``"no method"``. With other lists than all, it
+    declares only what it `can`. The first `silent` answers to a question for a list or a position
+    are errors, and the first `forgets` positions are none.
     """
 
-    params = (("file", None), ("reports", False))
+    capabilities = {"order_lists": True}
+    params = (
+        ("file", None),
+        ("reports", False),
+        ("lists", "all"),
+        ("silent", 0),
+        ("forgets", 0),
+        ("can", None),
+    )
 
     def start(self):
         self._news = deque()
@@ -33,6 +43,12 @@ class PersistentBroker(FakeBroker):
         self.book = read(self.p.file, self.p.cash)
         self.cash = self.book["cash"]
         self._working, self._positions, self._known = [], {}, False
+        self._lists = self.p.lists
+        self._before, self._silent, self._forgets = set(), self.p.silent, self.p.forgets
+        if self.p.lists != "all" or self.p.can is not None:
+            self.capabilities = self.p.can or {}
+        if self.p.lists == "no method":
+            self.get_orders_open = None
 
     def _load(self):
         """Load positions and open orders: the store has its data feeds by now."""
@@ -43,6 +59,7 @@ class PersistentBroker(FakeBroker):
         names = [data._name for data in self.cerebro.datas]
         for row in [row for row in self.book["orders"] if row["data"] in names]:
             self._working.append(self._again(row))
+            self._before.add(self._working[-1].ref)
         for row in self.book["reports"] if self.p.reports else ():
             order = self._again(row)
             order.execute(
@@ -74,7 +91,7 @@ class PersistentBroker(FakeBroker):
             exectype=row["exectype"],
             simulated=True,
         )
-        order.addinfo(venue_id=row["id"])
+        order.addinfo(venue_id=row["id"], client_id=row.get("client"))
         order.addcomminfo(self.getcommissioninfo(data))
         order.created.price = row["price"]
         order.submit(self)
@@ -91,20 +108,48 @@ class PersistentBroker(FakeBroker):
             p.size * marks[d._name] for d, p in self._positions.items() if p.size
         )
 
-    def getposition(self, data, clone=True):
+    def _answer_or_raise(self):
         self._known or self._load()
+        if self._silent:
+            self._silent -= 1
+            raise ConnectionError("not connected yet")
+
+    def getposition(self, data, clone=True):
+        self._answer_or_raise()
+        if self._forgets:
+            self._forgets -= 1
+            return Position()
         return self._positions[data].clone()
 
     def get_orders_open(self):
-        self._known or self._load()
-        return list(self._working)
+        self._answer_or_raise()
+        if self._lists == "error":
+            raise ConnectionError("no list")
+        new = [order for order in self._working if order.ref not in self._before]
+        lists, self._lists = self._lists, "all" if self._lists == "none once" else self._lists
+        return {"all": list(self._working), "new": new}.get(lists, [])
+
+    def order_by_client_id(self, client_id):
+        """Return the order that was sent with a client id, None for one that does not work."""
+        self._answer_or_raise()
+        ids = [order.info.get("client_id") for order in self._working]
+        return self._working[ids.index(client_id)] if client_id in ids else None
 
     # -- orders ----------------------------------------------------------------------------------
+
+    def buy(self, owner, data, size, client_id=None, **kwargs):
+        self._client_id = client_id
+        return super().buy(owner, data, size, **kwargs)
+
+    def sell(self, owner, data, size, client_id=None, **kwargs):
+        self._client_id = client_id
+        return super().sell(owner, data, size, **kwargs)
 
     def _make(self, kind, owner, data, size, price, exectype, valid, tradeid):
         self._known or self._load()
         self._orders = self.book["number"]
         order = super()._make(kind, owner, data, size, price, exectype, valid, tradeid)
+        order.addinfo(client_id=self._client_id)
         self.book["number"] = self._orders
         self._log("sent", order, price)
         return order
@@ -199,6 +244,7 @@ def bar_of(data):
 def _row(order):
     return {
         "id": order.info["venue_id"],
+        "client": order.info.get("client_id"),
         "data": order.data._name,
         "side": 1 if order.isbuy() else -1,
         "left": order.executed.remsize,
