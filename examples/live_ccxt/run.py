@@ -2,7 +2,9 @@
 
 With a state file after the address, such as risk.db, the run goes on where the last one ended.
 Without an address it trades at the venue itself, with the keys in BINANCE_KEY and BINANCE_SECRET.
-Alerts are posted to WEBHOOK.
+The environment may have ADDRESS and STATE instead; NOTIFY, URLs of apprise for alerts, with spaces
+between them; WEBHOOK, a URL that alerts are posted to; and HEARTBEAT, a URL that is requested each
+minute.
 """
 
 import logging
@@ -63,14 +65,26 @@ def make_broker(address="http://127.0.0.1:8000"):
 
 
 def main(address=None, state=None):
+    address = address or os.environ.get("ADDRESS")
+    state = state or os.environ.get("STATE")
     broker, data = make_broker(address)
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.adddata(data)
     cerebro.setbroker(broker)
     cerebro.addstrategy(Cross)
     policy = bt_risk.Policy(action="pause", instruments={"BTC": dict(step=1e-5, min_notional=10)})
-    notify = [bt_risk.webhook(os.environ["WEBHOOK"])] if "WEBHOOK" in os.environ else []
-    bt_risk.protect(cerebro, policy, state=state, stale_after=180, notify=notify)
+    notify = os.environ.get("NOTIFY", "").split()
+    if os.environ.get("WEBHOOK"):
+        notify.append(bt_risk.webhook(os.environ["WEBHOOK"]))
+    bt_risk.protect(
+        cerebro,
+        policy,
+        state=state,
+        stale_after=180,
+        orders_per_second=5,
+        notify=notify,
+        heartbeat=os.environ.get("HEARTBEAT") or None,
+    )
     try:
         return cerebro.run(quicknotify=True)[0]
     finally:
