@@ -99,7 +99,7 @@ def variables(path):
 
 def below(folder, text):
     """Return a text with the absolute paths of a machine below a folder."""
-    return re.sub(r"(?<![\w./])/(src|bot|state|opt|var|etc)\b", rf"{folder}/\1", text)
+    return re.sub(r"(?<![\w./])/(src|bot|state|srv|var|etc)\b", rf"{folder}/\1", text)
 
 
 def shims(folder, **scripts):
@@ -117,11 +117,11 @@ def test_the_unit_starts_the_example_and_ends_it(venue, tmp_path):
     unit.read(OPERATE / "bt-risk.service")
     service = unit["Service"]
     # The commands of the page, in a machine that has only this folder.
-    for name in ("opt/bt-risk/bin", "etc/systemd/system", "var/lib/bt-risk"):
+    for name in ("srv/bt-risk/bin", "etc/systemd/system", "var/lib/bt-risk"):
         (tmp_path / name).mkdir(parents=True)
     note = f'echo "$0 $*" >> {tmp_path}/noted'
     path = shims(tmp_path / "shims", sudo='exec "$@"', useradd=note, python3=note)
-    pip = tmp_path / "opt" / "bt-risk" / "bin" / "pip"
+    pip = tmp_path / "srv" / "bt-risk" / "bin" / "pip"
     shutil.copy(tmp_path / "shims" / "useradd", pip)
     block = re.search(r"## systemd.*?```bash\n(.*?)```", PAGE, re.S)[1]
     for line in block.splitlines():
