@@ -10,10 +10,11 @@ from bt_risk.gate.venue import EquitySources, Venue
 from bt_risk.live.cancels import Cancels
 from bt_risk.live.currencies import Currencies
 from bt_risk.live.entry_handover import EntryHandover
-from bt_risk.live.equity_monitor import EquityMonitor, LastKnownValue
+from bt_risk.live.equity_monitor import EquityMonitor
 from bt_risk.live.executions import ReportedExecutions
 from bt_risk.live.exit_handover import ExitHandover
 from bt_risk.live.flatten_progress import FlattenProgress
+from bt_risk.live.last_known import LastKnownPosition, LastKnownValue
 from bt_risk.live.late_fills import LateFills
 from bt_risk.live.reconciliation import Reconciliation
 from bt_risk.live.unread_positions import UnreadPositions
@@ -75,10 +76,12 @@ class LiveVenue(Venue):
         self.account = EquityMonitor(self.gate)
         return self.account.value, self.account.unit_value
 
-    def account_calls(self) -> dict[str, Callable[..., float]]:
-        """Return the calls for cash and value that Cerebro makes on every bar."""
+    def account_calls(self) -> dict[str, Callable[..., Any]]:
+        """Return the calls of Cerebro and strategies on every bar, which an error must not end."""
         names = ("getcash", "getvalue")
-        return {name: LastKnownValue(self.gate, getattr(self.inner, name)) for name in names}
+        calls = {name: LastKnownValue(self.gate, getattr(self.inner, name)) for name in names}
+        position = LastKnownPosition(self.gate, self.inner.getposition, self._failed)
+        return {**calls, "getposition": position}
 
     def fund_value(self) -> float:
         """Return the value of one share of the account, or the last one that was known."""

@@ -70,7 +70,7 @@ class Venue:
         """Return both callables where the user gives none."""
         raise TypeError(f"{type(self).__name__} has no equity")
 
-    def account_calls(self) -> dict[str, Callable[..., float]]:
+    def account_calls(self) -> dict[str, Callable[..., Any]]:
         """Return the calls for cash and value that Cerebro makes on every bar."""
         return {"getcash": self.inner.getcash, "getvalue": self.inner.getvalue}
 

@@ -18,7 +18,7 @@ from bt_risk.portfolio.instrument import Instrument
 if TYPE_CHECKING:
     from bt_risk.live.protocols import Gate
 
-__all__ = ["EquityMonitor", "LastKnownValue", "UserEquity"]
+__all__ = ["EquityMonitor", "UserEquity"]
 
 # A value that does not change through so many price changes, worth at least this fraction of
 # equity, is not equity.
@@ -37,29 +37,6 @@ _CENTS = 0.01
 # A value within this fraction of what prices explain is believed at once: between two closes prices
 # move by as much. What is further away has to stand.
 _CLOSE = 0.01
-
-
-class LastKnownValue:
-    """Replace ``getvalue`` or ``getcash`` of a live broker, which may fail for a moment.
-
-    Cerebro calls both on every bar; an error there would end the run, and the breaker with it.
-    """
-
-    def __init__(self, gate: Gate, ask: Callable[..., float]) -> None:
-        self.gate, self.ask = gate, ask
-        self.last = math.nan
-
-    def __call__(self, *args: Any, **kwargs: Any) -> float:
-        """Return the broker's answer, or the last one that it gave."""
-        try:
-            answer = self.ask(*args, **kwargs)
-        except Exception:  # a store raises whatever its client raises
-            if not self.gate.intervenes:
-                raise
-            return self.last
-        if not (args or kwargs):
-            self.last = answer
-        return answer
 
 
 class UserEquity:

@@ -735,3 +735,26 @@ def test_a_broker_of_backtrader_s_kind_without_lists_is_left_alone():
     venue, strategy, journal = run({}, entry(1), lists=False)
     check_guarded(venue, strategy)
     assert names(journal) == []
+
+
+def test_a_strategy_whose_broker_does_not_say_what_it_holds_sees_the_book():
+    """An error there would end the run; without limits it is the user's, as in plain Backtrader."""
+    seen = []
+
+    def fail(position):
+        raise ConnectionError("no answer")
+
+    def act(strategy):
+        strategy.broker.inner.says = fail
+        seen.append((strategy.position.size, strategy.position.price))
+
+    def mend(strategy):
+        strategy.broker.inner.says = None
+
+    actions = entry(1) | {25: act, 26: mend}
+    venue, strategy, journal = run({}, actions)
+    assert seen == [(10, 100.0)]
+    check_guarded(venue, strategy)
+    assert "getposition() has raised ConnectionError" in reason_of(journal, "broker error")
+    with pytest.raises(ConnectionError):
+        run({}, {20: act}, stop=False)
