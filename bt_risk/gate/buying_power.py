@@ -31,7 +31,9 @@ def affordable(
     """
     price = instrument.price if price is None else price
     if cash is None:
-        cash = gate.inner.getcash() - _reserved(gate) + _released(gate, instrument)
+        cash = gate.getcash() - _reserved(gate) + _released(gate, instrument)
+        if cash != cash:
+            return 0.0  # a live broker that has never said what there is
     for _ in range(50):
         cost = _cost(gate, instrument, side * size, price)
         if size <= 0 or cost <= cash:

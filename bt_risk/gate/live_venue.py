@@ -51,6 +51,7 @@ class LiveVenue(Venue):
         self.late_fills = LateFills(gate)
         self.reconciliation = Reconciliation(gate)
         self.next_notification = self._next_notification
+        self._position = LastKnownPosition(gate, self.inner.getposition, self._failed)
         self._unwanted: list[WorkingOrder] = []
         self._unread = UnreadPositions(gate)
         self._fund = LastKnownValue(gate, partial(getattr, self.inner, "fundvalue"))
@@ -80,8 +81,11 @@ class LiveVenue(Venue):
         """Return the calls of Cerebro and strategies on every bar, which an error must not end."""
         names = ("getcash", "getvalue")
         calls = {name: LastKnownValue(self.gate, getattr(self.inner, name)) for name in names}
-        position = LastKnownPosition(self.gate, self.inner.getposition, self._failed)
-        return {**calls, "getposition": position}
+        return {**calls, "getposition": self._position}
+
+    def position(self, data: Any) -> Any:
+        """Return the position in a data feed; that of the book while the broker does not answer."""
+        return self._position(data)
 
     def fund_value(self) -> float:
         """Return the value of one share of the account, or the last one that was known."""

@@ -77,7 +77,7 @@ class BrokerView:
         if self._pauses():
             return None
         try:
-            position = self.gate.venue.position(instrument.data)
+            position = self.gate.inner.getposition(instrument.data)
             if position is not None:
                 float(position.size)
         except Exception as error:  # a store raises whatever its client raises

@@ -194,8 +194,9 @@ class CashFlows:
         for one in self.gate.book.instruments:
             if one.size or one.orders:
                 scheme = self.gate.inner.getcommissioninfo(one.data)
-                position = self.gate.venue.position(one.data)
-                held = 0.0 if position is None else float(position.size)
+                held = self.gate.venue.view.position(one)
+                if held is None:
+                    return False
                 shared = sum([copy.size for copy in one.copies])
                 same = min(abs(held - one.size), abs(held - shared)) <= SIZE_EPS
                 if not (same and getattr(scheme, "stocklike", True)):

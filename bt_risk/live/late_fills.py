@@ -79,9 +79,8 @@ class LateFills:
 
         Where notifications come in another sequence than the fills, a later one may close it.
         """
-        now, position = self.gate.live.clock(), self.gate.venue.position(part.instrument.data)
+        now, held = self.gate.live.clock(), self.gate.venue.view.position(part.instrument)
         since = self._since.setdefault(part, now)
-        held = None if position is None else float(position.size)
         agrees = held is not None and abs(held - part.instrument.size) <= SIZE_EPS
         if not agrees and now - since < self.gate.live.retry_after:
             return False
