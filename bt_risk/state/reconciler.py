@@ -156,26 +156,25 @@ class Reconciler:
     def skips(self, order: Any) -> int:
         """Return how many executions of an order are in the book already.
 
-        Those are the executions that an earlier run has booked. Once its data feed is settled, they
-        are all executions of an order that had ended by then, because the position includes them.
+        Those are the executions that an earlier run has booked; and once positions are compared,
+        all of an order that had ended by then, because the position includes them.
         """
         if order.ref not in self.gate.book.working:
             instrument = self.gate.book.by_data[id(order.data)]
-            if order.p.simulated and self._is_explained(order, instrument):
-                return len(order.executed.exbits)
-            if self._record(order) is not None and instrument.name in self._settled:
+            settled, known = instrument.name in self._settled, self.key_of(order) is not None
+            invented = order.p.simulated and not known
+            if (invented and not settled) or (
+                (invented or known) and settled and self._is_explained(order, instrument)
+            ):
                 return len(order.executed.exbits)
         return self.recorder.booked(venue_id(order))
 
     def _is_explained(self, order: Any, instrument: Instrument) -> bool:
-        """Return whether an order that a store invents explains what is in the book already.
+        """Return whether the position has shown what an order reports.
 
-        That is so until the position is compared with the broker's. From then on it may report a
-        trade of somebody else: then the broker holds something else than the book.
+        If not, a store reports a trade of somebody else by an order of its own, or an order fills
+        that counted as gone: then the broker holds something else than the book.
         """
-        settled = instrument.name in self._settled
-        if not settled:
-            return True
         held, side = self.gate.venue.view.position(instrument), 1 if order.isbuy() else -1
         return held is not None and side * (held - instrument.size) <= SIZE_EPS
 
@@ -222,6 +221,8 @@ class Reconciler:
         self._waiting.pop(instrument.index, None)
         self._settled.add(instrument.name)
         self._adopt_orders(instrument)
+        if self.unlisted.rows:
+            self.unlisted.end_exits(instrument)
         self._cancel_orphans(instrument)
         touched = self.gate.fill_tracker.touched
         touched += [part for part in instrument.parts if part not in touched]

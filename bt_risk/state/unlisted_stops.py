@@ -1,8 +1,8 @@
-"""UnlistedStops: stops that an earlier run has left, and that the broker does not list.
+"""UnlistedStops: stops and exits that an earlier run has left, and that the broker does not list.
 
 A store may know nothing of the orders of an earlier process. A second stop behind the same position
-would sell it twice. So a saved stop counts as resting until it is proven to be gone, or until an
-operator who has looked at the venue says so.
+would sell it twice, and so would a second market exit. So each counts as working until it is proven
+to be gone, or until an operator who has looked at the venue says so.
 """
 
 from __future__ import annotations
@@ -38,18 +38,23 @@ _EVERY = 30.0
 
 @dataclass
 class _Unlisted:
-    """A stop that is not listed, the id it was sent with, and the looks that prove its end."""
+    """An order of ours that is not listed.
+
+    `client_id` is what it was sent with, `unknown` whether an operator must say what became of it,
+    and `absent` how many looks have proven its end.
+    """
 
     working: WorkingOrder
     client_id: str
+    unknown: bool
     absent: int = 0
 
 
 class UnlistedStops:
-    """Hold the saved stops of one `RiskBroker` that its live broker does not list.
+    """Hold the saved stops and market exits of one `RiskBroker` that its broker does not list.
 
-    Each is in the book as an order of ours, so that it counts and is saved again. A stand-in
-    without a place at the broker cannot be moved: what it covers gets no other stop.
+    Each is in the book as an order of ours, so that it counts and is saved again. The stand-in of a
+    stop cannot be moved: what it covers gets no other stop.
 
     Attributes
     ----------
@@ -65,13 +70,13 @@ class UnlistedStops:
     # -- the start -------------------------------------------------------------------------------
 
     def begin(self, listed: list[Any] | None) -> None:
-        """Count the saved stops as resting that the first list of the broker has not shown."""
+        """Count the saved orders of ours as working that the first list has not shown."""
         if self.gate.venue.direct or not self.gate.intervenes:
             return
         for instrument in self.gate.book.instruments:
             for key, record in self.reconciler.missing.get(instrument.name, {}).items():
-                if record["own"] and record["kind"] == "stop":
-                    self.rows.append(_Unlisted(self._count(instrument, record, key), key))
+                if record["own"] and record["kind"] in ("stop", "market"):
+                    self.rows.append(self._count(instrument, record, key))
         self._judge(listed)
 
     def request(self) -> None:
@@ -83,28 +88,30 @@ class UnlistedStops:
         elif STOPS not in state.asked and (self._looks >= _LOOKS or not self._may_be_proven()):
             state.set(STOPS, REDUCING, self._reason(unknown))
 
-    def _count(self, instrument: Any, record: Record, key: str) -> WorkingOrder:
-        """Add a stand-in of a saved stop to the book."""
+    def _count(self, instrument: Any, record: Record, key: str) -> _Unlisted:
+        """Add a stand-in of a saved order to the book."""
+        stops, assumed = record["kind"] == "stop", record.get("assumed") or UNKNOWN
         kind = bt.order.BuyOrder if record["side"] > 0 else bt.order.SellOrder
         order = kind(
             owner=None,
             data=instrument.data,
             size=record["remaining"],
             price=record["price"],
-            exectype=bt.Order.Stop,
+            exectype=bt.Order.Stop if stops else bt.Order.Market,
             tradeid=record.get("tradeid", 0),
             simulated=True,  # there may be no bar of its data feed yet
         )
         order.addinfo(venue_id=record["venue_id"], bt_risk=record.get("reason", ""))
         order.created.price = record["price"]
         order.submit(self.gate)
-        order.accept(self.gate)
+        if stops or record["venue_id"]:  # else nothing shows that the broker has received it
+            order.accept(self.gate)
         working = self.reconciler.working(order, instrument, record)
-        working.assumed = record.get("assumed") or UNKNOWN
+        working.assumed = assumed if stops else ""
         self.gate.book.add_back(working)
         self.reconciler.recorder.name(order, key)
         self.gate.own[order.ref] = order
-        return working
+        return _Unlisted(working, key, assumed == UNKNOWN)
 
     # -- looks -----------------------------------------------------------------------------------
 
@@ -127,7 +134,7 @@ class UnlistedStops:
                 self._let_go(row, "the broker does not have it any more")
 
     def _is_absent(self, row: _Unlisted, list_is_proof: bool) -> bool:
-        """Return whether this look proves that the broker does not have a stop."""
+        """Return whether this look proves that the broker does not have an order."""
         if row not in self.rows:  # the list has just shown it
             return False
         if not self._may_be_asked():
@@ -135,7 +142,7 @@ class UnlistedStops:
         try:
             found = self.gate.inner.order_by_client_id(row.client_id)
         except Exception:  # a store raises whatever its client raises: the next look asks again
-            return False
+            return list_is_proof
         if found is not None and found.alive():
             self.confirm(row.client_id, found)
             return False
@@ -148,7 +155,7 @@ class UnlistedStops:
     def _may_be_proven(self) -> bool:
         return self.gate.venue.view.declared or self._may_be_asked()
 
-    # -- what becomes of a stop ------------------------------------------------------------------
+    # -- what becomes of an order ------------------------------------------------------------------
 
     def confirm(self, client_id: str, order: Any, listed: bool = True) -> bool:
         """Let an order of the broker take the place of its stand-in; return if there was one.
@@ -186,21 +193,31 @@ class UnlistedStops:
             self.request()
 
     def _has_rival(self, working: WorkingOrder) -> bool:
-        """Return whether another stop of ours rests under the same tradeid."""
+        """Return whether another order of ours does the same under the same tradeid."""
+        unlisted = [row.working for row in self.rows]
         return any(
-            one.own and one.kind == "stop" and not one.assumed and one.tradeid == working.tradeid
+            one.own and one.kind == working.kind and one.tradeid == working.tradeid
             for one in working.instrument.orders.values()
-            if one.owner is working.owner
+            if one.owner is working.owner and one is not working and one not in unlisted
         )
 
     def _let_go(self, row: _Unlisted, why: str) -> None:
-        """Drop a stop; where its position is held, the stop is placed again."""
+        """Drop an order; where its position is held, the stop is placed again."""
         self.rows.remove(row)
         working = row.working
         self.gate.book.drop(working.ref)
         self._touch(working)
-        text = f"state: the stop {_named(working)} of the earlier run counts as gone: {why}"
+        text = f"state: {_named(working)} of the earlier run counts as gone: {why}"
         self.reconciler.note(working.instrument.name, "note", text)
+
+    def end_exits(self, instrument: Any) -> None:
+        """Let the market exits go that have nothing to close: they have filled in the meantime."""
+        for row in list(self.rows):
+            working = row.working
+            mine = working.instrument is instrument and working.kind == "market"
+            if mine and not working.part.held_against(working.side):
+                self._let_go(row, "its position is closed")
+        self.request()
 
     def _touch(self, working: WorkingOrder) -> None:
         touched, part = self.gate.fill_tracker.touched, working.part
@@ -215,36 +232,42 @@ class UnlistedStops:
         if not rows:
             return NOTHING_IN_QUESTION
         names = " and ".join(f"{_named(r.working)} of {r.working.instrument.name}" for r in rows)
+        names, verb = names[0].upper() + names[1:], "counts" if len(rows) == 1 else "count"
         if gone:
             for row in rows:
                 self._let_go(row, "the operator says so")
-            text = f"the stop {names} counts as gone; what is held gets a stop of its own again"
+            text = f"{names} {verb} as gone; what is held gets a stop again"
         else:
             for row in rows:
-                row.working.assumed = THERE
+                row.unknown = False
+                if row.working.assumed:
+                    row.working.assumed = THERE
             text = (
-                f"the stop {names} counts as resting at the venue. It cannot be moved from here: "
-                "cancel it by hand when its position is closed"
+                f"{names} {verb} as working at the venue. A stop stays at its price: cancel it by "
+                "hand when its position is closed"
             )
         self.request()
         return text
 
     def _unknown(self) -> list[_Unlisted]:
-        return [row for row in self.rows if row.working.assumed == UNKNOWN]
+        return [row for row in self.rows if row.unknown]
 
     def _reason(self, rows: list[_Unlisted]) -> str:
         guarded = ", ".join(
-            f"{r.working.remaining:g} {r.working.instrument.name} were guarded by a stop "
-            f"{_named(r.working)}"
+            f"{r.working.remaining:g} {r.working.instrument.name} were "
+            f"{'guarded by' if r.working.kind == 'stop' else 'being closed by'} "
+            f"{_named(r.working, 'a')}"
             for r in rows
         )
         verb = f"`bt-risk resume --stops-are-gone {self.path}` or `--stops-are-there`"
         return f"state: {self._why}, and {guarded}. Look at the venue, then {verb}"
 
 
-def _named(working: WorkingOrder) -> str:
-    known = venue_id(working.handle)
-    return f"at {working.price:g} (id {known or 'unknown'})"
+def _named(working: WorkingOrder, article: str = "the") -> str:
+    known = venue_id(working.handle) or "unknown"
+    if working.kind == "market":
+        return f"{article} market exit (id {known})"
+    return f"{article} stop at {working.price:g} (id {known})"
 
 
 def _list_in_words(listed: list[Any] | None, error: str) -> str:

@@ -4,7 +4,7 @@ import itertools
 
 import backtrader as bt
 import pytest
-from helpers.persistent_broker import PersistentBroker, bar_of, read, write
+from helpers.persistent_broker import PersistentBroker, bar_of, meanwhile, read, write
 from helpers.restarts import run
 from helpers.scenarios import flat
 
@@ -47,6 +47,10 @@ def venue_of(folder):
 
 def stops_of(folder):
     return [row for row in venue_of(folder)["orders"] if row["exectype"] == bt.Order.Stop]
+
+
+def filled(folder):
+    return [row["size"] for row in venue_of(folder)["log"] if row["what"] == "filled"]
 
 
 def held(folder):
@@ -107,8 +111,7 @@ def test_the_stop_at_the_venue_fills_and_the_account_ends_flat(side, tmp_path):
     strategy = go_on(tmp_path, [*STAND, *drop], side, lists="none", strategy=Passive)
     assert held(tmp_path) == 0
     assert venue_of(tmp_path)["orders"] == []
-    sizes = [row["size"] for row in venue_of(tmp_path)["log"] if row["what"] == "filled"]
-    assert sizes == [side * 100, -side * 100]
+    assert filled(tmp_path) == [side * 100, -side * 100]
     (trade,) = strategy.broker.book.trades
     assert trade.pnl == pytest.approx(100 * side * (stop["price"] - 100))
     assert strategy.broker.state == "ACTIVE"  # its own report shows which order it was
@@ -143,6 +146,16 @@ def test_the_operator_says_that_the_stops_are_gone(side, when, tmp_path):
 
 
 @pytest.mark.parametrize("side", [1, -1])
+def test_what_two_stops_open_where_the_operator_was_wrong_is_closed(side, tmp_path):
+    begin(tmp_path, side)
+    ask(tmp_path, "resume", stops="gone")
+    rows = [*STAND, (112, 112, 90, 91), *flat(6, price=91.0)]
+    strategy = go_on(tmp_path, rows, side, lists="none", strategy=Passive)
+    assert filled(tmp_path) == [side * 100, -side * 100, -side * 100, side * 100]
+    assert held(tmp_path) == strategy.broker.book.instruments[0].size == 0
+
+
+@pytest.mark.parametrize("side", [1, -1])
 def test_the_operator_says_that_the_stops_are_there(side, tmp_path):
     stop = begin(tmp_path, side)
     ask(tmp_path, "resume", stops="there")
@@ -151,7 +164,7 @@ def test_the_operator_says_that_the_stops_are_there(side, tmp_path):
         assert strategy.broker.state == "ACTIVE"
         assert stops_of(tmp_path) == [stop]
     (answer,) = [text for text in lines(tmp_path, "request") if "Answer" in text]
-    assert f"the stop at {stop['price']:g} (id {stop['id']}) of D0 counts as resting" in answer
+    assert f"The stop at {stop['price']:g} (id {stop['id']}) of D0 counts as working" in answer
 
 
 @pytest.mark.parametrize("stops", [None, "there"])
@@ -184,8 +197,7 @@ def test_a_stop_that_fills_although_its_position_was_closed_leaves_nothing(side,
 
     rows = [*STAND, (112, 112, 90, 91), *flat(6, price=91.0)]
     strategy = go_on(tmp_path, rows, side, strategy=Closes, lists="none")
-    filled = [row["size"] for row in venue_of(tmp_path)["log"] if row["what"] == "filled"]
-    assert filled == [side * 100, -side * 100, -side * 100, side * 100]
+    assert filled(tmp_path) == [side * 100, -side * 100, -side * 100, side * 100]
     assert held(tmp_path) == strategy.broker.book.instruments[0].size == 0
 
 
@@ -360,3 +372,74 @@ def test_an_order_that_explains_the_position_at_the_start_is_not_booked(
     strategy = go_on(tmp_path, STAND[:2], strategy=Passive, live={"reconcile_every": 0.0})
     assert strategy.broker.book.instruments[0].size == size
     assert [row["left"] for row in stops_of(tmp_path)] == [-size]
+    closed = [line for line in lines(tmp_path, "note") if "were closed" in line]
+    assert len(closed) == (size < 100)
+
+
+# -- market exits of bt_risk ---------------------------------------------------------------------
+
+
+class Halts(Holds):
+    """Halt and flatten at bar 24; the run ends while the exit is at the venue."""
+
+    def next(self):
+        super().next()
+        if bar_of(self.data) == 24:
+            self.broker.halt("enough", flatten=True)
+
+
+class HaltsShort(Halts):
+    side = -1
+
+
+def begin_to_leave(folder, side, **options):
+    kind = Halts if side > 0 else HaltsShort
+    run(folder, mirrored([*RISE, STAND[0]], side), strategy=kind, **options)
+    assert held(folder) == side * 100
+    (exit_,) = venue_of(folder)["orders"]
+    assert (exit_["exectype"], exit_["left"]) == (bt.Order.Market, -side * 100)
+
+
+@pytest.mark.parametrize("lists", UNPROVEN)
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_market_exit_that_is_not_listed_is_not_sent_twice(side, lists, tmp_path):
+    begin_to_leave(tmp_path, side)
+    strategy = go_on(tmp_path, STAND, side, lists=lists)
+    assert filled(tmp_path) == [side * 100, -side * 100]
+    assert venue_of(tmp_path)["orders"] == []
+    assert strategy.broker.state == "HALTED"
+    assert "flat: enough" in lines(tmp_path, "flat")
+
+
+@pytest.mark.parametrize("can", ["order_lists", "client_ids", ""])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_market_exit_that_the_venue_has_lost_is_sent_again(side, can, tmp_path):
+    """Where the broker cannot prove that, the operator says so."""
+    options = {"can": {can: True} if can else {}}
+    begin_to_leave(tmp_path, side, **options)
+    write(tmp_path / "venue.json", venue_of(tmp_path) | {"orders": []})
+    if not can:
+        go_on(tmp_path, STAND[:3], side, lists="none")
+        assert held(tmp_path) == side * 100
+        (reason,) = [line for line in lines(tmp_path, "reduce") if "stops-are-gone" in line]
+        assert "and 100 D0 were being closed by a market exit (id V" in reason
+        ask(tmp_path, "resume", stops="gone")
+    lists = "all" if can == "order_lists" else "none"
+    go_on(tmp_path, STAND, side, lists=lists, **options)
+    assert filled(tmp_path) == [side * 100, -side * 100]
+    assert "flat: enough" in lines(tmp_path, "flat")
+
+
+@pytest.mark.parametrize("reports", [True, False])
+@pytest.mark.parametrize("lists", ["all", "none"])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_market_exit_that_filled_in_the_meantime_is_not_waited_for(
+    side, lists, reports, tmp_path
+):
+    begin_to_leave(tmp_path, side)
+    meanwhile(tmp_path / "venue.json", "D0", mirrored(STAND[:1], side), first=25)
+    strategy = go_on(tmp_path, STAND, side, lists=lists, reports=reports)
+    assert held(tmp_path) == strategy.broker.book.instruments[0].size == 0
+    assert filled(tmp_path) == [side * 100, -side * 100]
+    assert "flat: enough" in lines(tmp_path, "flat")
+    assert "stops" not in strategy.broker.trading_state.asked
