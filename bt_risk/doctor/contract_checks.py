@@ -67,7 +67,8 @@ def check_step(s: Session) -> Step:
     elif one.accepted:
         size = abs(float(one.order.size or 0.0))
         if abs(size - half) <= SIZE_EPS:
-            s.ok(check, f"{half:g} was taken: this size is no smallest one")
+            seen = f"{half:g} was taken, so this size is no smallest one"
+            s.ok(check, f"{seen}; some stores drop a fraction without a word: look at your venue")
         else:
             s.facts["step"] = s.size
             s.ok(check, f"{half:g} was taken as {size:g}; step = {s.size:g} is written")

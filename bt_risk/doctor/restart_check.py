@@ -11,7 +11,7 @@ from typing import Any
 
 from bt_risk.doctor.factory import build
 from bt_risk.doctor.orders import SentOrder
-from bt_risk.doctor.session import Session, Step, brief
+from bt_risk.doctor.session import Ended, Session, Step, brief
 from bt_risk.tolerances import PRICE_EPS, SIZE_EPS
 
 __all__ = ["Seen", "check_restart", "look"]
@@ -35,13 +35,13 @@ def look(make_broker: Any, name: str, timeout: float) -> Seen:
     seen: list[Seen] = []
 
     def script(s: Session) -> Step:
-        yield from s.until(lambda: len(s.prices.arrivals) > 0)
-        yield from s.pause()  # some stores ask for orders once they are connected
         try:
+            yield from s.until(lambda: len(s.prices.arrivals) > 0)
+            yield from s.pause()  # some stores ask for orders once they are connected
             orders = s.open_orders()
             rows = None if orders is None else [_row(one) for one in orders if _is_of(s, one)]
             seen.append(Seen(s.position(), rows))
-        except Exception as error:  # a store raises whatever its client raises
+        except (Ended, Exception) as error:  # a store raises whatever its client raises
             seen.append(Seen(error=brief(error)))
 
     try:
@@ -64,7 +64,10 @@ def _row(order: Any) -> tuple[int, float, float]:
 
 def check_restart(s: Session, one: SentOrder) -> Step:
     """Compare what a second broker reports with the position and the stop that are there."""
-    seen: Seen = yield from _look_again(s)
+    try:
+        seen: Seen = yield from _look_again(s)
+    except Exception as error:  # a new process may not start
+        seen = Seen(error=brief(error))
     check, listing = "restart: position", "restart: open orders"
     where = "in a new process" if seen.alone else "built again in this process"
     if seen.error:

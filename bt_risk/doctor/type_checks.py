@@ -65,23 +65,15 @@ def _undeclared(capability: str) -> str:
 
 
 def check_oco(s: Session) -> Step:
-    """Check that two orders of an OCO group are one: the cancel of one ends the other."""
+    """Check that two orders of an OCO group are one: the end of one ends the other."""
     check = "type: OCO"
     if s.declines("oco", check):
         return
-    yield from buy_again(s)
-    price = s.prices.away(-FAR)
-    stop = s.send("stop", -1, exectype=bt.Order.Stop, price=price)
-    yield from s.until(lambda: stop.ended or stop.accepted)
     s.capabilities["oco"] = False
-    if not stop.accepted:
+    stop, limit = yield from _oco(s, s.prices.away(FAR))
+    if not stop.accepted and not stop.filled:
         s.skip(check, "there is no stop that another order could belong to")
-        yield from _end(s, check, stop)
-        return
-    limit = s.send("limit", -1, exectype=bt.Order.Limit, price=s.prices.away(FAR), oco=stop.order)
-    yield from s.until(lambda: limit.ended or limit.accepted)
-    yield from s.until(lambda: limit.ended or stop.ended, s.watch)
-    if limit.filled or stop.filled:
+    elif limit.filled or stop.filled:
         s.fail(check, f"{_AT_MARKET} and filled at once; {_undeclared('oco')}")
     elif not limit.accepted or not stop.accepted:
         s.ok(check, f"it is refused: {limit.story()}; {_undeclared('oco')}")
@@ -92,10 +84,40 @@ def check_oco(s: Session) -> Step:
             s.capabilities["oco"] = True
             s.ok(check, "the cancel of one has ended the other")
         else:
-            seen = "the orders are sent one by one: the cancel of one leaves the other working"
-            s.fail(check, f"{seen}; {_undeclared('oco')}")
+            yield from _end(s, check, limit)
+            yield from _check_fill_of_one(s, check)
     yield from _end(s, check, stop)
     yield from _end(s, check, limit)
+
+
+def _check_fill_of_one(s: Session, check: str) -> Step:
+    """Fill the limit of a new group: at some venues only a fill ends the other order."""
+    stop, limit = yield from _oco(s, s.prices.away(-0.5 * FAR))
+    yield from s.until(lambda: limit.ended)
+    yield from s.until(lambda: stop.ended, s.watch)
+    if limit.filled and stop.ended and not stop.filled:
+        s.capabilities["oco"] = True
+        s.ok(check, "the fill of one has ended the other; the cancel of one has not")
+    else:
+        s.fail(
+            check, f"the orders are sent one by one: neither ends the other; {_undeclared('oco')}"
+        )
+    yield from _end(s, check, stop)
+    yield from _end(s, check, limit)
+
+
+def _oco(s: Session, price: float) -> Step:
+    """Send a stop far below the market and a limit at a price as one group; return both."""
+    yield from buy_again(s)
+    kinds = bt.Order
+    stop = s.send("stop", -1, exectype=kinds.Stop, price=s.prices.away(-FAR))
+    yield from s.until(lambda: stop.ended or stop.accepted)
+    if not stop.accepted:
+        return stop, stop
+    limit = s.send("limit", -1, exectype=kinds.Limit, price=price, oco=stop.order)
+    yield from s.until(lambda: limit.ended or limit.accepted)
+    yield from s.until(lambda: limit.ended or stop.ended, s.watch)
+    return stop, limit
 
 
 def check_brackets(s: Session) -> Step:

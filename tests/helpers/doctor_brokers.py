@@ -257,6 +257,14 @@ class LoneOrders(Sound):
         super()._try(order)
 
 
+class OcoByFill(Sound):
+    """End the other order of an OCO group by a fill alone, as some venues do."""
+
+    def _end_group(self, order):
+        if order.status == order.Completed or self._parents:
+            super()._end_group(order)
+
+
 class FailingLoop(Sound):
     """Raise out of ``next`` while an order is working."""
 

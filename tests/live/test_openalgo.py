@@ -202,3 +202,44 @@ def test_as_installed_a_cancel_that_is_not_true_flips_the_account(python, tmp_pa
     _, book = crash(python, tmp_path, "forever", checked=False)
     assert [tuple(fill[1:]) for fill in book["fills"]] == [BOUGHT, STOPPED, ("SELL", 900, 90.0, 26)]
     assert book["position"] == -900
+
+
+# -- bt-risk doctor --------------------------------------------------------------------------------
+
+SWING = [99.9, 100.1, 100.3, 100.0, 99.8, 100.0, 100.2]
+NAMED = {
+    "islive()",
+    "cash",
+    "restart: position",
+    "restart: open orders",
+    "type: trailing stop",
+    "type: OCO",
+    "type: bracket",
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("checked", [True, False])
+def test_the_doctor_names_the_faults_of_this_store(checked, python, tmp_path):
+    closes = [SWING[k % len(SWING)] for k in range(30_000)]
+    rows = [(c, c + 0.1, c - 0.1, c) for c in closes]
+    paths = tmp_path / "asked.json", tmp_path / "said.json"
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    env |= {"SSL_CERT_DIR": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}
+    with exchange(rows, 20, tmp_path, "openalgo_venue.py", late=None) as venue:
+        asked = {"port": venue.port, "checked": checked, "cash": 100_000.0}
+        paths[0].write_text(json.dumps(asked))
+        script = ROOT / "tests" / "helpers" / "openalgo_doctor.py"
+        command = [str(python), str(script), *map(str, paths)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=250
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        book = venue.book
+    said = json.loads(paths[1].read_text())
+    failed = {check for check, (result, _) in said["rows"].items() if result == "fail"}
+    assert failed == (NAMED if checked else NAMED | {"cancel of a filled order"})
+    assert said["rows"]["type: trailing stop"][1].startswith("it was sent as a market order")
+    assert (book["position"], book["open"], said["left"]) == (0, [], [])
+    assert 'equity = "callable"' in said["toml"]
+    assert f"stop = {str(checked).lower()}" in said["toml"]

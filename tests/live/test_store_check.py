@@ -102,7 +102,7 @@ PLANTED = [
     (brokers.IdleReplace, "stop: triggered", "replace answers yes and does nothing"),
     (brokers.TrailingAtMarket, "type: trailing stop", "sent as a market order and filled at once"),
     (brokers.BrokenList, "stop: listed", "RuntimeError: not implemented for this exchange"),
-    (brokers.LoneOrders, "type: OCO", "cancel of one leaves the other working"),
+    (brokers.LoneOrders, "type: OCO", "neither ends the other"),
     (brokers.LoneOrders, "type: bracket", "works on when its parent is cancelled"),
     (brokers.FailingLoop, "the store's own methods", "next.. has raised KeyError"),
     (brokers.Fictional, "cash", "reports 1,000,000.00, the account has 100,000.00"),
@@ -141,6 +141,13 @@ def test_a_broker_without_value_and_cash_needs_a_callable():
 def test_a_replace_that_does_nothing_is_not_declared():
     report, _, _ = check(brokers.IdleReplace, timeout=1.0)
     assert report.settings.capabilities["replace"] is False
+
+
+def test_an_oco_group_that_only_a_fill_ends_is_one():
+    report, broker, _ = check(brokers.OcoByFill)
+    assert report.row("type: OCO").seen.startswith("the fill of one has ended the other")
+    assert report.settings.capabilities["oco"] is True
+    assert is_flat(broker)
 
 
 def test_fills_without_a_word_end_the_checks_and_are_closed():
@@ -424,3 +431,31 @@ def test_the_example_passes_on_the_loopback_exchange(tmp_path):
     assert (found.equity, found.stale_after) == ("broker", 180.0)
     none = dict.fromkeys(("trailing", "oco", "brackets"), False)
     assert found.capabilities == none | {"stop": True, "client_ids": True, "order_lists": True}
+
+
+@pytest.mark.full
+def test_the_store_of_interactive_brokers_passes():
+    pytest.importorskip("ib_async")
+    from helpers import ib_run
+
+    from bt_risk.stores.ib import IBBroker
+
+    with ib_run.tws(swings(20_000), 20) as venue:
+
+        def make():
+            contract = ib_run.Contract(
+                symbol="AAA", secType="STK", exchange="SMART", currency="USD"
+            )
+            store = ib_run.connect(venue)
+            data = ib_run.Lockstep(store=store, contract=contract, venue=venue, name="AAA")
+            return IBBroker(store=store, **ib_run.QUICK), data
+
+        report = bt_risk.check_store(make, size=1, yes=True, cash=100_000.0, timeout=5.0)
+        assert [order for order in venue.orders.values() if order.alive] == []
+        assert set(venue.positions.values()) == {0.0}
+    assert failures(report) == []
+    assert report.left == []
+    found = report.settings
+    assert found.instruments == {"AAA": {"tick": 0.01}}
+    wanted = ("stop", "trailing", "oco", "brackets", "replace", "client_ids")
+    assert {name: found.capabilities[name] for name in wanted} == dict.fromkeys(wanted, True)
