@@ -430,7 +430,8 @@ def test_the_example_passes_on_the_loopback_exchange(tmp_path):
     found = report.settings
     assert (found.equity, found.stale_after) == ("broker", 180.0)
     none = dict.fromkeys(("trailing", "oco", "brackets"), False)
-    assert found.capabilities == none | {"stop": True, "client_ids": True, "order_lists": True}
+    some = dict.fromkeys(("stop", "replace", "client_ids", "order_lists"), True)
+    assert found.capabilities == none | some
 
 
 @pytest.mark.full
