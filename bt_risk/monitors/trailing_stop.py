@@ -290,9 +290,9 @@ class TrailingStopMonitor(Monitor):
         if not (stop.price > 0.0 or self._rests_below_zero(stop)) or size <= SIZE_EPS:
             one.price = math.nan
             return
-        one.handle = self._found_again(stop, one)
-        if one.handle is not None:
-            one.price = self.gate.book.working[one.handle.ref].price
+        found = None if one.handle is not None else self._found_again(stop, one)
+        if found is not None:
+            one.handle, one.price = found, self.gate.book.working[found.ref].price
             return
         # A price that arrived late says nothing about the market now.
         past = self.gate.feed_monitor.behind(stop.part.instrument)
