@@ -1,6 +1,7 @@
 """The ``bt-risk`` command."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -236,6 +237,9 @@ def paper(
     The status is shown until Ctrl-C. State and log stay here: bt-risk-paper.db, bt-risk-paper.log.
     """
     session = PaperSession(Path(), speed, bars)
+    for name in ("SIGTERM", "SIGHUP"):  # a terminal that is closed ends it as Ctrl-C does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         session.start()
         watch_status(Console(highlight=False), session.state, 1.0, lambda: session.goes_on)

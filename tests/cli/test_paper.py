@@ -56,7 +56,8 @@ def test_a_paper_run_trades_shows_its_status_and_leaves_a_state(tmp_path):
     assert children_of(tmp_path) == []
 
 
-def test_ctrl_c_ends_a_paper_run_and_its_processes(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_ends_a_paper_run_and_its_processes(number, tmp_path):
     running = subprocess.Popen(
         command("paper", "--speed", "5"), cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
@@ -69,7 +70,7 @@ def test_ctrl_c_ends_a_paper_run_and_its_processes(tmp_path):
     second = subprocess.run(command("paper"), cwd=tmp_path, capture_output=True, text=True)
     assert second.returncode == 2
     assert f"another run uses {STATE}" in second.stderr
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     text, _ = running.communicate(timeout=60)
     assert running.returncode == 0
     assert "The run has ended" in text
@@ -101,15 +102,15 @@ def test_without_the_extra_it_is_one_clear_error(package, monkeypatch, tmp_path)
 
 def test_an_example_that_fails_is_reported(tmp_path, monkeypatch):
     broken = tmp_path / "run.py"
-    broken.write_text("raise SystemExit(3)")
+    broken.write_text("import sys; open(sys.argv[2], 'w').close(); sys.exit(3)")
     monkeypatch.setattr(session, "example_folder", lambda: tmp_path)
     paper = PaperSession(tmp_path, 1.0, None)
     try:
         paper.start()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 30
         while paper.goes_on:
             assert time.monotonic() < until
-            time.sleep(0.05)
+            time.sleep(0.05)  # until the process has ended
         assert paper.failed == 3
     finally:
         paper.stop()
