@@ -45,7 +45,7 @@ class SimulatedVenue(Venue):
         """Return whether a short sale takes cash instead of bringing some."""
         return self.inner.p.shortcash
 
-    def position(self, data: Any) -> Any:
+    def raw_position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None.
 
         Asking BackBroker itself makes an entry, which it values from then on: in another order

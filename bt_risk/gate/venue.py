@@ -106,6 +106,10 @@ class Venue:
 
     def position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None."""
+        return self.raw_position(data)
+
+    def raw_position(self, data: Any) -> Any:
+        """Return what the broker answers, maybe None; it may raise whatever its client raises."""
         return self.inner.getposition(data)
 
     def ask_position(self, instrument: Instrument) -> tuple[bool, Any]:

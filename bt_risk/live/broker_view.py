@@ -77,7 +77,7 @@ class BrokerView:
         if self._pauses():
             return None
         try:
-            position = self.gate.inner.getposition(instrument.data)
+            position = self.gate.venue.raw_position(instrument.data)
             if position is not None:
                 float(position.size)
         except Exception as error:  # a store raises whatever its client raises

@@ -208,6 +208,9 @@ class Venue(Protocol):
     def position(self, data: Any) -> Any:
         """Return the position in a data feed, maybe None."""
 
+    def raw_position(self, data: Any) -> Any:
+        """Return what the broker answers, maybe None; it may raise whatever its client raises."""
+
     def withdraw(self, order: Any) -> None:
         """Cancel an order; calling it again is safe."""
 

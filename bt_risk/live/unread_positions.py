@@ -31,7 +31,7 @@ class UnreadPositions:
         """
         view = self.gate.venue.view
         if not self.gate.intervenes:
-            return True, self.gate.inner.getposition(instrument.data)
+            return True, self.gate.venue.raw_position(instrument.data)
         position = view.held(instrument)
         answered = position is not None or not view.error
         self._note(instrument, answered, view.error)

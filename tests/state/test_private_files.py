@@ -174,8 +174,9 @@ def test_data_feeds_of_different_names_have_a_record_each(tmp_path, names):
     assert len(read_state(tmp_path / "risk.db").of("instrument")) == 2
 
 
-@pytest.mark.parametrize("late", [(3, 0), (0, 3), (2, 3), (1, 60)])
-def test_live_feeds_that_bring_no_bar_in_the_first_rounds_end_no_run(tmp_path, late):
+@pytest.mark.parametrize("broker", [FakeBroker, bt.brokers.BackBroker])
+@pytest.mark.parametrize("late", [(3, 0), (0, 3), (2, 3), (1, 60), (3, 3)])
+def test_live_feeds_that_bring_no_bar_in_the_first_rounds_end_no_run(tmp_path, late, broker):
     """A store begins with rounds without a bar, and one of its feeds may be long without one."""
 
     class LateFrame(LiveFrame):
@@ -195,7 +196,7 @@ def test_live_feeds_that_bring_no_bar_in_the_first_rounds_end_no_run(tmp_path, l
         for number, rounds in enumerate(late):
             feed = LateFrame(dataname=bars(*flat(5)), rounds=rounds)
             engine.adddata(feed, name=f"D{number}")
-        engine.setbroker(FakeBroker())
+        engine.setbroker(broker())
         engine.addstrategy(Script)
         bt_risk.protect(engine, state=tmp_path / "risk.db")
         engine.run()
