@@ -23,7 +23,8 @@ class PersistentBroker(FakeBroker):
     `lists` says what it lists: ``"all"`` orders, those of this process (``"new"``), ``"none"`` of
     them (or ``"none once"``), or ``"error"`` and ``"no method"``. With other lists than all, it
     declares only what it `can`. The first `silent` answers to a question for a list or a position
-    are errors, and the first `forgets` positions are none.
+    are errors, the first `no_list` answers to one for a list, and the first `forgets` positions are
+    none.
     """
 
     capabilities = {"order_lists": True}
@@ -32,6 +33,7 @@ class PersistentBroker(FakeBroker):
         ("reports", False),
         ("lists", "all"),
         ("silent", 0),
+        ("no_list", 0),
         ("forgets", 0),
         ("can", None),
     )
@@ -43,7 +45,7 @@ class PersistentBroker(FakeBroker):
         self.book = read(self.p.file, self.p.cash)
         self.cash = self.book["cash"]
         self._working, self._positions, self._known = [], {}, False
-        self._lists = self.p.lists
+        self._lists, self._no_list = self.p.lists, self.p.no_list
         self._before, self._silent, self._forgets = set(), self.p.silent, self.p.forgets
         if self.p.lists != "all" or self.p.can is not None:
             self.capabilities = self.p.can or {}
@@ -123,7 +125,8 @@ class PersistentBroker(FakeBroker):
 
     def get_orders_open(self):
         self._answer_or_raise()
-        if self._lists == "error":
+        self._no_list -= 1
+        if self._lists == "error" or self._no_list >= 0:
             raise ConnectionError("no list")
         new = [order for order in self._working if order.ref not in self._before]
         lists, self._lists = self._lists, "all" if self._lists == "none once" else self._lists
@@ -153,6 +156,15 @@ class PersistentBroker(FakeBroker):
         self.book["number"] = self._orders
         self._log("sent", order, price)
         return order
+
+    def replace(self, order, size, price):
+        """Move an order in one step."""
+        mine = next(one for one in self._working if one.ref == order.ref)
+        signed = size if mine.isbuy() else -size
+        mine.created.price = price
+        mine.executed.remsize = mine.created.size = mine.size = signed
+        self._log("replaced", mine, price)
+        return True
 
     def cancel(self, order):
         if order in self._working or any(o.ref == order.ref for o in self._working):

@@ -70,22 +70,24 @@ def test_two_owners_behind_stops_that_do_not_answer_are_both_closed(side):
 
 
 class OtherUnits(DeafToStops):
-    """Count in lots of ten, or not at all."""
+    """Report `says_of(size)` instead of the size that is held, once something was traded."""
 
-    params = (("lot", 10.0),)
+    says_of = None
 
     def getposition(self, data, clone=True):
         position = super().getposition(data).clone()
-        position.size = position.size / self.p.lot if self.p.lot else 0.0
+        position.size = type(self).says_of(position.size) if self.sizes else 0.0
         return position
 
 
 @pytest.mark.parametrize("every", [0.0, 5.0])
-@pytest.mark.parametrize("lot", [10.0, 0.0])
+@pytest.mark.parametrize(
+    "says", [lambda size: size / 10.0, lambda size: 0.0, lambda size: 7.0], ids=["lots", "0", "7"]
+)
 @pytest.mark.parametrize("side", [1, -1])
-def test_a_broker_that_counts_otherwise_neither_blocks_nor_changes_a_flatten(side, lot, every):
+def test_a_broker_that_counts_otherwise_neither_blocks_nor_changes_a_flatten(side, says, every):
     class Counting(OtherUnits):
-        params = (("lot", lot),)
+        says_of = staticmethod(says)
 
     options = {"kind": Counting, "lists": False, "reconcile_every": every}
     venue, _, journal = run({}, entry(side), flat(70), **options)

@@ -134,6 +134,27 @@ def test_resume_without_a_run_and_without_a_halt_leaves_no_request(tmp_path, com
     assert not read_state(tmp_path / "risk.db").requests
 
 
+def test_resume_with_an_answer_about_the_stops_is_taken_where_there_is_a_question(
+    tmp_path, command
+):
+    run(tmp_path, rows=ROWS[:23])
+    path = tmp_path / "risk.db"
+    status, out, _ = command("resume", "--stops-are-gone", path)
+    assert (status, out) == (0, f"{path}: no stop of an earlier run is in question\n")
+    run(tmp_path, rows=ROWS[:25], lists="none")
+    assert "gate REDUCING: state: the broker lists no orders" in command("status", path)[1]
+    status, out, err = command("resume", path)
+    assert status != 0
+    assert "Give it --stops-are-gone or --stops-are-there." in out + err
+    assert (
+        "exclude each other" in command("resume", "--stops-are-gone", "--stops-are-there", path)[2]
+    )
+    status, out, _ = command("resume", "--stops-are-there", path)
+    assert status == 0
+    assert "taken when the next run starts" in out
+    assert run(tmp_path, rows=ROWS[:25], lists="none").broker.state == "ACTIVE"
+
+
 def test_a_process_that_does_not_answer_is_named(tmp_path, command, monkeypatch):
     monkeypatch.setattr("bt_risk.cli.operate.PATIENCE", 0.1)
     held = StateFile(tmp_path / "risk.db")

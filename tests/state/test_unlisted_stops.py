@@ -126,6 +126,63 @@ def test_an_addition_behind_an_unlisted_stop_is_guarded_by_a_stop_of_its_own(tmp
     assert [row["left"] for row in stops_of(tmp_path)] == [-100, -30]
 
 
+@pytest.mark.parametrize("replaces", [True, False])
+@pytest.mark.parametrize("no_list", [5, 40])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_stop_that_is_listed_late_gives_way_to_the_one_beside_it(
+    side, no_list, replaces, tmp_path
+):
+    """The list comes back when the addition has a stop already: one is left, for all."""
+    begin(tmp_path, side)
+    price = 102.0 if side > 0 else 98.0
+    write(tmp_path / "venue.json", venue_of(tmp_path) | {"positions": {"D0": [130 * side, price]}})
+    clock = itertools.count(step=1.0)
+    rows = [*STAND, *flat(12, price=112.0)]
+    live = {"clock": lambda: next(clock)}
+    options = {"can": {"order_lists": True, "replace": replaces}, "live": live}
+    strategy = go_on(tmp_path, rows, side, strategy=Passive, no_list=no_list, **options)
+    guards = [row for row in venue_of(tmp_path)["log"] if row["what"] == "guard"]
+    resting = [sum(size for size, _ in row["stops"]) for row in guards if row["bar"] > 25]
+    assert max(map(abs, resting)) == 130
+    assert [row["left"] for row in stops_of(tmp_path)] == [-130 * side]
+    assert strategy.broker.state == "ACTIVE"
+
+
+class Both(bt.Strategy):
+    """Two owners of one data feed."""
+
+    params = (("size", 100),)
+
+    def next(self):
+        if bar_of(self.data) == 20 and not self.broker.book.find(self.data).orders:
+            self.buy(size=self.p.size)
+        elif bar_of(self.data) == 20:
+            self.buy(size=2 * self.p.size)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_the_stops_of_two_owners_are_each_in_question(gone, tmp_path, monkeypatch):
+    add = bt.Cerebro.addstrategy
+    monkeypatch.setattr(
+        bt.Cerebro, "addstrategy", lambda self, *args: [add(self, *args) for _ in range(2)]
+    )
+    run(tmp_path, RISE, strategy=Both)
+    before = stops_of(tmp_path)
+    assert sorted(row["left"] for row in before) == [-200, -100]
+    strategy = go_on(tmp_path, STAND[:3], strategy=Passive, lists="none")
+    assert stops_of(tmp_path) == before
+    reason = strategy.broker.trading_state.why[1]
+    assert "100 D0 were guarded" in reason
+    assert "200 D0 were guarded" in reason
+    if gone:
+        write(tmp_path / "venue.json", venue_of(tmp_path) | {"orders": []})
+    ask(tmp_path, "resume", stops="gone" if gone else "there")
+    strategy = go_on(tmp_path, STAND, strategy=Passive, lists="none")
+    assert sorted(row["left"] for row in stops_of(tmp_path)) == [-200, -100]
+    assert (stops_of(tmp_path) == before) is not gone
+    assert strategy.broker.state == "ACTIVE"
+
+
 # -- what an operator says -----------------------------------------------------------------------
 
 
