@@ -38,7 +38,8 @@ def summary(path: Path, now: float, decisions: int = 10) -> Summary:
     return {
         "state_file": str(path),
         "run": int(saved.meta.get("run", 0)),
-        "process": int(saved.meta["process"]) if running else None,
+        # A run that has just opened a new file has not written its number yet.
+        "process": int(saved.meta["process"]) if running and "process" in saved.meta else None,
         "incomplete": saved.lost or None,
         "gate": {"state": state, "reason": reason},
         "heartbeat": _heartbeat(beat, now),

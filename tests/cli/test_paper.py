@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,9 +12,10 @@ import time
 import pytest
 
 import bt_risk
+from bt_risk.cli.summary import summary
 from bt_risk.paper import session
 from bt_risk.paper.session import STATE, PaperSession, example_folder
-from bt_risk.state.file import read_state
+from bt_risk.state.file import StateFile, read_state
 
 
 def command(*arguments):
@@ -76,6 +78,15 @@ def test_ctrl_c_ends_a_paper_run_and_its_processes(number, tmp_path):
     assert "The run has ended" in text
     assert children_of(tmp_path) == []
     assert status(tmp_path)["process"] is None
+
+
+def test_the_status_of_a_file_whose_run_has_just_begun(tmp_path, monkeypatch):
+    path = tmp_path / STATE
+    StateFile(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM meta WHERE key = 'process'")
+    monkeypatch.setattr("bt_risk.cli.summary.is_running", lambda path: True)
+    assert summary(path, 0.0)["process"] is None
 
 
 def beats(path):
