@@ -32,7 +32,7 @@ _EXPIRES = 600.0
 class _Booked:
     """Units on a side that the position has shown and nobody had reported, when they were booked.
 
-    An order up to the number `newest` may report them later.
+    An order up to the number `newest` may report them later, or one that the store itself makes.
     """
 
     side: int
@@ -217,7 +217,9 @@ class InferredFills:
         instrument = self.gate.book.find(order.data)
         rows = [] if instrument is None else self._booked.get(instrument.index, [])
         now, side = self.gate.live.clock(), 1 if order.isbuy() else -1
-        open_ = [row for row in rows if row.side == side and order.ref <= row.newest]
+        # A store makes an order of its own when it reports what was traded by hand.
+        late = order.p.simulated and order.ref not in self.gate.book.working
+        open_ = [row for row in rows if row.side == side and (late or order.ref <= row.newest)]
         open_ = [row for row in open_ if row.units > SIZE_EPS and now - row.at <= _EXPIRES]
         if units <= SIZE_EPS or not open_ or instrument is None:
             return 0.0

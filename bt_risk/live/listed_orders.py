@@ -171,6 +171,9 @@ class ListedOrders:
             return "own"
         if order.ref in self.gate.fill_tracker.ended:
             return "user"
+        saved = self.gate.recovery.reconciler.remembered(order)
+        if saved is not None and saved.own:
+            return "own"
         known = [self._ids[name] for name in _ids(order) if name in self._ids]
         return "" if not known else "own" if known[0] else "user"
 

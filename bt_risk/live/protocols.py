@@ -77,6 +77,9 @@ class Recorder(Protocol):
 class Reconciler(Protocol):
     """The comparison of the saved orders with the broker's."""
 
+    def remembered(self, order: Any) -> WorkingOrder | None:
+        """Return a saved order that had ended when the run began, None for any other."""
+
     def skips(self, order: Any) -> int:
         """Return how many executions of an order are in the book already."""
 

@@ -77,7 +77,7 @@ class Recovery:
             if not self.gate.cerebro.runningstrats:
                 return
             self._begin()
-        elif self.reconciler.unlisted.rows:
+        elif self.reconciler.unlisted.waits:
             self.reconciler.unlisted.check()
         self.heartbeat.beat()
         if not self.recorder.closes.decided:

@@ -17,6 +17,7 @@ from bt_risk.orders import ACTIVE, REDUCING, venue_id
 from bt_risk.portfolio.position import WorkingOrder
 from bt_risk.state.file import Record
 from bt_risk.state.protocols import Gate
+from bt_risk.state.unread_orders import UnreadOrders
 
 if TYPE_CHECKING:
     from bt_risk.state.reconciler import Reconciler
@@ -60,12 +61,20 @@ class UnlistedStops:
     ----------
     rows : list
         Those that nothing has proven to be gone, and that the broker has not listed again.
+    unread : UnreadOrders
+        Whether the list of the broker could be read at all.
     """
 
     def __init__(self, gate: Gate, reconciler: Reconciler, path: object) -> None:
         self.gate, self.reconciler, self.path = gate, reconciler, path
         self.rows: list[_Unlisted] = []
+        self.unread = UnreadOrders(gate, reconciler, path)
         self._looks, self._next, self._why = 0, -math.inf, ""
+
+    @property
+    def waits(self) -> bool:
+        """Return whether the broker is to be asked again for its orders."""
+        return bool(self.rows or self.unread.error)
 
     # -- the start -------------------------------------------------------------------------------
 
@@ -81,6 +90,7 @@ class UnlistedStops:
 
     def request(self) -> None:
         """Let nothing be opened while a stop is in question, and end that once none is."""
+        self.unread.request()
         state, unknown = self.gate.trading_state, self._unknown()
         if not unknown:
             if STOPS in state.asked:
@@ -116,14 +126,20 @@ class UnlistedStops:
     # -- looks -----------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Look again where that is due; call it between two rounds."""
-        if self._looks < _LOOKS or self.gate.live.clock() >= self._next:
+        """Look again where that is due; call it between two rounds.
+
+        A broker that can prove something is asked in every round until it has, and so is one whose
+        list has raised an error.
+        """
+        due = self._looks < _LOOKS or self.gate.live.clock() >= self._next
+        if due or self.unread.error or self._may_be_proven():
             self._judge(self.reconciler.match_orders())
             self.request()
 
     def _judge(self, listed: list[Any] | None) -> None:
         """Let go the stops that so many looks have proven to be gone, this one included."""
         view = self.gate.venue.view
+        self.unread.note(listed)
         self._looks += 1
         self._next = self.gate.live.clock() + _EVERY
         self._why = _list_in_words(listed, view.error)
