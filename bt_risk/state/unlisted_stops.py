@@ -31,7 +31,10 @@ UNKNOWN, THERE = "unknown", "there"
 
 NOTHING_IN_QUESTION = "no stop of an earlier run is in question"
 
-# Looks, each in another round of the loop, that must agree that a stop is gone.
+# Answers that must agree that a stop is gone: of a list and of a question for its client id, or of
+# one of these in two rounds of the loop.
+_PROOFS = 2
+# Looks, each in another round, before an operator is asked.
 _LOOKS = 2
 # Seconds between two looks after those.
 _EVERY = 30.0
@@ -42,7 +45,7 @@ class _Unlisted:
     """An order of ours that is not listed.
 
     `client_id` is what it was sent with, `unknown` whether an operator must say what became of it,
-    and `absent` how many looks have proven its end.
+    and `absent` how many answers in a row have proven its end.
     """
 
     working: WorkingOrder
@@ -144,25 +147,25 @@ class UnlistedStops:
         self._next = self.gate.live.clock() + _EVERY
         self._why = _list_in_words(listed, view.error)
         for row in list(self.rows):
-            absent = self._is_absent(row, listed is not None and view.declared)
-            row.absent = row.absent + 1 if absent else 0
-            if row.absent >= _LOOKS:
+            proofs = self._proofs(row, listed is not None and view.declared)
+            row.absent = row.absent + proofs if proofs else 0
+            if row.absent >= _PROOFS:
                 self._let_go(row, "the broker does not have it any more")
 
-    def _is_absent(self, row: _Unlisted, list_is_proof: bool) -> bool:
-        """Return whether this look proves that the broker does not have an order."""
+    def _proofs(self, row: _Unlisted, list_is_proof: bool) -> int:
+        """Return how many answers of this look prove that the broker does not have an order."""
         if row not in self.rows:  # the list has just shown it
-            return False
+            return 0
         if not self._may_be_asked():
-            return list_is_proof
+            return int(list_is_proof)
         try:
             found = self.gate.inner.order_by_client_id(row.client_id)
         except Exception:  # a store raises whatever its client raises: the next look asks again
-            return list_is_proof
+            return int(list_is_proof)
         if found is not None and found.alive():
             self.confirm(row.client_id, found)
-            return False
-        return True
+            return 0
+        return 1 + list_is_proof
 
     def _may_be_asked(self) -> bool:
         capable = self.gate.order_sender.capabilities.can("client_ids")

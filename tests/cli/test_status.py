@@ -190,7 +190,7 @@ def test_differences_and_unanswered_requests_are_listed(path, monkeypatch, capsy
 
 def test_the_object_of_json_has_the_names_of_the_documentation(path, command):
     found = json.loads(command("status", path, "--json")[1])
-    documented = (Path(bt_risk.__file__).parents[1] / "docs" / "restart.md").read_text()
+    documented = (Path(__file__).parents[2] / "docs" / "restart.md").read_text()
     assert [name for name in found if f"`{name}`" not in documented] == []
 
 

@@ -30,7 +30,13 @@ LAYERS = [
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PURE = ["rules", "limits", "portfolio"]
 HEAVY = {"pyfolio", "empyrical", "matplotlib", "plotly", "jinja2", "rich", "typer", "arch"}
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] != "data")
+# Data, and the example that is part of the installed package, are no modules of ours.
+OTHERS = [("data",), ("paper", "example")]
+FILES = sorted(
+    p
+    for p in PACKAGE.rglob("*.py")
+    if not any(p.relative_to(PACKAGE).parts[: len(other)] == other for other in OTHERS)
+)
 INNER = [p for p in FILES if p != PACKAGE / "__init__.py"]
 
 
