@@ -253,9 +253,12 @@ class LiveVenue(Venue):
         """Close an owner's position at the market, once nothing rests that could fill beside it.
 
         Return the orders once they are sent. Market exits that work already are left to fill. What
-        does not answer is not waited for: what the broker still holds is closed.
+        does not answer is not waited for: what the broker still holds is closed. A saved position
+        is compared with the broker's first: an exit of the earlier run may have closed it.
         """
         self.mark_closing(part)
+        if part.instrument.index in self.gate.fill_tracker.unknown:
+            return []
         exits, cancels = self.gate.exit_orders, self.cancels
         resting = exits.resting(part)
         at_market = [w for w in orders_of(part, -part.side) if w.kind in AT_MARKET]
@@ -307,6 +310,9 @@ class LiveVenue(Venue):
     def uncovered(self, part: OwnerPosition) -> float:
         """Return the size that a stop must protect: what no exit is closing already."""
         closing = self.closing.get(part) == part.number
+        if closing and part.instrument.index in self.gate.fill_tracker.unknown:
+            resting = self.gate.exit_orders.resting(part)  # it stays until the exit can be sent
+            return sum([w.remaining for w in resting if w.own])
         if closing or self.gate.exit_orders.leaving(part) is not None:
             return 0.0  # a stop beside that exit would sell the position twice
         orders = [w for w in part.instrument.orders.values() if w.assumed]

@@ -131,6 +131,8 @@ class TradingState:
         for source, record in saved.items():
             self.set(source, record["state"], record["reason"])
             if record["flattening"]:
+                for part in self.gate.book.parts.values():
+                    self.gate.venue.mark_closing(part)
                 self._flatten(record["flattening"])
 
     def rearm(self) -> None:

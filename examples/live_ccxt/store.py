@@ -160,15 +160,25 @@ class Broker(bt.BrokerBase):
         self._notifications, self._working, self._by_client_id = deque(), {}, {}
         self._polled, self._stale = 0.0, True
         self.position = bt.position.Position()
-        self._refresh()
+        rows = self._read_account()
         base = self.client.market(self.symbol)["base"]
         held = self._balance["total"].get(base, 0.0)
         if held:
             self.position.update(held, self._entry_price(held))
-        for row in self.client.fetch_open_orders(self.symbol):
-            self._adopt(row, counted=True)
+        for row in rows:
+            self._adopt(row)
 
     # -- account ---------------------------------------------------------------------------------
+
+    def _read_account(self):
+        """Read the balance, and return the open orders of that moment."""
+        rows = self.client.fetch_open_orders(self.symbol)
+        while True:
+            self._refresh()
+            before = [(row["id"], row["filled"]) for row in rows]
+            rows = self.client.fetch_open_orders(self.symbol)
+            if [(row["id"], row["filled"]) for row in rows] == before:
+                return rows
 
     def _refresh(self, balance=None):
         self._balance = balance or self.client.fetch_balance()
@@ -248,19 +258,24 @@ class Broker(bt.BrokerBase):
         self._notify(order)
         self._update(order, row)
 
-    def _adopt(self, row, counted=False):
-        """Return an order for a row of the venue; `counted`: its fills are in the position."""
+    def _adopt(self, row):
+        """Return an order that an earlier process has sent: its fills are in the position."""
         kind = bt.order.BuyOrder if row["side"] == "buy" else bt.order.SellOrder
         stop = row.get("triggerPrice") or row.get("stopPrice")
         price = stop or row["price"]
         exectype = bt.Order.Stop if stop else bt.Order.Limit if price else bt.Order.Market
-        before = (row.get("filled") or 0.0) if counted else 0.0
-        size = row["amount"] - before
+        before = row.get("filled") or 0.0
+        size = row["amount"] - before if row["status"] == "open" else row["amount"]
         order = kind(data=self.p.data, size=size, price=price, exectype=exectype, simulated=True)
         client_id, number = REPLACED.match(row["clientOrderId"]).groups()
         self._register(order, client_id)
         order.addinfo(replaced=int(number or 0), before=before, cost=row["cost"] if before else 0.0)
-        self._accepted(order, row)
+        if row["status"] == "open":
+            self._accepted(order, row)
+            return order
+        order.addinfo(venue_id=row["id"])
+        order.submit(self)
+        order.completed() if row["status"] == "closed" else order.cancel()
         return order
 
     def order_by_client_id(self, client_id):

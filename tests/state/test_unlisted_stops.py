@@ -500,3 +500,17 @@ def test_a_market_exit_that_filled_in_the_meantime_is_not_waited_for(
     assert filled(tmp_path) == [side * 100, -side * 100]
     assert "flat: enough" in lines(tmp_path, "flat")
     assert "stops" not in strategy.broker.trading_state.asked
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_flatten_waits_until_the_saved_position_is_compared_with_the_broker(side, tmp_path):
+    """List and client id prove in one look that the exit has ended: it has closed the position."""
+    options = {"can": {"order_lists": True, "client_ids": True}}
+    begin_to_leave(tmp_path, side, **options)
+    meanwhile(tmp_path / "venue.json", "D0", mirrored(STAND[:1], side), first=25)
+    strategy = go_on(tmp_path, STAND, side, lists="all", **options)
+    sent = [row for row in venue_of(tmp_path)["log"] if row["what"] == "sent"]
+    exits = [row["size"] for row in sent if row["exectype"] == bt.Order.Market][1:]
+    assert exits == [100], "a second exit was sent"
+    assert held(tmp_path) == strategy.broker.book.instruments[0].size == 0
+    assert "flat: enough" in lines(tmp_path, "flat")
