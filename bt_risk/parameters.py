@@ -11,13 +11,17 @@ A field holds a name, a default, and a type that states the unit and the check::
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import partial
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
 from bt_risk.errors import (
+    ParameterError,
     check_choice,
     check_flag,
     check_fraction,
@@ -47,6 +51,7 @@ __all__ = [
     "keyword_parameters",
     "one_of",
     "with_signature",
+    "read_toml",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -186,3 +191,23 @@ def with_signature(parameters: list[Parameter]) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def read_toml(path: Path, known: Sequence[str], missing: ParameterError, hint: str) -> Any:
+    """Return the values of a TOML file by name, all of which are `known`.
+
+    Raises `missing` where there is no file, and ParameterError with the file and the key for
+    anything else; `hint` is the remedy where no known name is near.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise missing from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ParameterError(str(path), "the file", f"TOML ({error})", path.name) from None
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, 1, 0.75)
+            remedy = f"Did you mean {near[0]}?" if near else hint
+            raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key, remedy)
+    return values

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +28,7 @@ from bt_risk.limits.trade_guards import Guard
 from bt_risk.live.settings import Live
 from bt_risk.live.store_settings import StoreSettings
 from bt_risk.monitors.settings import BreakerSettings, DrawdownSettings, StopSettings
-from bt_risk.parameters import ATRLimit, EquityLimit, Flag, Settings
+from bt_risk.parameters import ATRLimit, EquityLimit, Flag, Settings, read_toml
 from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.instrument import check_instruments
 from bt_risk.state.file import check_state
@@ -81,18 +79,9 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
         Raises ParameterError with the file, the key, the constraint and the value.
         """
         path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ParameterError("Policy", "path", "an existing file", str(path)) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ParameterError(str(path), "the file", f"TOML ({error})", path.name) from None
+        missing = ParameterError("Policy", "path", "an existing file", str(path))
         known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                near = get_close_matches(key, known, 1, 0.75)
-                remedy = f"Did you mean {near[0]}?" if near else "Keys are at the top level."
-                raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key, remedy)
+        values = read_toml(path, known, missing, "Keys are at the top level.")
         history = values.get("history", [])
         if not isinstance(history, list):
             raise ParameterError(str(path), "history", "a list of numbers", history)

@@ -260,7 +260,7 @@ def doctor(
         str,
         typer.Argument(
             metavar="MODULE:FUNCTION",
-            help="Returns a broker and a data feed, or a Cerebro: my_store.py:make_broker.",
+            help="Function that returns a broker and a data feed: my_store.py:make_broker.",
         ),
     ],
     data: Annotated[

@@ -144,7 +144,7 @@ def _script(s: Session, report: StoreReport, yes: bool, size: float | None) -> S
 
 
 def _send_orders(s: Session) -> Step:
-    """Make the checks that send orders; return whether none has left nothing to go on with."""
+    """Make the checks that send orders; return False where one of them ends the others."""
     for number, (name, _, check) in enumerate(_ORDERS):
         try:
             yield from check(s)

@@ -151,7 +151,7 @@ class Session:
             time.sleep(_ROUND)
 
     def _drop_unfinished_bars(self) -> None:
-        """Take back the bar in which a data feed has raised: no order can be made at it."""
+        """Remove a bar that has no time, because its data feed has raised: no order can use it."""
         for data in self.setup.datas:
             if len(data) and math.isnan(data.datetime[0]):
                 data.backwards(force=True)

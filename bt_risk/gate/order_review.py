@@ -66,7 +66,7 @@ class OrderReview:
         if not self.gate.observe:
             arguments.pop("stop_price", None)
         sent_on = self.book.by_data.get(id(data))
-        if sent_on is None:  # a data feed of no Cerebro of this gate: the gate does not know it
+        if sent_on is None:  # the gate does not know this data feed
             send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
             return send(owner, data, size, **arguments)
         self.gate.silence.asked[owner] += [self.book.rounds]

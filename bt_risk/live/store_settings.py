@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +10,7 @@ import tomli_w
 
 from bt_risk.errors import ParameterError, check_choice, check_positive, raised_as
 from bt_risk.live.capabilities import check_capabilities
+from bt_risk.parameters import read_toml
 from bt_risk.portfolio.instrument import check_instruments
 
 __all__ = ["StoreSettings"]
@@ -66,21 +65,10 @@ class StoreSettings:
         Raises ParameterError with the file, the key, the constraint and the value.
         """
         path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            remedy = "`bt-risk doctor` writes one."
-            raise ParameterError(
-                "protect", "store", "an existing file", str(path), remedy
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ParameterError(str(path), "the file", f"TOML ({error})", path.name) from None
+        remedy = "`bt-risk doctor` writes one."
+        missing = ParameterError("protect", "store", "an existing file", str(path), remedy)
         known = [one.name for one in fields(cls)]
-        for key in values:
-            if key not in known:
-                near = get_close_matches(key, known, 1, 0.75)
-                remedy = f"Did you mean {near[0]}?" if near else "Other settings are for protect()."
-                raise ParameterError(str(path), "a key", f"one of {', '.join(known)}", key, remedy)
+        values = read_toml(path, known, missing, "Other settings are for protect().")
         with raised_as(str(path)):
             return cls(**values)
 

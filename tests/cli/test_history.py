@@ -2,14 +2,13 @@
 
 import json
 import sqlite3
-import sys
 from contextlib import closing
 
 import pytest
+from helpers.command_line import command_in
 from helpers.restarts import ROWS, run
 
 import bt_risk
-from bt_risk.cli import app as cli
 from bt_risk.cli.times import duration, parse_since
 
 OFF = dict.fromkeys(("notional_limit", "exposure_limit", "correlation_limit"))
@@ -27,15 +26,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "140")
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["bt-risk", *map(str, words)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return (exit_.value.code or 0, *capsys.readouterr())
-
-    return call
+    return command_in(140, monkeypatch, capsys)
 
 
 def rows(out):

@@ -1,15 +1,14 @@
 """bt-risk status: what it says of an account, and what it does not know."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.command_line import command_in
 from helpers.persistent_broker import PersistentFeed
 from helpers.restarts import ROWS, Wants, run
 
 import bt_risk
-from bt_risk.cli import app as cli
 from bt_risk.cli import status as status_page
 from bt_risk.cli.status import print_status
 from bt_risk.cli.summary import summary
@@ -21,15 +20,7 @@ AT = 1_600_000_000.0  # 2020-09-13 12:26:40 UTC
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["bt-risk", *map(str, words)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return (exit_.value.code or 0, *capsys.readouterr())
-
-    return call
+    return command_in(120, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

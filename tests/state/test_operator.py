@@ -3,31 +3,22 @@
 import os
 import signal
 import sqlite3
-import sys
 import time
 from contextlib import closing
 
 import pytest
+from helpers.command_line import command_in
 from helpers.restarts import ROWS, Wants, in_child, killed_run, run, start_child, status_of
 from helpers.scenarios import flat
 
 import bt_risk
-from bt_risk.cli import app as cli
 from bt_risk.cli.operate import whoami
 from bt_risk.state.file import StateFile, is_running, read_state
 
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["bt-risk", *map(str, words)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return (exit_.value.code or 0, *capsys.readouterr())
-
-    return call
+    return command_in(160, monkeypatch, capsys)
 
 
 def test_status_of_a_run_that_was_killed_with_a_position(tmp_path, command):
