@@ -11,9 +11,10 @@ from typing import Any
 import backtrader as bt
 
 from bt_risk.limits.base import Decision
+from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import WorkingOrder
-from bt_risk.portfolio.preview import OrderPreview
+from bt_risk.portfolio.preview import OrderPreview, preview_order
 
 __all__ = [
     "ACTIVE",
@@ -29,6 +30,7 @@ __all__ = [
     "OrderRequest",
     "SizeProposal",
     "Verdict",
+    "foreign_order",
     "losing_side",
     "plain",
     "refusal",
@@ -262,3 +264,23 @@ def venue_id(order: Any) -> str | None:
             return str(found)
     native = getattr(order, "ccxt_order", None)
     return str(native["id"]) if native else None
+
+
+def foreign_order(book: Book, instrument: Instrument, owner: object, order: Any) -> WorkingOrder:
+    """Return the record of an open order that the gate has not sent: counted, never cancelled."""
+    side, size = 1 if order.isbuy() else -1, float(abs(order.executed.remsize))
+    return WorkingOrder(
+        order.ref,
+        instrument,
+        owner,
+        side,
+        size,
+        preview_order(book, instrument, owner, side, size).opening,
+        KINDS.get(order.exectype, "stop"),
+        float(order.created.price or instrument.price),
+        instrument.stop_distance(),
+        handle=order,
+        tradeid=order.tradeid,
+        shared=True,
+        foreign=True,
+    )

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from bt_risk.live.broker_view import Look
 from bt_risk.live.differences import FOREIGN, RECONCILIATION
-from bt_risk.orders import CLIENT_ID, KINDS, venue_id
+from bt_risk.orders import CLIENT_ID, KINDS, foreign_order, venue_id
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import WorkingOrder
-from bt_risk.portfolio.preview import preview_order
 
 if TYPE_CHECKING:
     from bt_risk.live.protocols import Gate
@@ -184,7 +183,7 @@ class ListedOrders:
         size, kind = abs(float(order.executed.remsize)), KINDS.get(order.exectype, "stop")
         what = f"the broker lists a {kind} order to {side} {size:g} {instrument.name}"
         if not whose:
-            self._adopt(order, instrument, size)
+            self._adopt(order, instrument)
             return
         name = "two stops" if whose == "own" and kind == "stop" else "order not ended"
         what = f"{what} that has ended in the book of the gate: it is cancelled until it is gone"
@@ -193,19 +192,10 @@ class ListedOrders:
             self.gate.own.setdefault(order.ref, order)
         self.gate.venue.withdraw(order)
 
-    def _adopt(self, order: Any, instrument: Instrument, size: float) -> None:
+    def _adopt(self, order: Any, instrument: Instrument) -> None:
         """Add an order of somebody else to the book: it is counted, and never cancelled."""
-        owner, side = self.gate.cerebro.runningstrats[0], 1 if order.isbuy() else -1
-        opening = preview_order(self.gate.book, instrument, owner, side, size).opening
-        kind = KINDS.get(order.exectype, "stop")
-        price = float(order.created.price or instrument.price)
-        distance = instrument.stop_distance()
-        working = WorkingOrder(
-            order.ref, instrument, owner, side, size, opening, kind, price, distance
-        )
-        working.handle, working.tradeid = order, order.tradeid
-        working.foreign = working.shared = True
-        self.gate.book.add_back(working)
+        owner, book = self.gate.cerebro.runningstrats[0], self.gate.book
+        book.add_back(foreign_order(book, instrument, owner, order))
         self.gate.venue.skip_executions(order, len(order.executed.exbits))
 
     def _keep_foreign(self) -> None:

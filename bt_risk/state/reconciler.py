@@ -9,10 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from bt_risk.orders import CLIENT_ID, KINDS, venue_id
+from bt_risk.orders import CLIENT_ID, KINDS, foreign_order, venue_id
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
-from bt_risk.portfolio.preview import preview_order
 from bt_risk.state.file import Record, SavedState
 from bt_risk.state.protocols import Gate
 from bt_risk.state.recorder import StateRecorder
@@ -324,26 +323,11 @@ class Reconciler:
         """Add the open orders of the broker that no run has saved to the book."""
         owner = self.owner(0)
         for order in self._unmatched.pop(instrument.index, ()):
-            side = 1 if order.isbuy() else -1
-            size = float(abs(order.executed.remsize))
-            preview = preview_order(self.gate.book, instrument, owner, side, size)
-            self.gate.book.add_back(
-                WorkingOrder(
-                    order.ref,
-                    instrument,
-                    owner,
-                    side,
-                    size,
-                    preview.opening,
-                    KINDS.get(order.exectype, "stop"),
-                    order.created.price or instrument.price,
-                    instrument.stop_distance(),
-                    handle=order,
-                    tradeid=order.tradeid,
-                )
-            )
+            working = foreign_order(self.gate.book, instrument, owner, order)
+            self.gate.book.add_back(working)
             self.gate.venue.skip_executions(order, len(order.executed.exbits))
-            reason = f"state: an order for {side * size:+g} is working that no run has saved"
+            size = working.side * working.remaining
+            reason = f"state: an order for {size:+g} is working that no run has saved"
             self.note(instrument.name, "note", reason)
 
     def _cancel_orphans(self, instrument: Instrument) -> None:

@@ -514,3 +514,23 @@ def test_a_flatten_waits_until_the_saved_position_is_compared_with_the_broker(si
     assert exits == [100], "a second exit was sent"
     assert held(tmp_path) == strategy.broker.book.instruments[0].size == 0
     assert "flat: enough" in lines(tmp_path, "flat")
+
+
+class HaltsOnly(Passive):
+    def next(self):
+        if bar_of(self.data) == 26:
+            self.broker.halt("enough")
+
+
+def test_an_order_that_no_run_has_sent_is_counted_and_a_halt_leaves_it_alone(tmp_path):
+    begin(tmp_path)
+    strange = {"id": "F1", "data": "D0", "side": 1, "left": 50, "price": 10.0}
+    book = venue_of(tmp_path)
+    orders = [*book["orders"], strange | {"exectype": bt.Order.Limit}]
+    write(tmp_path / "venue.json", book | {"orders": orders})
+    strategy = go_on(tmp_path, STAND, strategy=HaltsOnly, lists="all", can={"order_lists": True})
+    assert "state: an order for +50 is working that no run has saved" in lines(tmp_path, "note")
+    assert strategy.broker.state == "HALTED"
+    assert "F1" in [order["id"] for order in venue_of(tmp_path)["orders"]]
+    (foreign,) = [w for w in strategy.broker.book.working.values() if w.foreign]
+    assert (foreign.remaining, foreign.opening) == (50, 50)
