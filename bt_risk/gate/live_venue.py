@@ -308,11 +308,15 @@ class LiveVenue(Venue):
         return True
 
     def uncovered(self, part: OwnerPosition) -> float:
-        """Return the size that a stop must protect: what no exit is closing already."""
-        closing = self.closing.get(part) == part.number
-        if closing and part.instrument.index in self.gate.fill_tracker.unknown:
-            resting = self.gate.exit_orders.resting(part)  # it stays until the exit can be sent
+        """Return the size that a stop must protect: what no exit is closing already.
+
+        A saved position that is not compared with the broker's yet keeps what rests, and gets no
+        other stop: the one that is gone may have filled.
+        """
+        resting = self.gate.exit_orders.resting(part)
+        if part.instrument.index in self.gate.fill_tracker.unknown:
             return sum([w.remaining for w in resting if w.own])
+        closing = self.closing.get(part) == part.number
         if closing or self.gate.exit_orders.leaving(part) is not None:
             return 0.0  # a stop beside that exit would sell the position twice
         orders = [w for w in part.instrument.orders.values() if w.assumed]

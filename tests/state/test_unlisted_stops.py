@@ -302,6 +302,21 @@ def test_a_broker_that_can_be_asked_needs_no_operator(side, lost, lists, tmp_pat
 
 
 @pytest.mark.parametrize("side", [1, -1])
+def test_a_stop_that_has_filled_gets_no_successor(side, tmp_path):
+    """Its end is proven before the position is compared: a stop sent then would open a trade."""
+    can = {"order_lists": True, "client_ids": True}
+    run(tmp_path, mirrored(RISE, side), strategy=Holds if side > 0 else Shorts, can=can)
+    venue = venue_of(tmp_path)
+    write(tmp_path / "venue.json", venue | {"orders": [], "positions": {"D0": [0, 0.0]}})
+    strategy = go_on(tmp_path, STAND, side, strategy=Passive, can=can)
+    assert [row["what"] for row in venue_of(tmp_path)["log"][len(venue["log"]) :]].count(
+        "sent"
+    ) == 0
+    assert held(tmp_path) == strategy.broker.book.instruments[0].size == 0
+    assert strategy.broker.state == "ACTIVE"
+
+
+@pytest.mark.parametrize("side", [1, -1])
 def test_one_answer_alone_proves_nothing(side, tmp_path):
     begin(tmp_path, side)
     before = len(venue_of(tmp_path)["log"])
