@@ -33,7 +33,7 @@ class Cross(bt.Strategy):
 # %% 1 % of equity until there are 30 trades, half Kelly and at most 2 % from then on.
 def main():
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(bt.feeds.PandasData(dataname=PRICES), name="AAPL")
+    cerebro.adddata(bt_risk.FrameData(dataname=PRICES), name="AAPL")
     cerebro.addstrategy(Cross)
     cerebro.addsizer(bt_risk.HalfKellySizer, min_trades=30)
     cerebro.broker.setcash(100_000)

@@ -33,7 +33,7 @@ class Cross(bt.Strategy):
 # %% One line more: `addobserver` keeps a stop 2 x ATR behind every position.
 def run(with_stop):
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(bt.feeds.PandasData(dataname=PRICES), name="AAPL")
+    cerebro.adddata(bt_risk.FrameData(dataname=PRICES), name="AAPL")
     cerebro.addstrategy(Cross)
     if with_stop:
         cerebro.addobserver(bt_risk.ATRTrailingStop, atr_multiple=2.0)

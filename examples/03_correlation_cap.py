@@ -35,7 +35,7 @@ class Breakout(bt.Strategy):
 def run(correlation_limit):
     cerebro = bt.Cerebro(stdstats=False)
     for name, frame in FRAMES.items():
-        cerebro.adddata(bt.feeds.PandasData(dataname=frame), name=name)
+        cerebro.adddata(bt_risk.FrameData(dataname=frame), name=name)
     cerebro.addstrategy(Breakout)
     cerebro.broker.setcash(1_000_000)
     cap = bt_risk.CorrelationCap(cerebro.broker, correlation_limit=correlation_limit)

@@ -21,7 +21,7 @@ class Hold(bt.Strategy):
 # %% The breaker refuses entries, closes everything, waits until flat and ends the run.
 def run(**breaker):
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(bt.feeds.PandasData(dataname=PRICES), name="NASDAQ")
+    cerebro.adddata(bt_risk.FrameData(dataname=PRICES), name="NASDAQ")
     cerebro.addstrategy(Hold)
     cerebro.addanalyzer(bt.analyzers.DrawDown)
     cerebro.addanalyzer(bt_risk.DrawdownBreaker, **breaker)

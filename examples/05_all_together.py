@@ -31,7 +31,7 @@ class Cross(bt.Strategy):
 def run(policy):
     cerebro = bt.Cerebro(stdstats=False)
     for name, frame in FRAMES.items():
-        cerebro.adddata(bt.feeds.PandasData(dataname=frame), name=name)
+        cerebro.adddata(bt_risk.FrameData(dataname=frame), name=name)
     cerebro.addstrategy(Cross)
     cerebro.addanalyzer(bt.analyzers.DrawDown)
     cerebro.broker.setcash(1_000_000)

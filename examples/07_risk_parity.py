@@ -31,7 +31,7 @@ class Monthly(bt.Strategy):
 def run(method, correlation_limit=None):
     cerebro = bt.Cerebro(stdstats=False)
     for name, frame in FRAMES.items():
-        cerebro.adddata(bt.feeds.PandasData(dataname=frame), name=name)
+        cerebro.adddata(bt_risk.FrameData(dataname=frame), name=name)
     cerebro.broker.setcash(1_000_000)
     cerebro.broker.setcommission(0.001)
     cerebro.setbroker(bt_risk.CorrelationCap(cerebro.broker, correlation_limit=correlation_limit))

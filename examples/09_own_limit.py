@@ -38,7 +38,7 @@ class Dips(bt.Strategy):
 # %% Exits never reach a limit; a refused entry comes back as Rejected, and the journal has it.
 def run(*limits):
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(bt.feeds.PandasData(dataname=PRICES), name="NASDAQ")
+    cerebro.adddata(bt_risk.FrameData(dataname=PRICES), name="NASDAQ")
     cerebro.addstrategy(Dips)
     cerebro.setbroker(bt_risk.RiskBroker(cerebro.broker, limits=list(limits)))
     cerebro.addanalyzer(bt.analyzers.DrawDown)

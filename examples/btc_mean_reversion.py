@@ -29,7 +29,7 @@ class MeanReversion(bt.Strategy):
 
 def run(**settings):
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(bt.feeds.PandasData(dataname=PRICES), name="BTC")
+    cerebro.adddata(bt_risk.FrameData(dataname=PRICES), name="BTC")
     cerebro.addstrategy(MeanReversion, **settings)
     cerebro.addanalyzer(bt.analyzers.DrawDown)
     cerebro.broker.setcash(100_000)

@@ -17,7 +17,7 @@ from backtrader.linebuffer import LineBuffer
 
 from bt_risk.feeds.dates import date_numbers, localized, microseconds
 
-__all__ = ["bulk_load", "undo_bulk_preload", "use_bulk_preload"]
+__all__ = ["BarByBar", "bulk_load", "column_at", "undo_bulk_preload", "use_bulk_preload"]
 
 # The methods that load bars, and the modules whose versions of them `bulk_load` stands for.
 METHODS = ("preload", "load", "_load", "_last", "_fromstack", "forward", "backwards", "home")
@@ -128,7 +128,7 @@ def _module(owner: type, name: str) -> Any:
 def _dates(data: Any, frame: pd.DataFrame) -> np.ndarray:
     """Return the number of every bar's time, before `fromdate` and `todate`."""
     column = data._colmapping["datetime"]
-    times = frame.index if column is None else _column(frame, column)
+    times = frame.index if column is None else column_at(frame, column)
     if isinstance(times.dtype, (np.dtypes.DateTime64DType, pd.DatetimeTZDtype)):
         times = pd.DatetimeIndex(times) if isinstance(times, pd.Series) else times
     if type(times) is not pd.DatetimeIndex:
@@ -151,11 +151,11 @@ def _columns(data: Any, frame: pd.DataFrame) -> list[tuple[LineBuffer, np.ndarra
     for name in data.getlinealiases():
         place = data._colmapping[name]
         if name != "datetime" and place is not None:
-            columns.append((getattr(data.lines, name), _floats(_column(frame, place))))
+            columns.append((getattr(data.lines, name), _floats(column_at(frame, place))))
     return columns
 
 
-def _column(frame: pd.DataFrame, place: Any) -> pd.Series:
+def column_at(frame: pd.DataFrame, place: Any) -> pd.Series:
     """Return the column at `place`, if that is a place of a column."""
     whole = isinstance(place, (int, np.integer)) and not isinstance(place, bool)
     if not whole or not -frame.shape[1] <= place < frame.shape[1]:

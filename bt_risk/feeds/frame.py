@@ -2,67 +2,84 @@
 
 from __future__ import annotations
 
-import math
-from array import array
+import os
+from pathlib import Path
 from typing import Any
 
 import backtrader as bt
+import numpy as np
+import pandas as pd
+
+from bt_risk.feeds.bulk import BarByBar, bulk_load, column_at
+from bt_risk.feeds.sources import as_frame
 
 __all__ = ["FrameData"]
 
 
 class FrameData(bt.feeds.PandasData):
-    """Feed a DataFrame to Cerebro: ``PandasData``, the same parameters and values, but quick.
+    """Feed prices to Cerebro: ``PandasData``, the same parameters and values, but quick.
 
-    ``PandasData`` reads every single cell through pandas. Here each column is read once; where
-    Cerebro preloads and nothing changes the bars between frame and lines (filter, resampler,
-    ``fromdate``, ``todate``, ``tzinput``, lookahead) it goes into its line as a whole.
+    Where Cerebro preloads, each column goes into its line as a whole, and all dates are converted
+    at once. Where bars must come one after the other (filters, ``resample``, ``replay``,
+    ``exactbars``, ``preload=False``), or a value or a method is not one that is known, they do, and
+    only the cells are read more quickly. A frame must not change during a run.
 
     Params:
 
-      - those of ``bt.feeds.PandasData``: ``dataname`` (a DataFrame, its index the time), ``nocase``
-        (default: ``True``), and ``datetime``, ``open``, ``high``, ``low``, ``close``, ``volume``,
-        ``openinterest`` to name columns
+      - those of ``bt.feeds.PandasData``: ``dataname``, ``nocase`` (default: ``True``), and
+        ``datetime``, ``open``, ``high``, ``low``, ``close``, ``volume``, ``openinterest`` to name
+        columns
+      - ``dataname`` is a DataFrame of pandas, its index the time; a DataFrame of polars, where the
+        time is the column datetime, date, time, timestamp or open_time, else the first with dates;
+        or the path of a CSV or Parquet file, which `read_prices` reads and whose name the feed
+        bears unless it is given another
     """
 
-    def start(self) -> None:
-        """Read the columns, and begin before the first bar."""
-        super().start()
-        columns = dict(self._colmapping)
-        time = columns.pop("datetime")
-        frame = self.p.dataname
-        times = frame.index if time is None else frame.iloc[:, time]
-        values = {"datetime": [bt.date2num(t.to_pydatetime()) for t in times]}
-        for name, column in columns.items():
-            if column is not None:
-                values[name] = frame.iloc[:, column].tolist()
-        self._fields: list[tuple[Any, list[float]]] = [
-            (getattr(self.lines, name), values[name]) for name in values
-        ]
-        self._bars = len(times)
-
-    def _load(self) -> bool:
-        self._idx += 1
-        if self._idx >= self._bars:
-            return False
-        for line, values in self._fields:
-            line[0] = values[self._idx]
-        return True
+    def __init__(self) -> None:
+        source = self.p.dataname
+        self.p.dataname = self._dataname = as_frame(source)
+        if isinstance(source, (str, os.PathLike)) and not self.p.name:
+            self._name = Path(source).name.split(".")[0]
+        self._columns: list[tuple[Any, Any]] | None = None
+        super().__init__()
 
     def preload(self) -> None:
         """Fill the lines before the run."""
-        if not self._as_it_is():
+        if bulk_load(self) is not None:
             super().preload()
-            return
-        for line in self.lines:
-            line.array = array("d", [math.nan]) * self._bars
-        for line, values in self._fields:
-            line.array = array("d", values)
-        self._idx, self._fields = self._bars, []
+            self._columns = None
 
-    def _as_it_is(self) -> bool:
-        """Return whether every bar of the frame arrives unchanged."""
-        whole = self.fromdate == -math.inf and self.todate == math.inf
-        changed = self._filters or self._barstack or self._barstash or self._tzinput
-        watched = any(line.bindings or line.extension for line in self.lines)
-        return whole and not changed and not watched
+    def _load(self) -> bool:
+        """Read the next row; the columns are looked up once in a run."""
+        if self._idx < 0 or self._columns is None:
+            self._columns = self._look_up()
+        if not self._columns:
+            return bool(super()._load())
+        self._idx += 1
+        if self._idx >= len(self.p.dataname):
+            return False
+        for line, values in self._columns[1:]:
+            line[0] = values[self._idx]
+        line, times = self._columns[0]
+        line[0] = bt.date2num(times[self._idx].to_pydatetime())
+        return True
+
+    def _look_up(self) -> list[tuple[Any, Any]]:
+        """Return each line with its values, the times first; nothing if cells must be read."""
+        frame, places = self.p.dataname, dict(self._colmapping)
+        if type(frame) is not pd.DataFrame:
+            return []
+        time = places.pop("datetime")
+        try:
+            columns = {name: column_at(frame, at) for name, at in places.items() if at is not None}
+            times = frame.index if time is None else _values(column_at(frame, time))
+        except BarByBar:
+            return []
+        lines = [(getattr(self.lines, name), _values(columns[name])) for name in columns]
+        return [(self.lines.datetime, times), *lines]
+
+
+def _values(column: pd.Series) -> Any:
+    """Return the values as ``iloc`` hands them out one by one."""
+    plain = isinstance(column.dtype, np.dtype) and column.dtype.kind not in "mM"
+    return column.to_numpy() if plain else column.array

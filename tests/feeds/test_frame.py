@@ -1,13 +1,18 @@
 """The quick feed gives what PandasData gives, bar for bar, in every mode of the engine."""
 
 import datetime
+import sys
 
 import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.feed_worlds import frame as draw_frame
+from helpers.feed_worlds import parameters, pick, preload
 from helpers.scenarios import random_walk
 
+from bt_risk.errors import DataError
+from bt_risk.feeds.files import read_prices
 from bt_risk.feeds.frame import FrameData
 
 MODES = {
@@ -178,13 +183,130 @@ def test_every_run_starts_from_the_first_bar(add, runs):
     assert seen == totals(bt.feeds.PandasData, add, runs)
 
 
-def test_no_cell_is_asked_for_one_by_one(monkeypatch):
+@pytest.mark.parametrize("mode", MODES)
+def test_no_cell_is_asked_for_one_by_one(mode, monkeypatch):
     # What the feed is there for; a clock would say it less surely.
-    def refuse(*args):
-        raise AssertionError("PandasData._load was called")
+    reads, read = [], type(pd.DataFrame().iloc).__getitem__
 
-    monkeypatch.setattr(bt.feeds.PandasData, "_load", refuse)
-    loads = []
-    monkeypatch.setattr(FrameData, "_load", lambda self: loads.append(1))
-    assert len(tape(FrameData, random_walk(10, bars=60))) == 60
-    assert len(loads) <= 1  # one look beyond the last bar
+    def counted(self, key):
+        reads.append(key)
+        return read(self, key)
+
+    monkeypatch.setattr(type(pd.DataFrame().iloc), "__getitem__", counted)
+    frame = random_walk(10, bars=60)
+    assert len(tape(FrameData, frame, mode=MODES[mode])) == 60
+    assert 5 <= len(reads) <= 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("prepare", [lambda data: None, lambda data: data.addfilter(keep)])
+def test_random_frames_and_parameters_give_what_pandas_data_gives(seed, prepare):
+    rng = np.random.default_rng(100 + seed)
+    for _ in range(60):
+        frame = draw_frame(rng)
+        kwargs = parameters(rng, frame)
+        kwargs["lookahead"] = pick(rng, [0, 0, 0, 1, 3])
+        native = preload(bt.feeds.PandasData, frame, prepare, **kwargs)
+        assert preload(FrameData, frame, prepare, **kwargs) == native, (frame, kwargs)
+
+
+def keep(data):
+    return False
+
+
+@pytest.mark.parametrize("mode", ["runonce", "no-preload"])
+def test_another_frame_is_read_by_the_next_run(mode):
+    cerebro = bt.Cerebro(stdstats=False, **MODES[mode])
+    feed = FrameData(dataname=random_walk(1, bars=40))
+    cerebro.adddata(feed)
+    cerebro.addstrategy(Tape)
+    cerebro.run()
+    feed.p.dataname = random_walk(2, bars=30)
+    rows = [repr(row) for row in cerebro.run()[0].rows]
+    assert rows == tape(bt.feeds.PandasData, feed.p.dataname)
+
+
+def test_a_method_of_a_subclass_is_called_for_every_bar():
+    class Doubled(FrameData):
+        def _load(self):
+            loaded = super()._load()
+            self.lines.volume[0] *= 2
+            return loaded
+
+    class Native(bt.feeds.PandasData):
+        def _load(self):
+            loaded = super()._load()
+            self.lines.volume[0] *= 2
+            return loaded
+
+    frame = random_walk(12, bars=30)
+    rows = tape(Doubled, frame)
+    assert rows == tape(Native, frame)
+    assert "2000.0" in rows[0]
+
+
+@pytest.mark.parametrize("name", ["prices.csv", "prices.csv.gz", "prices.parquet"])
+def test_a_file_is_read_and_gives_its_name(name, tmp_path):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    frame, path = random_walk(13, bars=30), tmp_path / name
+    frame.to_parquet(path) if name.endswith("parquet") else frame.to_csv(path)
+    expected = tape(bt.feeds.PandasData, read_prices(path))
+    for source in (path, str(path)):
+        assert tape(FrameData, source) == expected
+        feed = FrameData(dataname=source)
+        assert feed._name == "prices"
+        assert feed._dataname is feed.p.dataname
+    assert FrameData(dataname=path, name="SPX")._name == "SPX"
+    cerebro = bt.Cerebro()
+    cerebro.adddata(FrameData(dataname=path), name="BTC")
+    cerebro.adddata(FrameData(dataname=path))
+    assert list(cerebro.datasbyname) == ["BTC", "prices"]
+
+
+def test_a_file_that_cannot_be_read_is_refused_at_once(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        FrameData(dataname=tmp_path / "none.csv")
+
+
+def polars_frame(frame, name="datetime", zone=None):
+    polars = pytest.importorskip("polars")
+    columns = {str(column): frame[column].to_numpy() for column in frame}
+    times = polars.Series(name, frame.index.as_unit("us").to_numpy())
+    times = times if zone is None else times.dt.replace_time_zone(zone)
+    return polars.DataFrame({**columns, name: times})
+
+
+@pytest.mark.parametrize("name", ["datetime", "Date", "when", "Open Time"])
+def test_a_frame_of_polars_gives_what_its_columns_give(name):
+    frame = random_walk(14, bars=30, freq="h").assign(count=np.arange(30), up=True)
+    frame.iloc[3, 4] = np.nan
+    expected = tape(bt.feeds.PandasData, frame)
+    table = polars_frame(frame, name)
+    assert tape(FrameData, table) == expected
+    assert tape(FrameData, table.lazy()) == expected
+    named = dict(datetime=name, volume="count", openinterest=6)
+    assert tape(FrameData, table, **named) == tape(
+        bt.feeds.PandasData, frame, volume="count", openinterest=6
+    )
+
+
+def test_zones_dates_texts_and_missing_values_of_polars_arrive():
+    polars = pytest.importorskip("polars")
+    frame = random_walk(15, bars=30)
+    zoned = tape(bt.feeds.PandasData, frame.tz_localize("Europe/Berlin"))
+    assert tape(FrameData, polars_frame(frame, zone="Europe/Berlin")) == zoned
+    table = polars_frame(frame).with_columns(
+        polars.col("datetime").cast(polars.Date),
+        polars.lit("SPX").alias("ticker"),
+        polars.Series("volume", [None, *range(29)]),
+    )
+    expected = frame.assign(volume=[np.nan, *range(29)])
+    assert tape(FrameData, table) == tape(bt.feeds.PandasData, expected)
+    with pytest.raises(DataError, match=r"column of dates or times; got close \(Float64\)"):
+        FrameData(dataname=polars.DataFrame({"close": [1.0]}))
+
+
+def test_frames_of_pandas_are_taken_where_nobody_has_imported_polars(monkeypatch):
+    monkeypatch.setitem(sys.modules, "polars", None)  # an import of it would raise
+    assert len(tape(FrameData, random_walk(16, bars=30))) == 30

@@ -133,7 +133,8 @@ def state(data):
         (type(line.array), array("d", line.array).tobytes(), line.idx, len(line), line.extension)
         for line in data.lines
     ]
-    rest = (data._idx, data.fromdate, data.todate, data._colmapping, sorted(vars(data)))
+    names = sorted(vars(data).keys() - {"_columns"})  # that one is FrameData's own
+    rest = (data._idx, data.fromdate, data.todate, data._colmapping, names)
     return lines, rest, len(data), data.buflen(), list(data._barstack), list(data.notifs)
 
 
