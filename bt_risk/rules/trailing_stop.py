@@ -21,6 +21,7 @@ from bt_risk.errors import (
     check_whole,
 )
 from bt_risk.rules.frames import BoolArray, Column, ColumnT, FloatArray
+from bt_risk.rules.stop_scans import trail_closes, trail_extremes
 
 __all__ = ["WilderATR", "atr", "atr_step", "atr_stop", "ratchet", "trail", "true_range"]
 
@@ -267,8 +268,11 @@ def trail(levels: ColumnT, touch: Column | None = None, side: int = 1) -> Column
     side = check_choice("trail", "side", side, (1, -1))
     prices, known = _known_bars("trail", levels, levels if touch is None else touch)
     level, reached = (side * price for price in prices)
-    stops = np.maximum.accumulate(level) if touch is None else _trail_closes(level, reached)
-    return _like(levels, _on_all_bars(side * stops, known))
+    if touch is None:
+        np.maximum.accumulate(level, out=level)
+    else:
+        trail_closes(level, reached)
+    return _like(levels, _on_all_bars(side * level, known))
 
 
 def atr_stop(
@@ -334,15 +338,21 @@ def atr_stop(
     check_choice("atr_stop", "anchor", anchor, ("close", "extreme", "high"))
     check_choice("atr_stop", "side", side, (1, -1))
     bars, known = _known_bars("atr_stop", high, low, close)
-    width = (atr_multiple + buffer) * _wilder(bars, atr_period)[atr_period:]
-    highs, lows, closes = (side * prices[atr_period:] for prices in bars)
-    best, worst = (highs, lows) if side > 0 else (lows, highs)
-    if anchor == "close":
-        stops = _trail_closes(closes - width, worst)
+    # One array is widths, then levels, then stops: memory costs more time than arithmetic.
+    result = _wilder(bars, atr_period)
+    stops = result[atr_period:]
+    stops *= atr_multiple + buffer
+    highs, lows, closes = (prices[atr_period:] for prices in bars)
+    if anchor != "close":
+        trail_extremes(*((highs, lows) if side > 0 else (-lows, -highs)), stops)
+    elif side > 0:
+        trail_closes(np.subtract(closes, stops, out=stops), lows)
     else:
-        stops = _trail_extremes(best, worst, width)
-    warmup = np.full(bars[0].size - stops.size, np.nan)
-    return _like(close, _on_all_bars(np.concatenate((warmup, side * stops)), known))
+        stops += closes
+        trail_closes(np.negative(stops, out=stops), -highs)
+    if side < 0:
+        np.negative(stops, out=stops)
+    return _like(close, _on_all_bars(result, known))
 
 
 def _known_bars(component: str, *columns: Column) -> tuple[list[FloatArray], BoolArray]:
@@ -351,7 +361,10 @@ def _known_bars(component: str, *columns: Column) -> tuple[list[FloatArray], Boo
     if any(array.ndim != 1 or array.size != arrays[0].size for array in arrays):
         shapes = [array.shape for array in arrays]
         raise ParameterError(component, "prices", "one-dimensional and of one length", shapes)
-    known = np.isfinite(sum(arrays))
+    total = arrays[0] + arrays[1]
+    for array in arrays[2:]:
+        total += array
+    known = np.isfinite(total)
     return (arrays if known.all() else [array[known] for array in arrays]), known
 
 
@@ -365,34 +378,6 @@ def _wilder(bars: list[FloatArray], atr_period: int) -> FloatArray:
     if close.size <= atr_period:
         return np.full(close.size, np.nan)
     return talib.ATR(high, low, close, timeperiod=atr_period)
-
-
-# Both scans are for a long position. A short one is the same with all prices negated, which is
-# exact in floating point. A stop at infinity is touched at once, so the first bar begins a run.
-
-
-def _trail_closes(levels: FloatArray, lows: FloatArray) -> FloatArray:
-    stop, stops = _INF, []
-    for level, low in zip(levels.tolist(), lows.tolist(), strict=True):
-        if low <= stop or level > stop:
-            stop = level
-        stops.append(stop)
-    return np.array(stops)
-
-
-def _trail_extremes(highs: FloatArray, lows: FloatArray, widths: FloatArray) -> FloatArray:
-    stop, extreme, stops = _INF, -_INF, []
-    for high, low, width in zip(highs.tolist(), lows.tolist(), widths.tolist(), strict=True):
-        if low <= stop:
-            extreme = high
-            stop = high - width
-        else:
-            if high > extreme:
-                extreme = high
-            if extreme - width > stop:
-                stop = extreme - width
-        stops.append(stop)
-    return np.array(stops)
 
 
 def _like(template: ColumnT, values: FloatArray) -> ColumnT:

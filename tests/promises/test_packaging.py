@@ -79,7 +79,14 @@ def test_the_core_needs_what_the_design_names(setup):
         "tomli-w",
         "typer",
     ]
-    assert set(setup["options.extras_require"]) == {"live", "ib", "notify", "test", "dev"}
+    assert set(setup["options.extras_require"]) == {
+        "live",
+        "ib",
+        "notify",
+        "fast",
+        "test",
+        "dev",
+    }
 
 
 def test_what_runs_here_is_what_setup_cfg_asks_for():
@@ -164,7 +171,8 @@ def test_the_licence_is_the_gpl_as_setup_cfg_says(setup):
 def test_importing_is_quick_and_quiet():
     script = (
         "import sys, bt_risk; late = {'matplotlib', 'pyfolio', 'seaborn', 'scipy', 'sklearn',"
-        " 'empyrical', 'rich', 'typer', 'IPython'}; sys.exit(' '.join(late & set(sys.modules)))"
+        " 'empyrical', 'rich', 'typer', 'IPython', 'numba'};"
+        " sys.exit(' '.join(late & set(sys.modules)))"
     )
     command = [sys.executable, "-W", "error:::bt_risk", "-c", script]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
