@@ -122,7 +122,7 @@ def _overridden(data: Any) -> str | None:
 
 
 def _module(owner: type, name: str) -> Any:
-    return getattr(getattr(owner, name), "__module__", None)
+    return getattr(getattr(owner, name, None), "__module__", None)
 
 
 def _dates(data: Any, frame: pd.DataFrame) -> np.ndarray:

@@ -133,7 +133,10 @@ def test_a_wrong_column_raises_what_pandas_data_raises():
 
 
 def no_mondays(data):
-    return False
+    if data.datetime.date(0).weekday():
+        return False
+    data.backwards()
+    return True
 
 
 @pytest.mark.parametrize(
@@ -266,11 +269,12 @@ class Trader(bt.Strategy):
         self.rows.append(self.broker.getvalue())
 
 
-def whole_run(frames, prepare, runs=1, **mode):
+def whole_run(frames, prepare, change=lambda cerebro: None, runs=1, **mode):
     """Return all that a strategy sees, and all lines and the account after the run."""
     cerebro = bt.Cerebro(**mode)
     for frame in frames:
         cerebro.adddata(bt.feeds.PandasData(dataname=frame, fromdate=frame.index[3]))
+    change(cerebro)
     cerebro.addstrategy(Trader)
     seen = []
     for _ in range(runs):
@@ -307,3 +311,57 @@ def test_a_run_with_short_buffers_loads_bar_by_bar():
     frames = [random_walk(5, bars=60), random_walk(6, bars=60)]
     expected = whole_run(frames, lambda data: None, exactbars=1)
     assert whole_run(frames, arm, exactbars=1) == expected
+
+
+def resampled(cerebro):
+    cerebro.resampledata(cerebro.datas[0], timeframe=bt.TimeFrame.Weeks)
+
+
+def replayed(cerebro):
+    cerebro.replaydata(cerebro.datas[0], timeframe=bt.TimeFrame.Weeks)
+
+
+def filtered(cerebro):
+    cerebro.datas[0].addfilter(no_mondays)
+
+
+def alone(cerebro):
+    cerebro.datas[0].resample(timeframe=bt.TimeFrame.Weeks)
+
+
+@pytest.mark.parametrize("change", [resampled, replayed, filtered, alone])
+def test_a_run_with_bars_that_are_made_of_others_ends_the_same(change):
+    frames = [random_walk(7, bars=90)]
+    expected = whole_run(frames, lambda data: None, change)
+    assert whole_run(frames, arm_plain, change) == expected
+
+
+def arm_plain(data):
+    """Arm what can be: the copy that resampledata makes is no PandasData."""
+    assert (use_bulk_preload(data) is None) is (type(data) is bt.feeds.PandasData)
+
+
+@pytest.mark.parametrize("maxcpus", [1, 2])
+def test_the_points_of_an_optimisation_end_the_same(maxcpus):
+    results = []
+    for prepare in (lambda data: None, use_bulk_preload):
+        cerebro = bt.Cerebro(stdstats=False, maxcpus=maxcpus)
+        cerebro.adddata(bt.feeds.PandasData(dataname=random_walk(8, bars=60)))
+        cerebro.optstrategy(Averager, period=[3, 5, 8])
+        cerebro.addanalyzer(bt.analyzers.TimeReturn)
+        prepare(cerebro.datas[0])
+        results.append([one[0].analyzers[0].get_analysis() for one in cerebro.run()])
+    assert results[0] == results[1]
+    assert len(results[0]) == 3
+
+
+class Averager(bt.Strategy):
+    """Hold while the price is above an average."""
+
+    params = dict(period=3)
+
+    def __init__(self):
+        self.average = bt.ind.SMA(period=self.p.period)
+
+    def next(self):
+        self.order_target_size(target=10 if self.data.close[0] > self.average[0] else 0)

@@ -123,7 +123,8 @@ def parameters(rng, table):
         if rng.random() < chance:
             chosen[name] = pick(rng, PYTZ_ZONES)
     if rng.random() < 0.2:
-        chosen["sessionend"] = datetime.time(17, 30)
+        chosen["sessionstart"], chosen["sessionend"] = datetime.time(9), datetime.time(17, 30)
+        chosen.update(name="SPX", timeframe=bt.TimeFrame.Minutes, compression=60)
     return chosen
 
 
@@ -134,7 +135,8 @@ def state(data):
         for line in data.lines
     ]
     names = sorted(vars(data).keys() - {"_columns"})  # that one is FrameData's own
-    rest = (data._idx, data.fromdate, data.todate, data._colmapping, names)
+    session = data.sessionstart, data.sessionend, data._timeframe, data._compression, data._name
+    rest = (data._idx, data.fromdate, data.todate, data._colmapping, names, session)
     return lines, rest, len(data), data.buflen(), list(data._barstack), list(data.notifs)
 
 
