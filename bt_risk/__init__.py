@@ -12,6 +12,7 @@ from bt_risk.components.target_weights import target_weights
 from bt_risk.components.trailing_stop import ATRTrailingStop
 from bt_risk.doctor.check import check_store
 from bt_risk.doctor.report import StoreReport
+from bt_risk.engine.fast import fast
 from bt_risk.errors import (
     BtRiskError,
     DataError,
@@ -107,6 +108,7 @@ __all__ = [
     "correlation_matrix",
     "drawdown",
     "empirical_kelly",
+    "fast",
     "generate_signal",
     "half_kelly_position",
     "halt_probability",

@@ -17,7 +17,8 @@ from bt_risk.components.half_kelly import HalfKellySizer
 from bt_risk.components.risk_journal import RiskJournal
 from bt_risk.components.settings import KellySettings, SizerSettings
 from bt_risk.components.trailing_stop import ATRTrailingStop
-from bt_risk.errors import ParameterError, check_choice, raised_as
+from bt_risk.engine.fast import fast as run_fast
+from bt_risk.errors import ParameterError, check_choice, check_flag, raised_as
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.bypass import ON_BYPASS
 from bt_risk.limits.base import Limit, NotionalLimit, RiskPerTrade, check_limits
@@ -206,6 +207,7 @@ def protect(
     state: str | Path | None = None,
     on_bypass: str = "alert",
     store: str | Path | None = None,
+    fast: bool = True,
     **live: Any,
 ) -> None:
     """Apply all five rules of a policy to everything that this Cerebro does.
@@ -238,6 +240,9 @@ def protect(
     store : str or path, optional
         TOML file with the settings of a store, which `check_store` and ``bt-risk doctor`` write.
         What is passed by name, and the policy's facts of an instrument, go before those in it.
+    fast : bool
+        Run by the quick loop where that changes no result (see `bt_risk.fast`); False: always by
+        Backtrader's own.
     **live
         Settings for a real broker, such as ``stale_after=90``: see `Live`.
 
@@ -259,6 +264,7 @@ def protect(
         remedy = "A run that decides nothing has nothing to save."
         raise ParameterError("protect", "state", "None in observe mode", str(state_file), remedy)
     added = check_limits("protect", limits)
+    check_flag("protect", "fast", fast)
     check_choice("protect", "on_bypass", on_bypass, ON_BYPASS)
     instruments = policy.instruments
     if store is not None:
@@ -268,6 +274,8 @@ def protect(
     cerebro.addstore(
         _Install(cerebro, policy, added, observe, state_file, on_bypass, settings, instruments)
     )
+    if fast:
+        run_fast(cerebro)
     if policy.trailing_stop and not observe:
         cerebro.addobserver(ATRTrailingStop, **policy.params(StopSettings))
     cerebro.addanalyzer(DrawdownBreaker, **policy.params(BreakerSettings))

@@ -15,6 +15,7 @@ LAYERS = [
     ["errors", "tolerances"],
     ["parameters"],
     ["rules", "feeds", "stores"],
+    ["engine"],
     ["portfolio"],
     ["limits"],
     ["orders"],
