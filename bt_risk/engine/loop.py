@@ -14,6 +14,7 @@ from backtrader.lineseries import Lines
 from bt_risk.engine.broker_round import quick_rounds, simulated_broker
 from bt_risk.engine.feeds import QuickFeed, bars, finite, tick_aliases, ticks_from_lines
 from bt_risk.engine.strategy_step import overrides, plain_line, strategy_step
+from bt_risk.feeds.bulk import undo_bulk_preload, use_bulk_preload
 
 __all__ = ["QuickLoop"]
 
@@ -43,14 +44,18 @@ class QuickLoop:
         self.cerebro = cerebro
 
     def start(self) -> None:
-        """Replace the loops of the Cerebro for this run."""
+        """Replace the loops of the Cerebro, and the way its data feeds load, for this run."""
         cerebro = self.cerebro
+        for data in cerebro.datas:
+            use_bulk_preload(data)
         if not overrides(cerebro, bt.Cerebro, "_runonce", "_runnext"):
             cerebro._runonce = self._run_once
             cerebro._runnext = self._run_next
 
     def stop(self) -> None:
-        """Give the Cerebro its own loops back."""
+        """Give the Cerebro and its data feeds their own methods back."""
+        for data in self.cerebro.datas:
+            undo_bulk_preload(data)
         for name, mine in (("_runonce", self._run_once), ("_runnext", self._run_next)):
             if vars(self.cerebro).get(name) == mine:
                 delattr(self.cerebro, name)
