@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -24,6 +23,7 @@ from bt_risk.errors import (
     is_number,
 )
 from bt_risk.rules.frames import FloatArray, Numbers
+from bt_risk.rules.growth import SCRATCH, fastest_growth, rough_fastest_growth
 
 __all__ = [
     "empirical_kelly",
@@ -34,9 +34,6 @@ __all__ = [
     "two_point_kelly",
 ]
 
-_SCRATCH = 1e-9  # in R; a smaller result is rounding, not a win or a loss
-_HALVINGS = 50  # of the bracket of the root: fifteen digits, and still below the bound
-_ROUGH_HALVINGS = 24  # within the bootstrap, whose own error is far larger
 _CHUNK = 2**14  # resampled trades at a time; keeps the bootstrap inside the processor's cache
 
 
@@ -162,8 +159,9 @@ def empirical_kelly(r_multiples: npt.ArrayLike) -> float:
     Notes
     -----
     ``argmax over f >= 0 of mean log(1 + f r)``: the root of ``mean r / (1 + f r)``, which falls
-    with ``f``, by bisection. With two distinct results it equals `two_point_kelly`. Growth without
-    losses has no maximum: the answer is then 1, as there. A trade of NaN is left out.
+    with ``f``, by Newton's method with bisection as its safeguard. With two distinct results it
+    equals `two_point_kelly`. Growth without losses has no maximum: the answer is then 1, as there.
+    A trade of NaN is left out. The order of the trades changes no digit.
 
     The bound is the worst loss *seen*; the next one may be worse.
 
@@ -177,8 +175,8 @@ def empirical_kelly(r_multiples: npt.ArrayLike) -> float:
     >>> round(empirical_kelly(sample), 4), round(two_point_kelly(sample), 4)
     (0.0867, 0.1333)
     """
-    sample = _sample("empirical_kelly", r_multiples)
-    return float(_empirical(sample)) if sample.size else math.nan
+    sample = np.sort(_known("empirical_kelly", r_multiples))
+    return fastest_growth(sample) if sample.size else math.nan
 
 
 def kelly_lower_bound(
@@ -358,14 +356,21 @@ def _refuse(param: str, values: Numbers, bad: Any, constraint: str, remedy: str)
         raise ParameterError("kelly_criterion", param, constraint, first, remedy)
 
 
-def _sample(component: str, r_multiples: npt.ArrayLike) -> FloatArray:
-    """Return the known results as an array, with scratch trades at exactly zero."""
+def _known(component: str, r_multiples: npt.ArrayLike) -> FloatArray:
+    """Return the known results as an array."""
     sample = np.asarray(r_multiples, dtype=float)
+    if sample.ndim == 1 and math.isfinite(np.add.reduce(sample)):
+        return sample  # what holds no NaN and no infinity needs no closer check
     if sample.ndim != 1 or np.isinf(sample).any():
         constraint = "one-dimensional and finite (NaN is left out)"
         raise ParameterError(component, "r_multiples", constraint, r_multiples)
-    sample = sample[~np.isnan(sample)]
-    return np.where(np.abs(sample) < _SCRATCH, 0.0, sample)
+    return sample[~np.isnan(sample)]
+
+
+def _sample(component: str, r_multiples: npt.ArrayLike) -> FloatArray:
+    """Return the known results as an array, with scratch trades at exactly zero."""
+    sample = _known(component, r_multiples)
+    return np.where(np.abs(sample) < SCRATCH, 0.0, sample)
 
 
 def _two_point(samples: FloatArray) -> FloatArray:
@@ -383,19 +388,6 @@ def _mean_or_planned(amounts: FloatArray, count: Any) -> FloatArray:
     return np.where(count > 0, amounts.sum(axis=-1) / np.maximum(count, 1), 1.0)
 
 
-def _empirical(samples: FloatArray, halvings: int = _HALVINGS) -> FloatArray:
-    """Return the growth-optimal fraction along the last axis, from below."""
-    worst = -samples.min(axis=-1)
-    unbounded = (worst <= 0) & (samples.max(axis=-1) > 0)
-    low = np.zeros(worst.shape)
-    high = 1 / np.where(worst > 0, worst, 1.0)
-    for _ in range(halvings):
-        middle = (low + high) / 2
-        grows = (samples / (1 + middle[..., None] * samples)).sum(axis=-1) > 0
-        low, high = np.where(grows, middle, low), np.where(grows, high, middle)
-    return np.where(unbounded, 1.0, low)
-
-
 def _resampled(
     estimate: Callable[[FloatArray], FloatArray], sample: FloatArray, n_resamples: int, seed: int
 ) -> FloatArray:
@@ -409,5 +401,5 @@ def _resampled(
 
 _ESTIMATORS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "two-point": _two_point,
-    "empirical": partial(_empirical, halvings=_ROUGH_HALVINGS),
+    "empirical": rough_fastest_growth,
 }
