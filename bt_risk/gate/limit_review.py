@@ -130,7 +130,8 @@ class LimitReview:
             doubted = self.book.doubt()
             if doubted:
                 return refusal("unknown", f"equity, while the last bar of {doubted}")
-        if limits and self.book.is_stale(instrument):
+        late = self.book.rounds - instrument.round > self.book.max_stale_bars
+        if limits and late and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return refusal("unknown", f"{instrument.name} has had no bar since {since}")
         budgeted = isinstance(request.size, SizeProposal) or any(

@@ -11,6 +11,7 @@ from bt_risk.errors import ParameterError, is_number
 from bt_risk.gate import compensation
 from bt_risk.gate.brackets import Brackets
 from bt_risk.gate.limit_review import LimitReview
+from bt_risk.gate.native_orders import refused_order
 from bt_risk.gate.order_events import OrderAsked, OrderEvents
 from bt_risk.limits.base import Decision
 from bt_risk.live.late_fills import LATE_FILL
@@ -65,6 +66,9 @@ class OrderReview:
         stop_price = arguments.get("stop_price")
         if not self.gate.observe:
             arguments.pop("stop_price", None)
+        oco = arguments["oco"]
+        if oco is not None and oco.ref in self.rejected:
+            self.gate.venue.link_rejected(oco, None)
         sent_on = self.book.by_data.get(id(data))
         if sent_on is None:  # the gate does not know this data feed
             send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
@@ -349,9 +353,11 @@ class OrderReview:
 
     def reject(self, request: OrderRequest, decision: Decision) -> Any:
         """Answer with a native order whose status is Rejected and whose info says why."""
-        order = request.native_order(request.size)
-        self.gate.venue.link_rejected(order, request.args["oco"])
-        self.refuse(order, decision.reason)
+        order = refused_order(request, decision.reason, self.gate)
+        if request.args["oco"] is not None:
+            self.gate.venue.link_rejected(order, request.args["oco"])
+        self.rejected[order.ref] = decision.reason
+        self.gate.announce(order)
         self.journal(request, "reject", 0.0, decision)
         return order
 

@@ -14,7 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import backtrader as bt
+
 from bt_risk.gate.buying_power import affordable
+from bt_risk.gate.native_orders import notify
 from bt_risk.orders import plain
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.reachable import allowed_fill, coming, held_for
@@ -38,10 +41,15 @@ class SimulatedExecution:
         self._refused = 0
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
+        self._notifies = type(inner) is bt.brokers.BackBroker and "notify" not in vars(inner)
+        if self._notifies:
+            inner.notify = partial(notify, inner)
 
     def remove(self) -> None:
         """Leave the BackBroker as it was found."""
         del self.inner._try_exec, self.inner._execute
+        if self._notifies:
+            del self.inner.notify
 
     # -- hooks -----------------------------------------------------------------------------------
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import backtrader as bt
+
+from bt_risk.gate.native_orders import send
 from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.venue import EquitySources, Venue
 from bt_risk.orders import AT_MARKET, HALTED, plain
@@ -33,6 +37,8 @@ class SimulatedVenue(Venue):
         self.execution: SimulatedExecution | None = None
         self._cancelled: set[int] = set()
         self._flows = self._new_flows = 1.0
+        if type(self.inner) is bt.brokers.BackBroker:
+            self.place = partial(send, self.inner)
 
     # -- the account -----------------------------------------------------------------------------
 
@@ -203,7 +209,8 @@ class SimulatedVenue(Venue):
 
     def link_rejected(self, order: Any, oco: Any) -> None:
         """Let a later order name a rejected one as its OCO."""
-        self.inner._ocoize(order, oco)
+        if order.ref not in self.inner._ocos:
+            self.inner._ocoize(order, oco)
 
     def oco_leader(self, order: Any) -> int | None:
         """Return the ref of the first order of an OCO group, None for an order alone."""

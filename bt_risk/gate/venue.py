@@ -42,6 +42,9 @@ class Venue:
         Asks the broker what it holds and what is working there.
     next_notification : callable
         Returns the next order that the broker notifies of, or None.
+    place : callable
+        Takes an order request and its size, passes them to the broker, and returns the broker's
+        order, or None.
     """
 
     direct: bool
@@ -56,6 +59,7 @@ class Venue:
         self.gate, self.inner = gate, gate.inner
         self.view = BrokerView(gate)
         self.next_notification: Callable[[], Any] = self.inner.get_notification
+        self.place: Callable[[OrderRequest, float], Any] = self._place
 
     # -- the account -----------------------------------------------------------------------------
 
@@ -122,6 +126,10 @@ class Venue:
         """Let the broker work, and process what it notifies."""
         self.inner.next()
         self.gate.process_notifications()
+
+    def _place(self, request: OrderRequest, size: float) -> Any:
+        send = self.inner.buy if request.side > 0 else self.inner.sell
+        return send(request.owner, request.sent_on.data, size, **request.args)
 
     def new_executions(self, order: Any, instrument: Instrument) -> list[Any]:
         """Return the executions of a notification that were not returned before."""

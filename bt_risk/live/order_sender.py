@@ -102,13 +102,15 @@ class OrderSender:
             the broker's answer is missing. None: see `why`; if `unsaved`, nothing was sent and
             `record` was not called.
         """
-        state = self.gate.recovery.recorder
-        failed = state.intend(request, size, own=own, opening=opening, distance=distance)
-        self.unsaved = bool(failed) and size - opening <= SIZE_EPS and self.gate.intervenes
-        if self.unsaved:
-            self.rule, self.why, self.refused = "state", failed, True
-            state.sent(None)
-            return None
+        state, saves = self.gate.recovery.recorder, self.gate.recovery.active
+        self.unsaved = False
+        if saves:
+            failed = state.intend(request, size, own=own, opening=opening, distance=distance)
+            self.unsaved = bool(failed) and size - opening <= SIZE_EPS and self.gate.intervenes
+            if self.unsaved:
+                self.rule, self.why, self.refused = "state", failed, True
+                state.sent(None)
+                return None
         closing = size - opening if math.isnan(closing) else min(closing, size)
         order = None
         if not own and not self.capabilities.direct:
@@ -129,7 +131,8 @@ class OrderSender:
                 working.group = "children of", working.parent
             self.gate.book.add(working)
         record(order)
-        state.save()
+        if saves:
+            state.save()
         return order
 
     def _working_order(
@@ -203,11 +206,11 @@ class OrderSender:
         Return the broker's order, one that stands in for it while its answer is missing, or None.
         """
         self.rule, self.why, self.refused = "broker", "broker: it returned no order", False
+        if self.capabilities.direct or not self.gate.intervenes:
+            return self.gate.venue.place(request, size)
         inner = self.gate.inner
         send = inner.buy if request.side > 0 else inner.sell
         data, args = request.sent_on.data, request.args
-        if self.capabilities.direct or not self.gate.intervenes:
-            return send(request.owner, data, size, **args)
         if self.lacks(request):
             return None
         self.gate.venue.note_request(request.instrument)

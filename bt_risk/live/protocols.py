@@ -87,6 +87,8 @@ class Reconciler(Protocol):
 class State(Protocol):
     """The saved state of the run, or none."""
 
+    active: bool
+
     @property
     def recorder(self) -> Recorder:
         """The writer of the state file."""
@@ -177,6 +179,7 @@ class Venue(Protocol):
 
     direct: bool
     view: BrokerView
+    place: Callable[[OrderRequest, float], Any]
 
     def awaited(self, working: WorkingOrder) -> bool:
         """Return whether a working order's end is worth waiting for: it answers to cancels."""
