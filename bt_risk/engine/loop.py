@@ -13,6 +13,7 @@ from backtrader.lineseries import Lines
 
 from bt_risk.engine.broker_round import quick_rounds, simulated_broker
 from bt_risk.engine.feeds import QuickFeed, bars, finite, tick_aliases, ticks_from_lines
+from bt_risk.engine.once import bulk_forward
 from bt_risk.engine.strategy_step import overrides, plain_line, strategy_step
 from bt_risk.feeds.bulk import undo_bulk_preload, use_bulk_preload
 
@@ -127,9 +128,10 @@ def _feed_needs_native(data: Any) -> str:
 
 def _run(cerebro: Any, strategies: Sequence[Any]) -> None:
     """Run to the end of the bars, in the sequence of ``Cerebro._runonce``."""
-    for strategy in strategies:
-        strategy._once()
-        strategy.reset()
+    with bulk_forward(strategies):
+        for strategy in strategies:
+            strategy._once()
+            strategy.reset()
     datas = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
     feeds = [QuickFeed(data) for data in datas]
     steps = [strategy_step(strategy, feeds) for strategy in strategies]

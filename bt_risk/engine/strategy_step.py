@@ -190,7 +190,9 @@ def strategy_step(
             line._idx += 1
             line.lencount += 1
             line.array.append(nan)
-        times[0] = time
+        times.array[times._idx] = time
+        for binding in times.bindings:
+            binding[0] = time
         if tells or strategy._orderspending or strategy._tradespending:
             strategy._notify()
         if begun:

@@ -35,13 +35,13 @@ class FrameData(bt.feeds.PandasData):
         bears unless it is given another
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *args: Any, **params: Any) -> None:
         source = self.p.dataname
         self.p.dataname = self._dataname = as_frame(source)
         if isinstance(source, (str, os.PathLike)) and not self.p.name:
             self._name = Path(source).name.split(".")[0]
         self._columns: list[tuple[Any, Any]] | None = None
-        super().__init__()
+        super().__init__(*args, **params)
 
     def preload(self) -> None:
         """Fill the lines before the run."""
