@@ -1,10 +1,12 @@
 """The order log of a protected run: its bars, and every order as the strategy requested it."""
 
 import math
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
 import backtrader as bt
+import numpy as np
 import pandas as pd
 
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
@@ -16,12 +18,13 @@ from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import timestamps
 from bt_risk.report.record import exchange_of, unique_names
+from bt_risk.report.seen_bars import seen_bars
 
 __all__ = ["ENDED", "REQUESTED", "OrderLog", "OrderLogger"]
 
 REQUESTED = ["time", "at_bar", "name", *RequestedOrder._fields]
 ENDED = ["time", "at_bar", "name", "number"]
-_BARS = ["open", "high", "low", "close", "number"]
+_PRICES = ["open", "high", "low", "close"]
 _OVER = (bt.Order.Canceled, bt.Order.Expired)
 CASH = "cash"
 
@@ -179,13 +182,12 @@ class OrderLogger(QuietAnalyzer):
     def __init__(self) -> None:
         self.log: OrderLog | None = None
         self._follower: _OrderFollower | None = None
-        self._rows: list[list[tuple[float, ...]]] = []
-        self._cash: list[tuple[float, float]] = []
+        self._cash = array("d")
 
     def start(self) -> None:
         """Follow the orders of the gate, if there is one."""
         self._names = unique_names(self.strategy.datas)
-        self._rows = [[] for _ in self._names]
+        self._seen = seen_bars(self.strategy, _PRICES)
         gate = self.strategy.broker
         # Several strategies share one gate: the first of them follows for all.
         first = self.strategy is self.strategy.cerebro.runningstrats[0]
@@ -194,47 +196,51 @@ class OrderLogger(QuietAnalyzer):
             gate.events.followers.append(self._follower)
 
     def next(self) -> None:
-        """Record the bars that have closed; of one that is still replayed, the newest state."""
-        latest = -math.inf
-        for feed, rows in zip(self.strategy.datas, self._rows, strict=True):
-            if not len(feed):
-                continue
-            time = feed.datetime[0]
-            latest = max(latest, time)
-            row = time, feed.open[0], feed.high[0], feed.low[0], feed.close[0], time
-            if len(feed) > len(rows):
-                rows.append(row)
-            elif feed.replaying:
-                rows[-1] = row
-        self._cash.append((latest, self.strategy.broker.getcash()))
+        """Record the cash of this bar; `stop` reads the bars out of the data feeds."""
+        self._seen.note()
+        self._cash.append(self.strategy.broker.getcash())
 
     def stop(self) -> None:
         """Convert everything to plain values, so that results can be sent between processes."""
-        follower = self._follower
+        follower, broker = self._follower, self.strategy.broker
         requested = pd.DataFrame(follower.rows if follower else [], columns=REQUESTED)
         ended = pd.DataFrame(follower.ended if follower else [], columns=ENDED)
-        cash = pd.DataFrame(self._cash, columns=["time", CASH], dtype=float)
-        bars, trading_costs, broker = {}, {}, self.strategy.broker
-        for name, feed, rows in zip(self._names, self.strategy.datas, self._rows, strict=True):
-            frame = pd.DataFrame(rows, columns=["time", *_BARS], dtype=float)
-            bars[name] = frame[_BARS].set_axis(timestamps(frame["time"]))
-            trading_costs[name] = _trading_costs(broker, feed)
+        feeds = dict(zip(self._names, self.strategy.datas, strict=True))
         params = getattr(broker, "p", None)
         self.log = OrderLog(
             requested.assign(time=timestamps(requested["time"])),
             ended.assign(time=timestamps(ended["time"])),
-            bars,
-            trading_costs,
-            cash[CASH].set_axis(timestamps(cash["time"])),
+            {name: self._bars(place) for place, name in enumerate(feeds)},
+            {
+                name: _trading_costs(broker, feed, self._last_close(place))
+                for place, (name, feed) in enumerate(feeds.items())
+            },
+            self._cash_by_time(),
             {name: getattr(params, name) for name in SETTINGS if hasattr(params, name)},
         )
-        self._rows, self._cash, self._follower = [], [], None
+        del self._seen, self._follower, self._cash
+
+    def _last_close(self, place: int) -> float:
+        """Return the last close of a data feed, NaN without a bar."""
+        line = self._seen.feeds[place].close
+        try:
+            return float(line[0]) if len(line) else math.nan
+        except IndexError:  # with exactbars=1 Backtrader has forgotten it
+            return float(self._seen.bars(place, "close")[-1])
+
+    def _cash_by_time(self) -> pd.Series:
+        latest = self._seen.latest(range(len(self._names)), before=-math.inf)
+        return pd.Series(np.array(self._cash), timestamps(latest), name=CASH)
+
+    def _bars(self, place: int) -> pd.DataFrame:
+        times, *prices = (self._seen.bars(place, name) for name in ("datetime", *_PRICES))
+        columns = dict(zip(_PRICES, prices, strict=True))
+        return pd.DataFrame(columns | {"number": times}, timestamps(times))
 
 
-def _trading_costs(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> TradingCosts:
-    """Return the `TradingCosts` of a data feed at its last close."""
+def _trading_costs(broker: bt.BrokerBase, feed: bt.AbstractDataBase, price: float) -> TradingCosts:
+    """Return the `TradingCosts` of a data feed at a price."""
     info = broker.getcommissioninfo(feed)
-    price = float(feed.close[0]) if len(feed) else math.nan
     multiplier = point_value(info, price)
     full = getattr(info, "_stocklike", True)
     rate = info.getcommission(1.0, price) / (price * multiplier) if price > 0 else 0.0

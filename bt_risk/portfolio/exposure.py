@@ -136,7 +136,10 @@ class Exposure:
 
         It is NaN where the ATR distance is needed and not known yet. Copies do not count.
         """
-        return sum([self._risk(part, abs(part.size)) for part in instrument.parts if part.size])
+        parts = instrument.parts
+        if len(parts) == 1 and parts[0].size:
+            return self._risk(parts[0], abs(parts[0].size))
+        return sum([self._risk(part, abs(part.size)) for part in parts if part.size])
 
     def _risk(self, part: OwnerPosition, size: float, from_entry: bool = False) -> float:
         """Return what `size` of a part loses: at its nearest stops, the rest at the ATR distance.
@@ -147,6 +150,11 @@ class Exposure:
         price, waiting = instrument.price, self._book.working
         if from_entry:
             price = max(part.price, price) if side > 0 else min(part.price, price)
+        if len(instrument.orders) == 1:  # mostly: the stop behind a position
+            (w,) = instrument.orders.values()
+            whole = w.kind == "stop" and w.side == -side and w.remaining >= size
+            if whole and w.owner is part.owner and w.parent is None:
+                return size * max(0.0, side * (price - w.price)) * instrument.multiplier
         left, lost = size, 0.0
         stops = [
             (max(0.0, side * (price - w.price)), w.remaining)

@@ -1,8 +1,10 @@
 """Bars, days and years: the day that a bar belongs to, and the number of days in a year."""
 
 from collections.abc import Iterable
+from datetime import date
 
 import backtrader as bt
+import numpy as np
 import pandas as pd
 
 from bt_risk.errors import check_positive
@@ -10,13 +12,35 @@ from bt_risk.errors import check_positive
 __all__ = ["last_of_days", "periods_per_year", "remaining_times", "timestamps"]
 
 CALENDARS = (365, 252, 52, 12)
+EPOCH = date(1970, 1, 1).toordinal()
+SECOND, DAY = 1_000_000, 86_400_000_000  # in microseconds
 
 
 def timestamps(numbers: Iterable[float]) -> pd.DatetimeIndex:
     """Return Backtrader's date numbers as naive UTC timestamps, NaT for NaN."""
-    times = [bt.num2date(n) if n == n else pd.NaT for n in numbers]
+    values = np.asarray(numbers, dtype=float)
+    known = ~np.isnan(values)
+    if not known.any():
+        return pd.DatetimeIndex(pd.to_datetime([pd.NaT] * len(values)))
+    times = np.full(len(values), np.datetime64("NaT", "us"))
+    times[known] = _wall_clock(values[known])
     # A date number is a float: its time of day is exact to some ten microseconds.
-    return pd.DatetimeIndex(pd.to_datetime(times)).round("ms")
+    return pd.DatetimeIndex(times).round("ms")
+
+
+def _wall_clock(numbers: np.ndarray) -> np.ndarray:
+    """Return the times that ``bt.num2date`` gives, in steps of microseconds."""
+    days = np.floor(numbers)
+    times, rest = (days.astype(np.int64) - EPOCH) * DAY, numbers - days
+    for parts, unit in ((24.0, 3600 * SECOND), (60.0, 60 * SECOND), (60.0, SECOND)):
+        rest = parts * rest
+        whole = np.floor(rest)
+        rest -= whole
+        times += whole.astype(np.int64) * unit
+    micros = (1e6 * rest).astype(np.int64)
+    micros[micros < 10] = 0
+    micros[micros > 999_990] = SECOND
+    return (times + micros).view("datetime64[us]")
 
 
 def last_of_days(times: pd.DatetimeIndex) -> pd.Series:
@@ -83,7 +107,8 @@ def remaining_times(cerebro: bt.Cerebro, feeds: Iterable[bt.AbstractDataBase]) -
 def _remaining(feed: bt.AbstractDataBase) -> pd.DatetimeIndex:
     line = feed.datetime
     if len(feed) and len(line.array) > len(feed):
-        return timestamps([n for n in list(line.array)[len(feed) :] if n == n and n > 0])
+        rest = np.array(list(line.array)[len(feed) :])
+        return timestamps(rest[rest > 0])
     index = getattr(getattr(feed.p, "dataname", None), "index", None)
     if not isinstance(index, pd.DatetimeIndex) or not len(feed):
         return pd.DatetimeIndex([])

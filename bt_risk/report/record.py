@@ -1,11 +1,13 @@
 """The record of a run for its reports: plain values, recorded bar by bar."""
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import backtrader as bt
+import numpy as np
 import pandas as pd
 
 from bt_risk.components.half_kelly import HalfKellySizer
@@ -14,13 +16,14 @@ from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.journal import FIELDS, Journal
+from bt_risk.gate.registry import Registry
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
-from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import remaining_times, timestamps
+from bt_risk.report.held_positions import EXPOSURE, HeldPositions, unit_value
+from bt_risk.report.seen_bars import seen_bars
 from bt_risk.rules.return_model import ReturnModel
-from bt_risk.tolerances import SIZE_EPS
 
 __all__ = [
     "ReportData",
@@ -31,9 +34,8 @@ __all__ = [
     "unique_names",
 ]
 
-BARS = ["time", "equity", "unit_value", "breaker_drawdown", "risk_scale"]
-EXPOSURE = ["long_risk", "short_risk", "long_notional", "short_notional"]
-HELD = ["bar", "name", "size", "value", "stop"]
+ACCOUNT = ["equity", "unit_value", "breaker_drawdown", "risk_scale"]
+BARS = ["time", *ACCOUNT]
 FILLS = ["time", "name", "size", "price", "multiplier", "commission", "stop"]
 CLOSED = ["name", "side", "opened", "closed", "size", "pnl", "r_multiple"]
 BREAKER = ["drawdown_limit", "lifetime_limit", "taper_from", "action"]
@@ -131,29 +133,27 @@ class ReportData(QuietAnalyzer):
 
     def __init__(self) -> None:
         self.record: RunRecord | None = None
-        self._bars: list[tuple[float, ...]] = []
-        self._held: list[tuple[Any, ...]] = []
+        self._account = array("d")
         self._fills: list[tuple[Any, ...]] = []
-        self._seen: dict[int, int] = {}
-        self._feeds: list[tuple[int, Any, list[float], list[float]]] = []
-        self._roots: list[Any] = []
+        self._executed: dict[int, int] = {}
 
     def start(self) -> None:
         """Record the account before the first bar."""
         strategy = self.strategy
-        self._feeds = [(i, feed, [], []) for i, feed in enumerate(strategy.datas)]
-        self._roots = [feed for feed in strategy.datas if not feed._clone]
-        self._begin = float(strategy.broker.getvalue()), _unit_value(strategy.broker)
+        self._seen = seen_bars(strategy, ["close"])
+        self._held = HeldPositions(strategy.datas)
+        self._held.ask(strategy.broker)
+        self._begin = float(strategy.broker.getvalue()), float(unit_value(strategy.broker))
         self._breaker: DrawdownMonitor | None = None
-        self._stops: TrailingStopMonitor | None = None
+        self._monitors = 0
 
     def notify_order(self, order: bt.Order) -> None:
         """Record each execution once: clones of an order share one list of executions."""
         if order.status not in (order.Partial, order.Completed):
             return
         bits = order.executed.exbits
-        seen = self._seen.get(order.ref, 0)
-        self._seen[order.ref] = len(bits)
+        seen = self._executed.get(order.ref, 0)
+        self._executed[order.ref] = len(bits)
         feed, stop = order.data, is_trailing_stop(order)
         info = self.strategy.broker.getcommissioninfo(feed)
         price = float(order.executed.price)
@@ -165,83 +165,53 @@ class ReportData(QuietAnalyzer):
             self._fills.append(row)
 
     def next(self) -> None:
-        """Record the account, the positions and the closes of this bar."""
-        gate = self.strategy.broker
-        gated = isinstance(gate, RiskBroker)
-        if gated and self._stops is None:
-            self._stops = gate.registry.monitor(TrailingStopMonitor)
-            self._breaker = gate.registry.monitor(DrawdownMonitor)
-        equity = float(gate.getvalue())
-        time = max([feed.datetime[0] for feed in self._roots if len(feed)], default=math.nan)
-        sums = self._positions(gate, gated, equity)
-        drawdown = self._breaker.drawdown if self._breaker is not None else math.nan
-        scale = gate.book.risk_scale if gated else 1.0
-        self._bars.append((time, equity, _unit_value(gate), drawdown, scale, *sums))
-        for _, feed, times, closes in self._feeds:
-            if len(feed) > len(times):
-                times.append(feed.datetime[0])
-                closes.append(float(feed.close[0]))
-            elif times and feed.replaying:
-                times[-1], closes[-1] = feed.datetime[0], float(feed.close[0])
+        """Record the account, and what is held; `stop` derives the rest from the data feeds."""
+        broker, held = self.strategy.broker, self._held
+        if broker is not held.broker:
+            held.ask(broker)
+        gate, breaker, scale = held.gate, None, 1.0
+        if gate is not None:
+            if held.stops is None and len(gate.registry.monitors) != self._monitors:
+                self._find_monitors(gate.registry)
+            breaker, scale = self._breaker, gate.book.risk_scale
+        fall = math.nan if breaker is None else breaker.drawdown
+        self._seen.note()
+        self._account.extend((broker.getvalue(), held.note(), fall, scale))
 
-    def _positions(self, gate: bt.BrokerBase, gated: bool, equity: float) -> list[float]:
-        """Record every position; return `EXPOSURE`."""
-        bar, sums = len(self._bars), [0.0, 0.0, 0.0, 0.0]
-        for i, feed, _, _ in self._feeds:
-            size = _size(gate, feed)
-            if abs(size) <= SIZE_EPS or not len(feed):
-                continue
-            short = size < 0
-            risk = stop = math.nan
-            if gated:
-                instrument = gate.find(feed)
-                risk = gate.book.exposure.position_risk(instrument) / equity
-                stop = self._nearest_stop(instrument)
-            info = gate.getcommissioninfo(feed)
-            close = float(feed.close[0])
-            worth = instrument.multiplier if gated else point_value(info, close)
-            value = size * close * worth
-            self._held.append((bar, i, size, value, stop))
-            sums[short] += risk
-            sums[2 + short] += abs(value) / equity
-        return sums
-
-    def _nearest_stop(self, instrument: Instrument) -> float:
-        """Return the nearest stop of any owner; a chart shows one line only."""
-        if self._stops is None:
-            return math.nan
-        stops = [self._stops.price(part.owner, instrument) for part in instrument.parts]
-        known = [stop for stop in stops if stop == stop]
-        nearest = max if instrument.size > 0 else min
-        return nearest(known, default=math.nan)
+    def _find_monitors(self, registry: Registry) -> None:
+        self._monitors = len(registry.monitors)
+        self._held.stops = registry.monitor(TrailingStopMonitor)
+        self._breaker = registry.monitor(DrawdownMonitor)
 
     def stop(self) -> None:
         """Convert everything to plain values, so that processes of an optimisation can send it."""
         self.record = self._freeze()
-        self._feeds, self._roots = [], []
-        self._breaker = self._stops = None
+        del self._seen, self._held, self._breaker, self._account
 
     def get_analysis(self) -> dict[str, list[Any]]:
         """Return equity and exposure by bar."""
-        bars = self.record.bars if self.record else self._bar_frame()
+        bars = self.record.bars if self.record else self._frames()[0]
         columns = ["time", "equity", "unit_value", *EXPOSURE]
         analysis = {name: bars[name].tolist() for name in columns}
-        return analysis | {"time": [time.to_pydatetime() for time in bars["time"]]}
+        return analysis | {"time": pd.DatetimeIndex(bars["time"]).to_pydatetime().tolist()}
 
-    def _bar_frame(self) -> pd.DataFrame:
-        frame = pd.DataFrame(self._bars, columns=[*BARS, *EXPOSURE])
-        frame["time"] = timestamps(frame["time"])
-        return frame
+    def _frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the bars, and what was held."""
+        feeds = self.strategy.datas
+        roots = [place for place, feed in enumerate(feeds) if not feed._clone]
+        account = np.array(self._account).reshape(-1, len(ACCOUNT))
+        bars = pd.DataFrame({"time": timestamps(self._seen.latest(roots, before=math.nan))})
+        bars[ACCOUNT] = account
+        exposure, held = self._held.frames(self._seen, account[:, 0], unique_names(feeds))
+        return bars.join(exposure), held
 
     def _freeze(self) -> RunRecord:
         strategy, gate = self.strategy, self.strategy.broker
         gated = isinstance(gate, RiskBroker)
         names = unique_names(strategy.datas)
         feeds = list(strategy.datas)
-        bars = self._bar_frame()
-        closes = {
-            names[i]: pd.Series(values, timestamps(times)) for i, _, times, values in self._feeds
-        }
+        bars, held = self._frames()
+        closes = {name: self._closes(place) for place, name in enumerate(names)}
         breakers = (
             [m for m in gate.registry.monitors if isinstance(m, DrawdownMonitor)] if gated else []
         )
@@ -253,9 +223,9 @@ class ReportData(QuietAnalyzer):
             roots=tuple(_place(feeds, feed.data if feed._clone else feed) for feed in feeds),
             start=self._begin,
             bars=bars,
-            rest=remaining_times(strategy.cerebro, self._roots),
+            rest=remaining_times(strategy.cerebro, [feed for feed in feeds if not feed._clone]),
             closes=closes,
-            held=_named(pd.DataFrame(self._held, columns=HELD), names),
+            held=held,
             fills=_fill_frame(_all_fills(strategy), feeds, names),
             decisions=_decisions(gate.journal if gated else None),
             trades=_trades(gate.book.trades if gated else []),
@@ -266,6 +236,10 @@ class ReportData(QuietAnalyzer):
             model=next((limit.model for limit in limits if hasattr(limit, "model")), ReturnModel()),
             policy=_policy(strategy),
         )
+
+    def _closes(self, place: int) -> pd.Series:
+        closes, times = (self._seen.bars(place, name) for name in ("close", "datetime"))
+        return pd.Series(closes, timestamps(times))
 
 
 def record_of(strategy: bt.Strategy | RunRecord, component: str = "report") -> RunRecord:
@@ -305,22 +279,6 @@ def exchange_of(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> float:
     return 1.0 if instrument is None else float(instrument.exchange)
 
 
-def _unit_value(broker: bt.BrokerBase) -> float:
-    """Return the value of one share of the account, which deposits do not change."""
-    return float(getattr(broker, "fundvalue", math.nan) or broker.getvalue())
-
-
-def _size(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> float:
-    """Return the position's size; ``BackBroker.getposition`` would add an empty position."""
-    if isinstance(broker, RiskBroker):
-        position = broker.venue.position(feed)
-    elif isinstance(broker, bt.brokers.BackBroker):
-        position = broker.positions.get(feed)
-    else:
-        position = broker.getposition(feed)
-    return float(position.size) if position is not None else 0.0
-
-
 def unique_names(feeds: Iterable[bt.AbstractDataBase]) -> tuple[str, ...]:
     """Return a name for each feed: its own, with its place where an earlier feed has that name."""
     names: list[str] = []
@@ -332,10 +290,6 @@ def unique_names(feeds: Iterable[bt.AbstractDataBase]) -> tuple[str, ...]:
 
 def _place(feeds: Sequence[bt.AbstractDataBase], feed: bt.AbstractDataBase) -> int:
     return next(i for i, one in enumerate(feeds) if one is feed)
-
-
-def _named(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    return frame.assign(name=[names[i] for i in frame["name"]])
 
 
 def _all_fills(strategy: bt.Strategy) -> list[tuple[Any, ...]]:
@@ -377,7 +331,10 @@ def _kelly(strategy: bt.Strategy, bars: pd.DataFrame) -> pd.DataFrame:
     sizer = strategy.getsizer()
     if not isinstance(sizer, HalfKellySizer):
         return pd.DataFrame(columns=TIMELINE)
-    frame = sizer.timeline([bt.date2num(time) for time in bars["time"].dropna()])
+    times = bars["time"].dropna()
+    # A period begins with a day, so the first bar of each is enough.
+    firsts = times[~times.dt.normalize().duplicated()]
+    frame = sizer.timeline([bt.date2num(time) for time in firsts])
     return frame.assign(time=timestamps(frame["time"]))
 
 

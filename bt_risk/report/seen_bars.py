@@ -1,0 +1,116 @@
+"""SeenBars: what each bar of a strategy sees of its data feeds, as arrays after the run."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+
+import backtrader as bt
+import numpy as np
+
+__all__ = ["LoadedBars", "PassingBars", "SeenBars", "seen_bars"]
+
+_LENGTH = attrgetter("lencount")  # with `map` no call of Python for each data feed
+
+
+class SeenBars(ABC):
+    """Record how many bars of each data feed every bar of a strategy sees.
+
+    Parameters
+    ----------
+    feeds : sequence of data feed
+    names : sequence of str
+        The lines to record beside ``datetime``.
+    """
+
+    def __init__(self, feeds: Sequence[bt.AbstractDataBase], names: Sequence[str]) -> None:
+        self.feeds, self.names = list(feeds), ("datetime", *names)
+        # The length of a data feed is that of its first line.
+        self._heads = [feed.lines[0] for feed in self.feeds]
+        self._lengths = array("q")
+
+    def note(self) -> None:
+        """Record one bar of the strategy."""
+        self._lengths.extend(map(_LENGTH, self._heads))
+
+    def lengths(self) -> np.ndarray:
+        """Return how many bars of each feed had come, of shape (bars of the strategy, feeds)."""
+        return np.frombuffer(self._lengths, dtype=np.int64).reshape(-1, len(self.feeds))
+
+    @abstractmethod
+    def bars(self, place: int, name: str) -> np.ndarray:
+        """Return the values of a line of one data feed, a value for each of its bars."""
+
+    @abstractmethod
+    def seen(self, place: int, name: str) -> np.ndarray:
+        """Return the values of a line that each bar of the strategy saw; any before the first."""
+
+    def latest(self, places: Iterable[int], before: float) -> np.ndarray:
+        """Return the latest time of these data feeds at each bar; `before` where none has begun."""
+        lengths = self.lengths()
+        latest = np.full(len(lengths), before)
+        unknown = np.full(len(lengths), math.isnan(before))
+        for place in places:
+            times = self.seen(place, "datetime")
+            # The comparison of ``max``, whatever it is that is no number.
+            later = (lengths[:, place] > 0) & (unknown | (times > latest))
+            latest[later] = times[later]
+            unknown &= ~later
+        return latest
+
+
+class LoadedBars(SeenBars):
+    """Read data feeds that were loaded before the run: what they have seen does not change."""
+
+    def bars(self, place: int, name: str) -> np.ndarray:
+        """Return the values of a line of one data feed, a value for each of its bars."""
+        lengths = self.lengths()
+        count = int(lengths[-1, place]) if len(lengths) else 0
+        return np.array(getattr(self.feeds[place].lines, name).array[:count])
+
+    def seen(self, place: int, name: str) -> np.ndarray:
+        """Return the values of a line that each bar of the strategy saw; any before the first."""
+        values = np.append(self.bars(place, name), math.nan)
+        return values[self.lengths()[:, place] - 1]
+
+
+class PassingBars(SeenBars):
+    """Record the values of data feeds that arrive, form or are forgotten while the run goes on."""
+
+    def __init__(self, feeds: Sequence[bt.AbstractDataBase], names: Sequence[str]) -> None:
+        super().__init__(feeds, names)
+        self._lines = [[getattr(feed.lines, name) for name in self.names] for feed in self.feeds]
+        self._unknown = [math.nan] * len(self.names)
+        self._values = array("d")
+
+    def note(self) -> None:
+        """Record one bar of the strategy, and what it sees."""
+        super().note()
+        for head, lines in zip(self._heads, self._lines, strict=True):
+            self._values.extend([line[0] for line in lines] if head.lencount else self._unknown)
+
+    def bars(self, place: int, name: str) -> np.ndarray:
+        """Return the values of a line of one data feed, a value for each of its bars."""
+        rows: list[int] = []
+        replaying = self.feeds[place].replaying
+        for row, length in enumerate(self.lengths()[:, place].tolist()):
+            if length > len(rows):
+                rows.append(row)
+            elif rows and replaying:
+                rows[-1] = row  # of a bar that forms, the newest state
+        return self.seen(place, name)[rows]
+
+    def seen(self, place: int, name: str) -> np.ndarray:
+        """Return the values of a line that each bar of the strategy saw; any before the first."""
+        shape = -1, len(self.feeds), len(self.names)
+        values = np.frombuffer(self._values).reshape(shape)
+        return values[:, place, self.names.index(name)].copy()
+
+
+def seen_bars(strategy: bt.Strategy, names: Sequence[str]) -> SeenBars:
+    """Return the recorder for the data feeds of a strategy that is about to run."""
+    kind = LoadedBars if strategy.cerebro._dopreload else PassingBars
+    return kind(strategy.datas, names)
