@@ -10,6 +10,7 @@ from helpers.recording import RandomTrader, market, record
 
 import bt_risk
 from bt_risk.engine.loop import QuickLoop
+from bt_risk.feeds import bulk
 
 QUICK = "loop: quick"
 OWN = "loop: Backtrader's own, because "
@@ -276,3 +277,14 @@ def test_an_optimisation_finds_what_it_finds_without(maxcpus):
         return record(cerebro)
 
     assert optimise(True) == optimise(False)
+
+
+def test_an_optimisation_on_two_processes_loads_in_bulk_too(monkeypatch):
+    answers, load = [], bulk.bulk_load
+    monkeypatch.setattr(bulk, "bulk_load", lambda data: answers.append(load(data)))
+    cerebro = bt.Cerebro(stdstats=False, maxcpus=2)
+    cerebro.adddata(bt.feeds.PandasData(dataname=feeds.random_walk(1, 40)))
+    bt_risk.fast(cerebro)
+    cerebro.optstrategy(RandomTrader, seed=range(2))
+    assert len(cerebro.run()) == 2
+    assert answers == [None]

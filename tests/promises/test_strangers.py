@@ -62,6 +62,20 @@ def test_observed_it_does_what_it_does_bare(name, mode):
     assert record(cerebro, analyzers) == bare
 
 
+@pytest.mark.parametrize("mode", [None, "observe", "enforce"])
+@pytest.mark.parametrize("name", STRANGERS)
+def test_the_quick_loop_changes_nothing(name, mode):
+    def by(fast):
+        cerebro = build(name)
+        if mode is not None:
+            bt_risk.protect(cerebro, mode=mode, fast=fast)
+        elif fast:
+            bt_risk.fast(cerebro)
+        return record(cerebro, recording.OTHERS if name == "intraday" else recording.ANALYZERS)
+
+    assert by(True) == by(False)
+
+
 def test_observed_on_two_processes_an_optimisation_finds_what_it_finds_bare():
     bare = record(build("optimise"))
     cerebro = build("optimise", maxcpus=2)
