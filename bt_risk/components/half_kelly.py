@@ -190,6 +190,10 @@ class HalfKellySizer(bt.Sizer):
         """
         return self._kelly.timeline(times)
 
+    def estimate(self) -> KellyEstimate:
+        """Return the estimate from the trades so far, as plain values that outlive the run."""
+        return self._kelly.detached()
+
 
 def _refusal(reason: str) -> SizeProposal:
     return SizeProposal(0.0, reason=f"HalfKellySizer: {reason}", rule="HalfKellySizer")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import backtrader as bt
@@ -68,6 +70,14 @@ class KellyEstimate:
         self._known = {pool or None: (known[0], known[1]) for pool, known in saved.items()}
 
     # -- the whole run ---------------------------------------------------------------------------
+
+    def detached(self) -> KellyEstimate:
+        """Return the estimate from the trades so far, without any object of the run."""
+        book = self._book
+        trades = [replace(t, owner=t.owner is self._strategy) for t in book.trades]
+        names = [SimpleNamespace(name=instrument.name) for instrument in book.instruments]
+        plain: Any = SimpleNamespace(trades=trades, instruments=names)
+        return KellyEstimate(self.settings, True, plain)
 
     def timeline(self, times: Sequence[float]) -> pd.DataFrame:
         """Return Kelly at the beginning of every period of a run; see `HalfKellySizer.timeline`."""

@@ -2,8 +2,9 @@
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import backtrader as bt
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.components.half_kelly import HalfKellySizer
-from bt_risk.components.kelly_estimate import TIMELINE
+from bt_risk.components.kelly_estimate import TIMELINE, KellyEstimate
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.gate.broker import RiskBroker
@@ -73,8 +74,8 @@ class RunRecord:
         The journal (`bt_risk.gate.journal.FIELDS`).
     trades : DataFrame
         Closed trades, flat to flat: `CLOSED`.
-    kelly : DataFrame
-        The estimates of `HalfKellySizer` through time: see its ``timeline``.
+    kelly_timeline : callable
+        Returns `kelly`.
     breakers : list of dict
         Limits of the drawdown breakers: `BREAKER`.
     limits : dict
@@ -99,12 +100,17 @@ class RunRecord:
     fills: pd.DataFrame
     decisions: pd.DataFrame
     trades: pd.DataFrame
-    kelly: pd.DataFrame
+    kelly_timeline: Callable[[], pd.DataFrame]
     breakers: list[dict[str, Any]]
     limits: dict[str, float]
     units: dict[str, str]
     model: ReturnModel
     policy: Any
+
+    @cached_property
+    def kelly(self) -> pd.DataFrame:
+        """The estimates of `HalfKellySizer` through time: see its ``timeline``."""
+        return self.kelly_timeline()
 
     @property
     def halted(self) -> bool:
@@ -229,7 +235,7 @@ class ReportData(QuietAnalyzer):
             fills=_fill_frame(_all_fills(strategy), feeds, names),
             decisions=_decisions(gate.journal if gated else None),
             trades=_trades(gate.book.trades if gated else []),
-            kelly=_kelly(strategy, bars),
+            kelly_timeline=_kelly(strategy, bars),
             breakers=[_breaker_facts(breaker) for breaker in breakers],
             limits={limit.name: limit.limit for limit in limits if hasattr(limit, "limit")},
             units={limit.name: limit.unit for limit in limits if hasattr(limit, "unit")},
@@ -327,14 +333,19 @@ def _trades(trades: Iterable[Any]) -> pd.DataFrame:
     return frame.assign(opened=timestamps(frame.opened), closed=timestamps(frame.closed))
 
 
-def _kelly(strategy: bt.Strategy, bars: pd.DataFrame) -> pd.DataFrame:
+def _kelly(strategy: bt.Strategy, bars: pd.DataFrame) -> Callable[[], pd.DataFrame]:
+    """Return what computes Kelly through time: only a page needs it, and it takes a bootstrap."""
     sizer = strategy.getsizer()
     if not isinstance(sizer, HalfKellySizer):
-        return pd.DataFrame(columns=TIMELINE)
+        return partial(pd.DataFrame, columns=TIMELINE)
     times = bars["time"].dropna()
     # A period begins with a day, so the first bar of each is enough.
     firsts = times[~times.dt.normalize().duplicated()]
-    frame = sizer.timeline([bt.date2num(time) for time in firsts])
+    return partial(_timeline, sizer.estimate(), [bt.date2num(time) for time in firsts])
+
+
+def _timeline(estimate: KellyEstimate, times: Sequence[float]) -> pd.DataFrame:
+    frame = estimate.timeline(times)
     return frame.assign(time=timestamps(frame["time"]))
 
 
