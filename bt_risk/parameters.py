@@ -37,6 +37,7 @@ __all__ = [
     "Bars",
     "Check",
     "EquityLimit",
+    "ExtremeSettings",
     "Flag",
     "Fraction",
     "FractionLimit",
@@ -146,6 +147,29 @@ class Settings:
     def switches(cls) -> set[str]:
         """Return the names of the limits that None or infinity switches off."""
         return {name for name, check in _checks(cls).items() if check.off}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtremeSettings(Settings):
+    """Settings with limits that may be written in percent by mistake: 1 for 1 %, which is 100 %.
+
+    `extremes` names them, each with the value from which on only ``allow_extreme=True`` is taken.
+    """
+
+    allow_extreme: Flag = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in self.extremes().items():
+            value = getattr(self, name)
+            if value is not None and value >= least and not self.allow_extreme:
+                constraint = f"below {least:g}, which is {100 * least:g} %"
+                remedy = "Write 0.01 for 1 %, or add allow_extreme=True if you mean it."
+                raise ParameterError(type(self).__name__, name, constraint, value, remedy)
+
+    def extremes(self) -> dict[str, float]:
+        """Return the first extreme value by name of the limit."""
+        return {}
 
 
 _CHECKS: dict[type[Settings], dict[str, Check]] = {}

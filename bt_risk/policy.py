@@ -49,6 +49,8 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
 
     `guards` are additional rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in a file
     one table each: ``[[guards]]``, ``guard = "DailyLossLimit"`` and its parameters.
+    A limit of risk of 0.5 and more, and a drawdown of 1, are refused as percent that were written
+    as numbers, unless ``allow_extreme=True`` is given.
     ``trailing_stop=False`` leaves the stops to the strategy (risk is then judged at its own stop
     orders, else at ``atr_multiple`` ATRs), ``sizer=False`` the sizes; every order is judged all
     the same.
@@ -57,8 +59,10 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
     --------
     >>> Policy(drawdown_limit=0.15).risk_limit
     0.01
-    >>> Policy(risk_limit=1)  # doctest: +SKIP
-    ParameterError: Policy: risk_limit must be ...
+    >>> Policy(risk_limit=1)
+    Traceback (most recent call last):
+    bt_risk.errors.ParameterError: Policy: risk_limit must be below 0.5, which is 50 %; got 1. \
+Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
     """
 
     exposure_limit: EquityLimit = EXPOSURE_LIMIT
@@ -81,7 +85,7 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
         """
         path = Path(path)
         missing = ParameterError("Policy", "path", "an existing file", str(path))
-        known = [field.name for field in fields(cls)]
+        known = sorted([field.name for field in fields(cls)], key="allow_extreme".__eq__)
         values = read_toml(path, known, missing, "Keys are at the top level.")
         history = values.get("history", [])
         if not isinstance(history, list):
@@ -102,7 +106,7 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
             value = getattr(self, field.name)
             if value is None and field.name in self.switches():
                 value = math.inf
-            if value is not None:
+            if value is not None and (value or field.name != "allow_extreme"):
                 values[field.name] = list(value) if isinstance(value, tuple) else value
         values["guards"] = [guard_table(guard) for guard in self.guards]
         text = tomli_w.dumps(values)

@@ -323,6 +323,7 @@ BAD = [
     ({"cooldown_bars": 3}, "None with action='stop'"),
     ({"rearm_at": "recovery"}, "'rebase' with flatten=True"),
     ({"lifetime_limit": 2}, OR_NONE),
+    ({"allow_extreme": 1}, "True or False"),
     ({"taper_from": 0.2}, "below drawdown_limit"),
     ({"confirmations": 0}, WHOLE),
     ({"atr_period": 0}, WHOLE),
@@ -357,6 +358,68 @@ def test_every_field_is_checked_when_the_policy_is_made(given, constraint):
         bt_risk.Policy(**given)
     assert (caught.value.param, caught.value.constraint) == (param, constraint)
     assert repr(given[param]) in str(caught.value)
+
+
+# Percent that were written as numbers, and the first value that is taken for that.
+EXTREMES = {
+    "risk_limit": (1, 0.5),
+    "kelly_limit": (1, 0.5),
+    "warmup_risk": (1, 0.5),
+    "exposure_limit": (5, 0.5),
+    "gross_limit": (10, 0.5),
+    "net_limit": (3, 0.5),
+    "position_limit": (2, 0.5),
+    "drawdown_limit": (1, 1),
+    "lifetime_limit": (1, 1),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_percent_as_a_number_is_refused_with_the_way_to_write_it(name):
+    wrong, first = EXTREMES[name]
+    for value in (wrong, first):
+        with pytest.raises(ParameterError, match=f"Policy: {name} must be below") as caught:
+            bt_risk.Policy(**{name: value})
+        assert "Write 0.01 for 1 %, or add allow_extreme=True if you mean it." in str(caught.value)
+        assert getattr(bt_risk.Policy(**{name: value}, allow_extreme=True), name) == value
+    bt_risk.Policy(**{name: first - 0.01})
+
+
+@pytest.mark.parametrize("name", ["exposure_limit", "gross_limit", "net_limit", "position_limit"])
+def test_notional_limits_may_be_above_equity(name):
+    policy = bt_risk.Policy(**{name: 5.0}, exposure_unit="notional")
+    assert getattr(policy, name) == 5.0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **more: bt_risk.CorrelationCap(exposure_limit=5, **more),
+        lambda **more: taped(_breaker(drawdown_limit=1, **more), []),
+        lambda **more: taped(_sizer(kelly_limit=1, **more), []),
+    ],
+)
+def test_so_are_those_of_the_components(make):
+    with pytest.raises(ParameterError, match="Write 0.01 for 1 %"):
+        make()
+    make(allow_extreme=True)
+
+
+def _breaker(**params):
+    engine = cerebro(CALM)
+    engine.addanalyzer(bt_risk.DrawdownBreaker, **params)
+    return engine
+
+
+def _sizer(**params):
+    engine = cerebro(CALM)
+    engine.addsizer(bt_risk.HalfKellySizer, **params)
+    return engine
+
+
+def test_an_extreme_policy_is_what_it_says():
+    policy = only(risk_limit=1.0, allow_extreme=True)
+    assert sizes(taped(protected(CALM, policy=policy), [order(5, "buy", size=900)])) == [900]
 
 
 def test_the_table_above_has_every_field():

@@ -44,7 +44,7 @@ def test_no_limit_is_written_as_inf_and_stays_no_limit(tmp_path):
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(
-    limit=st.floats(0.001, 1),
+    limit=st.floats(0.001, 0.999),
     bars=st.integers(1, 500),
     action=st.sampled_from(["stop", "pause"]),
 )
@@ -53,6 +53,14 @@ def test_every_policy_survives_its_file(tmp_path_factory, limit, bars, action):
     policy = Policy(drawdown_limit=limit, atr_period=bars, action=action)
     policy.to_toml(path)
     assert Policy.from_toml(path) == policy
+
+
+def test_a_policy_of_extreme_limits_survives_its_file(tmp_path):
+    policy = Policy(risk_limit=1, allow_extreme=True)
+    text = policy.to_toml(tmp_path / "risk.toml")
+    assert "allow_extreme = true" in text
+    assert "allow_extreme" not in Policy().to_toml()
+    assert Policy.from_toml(tmp_path / "risk.toml") == policy
 
 
 WRONG = {
@@ -183,6 +191,7 @@ def test_a_run_begins_with_one_line_that_says_what_holds(tmp_path, caplog, mode)
     bt_risk.protect(engine, path, mode)
     with caplog.at_level(logging.INFO, logger="bt_risk"):
         engine.run()
-    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
+    line, loop = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
+    assert loop == "loop: quick"
     assert line.startswith("observe: nothing is changed; " if mode == "observe" else "enforce; ")
     assert "drawdown: 20 % below the high-water mark" in line

@@ -92,6 +92,8 @@ class CorrelationCap(RiskBroker):
         Sum of absolute values in each group.
     exposure_unit : {"risk", "notional"}
         Whether these are fractions of equity lost at the stops, or held.
+    allow_extreme : bool, default False
+        Take limits of risk of 0.5 and more, which are percent by mistake otherwise.
     on_exposure : {"trim", "reject"}
         Cut an order to what they leave, or refuse it.
     volatility_limit : float, optional

@@ -31,6 +31,7 @@ class DrawdownBreaker(QuietAnalyzer):
       - ``rearm_at`` (default: ``"rebase"``) after the cool-down the current equity is the new mark;
         ``"recovery"`` waits until the old mark is reached again (by positions that are still open:
         ``flatten=False``)
+      - ``allow_extreme`` (default: ``False``) take a limit of 1, which is 1 % by mistake otherwise
       - ``lifetime_limit`` (default: ``None``) fraction of the highest mark ever; it trips for good
       - ``taper_from`` (default: ``None``) drawdown from which risk is scaled down linearly, to
         nothing at the limit

@@ -39,6 +39,8 @@ class HalfKellySizer(bt.Sizer):
 
       - ``kelly_scale`` (default: ``0.5``) half Kelly, in (0, 1]
       - ``kelly_limit`` (default: ``0.02``) most that one trade may risk, fraction of equity
+      - ``allow_extreme`` (default: ``False``) take risks of 0.5 and more, which are percent by
+        mistake otherwise
       - ``lookback`` (default: ``100``) closed trades in the sample
       - ``min_trades`` (default: ``100``) closed trades from which on Kelly decides
       - ``warmup_risk`` (default: ``0.01``) fraction of equity at risk until then

@@ -13,11 +13,12 @@ from bt_risk.errors import (
     check_whole,
     is_number,
 )
-from bt_risk.limits.settings import TradeSettings
+from bt_risk.limits.settings import EXTREME_RISK, TradeSettings
 from bt_risk.monitors.settings import StopDistanceSettings
 from bt_risk.parameters import (
     Check,
     EquityLimit,
+    ExtremeSettings,
     Fraction,
     FractionOrZero,
     OptionalPositive,
@@ -33,7 +34,7 @@ ESTIMATORS = {"two-point": two_point_kelly, "empirical": empirical_kelly}
 
 
 @dataclass(frozen=True, kw_only=True)
-class KellySettings(StopDistanceSettings):
+class KellySettings(StopDistanceSettings, ExtremeSettings):
     """The parameters of `bt_risk.HalfKellySizer` that a policy has too."""
 
     kelly_scale: Fraction = 0.5
@@ -57,6 +58,11 @@ class KellySettings(StopDistanceSettings):
         trades = check_whole(name, "lookback", self.lookback, low=self.min_trades, remedy=remedy)
         self._set("lookback", trades)
         _check_history(name, self.history, self.win_rate, self.payoff_ratio)
+
+    def extremes(self) -> dict[str, float]:
+        """Return the first extreme value by name of the limit."""
+        names = ("kelly_limit", "warmup_risk", "probe_risk")
+        return super().extremes() | dict.fromkeys(names, EXTREME_RISK)
 
     def first_trades(self) -> list[float]:
         """Return the R-multiples that count as the first trades of the window."""

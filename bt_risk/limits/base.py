@@ -216,7 +216,9 @@ class RiskPerTrade(Limit):
     """
 
     def __init__(self, risk_limit: float | None = TradeSettings.risk_limit) -> None:
-        settings = TradeSettings.checked(self.name, {"risk_limit": risk_limit})
+        settings = TradeSettings.checked(
+            self.name, {"risk_limit": risk_limit, "allow_extreme": True}
+        )
         self.limit = ceiling(settings.risk_limit)
 
     def review(self, request: Request, book: Book) -> Decision:

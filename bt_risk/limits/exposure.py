@@ -42,6 +42,7 @@ class _Exposure(Limit):
             "exposure_unit": exposure_unit,
             "on_exposure": on_exposure,
             "groups": groups,
+            "allow_extreme": True,
         }
         settings = LimitSettings.checked(self.name, given)
         self.limit = ceiling(limit)

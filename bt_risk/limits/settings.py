@@ -11,12 +11,12 @@ from bt_risk.parameters import (
     Bars,
     Check,
     EquityLimit,
+    ExtremeSettings,
     Flag,
     FractionLimit,
     OptionalPositive,
     PositiveOrZero,
     Returns,
-    Settings,
     ceiling,
     one_of,
 )
@@ -26,6 +26,7 @@ from bt_risk.rules.return_model import STALE_BARS, ReturnModel
 __all__ = [
     "ESTIMATOR",
     "EXPOSURE_LIMIT",
+    "EXTREME_RISK",
     "REJECT",
     "TRIM",
     "UNITS",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 REJECT, TRIM = "reject", "trim"
+# Of equity at risk at the stops.
+EXTREME_RISK = 0.5
 UNITS = ("risk", "notional")
 
 # Rule 3 where it is on: in a Policy, and in an ExposureLimit that a user builds.
@@ -45,11 +48,15 @@ ESTIMATOR = {"estimator": "correlation_estimator"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TradeSettings(Settings):
+class TradeSettings(ExtremeSettings):
     """The limits of a single position: what it may lose at its stop, and what it may be worth."""
 
     risk_limit: FractionLimit = 0.01
     notional_limit: EquityLimit = 1.0
+
+    def extremes(self) -> dict[str, float]:
+        """Return the first extreme value by name of the limit."""
+        return super().extremes() | {"risk_limit": EXTREME_RISK}
 
 
 def check_groups(component: str, param: str, groups: Any) -> Any:
@@ -65,7 +72,7 @@ def check_groups(component: str, param: str, groups: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LimitSettings(Settings):
+class LimitSettings(ExtremeSettings):
     """The limits of everything that is held; see `bt_risk.CorrelationCap` for each of them."""
 
     exposure_limit: EquityLimit = None
@@ -103,6 +110,13 @@ class LimitSettings(Settings):
         if self.group_limit is not None and not self.groups:
             constraint = 'given with group_limit, as {"majors": ["BTC", "ETH"]}'
             raise ParameterError(name, "groups", constraint, self.groups)
+
+    def extremes(self) -> dict[str, float]:
+        """Return the first extreme value by name of the limit; notional may be above equity."""
+        if self.exposure_unit != "risk":
+            return super().extremes()
+        names = ("exposure_limit", "gross_limit", "net_limit", "position_limit", "group_limit")
+        return super().extremes() | dict.fromkeys(names, EXTREME_RISK)
 
     def _estimator(self) -> Estimator:
         name = type(self).__name__

@@ -12,6 +12,7 @@ from bt_risk.parameters import (
     ATRs,
     Bars,
     Check,
+    ExtremeSettings,
     Flag,
     FractionLimit,
     PositiveOrZero,
@@ -43,7 +44,7 @@ class StopSettings(StopDistanceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawdownSettings(Settings):
+class DrawdownSettings(ExtremeSettings):
     """The parameters of `bt_risk.DrawdownBreaker` that a policy has too."""
 
     drawdown_limit: FractionLimit = 0.10
@@ -68,6 +69,10 @@ class DrawdownSettings(Settings):
             raise ParameterError(name, "cooldown_bars", constraint, self.cooldown_bars, remedy)
         if self.taper_from is not None and (math.isinf(limit) or self.taper_from >= limit):
             raise ParameterError(name, "taper_from", "below drawdown_limit", self.taper_from)
+
+    def extremes(self) -> dict[str, float]:
+        """Return the first extreme value by name of the limit: a drawdown of all."""
+        return super().extremes() | {"drawdown_limit": 1.0, "lifetime_limit": 1.0}
 
     @property
     def rule(self) -> BreakerRule:

@@ -31,6 +31,7 @@ def path(tmp_path_factory):
     policy = bt_risk.Policy(
         **limits,
         risk_limit=0.5,
+        allow_extreme=True,
         exposure_limit=0.4,
         drawdown_limit=0.06,
         atr_multiple=5.0,

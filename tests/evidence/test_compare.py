@@ -27,11 +27,11 @@ from bt_risk.policy import Policy
 
 FIVE = ["risk per trade", "size", "stop", "notional", "one direction", "correlation", "drawdown"]
 WHOLE = bt_risk.Policy(
-    gross_limit=1.0,
-    net_limit=1.0,
-    position_limit=1.0,
+    gross_limit=0.4,
+    net_limit=0.4,
+    position_limit=0.4,
     groups={"all": ["A"]},
-    group_limit=0.5,
+    group_limit=0.4,
     volatility_limit=0.2,
     lifetime_limit=0.3,
     taper_from=0.05,

@@ -798,6 +798,7 @@ BAD = [
     (bt_risk.CorrelationCap, "position_limit", math.nan, "positive, or None"),
     (bt_risk.CorrelationCap, "groups", {"majors": "BTC"}, "a dict of lists of data names"),
     (bt_risk.CorrelationCap, "group_limit", -0.1, "positive, or None"),
+    (bt_risk.CorrelationCap, "allow_extreme", 1, "True or False"),
     (bt_risk.CorrelationCap, "hysteresis", 0.9, "below correlation_limit, which is 0.7"),
     (bt_risk.CorrelationCap, "hysteresis", -0.1, "zero or more"),
     (bt_risk.CorrelationCap, "estimator", "mean", "one of 'rolling', 'ewm', 'ledoit-wolf'"),

@@ -587,7 +587,7 @@ def decisions(strategy):
 def test_the_report_by_hand():
     """Against pandas on the last 60 returns at the last close."""
     plan = [order(80, "buy", data=0, size=100), order(80, "sell", data=1, size=200)]
-    strategy = capped(WALKS, plan, exposure_limit=9.0)
+    strategy = capped(WALKS, plan, exposure_limit=9.0, allow_extreme=True)
     analyzer = strategy.analyzers.portfoliorisk
     report, frame = analyzer.get_analysis(), analyzer.frame()
     closes = pd.DataFrame({f"D{i}": walk.close for i, walk in enumerate(WALKS)})

@@ -1403,7 +1403,7 @@ class Both(bt.Strategy):
 
 def test_the_second_run_of_a_cerebro_starts_from_a_clean_state():
     engine = cerebro(bars(*CRASH))
-    engine.setbroker(bt_risk.CorrelationCap(engine.broker, exposure_limit=0.5, min_periods=2))
+    engine.setbroker(bt_risk.CorrelationCap(engine.broker, exposure_limit=0.4, min_periods=2))
     engine.addanalyzer(bt_risk.DrawdownBreaker, drawdown_limit=0.01)
     engine.addobserver(bt_risk.ATRTrailingStop, atr_period=2, atr_multiple=8.0)
     engine.addstrategy(feeds.Script, actions={4: lambda s: s.buy(size=900)})

@@ -108,7 +108,7 @@ def test_the_drawdown_needs_no_breaker():
 def test_the_exposure_is_by_side_and_in_its_unit(mode, unit):
     engine = cerebro(bars(*flat(30)), bars(*flat(30, 50.0)), cash=10_000.0)
     engine.setbroker(
-        bt_risk.CorrelationCap(engine.broker, correlation_limit=None, exposure_limit=0.5)
+        bt_risk.CorrelationCap(engine.broker, correlation_limit=None, exposure_limit=0.4)
     )
     plan = ((20, "buy", (("size", 10),)), (20, "sell", (("data", 1), ("size", 20))))
     engine.addstrategy(Plan, plan=plan)
@@ -118,7 +118,7 @@ def test_the_exposure_is_by_side_and_in_its_unit(mode, unit):
     long, short = (0.004, -0.008) if unit == "risk" else (0.1, -0.1)
     assert lines["long"][-1] == pytest.approx(long)
     assert lines["short"][-1] == pytest.approx(short)
-    assert lines["limit"][-1] == 0.5 if unit == "risk" else math.isnan(lines["limit"][-1])
+    assert lines["limit"][-1] == 0.4 if unit == "risk" else math.isnan(lines["limit"][-1])
     assert lines["long"][10] == 0
 
 
