@@ -3,9 +3,10 @@
 It is not part of the product's data: BT_RISK_SHARED_DATA names the folder that holds
 ``crypto_1h_2024``, else ``../shared/data`` beside the repository is looked at. Nothing is tuned.
 
-    python benchmarks/article_2024.py
+    python -m benchmarks article_2024
 """
 
+import argparse
 import functools
 import os
 import sys
@@ -56,8 +57,11 @@ def compared(frame, commission):
     return evaluate(runs, POLICY)
 
 
-def main():
+def main(arguments=None):
     """Print the comparison with 0.1 % a side and without costs."""
+    about = __doc__.partition("\n")[0]
+    parser = argparse.ArgumentParser("python -m benchmarks article_2024", description=about)
+    parser.parse_args(arguments)
     frame = prices()
     if frame is None:
         sys.exit(f"{FILE} is not there: BT_RISK_SHARED_DATA names the folder that holds it.")
@@ -66,7 +70,3 @@ def main():
         console.rule(f"BTC 2024, {100 * commission:g} % a side", align="left", characters="-")
         print_comparison(console, compared(frame, commission))
         console.print()
-
-
-if __name__ == "__main__":
-    main()

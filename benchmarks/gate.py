@@ -1,19 +1,16 @@
 """What does one decision cost with 500 datas? Microseconds of one ``review``, and of pandas.
 
-    python benchmarks/gate.py
+    python -m benchmarks gate
 
 The book has 500 names of one clock and a window of 252 returns. `first` is the first question of a
 bar: its closes have just come in and nothing is computed yet. `again` is a later question of the
 same bar. Both are whole decisions of a limit, from the request to the answer with its reason; the
-order that carries it is `benchmarks/overhead.py`'s. `pandas` is ``returns.iloc[-252:].corr()`` on
+order that carries it is `benchmarks.overhead`'s. `pandas` is ``returns.iloc[-252:].corr()`` on
 the same 500 names. Figures are medians of CPU time on one thread, and an indication: compare what
 one run prints.
 """
 
-import os
-
-os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # before numpy
-
+import argparse
 import statistics
 import time
 from types import SimpleNamespace
@@ -142,5 +139,8 @@ def show(console):
     )
 
 
-if __name__ == "__main__":
+def main(arguments=None):
+    """Print the tables."""
+    about = __doc__.partition("\n")[0]
+    argparse.ArgumentParser("python -m benchmarks gate", description=about).parse_args(arguments)
     show(Console(highlight=False))

@@ -1,7 +1,7 @@
 """Count how often one buy crosses the borders between the modules of bt_risk.
 
-    python benchmarks/journeys.py             the counts
-    python benchmarks/journeys.py --path      and every crossing, indented by its depth
+    python -m benchmarks journeys             the counts
+    python -m benchmarks journeys --path      and every crossing, indented by its depth
 
 The order is a market buy of ten units that every limit of the default policy allows: one data feed,
 no position, ATR known. It is counted from ``Strategy.buy`` until that returns. A crossing is a call
@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import backtrader as bt
-from overhead import prices
 from rich.console import Console
 from rich.table import Table
 
 import bt_risk
+from benchmarks.prices import random_walk
 
 PACKAGE = Path(bt_risk.__file__).resolve().parent
 BARS, BAR = 150, 100
@@ -87,7 +87,7 @@ class BuyOnce(bt.Strategy):
 def journey(state=None):
     """Return the `Journey` of one buy; `state` is the path of a state file, None for no file."""
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(bt.feeds.PandasData(dataname=prices(0, BARS)), name="D0")
+    cerebro.adddata(bt.feeds.PandasData(dataname=random_walk(0, BARS)), name="D0")
     cerebro.broker.setcash(100_000.0)
     cerebro.addstrategy(BuyOnce)
     bt_risk.protect(cerebro, bt_risk.Policy(), state=state)
@@ -100,11 +100,12 @@ def journeys():
         return dict(zip(GOALS, (journey(), journey(Path(folder) / "state.db")), strict=True))
 
 
-def main():
+def main(arguments=None):
     """Run what the arguments request."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    about = __doc__.partition("\n")[0]
+    parser = argparse.ArgumentParser("python -m benchmarks journeys", description=about)
     parser.add_argument("--path", action="store_true", help="show every crossing")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     found = journeys()
     table = Table("one buy", "calls", "modules", "crossings", "goal")
@@ -115,7 +116,3 @@ def main():
     for name, one in found.items() if arguments.path else ():
         console.print(f"\n{name}: each line is a call and its return")
         console.print("\n".join(one.path), markup=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,33 +1,32 @@
 """What does the whole suite cost? Function calls and CPU time per bar, protected and bare.
 
-    python benchmarks/overhead.py             the table
-    python benchmarks/overhead.py --where     and which calls are ours
-    python benchmarks/overhead.py --store     and keep the calls in overhead.json, for the tests
+    python -m benchmarks overhead             the table
+    python -m benchmarks overhead --where     and which calls are ours
+    python -m benchmarks overhead --store     and keep the calls in overhead.json, for the tests
 
-Calls are counted by ``sys.setprofile`` (Python and C functions). They are the same on every run and
-on every machine with the same versions; CPU time is not, and is only an indication.
+Calls are the same on every run and on every machine with the same versions; CPU time is not, and is
+only an indication.
 """
 
 import argparse
 import gc
 import json
-import sys
 import time
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 
 import backtrader as bt
-import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 import bt_risk
+from benchmarks.counting import count_calls
+from benchmarks.environment import versions
+from benchmarks.prices import random_walk
 
 STORED = Path(__file__).with_name("overhead.json")
 BARS = {1: 1500, 10: 200, 50: 100}
-GOALS = {1: 1.15, 10: 1.10}
+GOALS = {1: 1.15, 10: 1.10, 50: 1.05}
 REPEATS = 7
 
 
@@ -49,18 +48,6 @@ class Cross(bt.Strategy):
                 self.close(data)
 
 
-def prices(seed, bars):
-    """Return a random walk as OHLCV bars."""
-    rng = np.random.default_rng(seed)
-    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, bars)))
-    open_ = np.r_[100.0, close[:-1]]
-    spread = 1 + np.abs(rng.normal(0, 0.005, (2, bars)))
-    high, low = np.maximum(open_, close) * spread[0], np.minimum(open_, close) / spread[1]
-    index = pd.date_range("2020-01-01", periods=bars, name="datetime")
-    columns = {"open": open_, "high": high, "low": low, "close": close, "volume": 1000.0}
-    return pd.DataFrame(columns, index=index)
-
-
 def build(datas, protected, fast=False):
     """Return a Cerebro with this strategy; the breaker is there, and out of reach.
 
@@ -69,7 +56,7 @@ def build(datas, protected, fast=False):
     """
     cerebro = bt.Cerebro(stdstats=False)
     for number in range(datas):
-        feed = bt.feeds.PandasData(dataname=prices(number, BARS[datas]))
+        feed = bt.feeds.PandasData(dataname=random_walk(number, BARS[datas]))
         cerebro.adddata(feed, name=f"D{number}")
     cerebro.broker.setcash(100_000.0)
     cerebro.addstrategy(Cross)
@@ -80,27 +67,9 @@ def build(datas, protected, fast=False):
 
 def calls(datas, protected, runonce=True, fast=False):
     """Return a Counter of the calls per bar, by ``file:function`` that is called."""
-    counts = Counter()
-
-    def profile(frame, event, called):
-        if event == "call":
-            code = frame.f_code
-            counts[code.co_filename, code.co_name] += 1
-        elif event == "c_call":
-            counts[frame.f_code.co_filename, frame.f_code.co_name, called.__name__] += 1
-
     cerebro = build(datas, protected, fast)
-    sys.setprofile(profile)
-    try:
-        cerebro.run(runonce=runonce)
-    finally:
-        sys.setprofile(None)
-    return Counter({_label(key): count / BARS[datas] for key, count in counts.items()})
-
-
-def _label(key):
-    file, function, *called = key
-    return " > ".join([f"{Path(file).name}:{function}", *called])
+    counts = count_calls(lambda: cerebro.run(runonce=runonce))
+    return Counter({name: count / BARS[datas] for name, count in counts.items()})
 
 
 def calls_per_bar(datas, runonce=True):
@@ -125,12 +94,6 @@ def cpu_per_bar(datas):
             cerebro.run()
             taken.append(time.process_time() - begin)
     return tuple(1e6 * min(taken) / BARS[datas] for taken in times.values())
-
-
-def versions():
-    """Return what the counts depend on beside this repository."""
-    found = {name: version(name) for name in ("backtrader", "numpy", "pandas")}
-    return {"python": ".".join(map(str, sys.version_info[:2])), **found}
 
 
 def _row(datas):
@@ -180,12 +143,13 @@ def store():
     STORED.write_text(text + "\n", encoding="utf-8")
 
 
-def main():
-    """Run what the arguments ask for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(arguments=None):
+    """Run what the arguments request."""
+    about = __doc__.partition("\n")[0]
+    parser = argparse.ArgumentParser("python -m benchmarks overhead", description=about)
     parser.add_argument("--where", action="store_true", help="show which calls are added")
     parser.add_argument("--store", action="store_true", help="keep the calls for the tests")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(arguments)
     console = Console(highlight=False)
     show(console)
     if arguments.where:
@@ -193,7 +157,3 @@ def main():
             show_where(console, datas)
     if arguments.store:
         store()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,10 @@
 """benchmarks/article_2024.py: what benchmarks/README.md says of it is what it finds."""
 
-import importlib
-import sys
-
 import pytest
+from helpers.benchmark_package import load
 from helpers.shared_data import ROOT, shared_data
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-article = importlib.import_module("article_2024")
+article = load("article_2024")
 
 
 @pytest.mark.full
@@ -29,4 +26,4 @@ def test_the_figures_of_the_benchmark_are_those_that_are_written_down(monkeypatc
 def test_without_the_prices_it_says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("BT_RISK_SHARED_DATA", str(tmp_path))
     with pytest.raises(SystemExit, match="BT_RISK_SHARED_DATA names the folder"):
-        article.main()
+        article.main([])

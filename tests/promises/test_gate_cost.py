@@ -1,14 +1,11 @@
 """What one decision costs: no pandas, and no more calls for more datas that are not held."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.benchmark_package import load
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(FOLDER))
-gate = importlib.import_module("gate")
+gate = load("gate")
 
 
 def files_called(market):

@@ -1,13 +1,9 @@
 """One buy crosses the borders between modules seldom enough for a reader to follow it."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
+from helpers.benchmark_package import load
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-journeys = importlib.import_module("journeys")
+journeys = load("journeys")
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,16 @@
 """What the suite costs in function calls per bar: the goals, and that it does not creep up."""
 
-import importlib
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.benchmark_package import load
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 CREEP = 1.02
 
-sys.path.insert(0, str(FOLDER))
-overhead = importlib.import_module("overhead")
+overhead = load("overhead")
 stored = json.loads((FOLDER / "overhead.json").read_text(encoding="utf-8"))
 
 
@@ -44,7 +42,7 @@ def test_the_stored_figure_names_what_it_was_measured_with(name):
     reason=f"the stored figure is of {stored['versions']}",
 )
 def test_calls_per_bar_have_not_grown(measured):
-    """If they had to: python benchmarks/overhead.py --store, and say why in the commit."""
+    """If they had to: python -m benchmarks overhead --store, and say why in the commit."""
     datas, _, *now = measured
     before = stored["calls_per_bar"][str(datas)]
     assert all(one <= CREEP * limit for one, limit in zip(now, before, strict=True))

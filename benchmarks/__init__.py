@@ -1,0 +1,1 @@
+"""What bt_risk costs and saves, measured: ``python -m benchmarks``."""
