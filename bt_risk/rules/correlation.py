@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import overload
 
 import numpy as np
@@ -23,7 +23,8 @@ from bt_risk.errors import (
     check_whole,
     is_number,
 )
-from bt_risk.rules.frames import BoolArray, FloatArray, Numbers, Table, as_frame, check_min_periods
+from bt_risk.rules.frames import FloatArray, Numbers, Table, as_frame, check_min_periods
+from bt_risk.rules.rolling_matrices import rolling_matrices
 
 __all__ = [
     "correlation_exposure",
@@ -33,13 +34,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger("bt_risk")
-
-# The largest spread that rounding makes of a true zero, as a share of the mean return.
-_STILL = 32 * np.finfo(float).eps
-
-# Above this ratio of squared mean to variance, sums of squares lose digits that matter.
-_OFF_CENTRE = 1e4
-_CHUNK_BYTES = 2**22  # how much rolling_correlation computes at a time
 
 
 @overload
@@ -160,7 +154,7 @@ def rolling_correlation(returns: Table, window: int = 252) -> FloatArray | pd.Da
 
     Notes
     -----
-    Equal to pandas, five to ten times faster. A window is summed as the end of one block of
+    Equal to pandas, up to twenty-five times faster. A window is summed as the end of one block of
     `window` bars plus the beginning of the next, so nothing outside it (a bad tick that has left,
     say) can reach the result; windows whose mean dwarfs their spread are centred first.
 
@@ -172,7 +166,7 @@ def rolling_correlation(returns: Table, window: int = 252) -> FloatArray | pd.Da
     """
     window = check_whole("rolling_correlation", "window", window, low=2)
     frame = as_frame("rolling_correlation", "returns", returns)
-    matrices = _rolling_matrices(frame.to_numpy(dtype=float), window)
+    matrices = rolling_matrices(frame.to_numpy(dtype=float), window)
     if isinstance(returns, np.ndarray):
         return matrices
     names = [frame.index.name, frame.columns.name]
@@ -241,69 +235,6 @@ def correlation_exposure(
     for name in _repeated_bets(sized, matrix, correlation_limit):
         sized[name] *= correlated_scale
     return _cap_total(sized, exposure_limit * capital)
-
-
-def _rolling_matrices(values: FloatArray, window: int) -> FloatArray:
-    """Return correlations of shape (n_bars, n_names, n_names); NaN in incomplete windows."""
-    n_bars, n_names = values.shape
-    matrices = np.full((n_bars, n_names, n_names), np.nan)
-    # A window before the first bar, of NaN: sums that reach into it are NaN.
-    padded = np.full((window + n_bars, n_names), np.nan)
-    np.copyto(padded[window:], values, where=np.isfinite(values))
-    for start in range(0, n_bars, window):
-        span = padded[start : start + 2 * window]
-        doubtful = _fill_block(matrices[start : start + window], span, window)
-        for bar in np.flatnonzero(doubtful):
-            matrices[start + bar] = _one_matrix(span[bar + 1 : bar + 1 + window])
-    return matrices
-
-
-def _fill_block(matrices: FloatArray, span: FloatArray, window: int) -> BoolArray:
-    """Fill the bars of one block; return at which ones rounding could show.
-
-    `span` holds the returns of the block and of the `window` bars before it.
-    """
-    mean = _window_sums(span.copy(), window) / window
-    squares = _window_sums(span**2, window) - window * mean**2
-    with np.errstate(divide="ignore"):
-        scale = np.where(squares > 0, 1 / np.sqrt(np.abs(squares)), np.nan)
-    offset = math.sqrt(window) * mean * scale
-    step = max(1, _CHUNK_BYTES // max(8 * span.size, 1))
-    for first in range(0, matrices.shape[1], step):
-        rows = slice(first, first + step)
-        block = _window_sums(span[:, rows, None] * span[:, None, :], window)
-        block *= scale[:, rows, None]
-        block *= scale[:, None, :]
-        block -= offset[:, rows, None] * offset[:, None, :]
-        np.clip(block, -1.0, 1.0, out=matrices[:, rows])
-    doubtful: BoolArray = np.any(window * mean**2 > _OFF_CENTRE * squares, axis=1)
-    return doubtful
-
-
-def _window_sums(terms: FloatArray, window: int) -> FloatArray:
-    """Return the sum of each window that ends after the first `window` rows; overwrite `terms`.
-
-    It is the end of the first block plus the beginning of the second: nothing outside the window
-    is ever added, so there is nothing to subtract and nothing that drifts.
-    """
-    ends, sums = terms[1:window], terms[window:]
-    for rows in (ends[::-1], sums):
-        for row, following in pairwise(rows):  # np.cumsum along this axis takes four times as long
-            following += row
-    ends = ends[: len(sums)]
-    sums[: len(ends)] += ends
-    return sums
-
-
-def _one_matrix(returns: FloatArray) -> FloatArray:
-    """Return correlations of one window of shape (window, n_names), centred on its own mean."""
-    mean = returns.mean(axis=0)
-    centred = returns - mean
-    squares = np.einsum("ij,ij->j", centred, centred)
-    still = squares <= len(returns) * (_STILL * mean) ** 2
-    centred /= np.where(still, np.nan, np.sqrt(squares))
-    matrix: FloatArray = np.clip(centred.T @ centred, -1.0, 1.0)
-    return matrix
 
 
 def _repeated_bets(

@@ -358,7 +358,7 @@ def _refuse(param: str, values: Numbers, bad: Any, constraint: str, remedy: str)
 
 def _known(component: str, r_multiples: npt.ArrayLike) -> FloatArray:
     """Return the known results as an array."""
-    sample = np.asarray(r_multiples, dtype=float)
+    sample: FloatArray = np.asarray(r_multiples, dtype=float)
     if sample.ndim == 1 and math.isfinite(np.add.reduce(sample)):
         return sample  # what holds no NaN and no infinity needs no closer check
     if sample.ndim != 1 or np.isinf(sample).any():

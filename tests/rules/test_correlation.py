@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_risk.errors import ParameterError
-from bt_risk.rules import correlation
+from bt_risk.rules import rolling_matrices
 from bt_risk.rules.correlation import (
     correlation_exposure,
     correlation_matrix,
@@ -245,7 +245,7 @@ def test_rolling_correlation_of_a_halted_name_has_the_digits_of_its_own_window()
 def test_rolling_correlation_in_small_chunks_is_the_same(monkeypatch):
     returns = market(100, 5).to_numpy()
     whole = rolling_correlation(returns, 20)
-    monkeypatch.setattr(correlation, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(rolling_matrices, "_CHUNK_BYTES", 1)
     np.testing.assert_array_equal(rolling_correlation(returns, 20), whole)
 
 
