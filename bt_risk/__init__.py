@@ -45,7 +45,8 @@ from bt_risk.limits.trade_guards import (
 from bt_risk.limits.volatility import VolatilityLimit
 from bt_risk.live.alerts import webhook
 from bt_risk.live.settings import Live
-from bt_risk.policy import Policy, protect
+from bt_risk.policy import Policy
+from bt_risk.protection import protect
 from bt_risk.report.record import ReportData
 from bt_risk.rules.allocation import inverse_volatility, risk_parity
 from bt_risk.rules.correlation import correlation_exposure, correlation_matrix, rolling_correlation

@@ -6,8 +6,9 @@ A refused order is not an error: it is a native ``Rejected`` order with a reason
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, TypeGuard, TypeVar
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "check_flag",
     "check_fraction",
     "check_limit",
+    "check_names",
     "check_positive",
     "check_whole",
+    "did_you_mean",
     "is_number",
     "raised_as",
 ]
@@ -161,6 +164,19 @@ def check_text(component: str, param: str, value: object) -> str:
     if not (isinstance(value, str) and value.strip()):
         raise ParameterError(component, param, "a text", value)
     return value
+
+
+def check_names(component: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise a TypeError for a name that is no parameter, with the nearest one that is."""
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{component} has no parameter {name!r}{did_you_mean(name, known)}")
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Return the end of a message that names the nearest known name, nothing if none is near."""
+    near = get_close_matches(name, list(known), 1, 0.75)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_flag(component: str, param: str, value: object) -> bool:

@@ -26,6 +26,7 @@ from bt_risk.errors import (
     check_flag,
     check_fraction,
     check_limit,
+    check_names,
     check_positive,
     check_whole,
     raised_as,
@@ -113,6 +114,11 @@ def one_of(*choices: str) -> Check:
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Parameters, each checked by its type; the base class of all settings."""
+
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        """Raise a TypeError that names the nearest parameter where there is none of a name."""
+        check_names(cls.__name__, values, cls.__dataclass_fields__)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for name, check in _checks(type(self)).items():

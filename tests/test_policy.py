@@ -265,7 +265,7 @@ def test_protecting_twice_raises():
         bt_risk.protect(protected(CALM))
 
 
-@pytest.mark.parametrize("policy", [{"risk_limit": 0.01}, 0.01, bt_risk.Policy])
+@pytest.mark.parametrize("policy", [[("risk_limit", 0.01)], 0.01, bt_risk.Policy])
 def test_a_policy_that_is_none_raises(policy):
     with pytest.raises(ParameterError, match="policy must be a bt_risk.Policy"):
         bt_risk.protect(cerebro(CALM), policy)
@@ -501,3 +501,58 @@ def test_observe_changes_nothing_and_says_what_it_would_have_done(mode):
 def test_a_misspelt_mode_raises():
     with pytest.raises(ParameterError, match="mode must be one of 'enforce', 'observe'"):
         protected(CALM, mode="watch")
+
+
+# -- the ways to write a policy --------------------------------------------------------------------
+
+
+def policy_of(*args, **kwargs):
+    """Return the policy that `protect` takes."""
+    engine = cerebro(CALM)
+    bt_risk.protect(engine, *args, **kwargs)
+    (install,) = [store for store in engine.stores if hasattr(store, "policy")]
+    return install.policy
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        ((), dict(risk_limit=0.005, atr_period=3)),
+        ((dict(risk_limit=0.005, atr_period=3),), {}),
+        ((dict(risk_limit=0.005),), dict(atr_period=3)),
+        ((bt_risk.Policy(risk_limit=0.005, atr_period=3),), {}),
+    ],
+)
+def test_a_policy_may_be_written_by_name_or_as_a_dict(args, kwargs):
+    expected = bt_risk.Policy(risk_limit=0.005, atr_period=3)
+    assert policy_of(*args, **kwargs) == expected
+
+
+MISSPELT = {
+    "Policy": lambda: bt_risk.Policy(risk_limt=0.01),
+    "protect": lambda: bt_risk.protect(cerebro(CALM), risk_limt=0.01),
+    "protect, in a dict": lambda: bt_risk.protect(cerebro(CALM), {"risk_limt": 0.01}),
+}
+
+
+@pytest.mark.parametrize("how", MISSPELT)
+def test_a_misspelt_parameter_is_answered_with_the_nearest(how):
+    component = how.partition(",")[0]
+    message = f"^{component} has no parameter 'risk_limt'; did you mean 'risk_limit'\\?$"
+    with pytest.raises(TypeError, match=message):
+        MISSPELT[how]()
+
+
+def test_a_misspelt_setting_of_a_live_run_is_answered_too():
+    with pytest.raises(TypeError, match="protect has no parameter 'stale_aftr'; did you mean"):
+        bt_risk.protect(cerebro(CALM), stale_aftr=90)
+
+
+def test_a_parameter_beside_a_policy_is_refused_with_the_way_to_write_it():
+    with pytest.raises(ParameterError, match=r"Write Policy\(risk_limit=0\.01, \.\.\.\)"):
+        bt_risk.protect(cerebro(CALM), bt_risk.Policy(), risk_limit=0.01)
+
+
+def test_a_policy_by_name_is_checked_as_every_policy_is():
+    with pytest.raises(ParameterError, match="Policy: risk_limit must be below 0.5"):
+        bt_risk.protect(cerebro(CALM), risk_limit=1)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any
 
 import pandas as pd
 from backtrader import date2num
 
-from bt_risk.errors import ParameterError, check_choice
+from bt_risk.errors import ParameterError, check_choice, check_names
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.limits.settings import ESTIMATOR, LimitSettings
@@ -116,7 +115,7 @@ class CorrelationCap(RiskBroker):
         **settings: Any,
     ) -> None:
         name = type(self).__name__
-        _check_names(name, settings)
+        check_names(name, settings, _NAMES)
         given = {key: settings.pop(key) for key in _LIMITS if key in settings}
         limits = LimitSettings.checked(name, given, ESTIMATOR)
         known = _history(history, history_kind)
@@ -125,15 +124,6 @@ class CorrelationCap(RiskBroker):
         for limit in portfolio_limits(limits):
             limit.history = known
             self.registry.permanent.append(limit)
-
-
-def _check_names(component: str, settings: dict[str, Any]) -> None:
-    """Raise a TypeError for a name that is no parameter, with the nearest one that is."""
-    for name in settings:
-        if name not in _NAMES:
-            near = get_close_matches(name, _NAMES, 1, 0.75)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"{component} has no parameter {name!r}{hint}")
 
 
 def _history(frame: pd.DataFrame | None, kind: str) -> tuple[pd.DataFrame, str] | None:

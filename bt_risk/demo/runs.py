@@ -17,7 +17,7 @@ from bt_risk.evidence.order_log import OrderLog, OrderLogger
 from bt_risk.evidence.runner import quiet, results_of
 from bt_risk.feeds.frame import FrameData
 from bt_risk.gate.journal import FIELDS
-from bt_risk.policy import protect
+from bt_risk.protection import protect
 from bt_risk.report.record import ReportData, RunRecord, is_trailing_stop, record_of
 
 __all__ = ["PAGE", "DemoRun", "cores", "run"]

@@ -102,7 +102,7 @@ def build(make_broker: Any) -> Setup:
     _check_broker(broker, made)
     if cerebro.strats:
         raise ParameterError("check_store", "make_broker", _RESULT, made, "It has a strategy.")
-    if any(type(store).__module__ == "bt_risk.policy" for store in cerebro.stores):
+    if any(type(store).__module__ == "bt_risk.protection" for store in cerebro.stores):
         raise ParameterError("check_store", "make_broker", _RESULT, made, _BARE)
     return Setup(cerebro, broker, list(cerebro.datas))
 

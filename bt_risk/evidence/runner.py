@@ -14,7 +14,8 @@ import backtrader as bt
 
 from bt_risk.errors import ParameterError, check_whole
 from bt_risk.evidence.order_log import OrderLog, OrderLogger
-from bt_risk.policy import Policy, protect
+from bt_risk.policy import Policy
+from bt_risk.protection import protect
 from bt_risk.report.record import ReportData, RunRecord, record_of
 
 __all__ = ["VariantRun", "quiet", "results_of", "run_all", "run_variant"]

@@ -9,6 +9,7 @@ from bt_risk.errors import (
     ParameterError,
     check_choice,
     check_fraction,
+    check_names,
     check_positive,
     check_text,
     check_whole,
@@ -167,10 +168,7 @@ class Live:
     @classmethod
     def named(cls, component: str, **settings: Any) -> Self:
         """Return the settings; an unknown name is an error of `component`."""
-        known = [field.name for field in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise TypeError(f"{component} has no parameter {name!r}")
+        check_names(component, settings, [field.name for field in fields(cls)])
         with raised_as(component):
             return cls(**settings)
 

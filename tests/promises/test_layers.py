@@ -23,6 +23,7 @@ LAYERS = [
     ["gate"],
     ["components"],
     ["report", "policy", "doctor"],
+    ["protection"],
     ["evidence"],
     ["demo", "paper"],
     ["cli"],
