@@ -6,7 +6,7 @@ A refused order is not an error: it is a native ``Rejected`` order with a reason
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, TypeGuard, TypeVar
@@ -26,6 +26,7 @@ __all__ = [
     "did_you_mean",
     "is_number",
     "raised_as",
+    "wrong_place",
 ]
 
 _T = TypeVar("_T")
@@ -164,6 +165,22 @@ def check_text(component: str, param: str, value: object) -> str:
     if not (isinstance(value, str) and value.strip()):
         raise ParameterError(component, param, "a text", value)
     return value
+
+
+def wrong_place(what: str, call: str, where: str = "bt_risk") -> Callable[..., Any]:
+    """Return a method that a component does not have, because Cerebro calls it on another kind.
+
+    It raises a TypeError that says by which call the component is added; `where` a user finds ours.
+    """
+
+    def raise_error(self: Any, *args: Any, **kwargs: Any) -> Any:
+        kind = type(self)
+        package, _, _ = kind.__module__.partition(".")
+        name = f"{where}.{kind.__name__}" if package == "bt_risk" else kind.__name__
+        raise TypeError(f"{kind.__name__} is {what}: {call.format(name=name)}")
+
+    raise_error.__doc__ = f"Raise a TypeError: this is {what}."
+    return raise_error
 
 
 def check_names(component: str, given: Iterable[str], known: Collection[str]) -> None:

@@ -88,6 +88,8 @@ def protect(
     Adds the analyzers ``riskjournal`` and ``drawdownbreaker`` and the observer
     ``atrtrailingstop``, which a strategy finds under these names after the run.
     """
+    if not isinstance(cerebro, bt.Cerebro):
+        raise ParameterError("protect", "cerebro", "a backtrader.Cerebro", cerebro)
     policy = _policy_of(policy, live)
     if any(isinstance(store, _Install) for store in cerebro.stores):
         raise ParameterError("protect", "cerebro", "protected once", cerebro)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bt_risk.components.kelly_estimate import KellyEstimate
 from bt_risk.components.settings import SizerSettings
+from bt_risk.errors import wrong_place
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import SizeProposal
@@ -66,6 +67,7 @@ class HalfKellySizer(bt.Sizer):
     Rule: bt_risk.rules.kelly, bt_risk.rules.sizing      Acts: on each order      Persisted: yes
     """
 
+    _start = wrong_place("a sizer", "cerebro.addsizer({name})")
     params = SizerSettings.defaults()
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import backtrader as bt
 
 from bt_risk.components.portfolio_risk import held_pairs, highest_correlation
-from bt_risk.errors import check_choice
+from bt_risk.errors import check_choice, wrong_place
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.limits.base import Limit
 from bt_risk.limits.correlation import CorrelationLimit
@@ -26,6 +26,9 @@ LIMIT = dict(color="firebrick", ls="--", _name="limit")
 class _RiskObserver(bt.Observer):
     """Draw a panel below the prices from the book of the gate."""
 
+    set = _notify_cashvalue = wrong_place(
+        "an observer", "cerebro.addobserver({name})", "bt_risk.observers"
+    )
     _stclock = True
     plotinfo = dict(plot=True, subplot=True, plotlinelabels=True)
 

@@ -10,6 +10,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
+from bt_risk.components.quiet_analyzer import AddedAnalyzer
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
@@ -26,7 +27,7 @@ Positions = dict[Instrument, float]
 Pair = tuple[Instrument, Instrument, float]
 
 
-class PortfolioRisk(bt.Analyzer):
+class PortfolioRisk(AddedAnalyzer):
     """Report exposure, correlation and volatility of the portfolio at every close.
 
     get_analysis: a dict of lists of equal length

@@ -1,11 +1,32 @@
-"""QuietAnalyzer: the base of analyzers that need neither cash nor value."""
+"""The bases of our analyzers: they explain a wrong place, and some use neither cash nor value."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import backtrader as bt
 
-__all__ = ["QuietAnalyzer"]
+from bt_risk.errors import wrong_place
+
+__all__ = ["AddedAnalyzer", "QuietAnalyzer"]
+
+_explain = wrong_place("an analyzer", "cerebro.addanalyzer({name})")
 
 
-class QuietAnalyzer(bt.Analyzer):
+class AddedAnalyzer(bt.Analyzer):
+    """Be an analyzer that says so where it is added as an observer or as a sizer."""
+
+    set = _explain
+
+    def __new__(cls, *args: Any, **params: Any) -> AddedAnalyzer:
+        """Raise a TypeError where Cerebro passes the data feeds, as it does to an observer."""
+        added: AddedAnalyzer = super().__new__(cls)
+        if args:
+            _explain(added)
+        return added
+
+
+class QuietAnalyzer(AddedAnalyzer):
     """Be an analyzer that uses neither cash nor value: fewer calls on every bar."""
 
     # The quick loop does not tell it anything of the account.

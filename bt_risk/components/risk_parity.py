@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import backtrader as bt
 
 from bt_risk.components.target_weights import Allocation, AllocationSettings
+from bt_risk.errors import wrong_place
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.buying_power import affordable
 from bt_risk.orders import SizeProposal
@@ -59,6 +60,7 @@ class RiskParitySizer(bt.Sizer):
     Rule: bt_risk.rules.allocation      Acts: on each order      Persisted: no
     """
 
+    _start = wrong_place("a sizer", "cerebro.addsizer({name})")
     params = RiskParitySettings.defaults()
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import backtrader as bt
 
+from bt_risk.errors import wrong_place
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.monitors.settings import StopSettings
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
@@ -46,6 +47,7 @@ class ATRTrailingStop(bt.Observer):
     References: Wilder, New Concepts in Technical Trading Systems (1978); LeBeau's chandelier exit.
     """
 
+    set = _notify_cashvalue = wrong_place("an observer", "cerebro.addobserver({name})")
     _stclock = True
     lines: Any = ("stop",)
     params = StopSettings.defaults()

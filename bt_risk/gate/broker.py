@@ -10,7 +10,7 @@ from typing import Any
 
 import backtrader as bt
 
-from bt_risk.errors import ParameterError, check_choice, check_limit
+from bt_risk.errors import ParameterError, check_choice, check_limit, wrong_place
 from bt_risk.gate.broker_proxy import BrokerProxy
 from bt_risk.gate.bypass import ON_BYPASS, Bypass, running_gate
 from bt_risk.gate.exit_orders import ExitOrders
@@ -91,6 +91,7 @@ class RiskBroker(BrokerProxy):
     says what remains open. A second signal acts as it would have without the gate.
     """
 
+    _start = set = wrong_place("a broker", "cerebro.setbroker({name}(cerebro.broker))")
     # Annotated names are the gate's own, whatever the wrapped broker has: see `BrokerProxy`.
     inner: Any
     cerebro: Any
