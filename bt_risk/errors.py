@@ -6,9 +6,11 @@ A refused order is not an error: it is a native ``Rejected`` order with a reason
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "check_fraction",
     "check_limit",
     "check_names",
+    "check_output",
     "check_positive",
     "check_whole",
     "did_you_mean",
@@ -165,6 +168,22 @@ def check_text(component: str, param: str, value: object) -> str:
     if not (isinstance(value, str) and value.strip()):
         raise ParameterError(component, param, "a text", value)
     return value
+
+
+def check_output(component: str, param: str, value: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that can be written: checked before any work is done for it."""
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise ParameterError(component, param, "the path of a file", value)
+    path, constraint = Path(value), "the path of a file that can be written"
+    if path.is_dir():
+        remedy = "That is a folder: name a file in it."
+    elif not path.parent.is_dir():
+        remedy = f"There is no folder {path.parent}: make it first."
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        remedy = "You may not write there."
+    else:
+        return path
+    raise ParameterError(component, param, constraint, str(value), remedy)
 
 
 def wrong_place(what: str, call: str, where: str = "bt_risk") -> Callable[..., Any]:

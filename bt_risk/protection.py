@@ -17,7 +17,7 @@ from bt_risk.components.risk_journal import RiskJournal
 from bt_risk.components.settings import SizerSettings
 from bt_risk.components.trailing_stop import ATRTrailingStop
 from bt_risk.engine.fast import fast as run_fast
-from bt_risk.errors import ParameterError, check_choice, check_flag, check_names
+from bt_risk.errors import ParameterError, check_choice, check_flag, check_names, check_output
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.bypass import ON_BYPASS
 from bt_risk.limits.base import Limit, check_limits
@@ -100,6 +100,8 @@ def protect(
         raise ParameterError("protect", "state", "None in observe mode", str(state_file), remedy)
     added = check_limits("protect", limits)
     check_flag("protect", "fast", fast)
+    if journal is not None:
+        check_output("protect", "journal", journal)
     check_choice("protect", "on_bypass", on_bypass, ON_BYPASS)
     instruments = policy.instruments
     if store is not None:

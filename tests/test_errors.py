@@ -15,6 +15,7 @@ from bt_risk.errors import (
     check_choice,
     check_fraction,
     check_limit,
+    check_output,
     check_positive,
     check_whole,
     is_number,
@@ -130,6 +131,29 @@ def test_a_choice_lists_what_there_is():
     assert check_choice("C", "p", "a", ("a", "b")) == "a"
     with pytest.raises(ParameterError, match="one of 'a', 'b'; got 'c'"):
         check_choice("C", "p", "c", ("a", "b"))
+
+
+def test_the_path_of_an_output_is_checked_before_any_work(tmp_path):
+    good = tmp_path / "new.csv"
+    assert check_output("C", "p", str(good)) == good
+    good.write_text("old")
+    assert check_output("C", "p", good) == good
+    wrong = {
+        tmp_path: "That is a folder: name a file in it.",
+        tmp_path / "none" / "new.csv": f"There is no folder {tmp_path / 'none'}: make it first.",
+        "": "",
+        5: "",
+    }
+    for path, remedy in wrong.items():
+        with pytest.raises(ParameterError, match="C: p must be the path of a file") as caught:
+            check_output("C", "p", path)
+        assert caught.value.remedy == remedy
+
+
+def test_a_file_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(errors.os, "access", lambda path, mode: path != tmp_path)  # not as root
+    with pytest.raises(ParameterError, match="You may not write there"):
+        check_output("C", "p", tmp_path / "new.csv")
 
 
 def test_what_is_public_is_the_error_classes():

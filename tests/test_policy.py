@@ -503,6 +503,16 @@ def test_a_misspelt_mode_raises():
         protected(CALM, mode="watch")
 
 
+def test_a_journal_that_cannot_be_written_is_refused_before_the_run(tmp_path):
+    path = tmp_path / "missing" / "journal.csv"
+    with pytest.raises(ParameterError, match="protect: journal must .* There is no folder"):
+        bt_risk.protect(cerebro(CALM), journal=path)
+    engine = cerebro(CALM)
+    engine.addanalyzer(bt_risk.RiskJournal, path=path)
+    with pytest.raises(ParameterError, match="RiskJournal: path must .* There is no folder"):
+        taped(engine, [])
+
+
 # -- the ways to write a policy --------------------------------------------------------------------
 
 

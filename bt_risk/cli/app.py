@@ -34,6 +34,7 @@ from bt_risk.errors import (
     BtRiskError,
     ParameterError,
     check_fraction,
+    check_output,
     check_positive,
 )
 from bt_risk.paper.session import PaperSession
@@ -284,6 +285,8 @@ def doctor(
 
     Nothing is sent without --yes. The status is 1 where a check fails or something is left.
     """
+    if out is not None:
+        check_output("doctor", "--out", out)
     with Console(stderr=True).status("connecting") as shown:
         report = bt_risk.check_store(
             Factory(factory),
@@ -332,9 +335,10 @@ def compare(
         raise ParameterError("compare", "--data", "files with different names", names)
     check_positive("compare", "--cash", cash)
     check_fraction("compare", "--commission", commission, zero=True, one=False)
+    _make_folder(out.parent, "compare")
+    check_output("compare", "--out", out)
     build = Script(*parse_script(script), tuple(map(str, files)), cash, commission)
     build()  # so that a mistake in a file raises here once, and not in every process
-    _make_folder(out.parent, "compare")
     result = bt_risk.compare(build, policy, rules, samples=samples)
     page = result.write(out, title=f"{build.name}: {', '.join(names)}")
     print_comparison(Console(highlight=False), result)

@@ -12,6 +12,7 @@ import backtrader as bt
 import pandas as pd
 
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
+from bt_risk.errors import check_output
 from bt_risk.gate.journal import FIELDS, Journal
 
 __all__ = ["RiskJournal"]
@@ -34,6 +35,8 @@ class RiskJournal(QuietAnalyzer):
     params = dict(path=None)
 
     def __init__(self) -> None:
+        if self.p.path is not None:
+            check_output("RiskJournal", "path", self.p.path)
         self._journal: Journal | None = None
 
     def start(self) -> None:

@@ -237,6 +237,16 @@ def test_a_folder_that_cannot_be_made_is_answered_before_anything_runs(
     assert error.endswith("File exists.\n")
 
 
+def test_a_page_that_is_a_folder_is_answered_before_anything_runs(command, prices, tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text("import backtrader as bt\nclass Mine(bt.Strategy):\n    params = 1 / 0\n")
+    words = "compare", f"{script}:Mine", "--data", prices, "--out", tmp_path
+    status, out, error = command(*words)
+    assert (status, out) == (2, "")
+    assert "compare: --out must be the path of a file that can be written" in error
+    assert "That is a folder" in error
+
+
 @pytest.mark.parametrize("words", [["demo", "--step", "0"], ["demo", "--step", "nan"]])
 def test_a_bad_step_is_answered_by_one_line_and_status_2(command, prices, words):
     status, _, error = command(*words, "--data", prices)
