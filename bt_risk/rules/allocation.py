@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, overload
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,12 @@ __all__ = ["METHODS", "inverse_volatility", "risk_parity", "signed_weights"]
 METHODS = ("risk_parity", "inverse_volatility", "equal")
 
 _TOLERANCE = 1e-6  # of a share of risk, relative to its budget
+_CLOSE = 1e-7  # a Newton step this small, relative to each x, leaves an error of its square
+_FULL_STEP = 0.36  # Spinu's rule: the full step is safe below 0.95 (3 - sqrt 5) / 2
 _SYMMETRY = 1e-8  # in correlation units
 _STEPS = 100
+_IMPROVEMENTS = 3  # of the first guess
+_HEDGED = 1e-6  # a variance of correlated names below it has few digits to scale by
 
 _Matrix: TypeAlias = FloatArray | pd.DataFrame
 _Budgets: TypeAlias = Sequence[float] | FloatArray | Mapping[str, float] | pd.Series
@@ -58,7 +62,7 @@ def risk_parity(covariance: _Matrix, budgets: _Budgets | None = None) -> Column:
     The weights are ``x / sum(x)`` at the minimum of the convex function
     ``x' C x / 2 - sum(b log(x))``, where ``x_i (C x)_i = b_i``. It is solved on the correlation
     matrix (so names of any volatility mix) by Newton steps, damped so that every x stays
-    positive; shares match the budgets to 1e-6 of each.
+    positive; shares match the budgets to 1e-6 of each, and but near a hedge to the last digits.
 
     References
     ----------
@@ -74,7 +78,7 @@ def risk_parity(covariance: _Matrix, budgets: _Budgets | None = None) -> Column:
     array([0.666667, 0.333333])
     """
     volatility, correlation = _check_covariance("risk_parity", covariance)
-    smallest = np.linalg.eigvalsh(correlation)[0]
+    smallest = _smallest_eigenvalue(correlation)
     if smallest < -_SYMMETRY * len(correlation):
         remedy = "Estimates from pairs with gaps can be so: use the rows that all names share."
         raise _unsolvable("positive semi-definite (smallest eigenvalue)", smallest, remedy)
@@ -232,33 +236,74 @@ def _like_matrix(covariance: _Matrix, matrix: FloatArray) -> _Matrix:
     return matrix
 
 
+def _smallest_eigenvalue(correlation: FloatArray) -> float:
+    """Return it, or 0.0 where it is clearly within what rounding makes of a true zero."""
+    shifted = correlation.copy()
+    shifted.reshape(-1)[:: len(shifted) + 1] += _SYMMETRY * len(shifted) / 2
+    try:
+        np.linalg.cholesky(shifted)  # takes a tenth of the time, and fails below zero
+    except np.linalg.LinAlgError:
+        return float(np.linalg.eigvalsh(correlation)[0])
+    return 0.0
+
+
 def _equal_risk(correlation: FloatArray, budgets: FloatArray) -> FloatArray:
     """Solve ``x_i (C x)_i = b_i`` for x > 0 by Newton's method on Spinu's function."""
-    x = np.sqrt(budgets)
-    best, error = x, np.inf
+    x = _first_guess(correlation, budgets)
+    hessian = np.empty_like(correlation)
+    diagonal = hessian.reshape(-1)[:: len(x) + 1]
+    previous = misfit = math.inf
+    rounding = False
     for _ in range(_STEPS):
-        risk = x * (correlation @ x)
-        misfit = np.abs(risk / budgets - 1).max()
-        if misfit < error:
-            best, error = x, misfit
-        elif error < _TOLERANCE:  # converged: what remains is rounding
-            break
+        pull = budgets / x
+        hessian[:] = correlation
+        diagonal += pull / x
         try:
-            x = x + _newton_step(correlation, budgets, x)
+            step = np.linalg.solve(hessian, pull - correlation @ x)
         except np.linalg.LinAlgError:  # no minimum: a riskless portfolio lets x grow forever
             break
-    if not error < _TOLERANCE:
-        remedy = "Leave out one of the names that offset each other."
-        raise _unsolvable("such that every long-only portfolio has risk (misfit)", error, remedy)
-    return best
+        largest = float(np.abs(step / x).max())
+        x = x + (step if largest < _FULL_STEP else step / (1.0 + largest))
+        rounding = rounding or largest <= _CLOSE or previous < _FULL_STEP and largest >= previous
+        if rounding:  # what remains is no more; near a hedge the next step may turn out better
+            misfit = min(misfit, _misfit(correlation, budgets, x))
+            if misfit < _TOLERANCE:
+                return x
+        previous = largest
+    misfit = min(misfit, _misfit(correlation, budgets, x))
+    if misfit < _TOLERANCE:
+        return x
+    remedy = "Leave out one of the names that offset each other."
+    raise _unsolvable("such that every long-only portfolio has risk (misfit)", misfit, remedy)
 
 
-def _newton_step(correlation: FloatArray, budgets: FloatArray, x: FloatArray) -> FloatArray:
-    gradient = correlation @ x - budgets / x
-    step: npt.NDArray[Any] = -np.linalg.solve(correlation + np.diag(budgets / x**2), gradient)
-    largest = float(np.abs(step / x).max())
-    # Spinu's rule: the full step is safe below 0.95 (3 - sqrt 5) / 2.
-    return step if largest < 0.36 else step / (1 + largest)
+def _misfit(correlation: FloatArray, budgets: FloatArray, x: FloatArray) -> float:
+    """Return the largest deviation of a share of risk from its budget, relative to that."""
+    return float(np.abs(x * (correlation @ x) / budgets - 1.0).max())
+
+
+def _first_guess(correlation: FloatArray, budgets: FloatArray) -> FloatArray:
+    """Return the exact solution for uncorrelated names, improved where no name is a hedge.
+
+    An improvement solves the equation of each name as if the others were right already, and takes
+    a third of the time of a Newton step. Before it, and in the end, x is scaled to a variance of
+    1, which the solution has.
+    """
+    apart = x = np.sqrt(budgets)
+    improvements = 0
+    while True:
+        moves = correlation @ x
+        variance = float(x @ moves)
+        if variance < _HEDGED:
+            return apart
+        scale = math.sqrt(variance)
+        x = x / scale
+        if improvements == _IMPROVEMENTS or not improvements and moves.min() <= 0.0:
+            return x
+        moves /= scale
+        others = moves - x
+        x = (np.sqrt(others * others + 4.0 * budgets) - others) * 0.5
+        improvements += 1
 
 
 def _check_covariance(component: str, covariance: _Matrix) -> tuple[FloatArray, FloatArray]:

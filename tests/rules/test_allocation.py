@@ -125,6 +125,91 @@ def test_every_name_contributes_its_budget(seed, n_names):
         assert weights.sum() == pytest.approx(1)
 
 
+def by_coordinates(covariance, budgets, sweeps=20_000):
+    """The weights by another method and in longer floats: each x in turn solves its equation."""
+    matrix = np.asarray(covariance, dtype=np.longdouble)
+    volatility = np.sqrt(matrix.diagonal())
+    correlation = matrix / volatility[:, None] / volatility
+    shares_of_risk = np.asarray(budgets, dtype=np.longdouble) / np.sum(budgets)
+    x = np.sqrt(shares_of_risk)
+    for _ in range(sweeps):
+        before = x.copy()
+        for i in range(len(x)):
+            others = correlation[i] @ x - correlation[i, i] * x[i]
+            x[i] = (np.sqrt(others**2 + 4 * shares_of_risk[i]) - others) / 2
+        if np.abs(x / before - 1).max() < 1e-18:
+            break
+    weights = x / volatility
+    return (weights / weights.sum()).astype(float)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), n_names=st.integers(1, 7), hedged=st.booleans())
+def test_weights_are_those_of_another_method_in_longer_floats(seed, n_names, hedged):
+    signs = np.random.default_rng(seed).choice([-1, 1], n_names) if hedged else np.ones(n_names)
+    covariance = random_covariance(seed, n_names) * np.outer(signs, signs)
+    budgets = np.random.default_rng(seed).uniform(0.05, 1, n_names)
+    expected = by_coordinates(covariance, budgets)
+    np.testing.assert_allclose(risk_parity(covariance, budgets), expected, rtol=1e-11)
+
+
+def plain_newton(covariance, budgets):
+    """Return how many linear systems Newton's method solves from where names are uncorrelated."""
+    volatility = np.sqrt(covariance.diagonal())
+    correlation = covariance / np.outer(volatility, volatility)
+    x = np.sqrt(budgets)
+    for steps in range(100):
+        gradient = correlation @ x - budgets / x
+        if np.abs(gradient * x / budgets).max() < 1e-6:
+            return steps
+        step = -np.linalg.solve(correlation + np.diag(budgets / x**2), gradient)
+        largest = np.abs(step / x).max()
+        x = x + (step if largest < 0.36 else step / (1 + largest))
+    return 100
+
+
+def steps_taken(monkeypatch, covariance, budgets):
+    """Return how many linear systems `risk_parity` solves; it computes no eigenvalues."""
+    solved, solve = [], np.linalg.solve
+    with monkeypatch.context() as patch:
+        patch.setattr(np.linalg, "solve", lambda *a: solved.append(1) or solve(*a))
+        patch.setattr(np.linalg, "eigvalsh", None)
+        risk_parity(covariance, budgets)
+    return len(solved)
+
+
+@pytest.mark.parametrize("n_names", [2, 10, 100])
+def test_ordinary_names_take_three_steps_where_a_plain_newton_takes_six(monkeypatch, n_names):
+    for seed in range(10):
+        covariance = random_covariance(seed, n_names)
+        for budgets in (np.ones(n_names), np.arange(1.0, n_names + 1)):
+            assert steps_taken(monkeypatch, covariance, budgets) <= 4
+    plain = plain_newton(covariance, budgets / budgets.sum())
+    assert steps_taken(monkeypatch, covariance, budgets) < plain
+    assert n_names == 2 or plain >= 6
+
+
+@pytest.mark.parametrize("n_names", [2, 10, 100])
+def test_hedges_take_no_more_than_half_as_many_steps_again_as_a_plain_newton(monkeypatch, n_names):
+    for seed in range(10):
+        signs = np.random.default_rng(seed).choice([-1, 1], n_names)
+        covariance = random_covariance(seed, n_names) * np.outer(signs, signs)
+        equal = np.full(n_names, 1 / n_names)
+        most = 1.5 * plain_newton(covariance, equal)
+        assert steps_taken(monkeypatch, covariance, equal) <= most
+
+
+@pytest.mark.parametrize("shift", [0.0, -1e-9, 0.5e-8, 0.999e-8, 1.001e-8, 2e-8, 1e-3])
+def test_the_smallest_eigenvalue_decides_to_the_same_digit(shift):
+    # Two names of correlation 1 + shift * 2 have the eigenvalue -2 shift; up to -2e-8 is rounding.
+    covariance = np.array([[1, 1 + 2 * shift], [1 + 2 * shift, 1]])
+    if shift > 1e-8:
+        with pytest.raises(ParameterError, match="positive semi-definite"):
+            risk_parity(covariance)
+    else:
+        np.testing.assert_allclose(risk_parity(covariance), [0.5, 0.5], rtol=1e-9)
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), power=st.integers(-12, 12))
 @pytest.mark.parametrize("function", [risk_parity, inverse_volatility])
