@@ -8,12 +8,12 @@ import bt_risk
 __all__ = ["bitcoin", "panel", "random_walk"]
 
 
-def random_walk(seed, bars):
-    """Return daily bars of one name."""
+def random_walk(seed, bars, frequency="D"):
+    """Return bars of one name, daily ones if no other frequency is given."""
     rng = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, bars)))
     open_ = np.r_[100.0, close[:-1]]
-    return _bars(open_, close, 1 + np.abs(rng.normal(0, 0.005, (2, bars))))
+    return _bars(open_, close, 1 + np.abs(rng.normal(0, 0.005, (2, bars))), frequency)
 
 
 def panel(names, bars, seed=1):
@@ -35,8 +35,8 @@ def _name(rng, market):
     return _bars(open_, close, 1 + np.abs(rng.normal(0, 0.004, (2, bars))))
 
 
-def _bars(open_, close, spread):
+def _bars(open_, close, spread, frequency="D"):
     high, low = np.maximum(open_, close) * spread[0], np.minimum(open_, close) / spread[1]
-    index = pd.date_range("2010-01-01", periods=len(close), name="datetime")
+    index = pd.date_range("2010-01-01", periods=len(close), freq=frequency, name="datetime")
     columns = {"open": open_, "high": high, "low": low, "close": close, "volume": 1000.0}
     return pd.DataFrame(columns, index=index)

@@ -1,0 +1,62 @@
+"""The rows as a table in the terminal and in Markdown, and as JSON."""
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.row import COLUMNS
+
+__all__ = ["markdown", "show", "write_json"]
+
+WIDTH = 170
+RIGHT = ("ratio", "lowest to highest", "goal", "CPU", "calls")
+
+
+def show(rows, environment):
+    """Print the table, a section for each part."""
+    console = Console(highlight=False)
+    console.width = max(console.width, WIDTH)
+    table = Table(caption=caption(environment), caption_justify="left")
+    for name in ("part", *COLUMNS):
+        align = "right" if name in RIGHT else "left"
+        table.add_column(name, justify=align, no_wrap=name != "note")
+    for own in by_part(rows).values():
+        table.add_section()
+        for row in own:
+            table.add_row(row.part, *row.cells(), style="red" if row.missed else None)
+    console.print(table)
+
+
+def markdown(titles, rows, environment):
+    """Return the same table in Markdown."""
+    lines = []
+    for part, own in by_part(rows).items():
+        lines += [f"### {titles[part]}", "", _line(COLUMNS), _line("---" for _ in COLUMNS)]
+        lines += [_line(row.cells()) for row in own] + [""]
+    return "\n".join([*lines, caption(environment)])
+
+
+def write_json(path, rows, environment):
+    """Write the rows with what they were measured on."""
+    record = {**environment, "rows": [row.record() for row in rows]}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def by_part(rows):
+    """Return the rows by part, in the order of their first row."""
+    parts = {}
+    for row in rows:
+        parts.setdefault(row.part, []).append(row)
+    return parts
+
+
+def caption(environment):
+    """Return the versions and the machine in one sentence."""
+    versions = ", ".join(f"{name} {one}" for name, one in environment["versions"].items())
+    machine = f"{environment['processor']}, {environment['cores']} cores, {environment['system']}"
+    return f"{versions}; {machine}."
+
+
+def _line(cells):
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

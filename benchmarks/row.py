@@ -1,0 +1,87 @@
+"""Row: one line of the table, and its cells as text."""
+
+from dataclasses import asdict, dataclass
+
+from benchmarks.timing import Spread
+
+__all__ = ["COLUMNS", "Row"]
+
+COLUMNS = ("work", "run", "ratio", "lowest to highest", "against", "goal", "CPU", "calls", "note")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one run has cost.
+
+    Attributes
+    ----------
+    part, work, run : str
+        The part of the benchmarks, the job, and the way it was done.
+    ratio : Spread, optional
+        CPU time of this run by that of `against`, over the rounds.
+    goal : float, optional
+        The highest ratio that is acceptable.
+    seconds : float, optional
+        CPU time of one `unit`, the median.
+    calls : float, optional
+        Function calls of one `unit`.
+    size : int, optional
+        The number of bars, where rows differ by that.
+    count, value : int, float, optional
+        The number of trades or orders of an engine, and its final value.
+    note : str
+        What this run computes and what it does not, or why there is no figure.
+    """
+
+    part: str
+    work: str
+    run: str
+    ratio: Spread | None = None
+    against: str = ""
+    goal: float | None = None
+    seconds: float | None = None
+    unit: str = "bar"
+    calls: float | None = None
+    size: int | None = None
+    count: int | None = None
+    value: float | None = None
+    note: str = ""
+
+    @property
+    def missed(self):
+        """Whether the ratio is above the goal."""
+        return self.goal is not None and self.ratio is not None and self.ratio.median > self.goal
+
+    def cells(self):
+        """Return the cells of the columns as text."""
+        ratio = self.ratio
+        return (
+            self.work,
+            self.run,
+            number(ratio.median) if ratio else "",
+            f"{number(ratio.low)} to {number(ratio.high)}" if ratio else "",
+            self.against,
+            f"{self.goal:.2f}{' missed' if self.missed else ''}" if self.goal is not None else "",
+            f"{duration(self.seconds)} a {self.unit}" if self.seconds is not None else "",
+            f"{self.calls:,.0f}" if self.calls is not None else "",
+            self.note,
+        )
+
+    def record(self):
+        """Return the row as JSON has it."""
+        return asdict(self)
+
+
+def number(value):
+    """Return a ratio as text."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def duration(seconds):
+    """Return a time in the unit that suits it."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if seconds * factor >= 1.0:
+            return f"{seconds * factor:,.3g} {unit}"
+    return f"{1e6 * seconds:,.3g} us"

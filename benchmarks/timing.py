@@ -1,0 +1,56 @@
+"""CPU time of runs that take turns, and ratios of it."""
+
+import gc
+import os
+import statistics
+import time
+from dataclasses import dataclass
+
+__all__ = ["Spread", "cpu_seconds", "ratios", "take_turns"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of several figures, with the lowest and the highest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values):
+        """Return the spread of `values`."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def cpu_seconds():
+    """Return the CPU time of this process and of its children that have ended."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
+def take_turns(runs, rounds):
+    """Return the CPU seconds of each round, by the names of `runs`, which are called in turn.
+
+    What else the machine does then meets all of them. Every other round goes backwards, and a round
+    before the first is not counted.
+    """
+    for run in runs.values():
+        run()
+    times = {name: [] for name in runs}
+    for number in range(rounds):
+        names = list(runs) if number % 2 else list(reversed(runs))
+        for name in names:
+            gc.collect()
+            begin = cpu_seconds()
+            runs[name]()
+            times[name].append(cpu_seconds() - begin)
+    return times
+
+
+def ratios(times, anchor):
+    """Return the spread of the ratios, round by round, to the times of `anchor`."""
+    return {
+        name: Spread.of([one / base for one, base in zip(taken, times[anchor], strict=True)])
+        for name, taken in times.items()
+    }
