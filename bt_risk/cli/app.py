@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bt_risk
+from bt_risk.cli.check_data import check_data
 from bt_risk.cli.doctor import print_report
 from bt_risk.cli.history import journal_json, print_journal, print_order
 from bt_risk.cli.operate import operate
@@ -108,6 +109,8 @@ def demo(
     for file in written:
         typer.echo(f"wrote {file}")
 
+
+app.command("check-data")(check_data)
 
 State = Annotated[Path, typer.Argument(help="The state file of a run.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the journal and on refused orders.")]

@@ -1,75 +1,106 @@
-"""A user's own prices: one file of bars, read strictly.
+"""A user's own prices: one file of bars, as vendors, platforms and spreadsheets write it.
 
-A file is used as it is or refused with one DataError; nothing is sorted, filled or dropped.
+What can be read in one way only is read, and what changes no bar is repaired and said; anything
+else is refused with one DataError.
 """
 
 from __future__ import annotations
 
-import gzip
+import csv
+import logging
 import zlib
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
-from bt_risk.errors import DataError
+from bt_risk.errors import DataError, ParameterError, check_choice
+from bt_risk.feeds.formats import COLUMNS, PRICES, TIMES, Layout, named_layout
+from bt_risk.feeds.numbers import marks, plain_numbers
+from bt_risk.feeds.repairs import drop_null_rows, drop_repeated_rows, put_in_order
+from bt_risk.feeds.text import Text, open_text
+from bt_risk.feeds.times import read_times
 
-__all__ = ["read_prices"]
+__all__ = ["TIMES", "read_prices"]
 
-PRICES = ["open", "high", "low", "close"]
-COLUMNS = [*PRICES, "volume"]
-TIMES = ["datetime", "date", "time", "timestamp", "open_time", "open time"]
-KLINES = [
-    "open_time",
-    *COLUMNS,
-    "close_time",
-    "quote_volume",
-    "trades",
-    "taker_base",
-    "taker_quote",
-    "ignored",
-]
+_log = logging.getLogger("bt_risk")
+
+Columns = Mapping[str, str | None] | Sequence[str]
+KNOWN = ["datetime", *COLUMNS]
+INSTRUMENTS = ["symbol", "ticker"]
+PARQUET = (".parquet", ".pq")
 
 # Bars are called impossible beyond a billionth: adjusted prices carry float noise.
 NOISE = 1e-9
 
 
-def read_prices(path: str | PathLike[str]) -> pd.DataFrame:
+def read_prices(
+    path: str | PathLike[str],
+    format: str | None = None,
+    columns: Columns | None = None,
+    tz: str | None = None,
+    decimal: str | None = None,
+    sort: bool | None = None,
+) -> pd.DataFrame:
     """Read a file of OHLC prices, with or without volume, and refuse what cannot be true.
 
     Parameters
     ----------
     path : str or path
-        CSV (separated by comma, semicolon or tab; ``.gz`` too) or Parquet (``.parquet``, ``.pq``;
-        needs pyarrow). Columns are found without regard to case; others are ignored, an adjusted
+        Text (UTF-8 or UTF-16, ``.gz`` too; separated by comma, semicolon, tab or bar) or Parquet
+        (``.parquet``, ``.pq``; needs pyarrow). Known are the files of Yahoo and yfinance, Binance
+        (klines), ccxt, CryptoDataDownload, MetaTrader 4 and 5, Polygon, Alpaca, Alpha Vantage,
+        Nasdaq, Investing.com, Interactive Brokers, Stooq, HistData and Excel. In any other file
+        the columns are found by name without regard to case, and others are ignored, an adjusted
         close included. The time is the column datetime, date (with time beside it: both), time,
         timestamp or open_time, else the first column; in Parquet an index of times as well.
-        A file without names and of 12 columns is taken as Binance klines.
+    format : str, optional
+        How times are written, as `strptime` has it: ``"%d/%m/%Y"``. Date and time in two columns
+        have one space between them.
+    columns : dict or list of str, optional
+        Dict: the name in the file by the name in the frame (datetime, open, high, low, close,
+        volume); None leaves volume out. List: the name of each column, for a file without names,
+        or in place of them.
+    tz : str, optional
+        Zone of times that name none: ``"America/New_York"``. None: UTC.
+    decimal : str, optional
+        ``","`` or ``"."``. None: what the prices of the file can be read as.
+    sort : bool, optional
+        True sorts by time. None turns round a file that has the newest bar first, and False
+        refuses it too.
 
     Returns
     -------
     DataFrame of shape (n_bars, 5) or (n_bars, 4)
         Columns open, high, low, close and volume, float64, without NaN; index `datetime`, oldest
         first, UTC without zone. No volume in the file: no column volume, since none is known.
+        ``attrs["format"]`` names the kind of file, ``attrs["repairs"]`` lists what was repaired.
 
     Raises
     ------
     DataError
         For the first of these found: no such file, not readable, empty, a column that is missing or
-        there twice, a time that cannot be read, a value that is no number, infinite or missing,
-        unsorted or repeated times, a price of zero or less, a volume below zero, high below low,
-        open or close outside of low to high. It names file, column, row (the first bar is row 1),
-        time, value and remedy.
+        there twice, more than one instrument, a time or comma that cannot be read in one way, a
+        value that is no number, infinite or missing, unsorted times, one time with two bars, a
+        price of zero or less, a volume below zero, high below low, open or close outside of low to
+        high. It names file, column, line (row in Parquet; the first is row 1), time, value and
+        remedy.
 
     Notes
     -----
+    Three things are repaired, and said by the log `bt_risk` (WARNING): the newest bar comes first,
+    a row repeats another one whole, a row has no price at all.
+
     Numbers in the time column are seconds, milliseconds, microseconds or nanoseconds since 1970,
     each by its own magnitude (one file may hold two units), or dates like 20240131. Times with
-    a zone are converted to UTC, times without one are taken as UTC. Dates like 01/02/2024 are read
-    when some date of the file can only be read in one way. A bar is impossible when it is wrong by
-    more than a billionth of the price; less than that is float noise, and accepted.
+    a zone are converted to UTC. Dates like 01/02/2024 are read when some date of the file can only
+    be read in one way; `format` settles it. The volume of Investing.com (82.49M) is in units. A bar
+    is impossible when it is wrong by more than a billionth of the price; less than that is float
+    noise, and accepted.
 
     Examples
     --------
@@ -78,172 +109,171 @@ def read_prices(path: str | PathLike[str]) -> pd.DataFrame:
     bt_risk.errors.DataError: read_prices: no-such-file.csv does not exist. Check the path.
     """
     path = Path(path)
-    table = _table(path)
-    frame = _columns(path, table)
-    frame.index = _times(path, table)
-    frame = _numbers(path, frame)
-    _check_order(path, frame)
+    _check_parameters(columns, tz, decimal)
+    said: list[str] = []
+    given = tuple(columns) if columns is not None and not isinstance(columns, Mapping) else None
+    table, text = _table(path, given)
+    table, layout = _named(path, table, text, columns)
+    time = _time_column(path, table)
+    _check_columns(path, table)
+    frame = table[[name for name in COLUMNS if name in table]]
+    mark, thousands = marks(path, frame, decimal, layout.grouped)
+    if text is not None and (mark, thousands) != (".", None):
+        again = text.table(decimal=mark, thousands=thousands)
+        again.columns = table.attrs["columns"]
+        frame = again[frame.columns]
+    frame = frame.apply(_without_dash)
+    frame = drop_null_rows(frame, said)
+    if "volume" in frame and frame["volume"].isna().all():
+        frame = frame.drop(columns="volume")
+        said.append("left out the column volume, which has no value")
+    times = read_times(path, table.loc[frame.index], time, format, tz)
+    frame = _numbers(path, frame, times, mark, thousands)
+    frame.insert(0, "datetime", times)
+    frame = put_in_order(path, drop_repeated_rows(frame, said), sort, said)
     _check_bars(path, frame)
+    for sentence in said:
+        _log.warning("read_prices: %s: %s", path, sentence)
+    frame = frame.set_index("datetime")
+    frame.attrs = {"format": layout.name, "repairs": said}
     return frame
 
 
-def _table(path: Path) -> pd.DataFrame:
-    """Return the content of the file as it is, with lower-case names."""
+def _check_parameters(columns: Columns | None, tz: str | None, decimal: str | None) -> None:
+    if decimal is not None:
+        check_choice("read_prices", "decimal", decimal, (".", ","))
+    if isinstance(columns, str):
+        raise ParameterError("read_prices", "columns", "a dict or a list", columns)
+    if isinstance(columns, Mapping):
+        for name in columns:
+            check_choice("read_prices", "columns", name, KNOWN)
+    if tz is not None:
+        try:
+            ZoneInfo(tz)
+        except (ValueError, OSError, KeyError) as error:
+            remedy = "For example 'America/New_York'."
+            raise ParameterError("read_prices", "tz", "a time zone", tz, remedy) from error
+
+
+def _table(path: Path, names: tuple[str, ...] | None) -> tuple[pd.DataFrame, Text | None]:
+    """Return the content of the file as it is, with the line or row of each bar as its index."""
     if not path.exists():
         raise DataError(f"read_prices: {path} does not exist. Check the path.")
+    text = None
     try:
-        table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+        if path.suffix.lower() in PARQUET:
+            table = _parquet(path)
+        else:
+            text = open_text(path, names)
+            table = text.table()
     except ImportError as error:
         raise DataError(f"read_prices: {path} needs pyarrow. pip install pyarrow") from error
+    except DataError:
+        raise
     except pd.errors.EmptyDataError:
         table = pd.DataFrame()
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
         raise DataError(
             f"read_prices: {path} cannot be read: {error}. Save it as CSV in UTF-8."
         ) from error
     if table.empty:
         raise DataError(f"read_prices: {path} is empty. It must hold one line per bar.")
-    return table.rename(columns=lambda name: str(name).strip().lower())
+    return table, text
 
 
 def _parquet(path: Path) -> pd.DataFrame:
     """Read a Parquet file; an index of times becomes a column."""
     table = pd.read_parquet(path)
-    if table.index.name is None and not isinstance(table.index, pd.DatetimeIndex):
-        return table
-    return table.rename_axis(table.index.name or "datetime").reset_index()
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    """Read a CSV file by the separator of its first line; add the names of klines."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        line = file.readline()
-        file.seek(0)
-        separator = max(",;\t", key=line.count)
-        cells = line.split(separator)
-        bare = len(cells) == len(KLINES) and all(_is_float(cell) for cell in cells)
-        names = dict(header=None, names=KLINES) if bare else {}
-        table = pd.read_csv(file, sep=separator, low_memory=False, **names)
-    # pandas takes values that have no name for an index, and moves the names by one column.
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError("the lines have more values than the first line has names")
+    if table.index.name is not None or isinstance(table.index, pd.DatetimeIndex):
+        table = table.rename_axis(table.index.name or "datetime").reset_index()
+    table.index = pd.RangeIndex(1, len(table) + 1, name="row")
     return table
 
 
-def _is_float(text: str) -> bool:
-    """Return whether `text` reads as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _named(
+    path: Path, table: pd.DataFrame, text: Text | None, columns: Columns | None
+) -> tuple[pd.DataFrame, Layout]:
+    """Return the table with the names that a frame has, and the layout of the file."""
+    table = table.rename(columns=lambda name: str(name).strip().strip("<>").lower())
+    _check_twice(path, table)
+    layout, renamed = named_layout(table)
+    if text is not None and text.layout is not None:
+        layout, renamed = text.layout, {}
+    if isinstance(columns, Mapping):
+        chosen = {str(old).strip().lower(): new for new, old in columns.items() if old is not None}
+        unknown = [name for name in chosen if name not in table]
+        if unknown:
+            raise DataError(
+                f"read_prices: {path} has no column {unknown[0]!r}; got "
+                f"{', '.join(map(repr, table.columns))}. Change columns=."
+            )
+        # A column that is chosen takes the place of the one that has its name.
+        taken = {name: f"({name})" for name in table if name in columns and name not in chosen}
+        renamed = {old: new for old, new in renamed.items() if new not in columns} | taken | chosen
+    table = table.rename(columns=renamed)
+    _check_twice(path, table)
+    table.attrs["columns"] = list(table.columns)
+    for name in INSTRUMENTS:
+        if name in table and table[name].nunique() > 1:
+            found = ", ".join(map(str, table[name].unique()[:5]))
+            raise DataError(
+                f"read_prices: {path} must hold one instrument; got {table[name].nunique()} in the "
+                f"column {name} ({found}). Write a file for each."
+            )
+    return table, layout
 
 
-def _columns(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the price columns, and volume where there is one, as the file has them."""
+def _check_twice(path: Path, table: pd.DataFrame) -> None:
     found = list(table.columns)
     # pandas calls the second of two equal names "close.1".
     twice = [n for n in [*COLUMNS, *TIMES] if found.count(n) > 1 or f"{n}.1" in found]
     if twice:
         raise DataError(f"read_prices: {path} has two columns named {twice[0]}. Keep one of them.")
-    missing = [name for name in PRICES if name not in found]
+
+
+def _check_columns(path: Path, table: pd.DataFrame) -> None:
+    missing = [name for name in PRICES if name not in table]
     if missing:
         raise DataError(
             f"read_prices: {path} must have a column {', '.join(missing)}; got "
-            f"{', '.join(map(repr, found))}. Name the columns in the first line."
+            f"{', '.join(map(repr, table.columns))}. Name the columns in the first line, or give "
+            f"columns=."
         )
-    return table[[name for name in COLUMNS if name in found]]
 
 
-def _times(path: Path, table: pd.DataFrame) -> pd.DatetimeIndex:
-    """Return the time of each bar, UTC without zone, in the order of the file."""
-    name = next((name for name in TIMES if name in table), table.columns[0])
-    if name in COLUMNS:
+def _time_column(path: Path, table: pd.DataFrame) -> str:
+    """Return the name of the column that holds the times."""
+    name = next((name for name in TIMES if name in table), str(table.columns[0]))
+    if name in COLUMNS and all(price in table for price in PRICES):
         raise DataError(
             f"read_prices: {path} must have a column of times; got "
             f"{', '.join(map(repr, table.columns))}. Call it datetime."
         )
-    column = table[name]
-    if name == "date" and "time" in table and not pd.api.types.is_numeric_dtype(table["time"]):
-        column = column.astype(str) + " " + table["time"].astype(str)
-    if pd.api.types.is_datetime64_any_dtype(column):
-        times = pd.to_datetime(column, utc=True)
-    elif pd.notna(pd.to_numeric(column, errors="coerce").iloc[0]):
-        times = _numbered_times(pd.to_numeric(column, errors="coerce"))
-    else:
-        times = _written_times(path, name, column.astype(str).str.strip())
-    for row in np.flatnonzero(times.isna()):
-        raise DataError(
-            f"read_prices: {name} must be a time; got {_plain(column.iloc[row])!r} in row "
-            f"{row + 1} of {path}. Write times like 2024-01-31 14:00."
-        )
-    return pd.DatetimeIndex(times, name="datetime").tz_localize(None).as_unit("us")
+    return name
 
 
-def _numbered_times(column: pd.Series) -> pd.Series:
-    """Read dates like 20240131, or counts since 1970 with the unit of each inferred from its size.
-
-    Counts of milliseconds and finer are above 1e11 from March 1973 on, where seconds are in the
-    year 5138; a number below 1e8 (March 1973 in seconds) is not a time but, say, a row count.
-    """
-    if column.between(19000101, 21001231).all():
-        return pd.to_datetime(
-            column.astype("int64").astype(str), format="%Y%m%d", errors="coerce", utc=True
-        )
-    values = column.to_numpy(float)
-    to_microseconds = np.select(
-        [values < 1e11, values < 1e14, values < 1e17], [1e6, 1e3, 1.0], 1e-3
-    )
-    known = (values >= 1e8) & (values < 4e18)
-    counts = np.rint(np.where(known, values, 0.0) * to_microseconds).astype("int64")
-    return pd.Series(counts.view("datetime64[us]")).where(known).dt.tz_localize("UTC")
+def _without_dash(column: pd.Series) -> pd.Series:
+    """Return a column in which a dash is a missing value."""
+    return column if pd.api.types.is_numeric_dtype(column) else column.replace("-", np.nan)
 
 
-def _written_times(path: Path, name: str, text: pd.Series) -> pd.Series:
-    """Read times written as text; one without a year or not readable becomes NaT."""
-    if text.str.match(r"\d{4}-\d\d-\d\d").all():
-        return pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
-    day_first = _day_first(path, name, text)
-    # A bare time of day would be read as one of today.
-    dated = text.where(text.str.contains(r"\d{4}") & ~text.str.match(r"\d{1,2}:"))
-    return pd.to_datetime(dated, format="mixed", dayfirst=day_first, errors="coerce", utc=True)
-
-
-def _day_first(path: Path, name: str, text: pd.Series) -> bool:
-    """Return whether dates like 13/02/2024 start with the day; raise where both are possible."""
-    parts = text.str.extract(r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}").dropna().astype(int)
-    first, second = (parts[0] > 12).any(), (parts[1] > 12).any()
-    if first == second and (parts[0] != parts[1]).any():
-        raise DataError(
-            f"read_prices: {name} must say which is the day and which the month; got "
-            f"{text[parts.index[0]]!r} in {path}. Write dates like 2024-01-31."
-        )
-    return bool(first)
-
-
-def _numbers(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+def _numbers(
+    path: Path,
+    frame: pd.DataFrame,
+    times: pd.DatetimeIndex,
+    decimal: str,
+    thousands: str | None,
+) -> pd.DataFrame:
     """Return `frame` as float64; a value that is no finite number is refused."""
-    numbers = frame.apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = frame.apply(plain_numbers, decimal=decimal, thousands=thousands)
+    shown = frame.assign(datetime=times)
     for column in frame:
         wrong = ~np.isfinite(numbers[column])
-        _refuse(path, frame, column, wrong, "a number", "Repair or remove the row.")
+        remedy = "Repair or remove the row."
+        if column == "volume":
+            remedy = "Repair the row, or leave it out: columns={'volume': None}."
+        _refuse(path, shown, column, wrong, "a number", remedy)
     return numbers
-
-
-def _check_order(path: Path, frame: pd.DataFrame) -> None:
-    """Refuse times that go back or repeat."""
-    steps = np.diff(frame.index.to_numpy()).astype("int64")
-    for row in np.flatnonzero(steps < 0):
-        raise DataError(
-            f"read_prices: datetime must ascend; got {frame.index[row + 1]} in row {row + 2} of "
-            f"{path} after {frame.index[row]}. Sort the file by time, oldest first."
-        )
-    for row in np.flatnonzero(steps == 0):
-        raise DataError(
-            f"read_prices: datetime must be unique; got {frame.index[row + 1]} again in row "
-            f"{row + 2} of {path}. Remove the repeated row, and keep one instrument per file."
-        )
 
 
 def _check_bars(path: Path, frame: pd.DataFrame) -> None:
@@ -269,7 +299,8 @@ def _refuse(
     for row in np.flatnonzero(wrong):
         raise DataError(
             f"read_prices: {column} must be {constraint}; got {_plain(frame[column].iloc[row])!r} "
-            f"in row {row + 1} ({frame.index[row]}) of {path}. {remedy}"
+            f"in {frame.index.name} {frame.index[row]} ({frame['datetime'].iloc[row]}) of {path}. "
+            f"{remedy}"
         )
 
 

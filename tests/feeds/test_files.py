@@ -208,19 +208,19 @@ def with_cell(row, column, value):
 
 
 REFUSED = [
-    ("open", "", "open must be a number; got nan in row 2"),
-    ("close", "n/a", "close must be a number; got nan in row 2"),
-    ("close", "12.5x", "close must be a number; got '12.5x' in row 2"),
-    ("high", "inf", "high must be a number; got inf in row 2"),
-    ("volume", "", "volume must be a number; got nan in row 2"),
-    ("low", "0", "low must be above zero; got 0.0 in row 2"),
-    ("open", "-11", "open must be above zero; got -11.0 in row 2"),
-    ("volume", "-1", "volume must be zero or more; got -1.0 in row 2"),
-    ("high", "9.9", "high must be at least low; got 9.9 in row 2"),
-    ("open", "13.5", "open must be between low and high; got 13.5 in row 2"),
-    ("open", "9.5", "open must be between low and high; got 9.5 in row 2"),
-    ("close", "13.5", "close must be between low and high; got 13.5 in row 2"),
-    ("close", "9.5", "close must be between low and high; got 9.5 in row 2"),
+    ("open", "", "open must be a number; got nan in line 3"),
+    ("close", "n/a", "close must be a number; got nan in line 3"),
+    ("close", "12.5x", "close must be a number; got '12.5x' in line 3"),
+    ("high", "inf", "high must be a number; got inf in line 3"),
+    ("volume", "", "volume must be a number; got nan in line 3"),
+    ("low", "0", "low must be above zero; got 0.0 in line 3"),
+    ("open", "-11", "open must be above zero; got -11.0 in line 3"),
+    ("volume", "-1", "volume must be zero or more; got -1.0 in line 3"),
+    ("high", "9.9", "high must be at least low; got 9.9 in line 3"),
+    ("open", "13.5", "open must be between low and high; got 13.5 in line 3"),
+    ("open", "9.5", "open must be between low and high; got 9.5 in line 3"),
+    ("close", "13.5", "close must be between low and high; got 13.5 in line 3"),
+    ("close", "9.5", "close must be between low and high; got 9.5 in line 3"),
 ]
 
 
@@ -245,7 +245,7 @@ def test_a_value_that_cannot_be_true_is_refused_by_place(price_file, column, val
 def test_a_time_that_cannot_be_read_is_refused_by_place(price_file, value, shown):
     path = price_file(*with_cell(2, "datetime", value))
     assert refusal(path).startswith(
-        f"read_prices: datetime must be a time; got {shown} in row 2 of {path}. "
+        f"read_prices: datetime must be a time; got {shown} in line 3 of {path}. "
     )
 
 
@@ -253,25 +253,25 @@ def test_a_time_that_cannot_be_read_is_refused_by_place(price_file, value, shown
 def test_a_number_that_is_no_time_is_refused(price_file, value):
     lines = [HEADER, "1704067200" + BARS[0][16:], value + BARS[1][16:]]
     assert "datetime must be a time; got" in refusal(price_file(*lines))
-    assert "in row 2 of" in refusal(price_file(*lines))
+    assert "in line 3 of" in refusal(price_file(*lines))
 
 
-def test_times_that_go_back_are_refused(price_file):
-    message = refusal(price_file(HEADER, *BARS[::-1]))
-    assert "datetime must ascend; got 2024-01-01 01:00:00 in row 2" in message
-    assert "after 2024-01-01 02:00:00. Sort the file by time, oldest first." in message
+def test_times_in_no_order_are_refused(price_file):
+    message = refusal(price_file(HEADER, BARS[1], BARS[0], BARS[2]))
+    assert "datetime must ascend; got 2024-01-01 00:00:00 in line 3" in message
+    assert "after 2024-01-01 01:00:00. Sort the file by time, oldest first, or read" in message
 
 
-def test_a_time_that_repeats_is_refused(price_file):
-    message = refusal(price_file(HEADER, *BARS, BARS[2]))
-    assert "datetime must be unique; got 2024-01-01 02:00:00 again in row 4" in message
+def test_a_time_with_two_bars_is_refused(price_file):
+    message = refusal(price_file(HEADER, *BARS, BARS[2].replace("300", "301")))
+    assert "datetime must be unique; got 2024-01-01 02:00:00 again in line 5" in message
 
 
 def test_all_missing_columns_are_named_at_once(price_file):
     path = price_file("datetime,open,high,price", "2024-01-01,1,1,1")
     assert refusal(path) == (
         f"read_prices: {path} must have a column low, close; got 'datetime', 'open', 'high', "
-        "'price'. Name the columns in the first line."
+        "'price'. Name the columns in the first line, or give columns=."
     )
 
 
@@ -301,7 +301,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("prices.csv", b"\xff\xfe\x00\x01"),
+        ("prices.csv", b"\xff\xff\x00\x01"),
         ("prices.csv.gz", b"not gzip"),
         ("prices.csv.gz", gzip.compress("\n".join([HEADER, *BARS]).encode(), mtime=0)[:40]),
         ("prices.csv.gz", gzip.compress(b"a", mtime=0)[:10] + b"\xff" * 20),
