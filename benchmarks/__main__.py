@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("speed", "growth", "peers")
-TOOLS = ("overhead", "gate", "journeys", "article_2024")
+PARTS = ("speed", "growth", "rules", "decisions", "compare", "report", "peers")
+TOOLS = ("overhead", "gate", "journeys", "article_2024", "quote")
 
 
 def main(arguments):

@@ -16,21 +16,21 @@ from benchmarks.speed import BARE, DEFAULT, run
 from benchmarks.timing import Spread, take_turns
 
 TITLE = "Growth with the number of bars, one data feed"
-SIZES, QUICK = (1_000, 10_000, 50_000, 200_000), (1_000, 4_000)
-ROUNDS = 3
+SIZES, ROUNDS = (1_000, 10_000, 50_000, 200_000), 3
+QUICK_SIZES, QUICK_ROUNDS = (500, 1_500), 1
 MEMORY_GOAL = 1.15
 
 
 def rows(options):
     """Yield CPU time a bar by the number of bars, and the memory of the longest run."""
-    sizes = QUICK if options.quick else SIZES
+    sizes, rounds = (QUICK_SIZES, QUICK_ROUNDS) if options.quick else (SIZES, ROUNDS)
     jobs = {size: _job(size) for size in sizes}
     runs = {
         (name, size): partial(run, build, recording.value)
         for size, (_, recording, builds) in jobs.items()
         for name, build in builds.items()
     }
-    times = take_turns(runs, ROUNDS)
+    times = take_turns(runs, rounds)
     for name in (BARE, DEFAULT):
         first = [one / sizes[0] for one in times[name, sizes[0]]]
         for size in sizes:

@@ -29,7 +29,7 @@ def draw(path, rows):
 
 def _speed(axes, rows):
     """Draw the ratios to the bare run, side by side for each number of data feeds."""
-    rows = [row for row in rows if row.against == "bare"]
+    rows = [row for row in rows if row.to == "bare"]
     works = list(dict.fromkeys(row.work for row in rows))
     names = list(dict.fromkeys(row.run for row in rows))
     width = 0.8 / len(names)
@@ -43,13 +43,15 @@ def _speed(axes, rows):
     axes.set_xticks(range(len(works)), works, fontsize=8)
     axes.set_ylabel("CPU time, bare Backtrader = 1")
     axes.set_title("By data feeds")
-    axes.legend(fontsize=8, frameon=False)
+    axes.set_ylim(top=1.7)  # room for the names of the colours
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper center")
 
 
 def _growth(axes, rows):
     """Draw microseconds a bar over the number of bars."""
+    rows = [row for row in rows if row.size]
     for name in dict.fromkeys(row.run for row in rows):
-        found = [row for row in rows if row.run == name and row.size]
+        found = [row for row in rows if row.run == name]
         axes.plot(
             [row.size for row in found],
             [1e6 * row.seconds for row in found],
@@ -73,5 +75,6 @@ def _peers(axes, rows):
     bars = axes.barh([row.run for row in rows], [row.ratio.median for row in rows], color=ours)
     axes.bar_label(bars, [f"{row.ratio.median:.3g}" for row in rows], fontsize=8, padding=2)
     axes.set_xscale("log")
+    axes.set_xlim(left=0.4 * min(row.ratio.median for row in rows), right=3.0)
     axes.set_xlabel("CPU time, bare Backtrader = 1")
     axes.set_title(f"Engines: {first}")

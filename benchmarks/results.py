@@ -9,8 +9,8 @@ from benchmarks.row import COLUMNS
 
 __all__ = ["markdown", "show", "write_json"]
 
-WIDTH = 170
-RIGHT = ("ratio", "lowest to highest", "goal", "CPU", "calls")
+WIDTH = 160
+RIGHT = ("ratio", "spread", "goal", "CPU time", "calls")
 
 
 def show(rows, environment):
@@ -20,11 +20,16 @@ def show(rows, environment):
     table = Table(caption=caption(environment), caption_justify="left")
     for name in ("part", *COLUMNS):
         align = "right" if name in RIGHT else "left"
-        table.add_column(name, justify=align, no_wrap=name != "note")
+        table.add_column(name, justify=align, no_wrap=name in ("part", *RIGHT))
     for own in by_part(rows).values():
         table.add_section()
+        before = None
         for row in own:
-            table.add_row(row.part, *row.cells(), style="red" if row.missed else None)
+            work, *cells = row.cells()
+            same = before is not None and row.work == before.work
+            names = [row.part if before is None else "", "" if same else work]
+            table.add_row(*names, *cells, style="red" if row.missed else None)
+            before = row
     console.print(table)
 
 

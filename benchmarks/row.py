@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.timing import Spread
 
-__all__ = ["COLUMNS", "Row"]
+__all__ = ["COLUMNS", "Row", "number"]
 
-COLUMNS = ("work", "run", "ratio", "lowest to highest", "against", "goal", "CPU", "calls", "note")
+COLUMNS = ("work", "run", "ratio", "spread", "to", "goal", "CPU time", "calls", "note")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Row:
     part, work, run : str
         The part of the benchmarks, the job, and the way it was done.
     ratio : Spread, optional
-        CPU time of this run by that of `against`, over the rounds.
+        CPU time of this run by that of `to`, over the rounds.
     goal : float, optional
         The highest ratio that is acceptable.
     seconds : float, optional
@@ -37,7 +37,7 @@ class Row:
     work: str
     run: str
     ratio: Spread | None = None
-    against: str = ""
+    to: str = ""
     goal: float | None = None
     seconds: float | None = None
     unit: str = "bar"
@@ -59,8 +59,8 @@ class Row:
             self.work,
             self.run,
             number(ratio.median) if ratio else "",
-            f"{number(ratio.low)} to {number(ratio.high)}" if ratio else "",
-            self.against,
+            f"{number(ratio.low)}-{number(ratio.high)}" if ratio and ratio.low < ratio.high else "",
+            self.to,
             f"{self.goal:.2f}{' missed' if self.missed else ''}" if self.goal is not None else "",
             f"{duration(self.seconds)} a {self.unit}" if self.seconds is not None else "",
             f"{self.calls:,.0f}" if self.calls is not None else "",
@@ -68,8 +68,12 @@ class Row:
         )
 
     def record(self):
-        """Return the row as JSON has it."""
-        return asdict(self)
+        """Return the row as JSON has it, with six digits."""
+        return asdict(self, dict_factory=lambda pairs: {key: _short(one) for key, one in pairs})
+
+
+def _short(value):
+    return float(f"{value:.6g}") if isinstance(value, float) and abs(value) < 1e5 else value
 
 
 def number(value):

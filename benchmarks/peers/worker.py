@@ -38,6 +38,8 @@ def main(job, engine, folder):
                 seconds = time.process_time() - begin
             release = version(PACKAGES.get(engine, engine))
             answer = dict(seconds=seconds, count=int(count), value=float(value), version=release)
+        except ImportError as error:
+            answer = dict(error=f"not installed: {error}")
         except Exception as error:  # the row of the engine gives the reason
             answer = dict(error=f"{type(error).__name__}: {error}".splitlines()[0])
         print(json.dumps(answer), file=answers, flush=True)

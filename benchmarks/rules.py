@@ -1,0 +1,100 @@
+"""Each rule alone in a run, and the plain functions against other implementations."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import talib
+from scipy.optimize import brentq
+
+import bt_risk
+from benchmarks.job import POLICY, protected
+from benchmarks.prices import panel, random_walk
+from benchmarks.replay import record, replay
+from benchmarks.row import Row
+from benchmarks.speed import BARE, run
+from benchmarks.timing import Spread, ratios, take_turns
+from bt_risk.evidence.variants import active, alone
+
+TITLE = "The rules: each alone in a run, and the plain functions"
+NAMES, BARS, ROUNDS = 10, 1_000, 5
+QUICK_BARS, QUICK_ROUNDS = 100, 1
+
+
+def rows(options):
+    """Yield the rows of the rules, and of the functions."""
+    yield from _alone(*((QUICK_BARS, QUICK_ROUNDS) if options.quick else (BARS, ROUNDS)))
+    for work, anchor, calls, goal, rounds in _functions(options.quick):
+        times = take_turns(calls, 1 if options.quick else rounds)
+        for name, ratio in ratios(times, anchor).items():
+            if name != anchor:
+                seconds = Spread.of(times[name]).median
+                own = None if options.quick else goal
+                yield Row("rules", work, name, ratio, anchor, own, seconds, "call")
+
+
+def _alone(bars, rounds):
+    """Yield a row for each rule alone, against the bare run that sends the same orders."""
+    frames = panel(NAMES, bars)
+    ways = {f"only {rule}": dict(policy=alone(POLICY, rule)) for rule in active(POLICY)}
+    ways |= {"all rules": {}, "observe": dict(mode="observe")}
+    for name, settings in ways.items():
+        recording = record(frames, **settings)
+        builds = {
+            BARE: partial(replay, frames, recording),
+            name: partial(protected, frames, **settings),
+        }
+        times = take_turns(
+            {way: partial(run, build, recording.value) for way, build in builds.items()}, rounds
+        )
+        seconds = Spread.of(times[name]).median / bars
+        note = f"{recording.orders:,} orders"
+        ratio = ratios(times, BARE)[name]
+        yield Row("rules", f"{NAMES} x {bars:,} bars", name, ratio, BARE, None, seconds, note=note)
+
+
+def _functions(quick):
+    """Return work, the anchor, what is called by name, the goal and the rounds."""
+    bars, names = (10_000, 10) if quick else (1_000_000, 100)
+    walk = random_walk(0, bars, "min")
+    high, low, close = (walk[name].to_numpy() for name in ("high", "low", "close"))
+    returns = pd.DataFrame(np.random.default_rng(0).normal(0, 0.01, (2_520, names)))
+    trades = np.random.default_rng(1).normal(0.2, 1.0, 100)
+    return [
+        (
+            f"{bars:,} bars",
+            "TA-Lib's ATR",
+            {
+                "TA-Lib's ATR": lambda: talib.ATR(high, low, close, 14),
+                "atr_stop": lambda: bt_risk.atr_stop(high, low, close),
+            },
+            20.0,
+            7,
+        ),
+        (
+            f"{names} names x 2,520, window 252",
+            "pandas",
+            {
+                "pandas": lambda: returns.rolling(252).corr(),
+                "rolling_correlation": lambda: bt_risk.rolling_correlation(returns),
+            },
+            1 / 20,
+            3,
+        ),
+        (
+            "100 trades",
+            "scipy's brentq",
+            {
+                "scipy's brentq": lambda: [_growth_by_brentq(trades) for _ in range(50)],
+                "empirical_kelly": lambda: [bt_risk.empirical_kelly(trades) for _ in range(50)],
+            },
+            None,
+            7,
+        ),
+    ]
+
+
+def _growth_by_brentq(trades):
+    """Return the same fraction by the usual root finder."""
+    most = -1.0 / trades.min()
+    return brentq(lambda f: (trades / (1.0 + f * trades)).mean(), 0.0, most * (1 - 1e-9))

@@ -1,0 +1,121 @@
+"""benchmarks/: what it compares is comparable, it says what is missing, and is quoted as it is."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+from helpers.benchmark_package import load
+
+job, prices, quote, row, suite = map(load, ("job", "prices", "quote", "row", "suite"))
+replay, results, timing = map(load, ("replay", "results", "timing"))
+peers, engine = load("peers"), load("peers.engine")
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Return a few names."""
+    return prices.panel(3, 200)
+
+
+@pytest.fixture(scope="module")
+def recording(frames):
+    """Return what a protected run has sent."""
+    return replay.record(frames)
+
+
+def fills(cerebro):
+    """Run; return every fill."""
+    found = []
+
+    class Fills(load("job").bt.Analyzer):
+        def notify_order(self, order):
+            if order.status == order.Completed:
+                one = order.executed
+                found.append((order.data._name, one.dt, one.size, one.price, one.comm))
+
+    cerebro.addanalyzer(Fills)
+    cerebro.run()
+    return found
+
+
+def test_the_bare_run_trades_what_the_protected_run_traded(frames, recording):
+    protected, bare = job.protected(frames), replay.replay(frames, recording)
+    expected = fills(protected)
+    assert fills(bare) == expected
+    assert len(expected) > 10
+    assert bare.broker.getvalue() == pytest.approx(recording.value, abs=0.005)
+    assert protected.broker.getvalue() == recording.value
+
+
+def test_a_recording_has_the_stops_that_moved(recording):
+    kinds = {kind for events in recording.events.values() for kind, *_ in events}
+    assert {"send", "amend"} <= kinds
+
+
+def test_runs_with_other_values_are_not_compared(frames, recording):
+    speed = load("speed")
+    with pytest.raises(ArithmeticError, match="the runs end with"):
+        speed.run(lambda: replay.replay(frames, recording), recording.value + 1.0)
+
+
+def test_rounds_take_turns_forwards_and_backwards():
+    called = []
+    runs = {name: (lambda name=name: called.append(name)) for name in "ab"}
+    times = timing.take_turns(runs, 2)
+    assert "".join(called) == "ab" + "ba" + "ab"
+    assert [len(taken) for taken in times.values()] == [2, 2]
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds():
+    found = timing.ratios({"a": [1.0, 2.0, 9.0], "b": [2.0, 2.0, 3.0]}, "b")["a"]
+    assert found == timing.Spread(1.0, 0.5, 3.0)
+
+
+@pytest.mark.parametrize(("goal", "missed"), [(0.4, True), (0.5, False), (None, False)])
+def test_a_row_says_that_its_goal_is_missed(goal, missed):
+    one = row.Row("speed", "1 x 10 bars", "protect", timing.Spread(0.5, 0.4, 0.6), "bare", goal)
+    assert one.missed is missed
+    assert ("missed" in " ".join(one.cells())) is missed
+
+
+def test_an_engine_that_is_missing_is_a_row_that_says_so(monkeypatch):
+    few = {
+        "stop": {"backtrader": "", "bt_risk.fast": "", "backtesting.py": ""},
+        "rotation": {"backtrader": "", "bt_risk, observe": ""},
+    }
+    monkeypatch.setattr(peers, "ENGINES", few)
+    options = SimpleNamespace(quick=True, peers=sys.executable)
+    rows = {(one.work.partition(",")[0], one.run): one for one in peers.rows(options)}
+    assert rows["stop", "backtrader"].ratio.median == 1.0
+    for job_name, name in (("stop", "bt_risk.fast"), ("rotation", "bt_risk, observe")):
+        mine, bare = rows[job_name, name], rows[job_name, "backtrader"]
+        assert (mine.count, mine.value) == (bare.count, bare.value)
+    missing = rows["stop", "backtesting.py"]
+    assert missing.ratio is None
+    assert missing.note == "not installed: No module named 'backtesting'"
+
+
+def test_an_engine_whose_process_ends_has_no_answer(tmp_path):
+    with engine.Engine(sys.executable, "stop", "no such engine", tmp_path) as broken:
+        with pytest.raises(engine.EngineError, match="KeyError: 'no such engine'"):
+            broken.run()
+        broken._process.kill()
+        broken._process.wait()
+        with pytest.raises(engine.EngineError, match="ended without an answer"):
+            broken.run()
+
+
+def test_a_part_that_fails_leaves_the_rows_of_the_others(monkeypatch, tmp_path, capsys):
+    def broken(options):
+        yield row.Row("speed", "1 x 10 bars", "bare", timing.Spread(1.0, 1.0, 1.0), "bare")
+        raise ZeroDivisionError("nothing was measured")
+
+    monkeypatch.setattr(load("speed"), "rows", broken)
+    options = SimpleNamespace(quick=True, out=tmp_path)
+    assert suite.run(["speed"], options) == 1
+    assert "failed: ZeroDivisionError: nothing was measured" in capsys.readouterr().out
+    written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert [one["run"] for one in written["rows"]] == ["bare", ""]
+    assert "1.00" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "results.png").stat().st_size > 10_000
