@@ -20,7 +20,7 @@ import pandas as pd
 
 from bt_risk.errors import DataError, ParameterError, check_choice
 from bt_risk.feeds.formats import COLUMNS, PRICES, TIMES, Layout, named_layout
-from bt_risk.feeds.numbers import marks, plain_numbers
+from bt_risk.feeds.numbers import check_points, marks, plain_numbers
 from bt_risk.feeds.repairs import drop_null_rows, drop_repeated_rows, put_in_order
 from bt_risk.feeds.text import Text, open_text
 from bt_risk.feeds.times import read_times
@@ -116,11 +116,13 @@ def read_prices(
     table, layout = _named(path, table, text, columns)
     time = _time_column(path, table)
     _check_columns(path, table)
+    names = list(table.columns)
     frame = table[[name for name in COLUMNS if name in table]]
     mark, thousands = marks(path, frame, decimal, layout.grouped)
     if text is not None and (mark, thousands) != (".", None):
-        again = text.table(decimal=mark, thousands=thousands)
-        again.columns = table.attrs["columns"]
+        if mark == ",":
+            check_points(path, text.table(dtype=str).set_axis(names, axis=1)[frame.columns])
+        again = text.table(decimal=mark, thousands=thousands).set_axis(names, axis=1)
         frame = again[frame.columns]
     frame = frame.apply(_without_dash)
     frame = drop_null_rows(frame, said)
@@ -212,7 +214,6 @@ def _named(
         renamed = {old: new for old, new in renamed.items() if new not in columns} | taken | chosen
     table = table.rename(columns=renamed)
     _check_twice(path, table)
-    table.attrs["columns"] = list(table.columns)
     for name in INSTRUMENTS:
         if name in table and table[name].nunique() > 1:
             found = ", ".join(map(str, table[name].unique()[:5]))

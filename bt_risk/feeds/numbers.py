@@ -8,12 +8,10 @@ import pandas as pd
 
 from bt_risk.errors import DataError
 
-__all__ = ["marks", "plain_numbers"]
+__all__ = ["check_points", "marks", "plain_numbers"]
 
-GROUPED = {
-    ".": r"\D*\d{1,3}(?:,\d{3})+(?:\.\d*)?\D*",
-    ",": r"\D*\d{1,3}(?:\.\d{3})+(?:,\d*)?\D*",
-}
+BY_COMMAS = r"\D*\d{1,3}(?:,\d{3})+(?:\.\d*)?\D*"
+BY_POINTS = r"\D*\d{1,3}(?:\.\d{3})+(?:,\d*)?\D*"
 COMMA = r"\D*(?:\d+|\d{1,3}(?:\.\d{3})+),\d*\D*"
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
@@ -34,7 +32,7 @@ def marks(
         return ",", "."
     if commas.empty:
         return ".", None
-    thousands = bool(commas.str.fullmatch(GROUPED["."]).all())
+    thousands = bool(commas.str.fullmatch(BY_COMMAS).all())
     fraction = bool(commas.str.fullmatch(COMMA).all())
     if thousands and fraction and not grouped and decimal is None:
         raise DataError(
@@ -45,6 +43,25 @@ def marks(
     if thousands:
         return ".", ","
     return (",", ".") if fraction and decimal is None else (".", None)
+
+
+def check_points(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse a point that separates no thousands in `frame`, the texts of a file of decimal commas.
+
+    Raises
+    ------
+    DataError
+        For the first such value: without this check 10.5 would be read as 105.
+    """
+    for name in frame:
+        text = frame[name].dropna().str.strip()
+        pointed = text[text.str.contains(".", regex=False)]
+        for line, value in pointed[~pointed.str.fullmatch(BY_POINTS)].items():
+            raise DataError(
+                f"read_prices: {name} must have a comma as decimal mark, as decimal= or the other "
+                f"prices say; got {value!r} in {frame.index.name} {line} of {path}. Repair the "
+                f"row, or change decimal=."
+            )
 
 
 def _texts(column: pd.Series) -> pd.Series:
@@ -64,9 +81,7 @@ def plain_numbers(column: pd.Series, decimal: str, thousands: str | None) -> pd.
     parts = left.str.extract(r"^[$€£]?\s*([+-]?[\d.,]+(?:[eE][+-]?\d+)?)\s*([KMBTkmbt]?)$")
     digits = parts[0].dropna()
     if thousands:
-        marked = digits.str.contains(thousands, regex=False)
-        whole = digits.str.fullmatch(GROUPED[decimal])
-        digits = digits[~marked | whole].str.replace(thousands, "", regex=False)
+        digits = digits.str.replace(thousands, "", regex=False)
     digits = digits.str.replace(decimal, ".", regex=False)
     scale = parts[1].str.lower().map(SCALES).fillna(1.0)
     numbers.loc[digits.index] = pd.to_numeric(digits, errors="coerce") * scale[digits.index]

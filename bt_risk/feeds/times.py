@@ -77,8 +77,8 @@ def _written(
     path: Path, name: str, text: pd.Series, tz: str | None
 ) -> tuple[pd.Series, str | None]:
     """Read times written as text, and the zone that they name; one not readable becomes NaT."""
-    zones = text.str.extract(ZONE, expand=False)
-    if zones.notna().all():
+    zones = text.str.extract(ZONE, expand=False) if re.search(ZONE, str(text.iloc[0])) else text[:0]
+    if len(zones) and zones.notna().all():
         if zones.nunique() > 1:
             raise DataError(
                 f"read_prices: {path} must have times of one zone; got "
@@ -94,15 +94,17 @@ def _written(
     if text.str.fullmatch(HOUR_OF_DAY).all():
         return pd.to_datetime(text, format="%Y-%m-%d %I-%p", errors="coerce"), tz
     if text.str.match(r"\d{4}-\d\d-\d\d").all():
-        return _zoned(text, format="ISO8601"), tz
+        return _zoned(text, tz, format="ISO8601"), tz
     day_first = _day_first(path, name, text)
     # A bare time of day would be read as one of today.
     dated = text.where(text.str.contains(r"\d{4}") & ~text.str.match(r"\d{1,2}:"))
-    return _zoned(dated, format="mixed", dayfirst=day_first), tz
+    return _zoned(dated, tz, format="mixed", dayfirst=day_first), tz
 
 
-def _zoned(text: pd.Series, **options: object) -> pd.Series:
+def _zoned(text: pd.Series, tz: str | None, **options: object) -> pd.Series:
     """Read times with or without an offset; those of a file with both are taken as UTC."""
+    if tz is None:
+        return pd.to_datetime(text, errors="coerce", utc=True, **options)
     offset = text.str.contains(
         r"(?:Z|UTC|GMT|:\d\d(?:\.\d+)?\s*[+-]\d\d(?::?\d\d)?)$", flags=re.IGNORECASE
     ).fillna(False)

@@ -203,6 +203,15 @@ def test_a_comma_is_never_dropped_from_a_fraction(saved):
         read_prices(path, decimal=".")
 
 
+@pytest.mark.parametrize(("volume", "decimal"), [("5", ","), ("1234.5", None)])
+def test_a_point_is_never_dropped_from_a_fraction(saved, volume, decimal):
+    price = "10.5" if decimal else "10,5"
+    row = ";".join(["2024-01-30", price, price, price, price, volume])
+    path = saved(HEAD.replace(",", ";") + row)
+    with pytest.raises(DataError, match=r"as decimal mark, .*got '(10.5|1234.5)' in line 2"):
+        read_prices(path, decimal=decimal)
+
+
 def test_a_dash_is_no_volume(saved):
     text = FILES["Investing.com"][0].replace("2.00K", "-").replace("0.001M", "-")
     prices = read_prices(saved(text))
