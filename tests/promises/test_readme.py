@@ -20,6 +20,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
     "README.md": 1,
     "docs/evidence.md": 1,
+    "docs/prices.md": 1,
     "docs/rules.md": 4,
     "docs/tear-sheet.md": 1,
 }
