@@ -9,7 +9,7 @@ from bt_risk.portfolio.reachable import entering
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from bt_risk.portfolio.book import Book
     from bt_risk.portfolio.instrument import Instrument
@@ -45,7 +45,7 @@ class Exposure:
         In unit ``"trade"`` a trade that is under water loses from its entry on: otherwise
         averaging down towards a stop would seem to risk ever less.
         """
-        return sum([self._one(copy, side, unit) for copy in instrument.copies])
+        return sum(self._each(instrument.copies, side, unit))
 
     def of_owner(self, instrument: Instrument, owner: object, side: int, unit: Unit) -> float:
         """Return the exposure of what one owner has of an instrument on one side."""
@@ -60,7 +60,7 @@ class Exposure:
 
     def of_side(self, side: int, unit: Unit = "risk") -> float:
         """Return the exposure of all instruments on one side."""
-        return sum([self._one(instrument, side, unit) for instrument in self.live()])
+        return sum(self._each(self.live(), side, unit))
 
     def gross(
         self, instrument: Instrument, unit: Unit, names: Collection[str] | None = None
@@ -70,12 +70,16 @@ class Exposure:
         Orders on both sides of an instrument may rest, and one of them fills first. With `names`
         only instruments count that have one of these names, or a copy that has.
         """
+        others = [
+            other
+            for other in {live.copies[0].index: live for live in self.live()}.values()
+            if other.root is not instrument.root
+            if names is None or any(copy.name in names for copy in other.copies)
+        ]
+        long, short = (self._each_with_copies(others, side, unit) for side in (1, -1))
         total = 0.0
-        for other in {live.copies[0].index: live for live in self.live()}.values():
-            if other.root is instrument.root:
-                continue
-            if names is None or any(copy.name in names for copy in other.copies):
-                total += _larger(self.of(other, 1, unit), self.of(other, -1, unit))
+        for one, other in zip(long, short, strict=True):
+            total += max(one, other) if one == one and other == other else math.nan
         return total
 
     def net(self, instrument: Instrument, owner: object, side: int, unit: Unit) -> float:
@@ -84,11 +88,11 @@ class Exposure:
         A position of this owner and instrument against `side` is left out: an order that opens on
         `side` has closed it. Resting entries against `side` are left out, too: they may never fill.
         """
-        total = 0.0
-        for other in self.live():
-            total += self._one(other, side, unit)
+        total, live = 0.0, self.live()
+        for other, exposure in zip(live, self._each(live, side, unit), strict=True):
+            total += exposure
             for part in other.parts:
-                if other is not instrument or part.owner is not owner:
+                if part.size * side < 0.0 and (other is not instrument or part.owner is not owner):
                     total -= self._held(part, -side, unit)
         return total
 
@@ -171,6 +175,56 @@ class Exposure:
             lost += left * (instrument.stop_distance() + under_water)
         return lost * instrument.multiplier
 
+    def _each(self, instruments: Iterable[Instrument], side: int, unit: Unit) -> list[float]:
+        """Return the exposure of each instrument on one side: `_one` of it.
+
+        A decision asks about all that is held. Most of it has one owner and either no order or one
+        stop of ours over all of it, and its risk is computed here: calls cost more than that.
+        """
+        if unit != "risk" or self._book.leaving:
+            return [self._one(instrument, side, unit) for instrument in instruments]
+        exposures: list[float] = []
+        add, against = exposures.append, -side
+        for one in instruments:
+            parts, orders = one.parts, one.orders
+            if len(parts) == 1 and len(orders) < 2:
+                part = parts[0]
+                units = part.size * side
+                if not orders:
+                    if units > SIZE_EPS:
+                        known = one.price - one.price  # NaN where there is no price
+                        add(units * (one.stop_distance() + known) * one.multiplier)
+                        continue
+                    if units <= 0.0:
+                        add(0.0)
+                        continue
+                else:
+                    (w,) = orders.values()
+                    if w.own and units <= 0.0:
+                        add(0.0 * one.multiplier)
+                        continue
+                    if (
+                        w.own
+                        and w.kind == "stop"
+                        and w.side == against
+                        and w.remaining >= units
+                        and w.parent is None
+                        and w.owner is part.owner
+                    ):
+                        distance = side * (one.price - w.price)
+                        add((units * distance if distance > 0.0 else 0.0) * one.multiplier)
+                        continue
+            add(self._one(one, side, unit))
+        return exposures
+
+    def _each_with_copies(
+        self, instruments: list[Instrument], side: int, unit: Unit
+    ) -> list[float]:
+        """Return the exposure of each instrument and its copies on one side: `of` it."""
+        if [one for one in instruments if len(one.copies) > 1]:
+            return [self.of(one, side, unit) for one in instruments]
+        return self._each(instruments, side, unit)
+
     def _one(self, instrument: Instrument, side: int, unit: Unit) -> float:
         total, basis = 0.0, "notional" if unit == "notional" else "risk"
         for part in instrument.parts:
@@ -204,7 +258,3 @@ class Exposure:
         """Return what working orders may open; with `kinds` only orders of these kinds."""
         basis = "notional" if unit == "notional" else "risk"
         return entering(part, side, basis, kinds) * part.instrument.multiplier
-
-
-def _larger(one: float, other: float) -> float:
-    return one + other if math.isnan(one) or math.isnan(other) else max(one, other)

@@ -233,6 +233,10 @@ MEASURES = {
 @given(orders=ORDERS)
 @example([(0, -1, 1.0, False, False), (0, 1, 400.0, True, False), (0, 1, 1.0, False, True)])
 @example([(0, 1, 5.0, False, False), (0, -1, 1.0, True, False), (0, -1, 5.0, False, True)])
+@example(
+    [(0, 1, 3.0, False, False), (1, -1, 297.0, True, False), (1, 1, 1.0, False, False)]
+    + [(0, 1, 1.0, False, False), (1, -1, 1.0, False, True)]
+)
 def test_exposure_after_the_gate_is_at_most_the_cap(kind, orders):
     """Orders rest or fill at once, later or never; what they open is cut to what is left."""
     book, limit, resting = book_of(4), kind(0.3, "notional"), {}
@@ -246,13 +250,15 @@ def test_exposure_after_the_gate_is_at_most_the_cap(kind, orders):
             book.drop(-1)
         size = closing + opening
         if size > 1e-6 and rests:
-            work(book, ref, side, size, opening, index=index)
-            resting[ref] = (index, side, opening)
+            resting[ref] = work(book, ref, side, size, opening, index=index), opening
         elif size > 1e-6:
             fill(book, side * size, index=index)
         if fills and resting:
-            ref, (index, side, size) = resting.popitem()
+            ref, (order, size) = resting.popitem()
             book.drop(ref)
+            index, side = order.instrument.index, order.side
+            if size and order.dormant:  # it was out of reach, so the gate reviews it again
+                size = limit.review(ask(book, index, side, size), book).size
             # What it was to close may have been closed by another: the gate cuts that part.
             if size > 1e-6 and side * book.instruments[index].size >= 0:
                 fill(book, side * size, index=index)

@@ -38,3 +38,9 @@ def test_a_decision_about_returns_makes_as_many_calls_for_more_names(name):
     few, many = (files_called(gate.Market(gate.LIMITS[name](), held, 90)) for held in (20, 80))
     extra = len(many) - len(few)
     assert extra == 0 if name.startswith("correlation") else extra < 10 * 60
+
+
+@pytest.mark.parametrize("name", [n for n in gate.LIMITS if "exposure" in n])
+def test_a_decision_about_exposure_asks_each_name_for_its_stop_distance_only(name):
+    few, many = (files_called(gate.Market(gate.LIMITS[name](), held, 90)) for held in (20, 80))
+    assert len(many) - len(few) <= 2 * 60
