@@ -30,7 +30,7 @@ def every_limit_off(cerebro):
 
 def far_limits(cerebro):
     """Set a limit that six units of a price of 100 do not reach in an account of 1,000,000."""
-    args = {"correlation_limit": None, "exposure_limit": 0.5}
+    args = {"correlation_limit": None, "exposure_limit": 0.4}
     cerebro.setbroker(bt_risk.CorrelationCap(cerebro.broker, **args))
 
 

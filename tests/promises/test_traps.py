@@ -724,7 +724,7 @@ def test_sizing_on_all_cash_ends_margin_and_our_sizer_is_cut_at_the_fill():
         return ends(play(engine, actions))
 
     assert filled(bt.sizers.AllInSizer)[0][0] == "Margin"
-    status, size, price, _ = filled(bt_risk.HalfKellySizer, warmup_risk=0.9)[0]
+    status, size, price, _ = filled(bt_risk.HalfKellySizer, warmup_risk=0.9, allow_extreme=True)[0]
     assert (status, price) == ("Completed", 102.0)
     assert size == 97  # 97 x 102 x 1.001 is 9,903.89, one more is above 10,000
 
