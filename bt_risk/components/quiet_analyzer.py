@@ -29,7 +29,7 @@ class AddedAnalyzer(bt.Analyzer):
 class QuietAnalyzer(AddedAnalyzer):
     """Be an analyzer that uses neither cash nor value: fewer calls on every bar."""
 
-    # The quick loop does not tell it anything of the account.
+    # The quick loop does not notify it of cash and value.
     ignores_account = True
 
     def _notify_cashvalue(self, cash: float, value: float) -> None:

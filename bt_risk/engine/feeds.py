@@ -13,7 +13,7 @@ from bt_risk.engine.times import datetimes
 
 __all__ = ["QuickFeed", "bars", "ticks_from_lines"]
 
-# The attribute of a data feed that says: its ticks are read out of its lines.
+# The attribute of a data feed that holds its `QuickFeed` while its ticks are read from its lines.
 _KEY = "_bt_risk_quick_feed"
 # Bars whose times are converted together.
 _CHUNK = 512

@@ -107,7 +107,7 @@ def _why_native(cerebro: Any, strategies: Sequence[Any]) -> str:
 
 
 def _feed_needs_native(data: Any) -> str:
-    """Return what of a data feed the quick loop does not do, else nothing."""
+    """Return why a data feed needs Backtrader's own loop, nothing if it does not."""
     base = bt.feed.AbstractDataBase
     if data._clone:
         return "is a copy of another data feed"

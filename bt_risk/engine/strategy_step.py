@@ -115,7 +115,7 @@ def _listens(analyzer: Any, name: str) -> bool:
 
 
 def _account_listeners(strategy: Any) -> bool:
-    """Return whether anybody uses what a strategy is told of its account on every bar."""
+    """Return whether anything uses the notifications of cash and fund value of every bar."""
     names = ("notify_cashvalue", "notify_fund")
     analyzers = [*strategy.analyzers, *strategy._slave_analyzers]
     if overrides(strategy, bt.Strategy, "_notify", *names):
