@@ -1,4 +1,4 @@
-"""The strategy file of a user, and the Cerebro that runs it: ``bt-risk compare``."""
+"""The strategy file of a user, and the Cerebro that runs it: ``bt-risk run`` and ``compare``."""
 
 import importlib.util
 import sys
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import backtrader as bt
 import pandas as pd
@@ -16,7 +17,7 @@ from bt_risk.feeds.frame import FrameData
 
 __all__ = ["Script", "parse_script"]
 
-COMMAND = "bt-risk compare"
+COMMAND = "strategy file"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Script:
         Currency at the start.
     commission : float
         Share of the notional, each side.
+    params : tuple of (str, value)
+        Parameters of the strategy; its own defaults for the rest.
     """
 
     path: str
@@ -40,14 +43,22 @@ class Script:
     files: tuple[str, ...]
     cash: float = 100_000.0
     commission: float = 0.001
+    params: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Return the strategy and its data feeds, as a heading."""
+        return f"{self.name}: {', '.join(self._names())}"
+
+    def _names(self) -> list[str]:
+        return [Path(file).name.split(".")[0] for file in self.files]
 
     def __call__(self) -> bt.Cerebro:
         """Return a new Cerebro."""
         cerebro = bt.Cerebro(stdstats=False)
-        names = [Path(file).name.split(".")[0] for file in self.files]
-        for file, name in zip(self.files, names, strict=True):
+        for file, name in zip(self.files, self._names(), strict=True):
             cerebro.adddata(FrameData(dataname=_prices(file)), name=name)
-        cerebro.addstrategy(self.strategy())
+        cerebro.addstrategy(self.strategy(), **dict(self.params))
         cerebro.broker.setcash(self.cash)
         cerebro.broker.setcommission(self.commission)
         return cerebro

@@ -1,5 +1,6 @@
 """The bt-risk command, as a user meets it: what it prints, writes and answers to a mistake."""
 
+import json
 import os
 import pty
 import subprocess
@@ -152,6 +153,16 @@ def check_journal(path, text):
 
 
 @pytest.mark.full
+def test_the_demo_as_json_has_the_figures_of_each_run(command, prices, tmp_path):
+    status, text, error = command("demo", "--data", prices, "--out", tmp_path / "out", "--json")
+    assert (status, error) == (0, "")
+    found = json.loads(text)
+    (runs,) = found["portfolios"].values()
+    assert runs["bare"]["orders judged"] is None
+    assert runs["protected"]["orders judged"] > 0
+    assert all(Path(file).is_file() for file in found["wrote"])
+
+
 def test_the_demo_runs_from_any_folder_and_its_bar_leaves_no_trace(prices, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -1,5 +1,6 @@
 """`bt-risk doctor`, as a user meets it: the table, the file, the status, and mistakes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,14 @@ def test_without_yes_it_prints_what_would_be_sent(doctor):
     assert "would send a purchase at the market: 1 AAA, worth" in done.stdout
     assert "if --size is 1" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 120
+
+
+def test_json_is_the_same_report(doctor):
+    found = json.loads(doctor("Sound", "--timeout", "2", "--json").stdout)
+    assert found["passed"] is True
+    assert {row["result"] for row in found["checks"]} <= {"pass", "not tested"}
+    assert any("would send" in row["seen"] for row in found["checks"])
+    assert isinstance(found["settings"], dict)
 
 
 def test_a_fault_is_in_the_table_and_the_status(doctor, tmp_path):

@@ -1,0 +1,91 @@
+"""``bt-risk compare``: what each rule does to a strategy, as tables and as a page."""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+
+import bt_risk
+from bt_risk.cli.options import (
+    Cash,
+    Commission,
+    Data,
+    Json,
+    More,
+    Params,
+    PolicyFile,
+    ScriptName,
+    Settings,
+    policy_of,
+    script_of,
+)
+from bt_risk.cli.output_folder import make_folder
+from bt_risk.cli.tables import print_comparison
+from bt_risk.demo.runs import CASH, COMMISSION
+from bt_risk.errors import check_output
+from bt_risk.evidence.compare import Comparison
+from bt_risk.evidence.variants import BARE
+
+__all__ = ["compare"]
+
+
+def compare(
+    script: ScriptName,
+    more: More = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    settings: Settings = None,
+    params: Params = None,
+    rules: Annotated[
+        str, typer.Option(help="each (alone), leave-one-out, or all (both).")
+    ] = "each",
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("bt-risk-compare.html"),
+    cash: Cash = CASH,
+    commission: Commission = COMMISSION,
+    samples: Annotated[int, typer.Option(help="Resampled histories of the bootstrap.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Run a strategy bare, protected, and with each rule alone or left out; show what differs."""
+    chosen = policy_of("compare", policy, settings)
+    make_folder(out.parent, "compare")
+    check_output("compare", "--out", out)
+    files = (*(data or ()), *(more or ()))
+    build = script_of("compare", script, files, params, cash, commission)
+    result = bt_risk.compare(build, chosen, rules, samples=samples)
+    page = result.write(out, title=build.title)
+    if as_json:
+        typer.echo(json.dumps(_values(result) | {"page": str(page)}))
+        return
+    print_comparison(Console(highlight=False), result)
+    typer.echo(f"wrote {page}")
+
+
+def _values(result: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain values; what does not exist is null."""
+    variants = list(result.sharpe.index)
+    return {
+        "halt": str(result.halt),
+        "verdicts": {name: result.verdict(name) for name in variants if name != BARE},
+        "measures": {name: _rows(result.frame.loc[name]) for name in variants},
+        "sharpe": _rows(result.sharpe),
+        "effects": _rows(result.shadow.by_rule()),
+        "days": result.days,
+        "year": result.year,
+    }
+
+
+def _rows(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return a frame as dicts by row and column."""
+    return {
+        str(row): {name: _plain(value) for name, value in values.items()}
+        for row, values in frame.to_dict("index").items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

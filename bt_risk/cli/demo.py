@@ -1,0 +1,110 @@
+"""``bt-risk demo``: real portfolios, bare and protected."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bt_risk.cli.options import Json
+from bt_risk.cli.output_folder import make_folder
+from bt_risk.cli.tables import print_halt_odds, print_legend, print_portfolio
+from bt_risk.demo import runs as jobs
+from bt_risk.demo.portfolios import COIN, Portfolio, bundled_portfolios, own_portfolios
+from bt_risk.demo.runs import DemoRun
+from bt_risk.demo.summary import summary
+
+__all__ = ["demo"]
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Your own prices (CSV, gz or Parquet): mean reversion on these instead."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pages, the pictures and the journal.")
+    ] = Path("bt-risk-demo"),
+    step: Annotated[
+        float, typer.Option(help="Smallest tradable unit of --data: 1 for shares.")
+    ] = COIN["step"],
+    as_json: Json = False,
+) -> None:
+    """Run real portfolios bare and protected, and show what each rule cost and saved."""
+    portfolios = bundled_portfolios() if data is None else own_portfolios(data, step)
+    make_folder(out)
+    results = _run(portfolios, out)
+    written = list(_write(out, results))  # before the tables, so that `| head` gets the files
+    if as_json:
+        typer.echo(json.dumps(_values(results) | {"wrote": [str(path) for path in written]}))
+        return
+    console = Console(highlight=False)
+    print_halt_odds(console, results)
+    print_legend(console, {run.label for runs in results for run in runs})
+    for runs in results:
+        print_portfolio(console, runs)
+    for file in written:
+        typer.echo(f"wrote {file}")
+
+
+def _values(results: list[list[DemoRun]]) -> dict[str, Any]:
+    """Return the figures of every run by portfolio and label; what does not exist is null."""
+    found: dict[str, Any] = {}
+    for runs in results:
+        by_label = {run.label: summary(run) for run in runs}
+        found[runs[0].portfolio.name] = {
+            label: {name: _plain(value) for name, value in figures.items()}
+            for label, figures in by_label.items()
+        }
+    return {"portfolios": found}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp):
+        return str(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _run(portfolios: list[Portfolio], out: Path) -> list[list[DemoRun]]:
+    """Run all portfolios with a progress bar, which only a terminal shows and which is erased."""
+    console = Console(stderr=True)
+    columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=sum(len(p.runs) for p in portfolios))
+        return jobs.run(portfolios, jobs.cores(), lambda: progress.advance(task), pages=out)
+
+
+def _write(out: Path, results: list[list[DemoRun]]) -> Iterator[Path]:
+    """Write pictures and journal; yield the files written, the pages first."""
+    from bt_risk.demo.charts import draw_equity, draw_stops
+
+    yield from (run.page for runs in results for run in runs if run.page)
+    for runs in results:
+        file = out / f"{runs[0].portfolio.name}-equity.png"
+        draw_equity(file, runs)
+        yield file
+    paused = next(run for run in results[0] if run.label == "pause")
+    file = out / f"{paused.portfolio.name}-stops.png"
+    draw_stops(file, paused)
+    yield file
+    _journal(results).to_csv(out / "journal.csv", index=False)
+    yield out / "journal.csv"
+
+
+def _journal(results: list[list[DemoRun]]) -> pd.DataFrame:
+    """Return every decision of every run, oldest first within a run."""
+    parts = [
+        run.decisions.assign(portfolio=run.portfolio.name, run=run.label)
+        for runs in results
+        for run in runs
+        if len(run.decisions)
+    ]
+    frame = pd.concat(parts)
+    return frame[["portfolio", "run", *frame.columns[:-2]]]

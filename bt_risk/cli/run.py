@@ -1,0 +1,126 @@
+"""``bt-risk run``: a strategy of a file under a policy, with what came of it."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import backtrader as bt
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import bt_risk
+from bt_risk.cli.options import (
+    Cash,
+    Commission,
+    Data,
+    Json,
+    More,
+    Params,
+    PolicyFile,
+    ScriptName,
+    Settings,
+    policy_of,
+    script_of,
+)
+from bt_risk.cli.output_folder import make_folder
+from bt_risk.demo.runs import CASH, COMMISSION
+from bt_risk.errors import check_choice, check_output
+from bt_risk.evidence.metrics import MEASURES, days_of, measures
+from bt_risk.evidence.number_format import format_measure
+from bt_risk.report.labels import count_decisions
+from bt_risk.report.record import RunRecord, record_of
+
+__all__ = ["run"]
+
+MODES = ("enforce", "observe", "bare")
+
+
+def run(
+    script: ScriptName,
+    more: More = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    settings: Settings = None,
+    params: Params = None,
+    mode: Annotated[str, typer.Option(help="enforce, observe, or bare.")] = "enforce",
+    report: Annotated[Path | None, typer.Option(help="Page (HTML) to write.")] = None,
+    journal: Annotated[Path | None, typer.Option(help="CSV of all decisions to write.")] = None,
+    cash: Cash = CASH,
+    commission: Commission = COMMISSION,
+    as_json: Json = False,
+) -> None:
+    """Run a strategy under a policy; print what it made and what the rules decided."""
+    check_choice("run", "--mode", mode, MODES)
+    chosen = policy_of("run", policy, settings)
+    for option, path in (("--report", report), ("--journal", journal)):
+        if path is not None:
+            make_folder(path.parent, "run")
+            check_output("run", option, path)
+    files = (*(data or ()), *(more or ()))
+    build = script_of("run", script, files, params, cash, commission)
+    cerebro = build()
+    if mode != "bare":
+        bt_risk.protect(cerebro, chosen, mode, journal=journal)
+    cerebro.addanalyzer(bt_risk.ReportData)
+    (strategy,) = cerebro.run()
+    found = _outcome(strategy, build.title, mode)
+    written = [journal] if journal is not None and mode != "bare" else []
+    if report is not None:
+        written.append(bt_risk.report.tear_sheet(strategy, report, title=build.title))
+    if as_json:
+        typer.echo(json.dumps(found | {"wrote": [str(path) for path in written]}))
+        return
+    _print(Console(highlight=False), found)
+    for path in written:
+        typer.echo(f"wrote {path}")
+
+
+def _outcome(strategy: bt.Strategy, title: str, mode: str) -> dict[str, Any]:
+    """Return what came of a run as plain values; what does not exist is None."""
+    record = record_of(strategy)
+    days, _, year = days_of(record)
+    figures = {name: float(value) for name, value in measures(days, year).items()}
+    return {
+        "run": title,
+        "mode": mode,
+        "from": _text(record, 0),
+        "to": _text(record, -1),
+        "bars": len(record.times),
+        "equity": float(record.bars["equity"].iloc[-1]),
+        "measures": {
+            name: value if math.isfinite(value) else None for name, value in figures.items()
+        },
+        "decisions": count_decisions(record.decisions),
+    }
+
+
+def _text(record: RunRecord, place: int) -> str:
+    return str(record.times[place].isoformat(sep=" ", timespec="minutes"))
+
+
+def _print(console: Console, found: dict[str, Any]) -> None:
+    """Print the outcome of a run for a reader."""
+    console.print(f"{found['run']} ({found['mode']})", markup=False)
+    console.print(f"{found['from']} to {found['to']}, {found['bars']:,} bars\n")
+    rows = {"final equity": f"{found['equity']:,.0f}"}
+    for name in MEASURES:
+        value = found["measures"][name]
+        rows[name] = format_measure(name, math.nan if value is None else value)
+    _print_rows(console, rows)
+    if found["decisions"]:
+        word = "would have decided" if found["mode"] == "observe" else "decided"
+        console.print(f"\nWhat each rule {word}:\n")
+        _print_rows(console, {name: f"{count:,}" for name, count in found["decisions"].items()})
+    console.print()
+
+
+def _print_rows(console: Console, rows: Mapping[str, str]) -> None:
+    table = Table(box=None, show_header=False)
+    table.add_column("", overflow="fold")
+    table.add_column("", justify="right")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
