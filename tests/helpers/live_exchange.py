@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import subprocess
 import sys
 import time
 import urllib.request
@@ -11,6 +10,8 @@ import backtrader as bt
 import ccxt
 
 import bt_risk
+from bt_risk.paper.exchange import Exchange as PaperExchange
+from helpers import exchange_process
 from helpers.scenarios import Script, flat
 from helpers.shared_data import ROOT
 
@@ -58,29 +59,23 @@ class Exchange:
 
 
 @contextlib.contextmanager
-def exchange(rows, history, folder, script=None, **settings):
+def exchange(rows, history, folder, kind=PaperExchange, **settings):
     """Start an exchange with these bars, the first `history` of which are past."""
     path = folder / "bars.json"
     path.write_text(json.dumps({"bars": [list(row) for row in rows], "history": history}))
-    program = ["-m", "bt_risk.paper.exchange"]
-    if script is not None:
-        program = [str(ROOT / "tests" / "helpers" / script)]
-    command = [sys.executable, *program, str(path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process, line = exchange_process.start(path, kind)
     try:
-        one = Exchange(int(process.stdout.readline()))
+        one = Exchange(int(line.readline()))
         if settings:
             one.call("set", settings)
         yield one
     finally:
-        process.stdin.close()
-        process.stdout.close()
-        try:
-            failed = process.wait(30)
-        finally:
-            process.kill()  # does nothing to one that has ended
-        if failed:
-            raise RuntimeError("the exchange has failed")
+        line.close()
+        process.join(30)
+        failed = process.exitcode
+        process.kill()  # does nothing to one that has ended
+    if failed != 0:
+        raise RuntimeError("the exchange has failed")
 
 
 class Lockstep(live_ccxt.Data):

@@ -1,18 +1,15 @@
 """Serve the exchange of this folder as OpenAlgo does: REST by POST, prices by WebSocket.
 
-    python tests/helpers/openalgo_venue.py BARS.json        prints the port
-
 Market orders fill at once. For a listener a minute ends with the first price of the next one, so
 each bar is sent as its four prices and, a minute later, its close again.
 """
 
 import asyncio
 import json
-import sys
 
 from aiohttp import web
 
-from bt_risk.paper.exchange import Exchange, given_bars
+from bt_risk.paper.exchange import Exchange
 from bt_risk.paper.exchange_book import MINUTE
 
 PLACE = "TCS", "NSE"
@@ -196,7 +193,3 @@ class OpenAlgo(Exchange):
             for socket in list(self.sockets):
                 if not socket.closed:
                     await socket.send_json(message | {"data": data})
-
-
-if __name__ == "__main__":
-    asyncio.run(given_bars(sys.argv[1], OpenAlgo))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.live_exchange import exchange
+from helpers.openalgo_venue import OpenAlgo
 from helpers.scenarios import flat
 from helpers.shared_data import ROOT
 from helpers.slices import sliced
@@ -69,7 +70,7 @@ def play(python, folder, rows, late=None, **asked):
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     env |= {"SSL_CERT_DIR": str(no_certificates), "MPLCONFIGDIR": str(folder)}
     policy = POLICY | asked.pop("policy", {})
-    with exchange(rows, 20, folder, "openalgo_venue.py", late=late) as venue:
+    with exchange(rows, 20, folder, OpenAlgo, late=late) as venue:
         paths[0].write_text(json.dumps(asked | {"port": venue.port, "policy": policy}))
         command = [
             str(python),
@@ -226,7 +227,7 @@ def test_the_doctor_names_the_faults_of_this_store(checked, python, tmp_path):
     paths = tmp_path / "asked.json", tmp_path / "said.json"
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     env |= {"SSL_CERT_DIR": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}
-    with exchange(rows, 20, tmp_path, "openalgo_venue.py", late=None) as venue:
+    with exchange(rows, 20, tmp_path, OpenAlgo, late=None) as venue:
         asked = {"port": venue.port, "checked": checked, "cash": 100_000.0}
         paths[0].write_text(json.dumps(asked))
         script = ROOT / "tests" / "helpers" / "openalgo_doctor.py"
