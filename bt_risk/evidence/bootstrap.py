@@ -53,6 +53,7 @@ def block_length(*series: np.ndarray) -> float:
     Politis & White, Automatic Block-Length Selection for the Dependent Bootstrap (2004), corrected
     by Patton, Politis & White (2009); as ``arch.bootstrap.optimal_block_length``.
     """
+    # Here, after the runs: no process that runs a variant imports it.
     from arch.bootstrap import optimal_block_length
 
     lengths = [1.0]
@@ -121,36 +122,47 @@ def intervals(
         of the difference from the base at the leverage that gives it the run's volatility.
         Bounds are percentiles of the resampled histories.
     """
-    bare = runs[base]
-    found, drawn_base = {}, _draws(bare, picks, year)
+    bare, other = runs[base], measures(runs[base], year)
+    drawn, levelled = _draws(runs, base, picks, year)
+    found = {}
     for label, days in runs.items():
-        drawn = drawn_base if label == base else _draws(days, picks, year)
-        levelled = _draws(bare, picks, year, level=days)
-        own, other = measures(days, year), measures(bare, year)
-        at_level = measures(_levelled(bare, days), year)
+        own, at_level = measures(days, year), measures(_levelled(bare, days), year)
+        every, of_base, equal = drawn[label], drawn[base], levelled[label]
         found[label] = {
             name: (
-                _interval(own[name], drawn[name], confidence),
-                _interval(own[name] - other[name], drawn[name] - drawn_base[name], confidence),
-                _interval(own[name] - at_level[name], drawn[name] - levelled[name], confidence),
+                _interval(own[name], every[name], confidence),
+                _interval(own[name] - other[name], every[name] - of_base[name], confidence),
+                _interval(own[name] - at_level[name], every[name] - equal[name], confidence),
             )
             for name in own
         }
     return found
 
 
+Draws = dict[str, dict[str, np.ndarray]]
+
+
 def _draws(
-    days: Days, picks: np.ndarray, year: float, level: Days | None = None
-) -> dict[str, np.ndarray]:
-    """Return the measures of every resampled history, at the volatility of `level` if given."""
-    parts = []
+    runs: Mapping[str, Days], base: str, picks: np.ndarray, year: float
+) -> tuple[Draws, Draws]:
+    """Return the measures of every resampled history by run, and the base's at its volatility."""
+    own: dict[str, list[dict[str, np.ndarray]]] = {label: [] for label in runs}
+    levelled: dict[str, list[dict[str, np.ndarray]]] = {label: [] for label in runs}
     for first in range(0, len(picks), CHUNK):
         chosen = picks[first : first + CHUNK]
-        drawn = days.take(chosen)
-        if level is not None:
-            drawn = _levelled(drawn, level.take(chosen))
-        parts.append(measures(drawn, year))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        bare = runs[base].take(chosen)
+        for label, days in runs.items():
+            history = bare if label == base else days.take(chosen)
+            own[label].append(measures(history, year))
+            levelled[label].append(measures(_levelled(bare, history), year))
+    return _joined(own), _joined(levelled)
+
+
+def _joined(parts: Mapping[str, list[dict[str, np.ndarray]]]) -> Draws:
+    return {
+        label: {name: np.concatenate([part[name] for part in of_run]) for name in of_run[0]}
+        for label, of_run in parts.items()
+    }
 
 
 def _levelled(days: Days, level: Days) -> Days:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import backtrader as bt
 import pandas as pd
@@ -21,7 +22,8 @@ from bt_risk.evidence.bootstrap import (
 )
 from bt_risk.evidence.halt_odds import LEAST, HaltOdds, halt_probability
 from bt_risk.evidence.metrics import MEASURES, Days, days_of, measures
-from bt_risk.evidence.runner import VariantRun, run_all
+from bt_risk.evidence.order_log import OrderLog
+from bt_risk.evidence.runner import VariantRun, running
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, probabilistic_sharpe
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
@@ -110,7 +112,8 @@ def compare(
     ----------
     build : callable
         Returns a new Cerebro, without a policy, each time it is called. Several processes need one
-        that pickles: a function at the top of a module, or a ``functools.partial`` of one.
+        that pickles: a function at the top of a module, or a ``functools.partial`` of one. Where
+        they are forked (Linux), they share what one call has built, and bars that are loaded once.
     policy : Policy or path, optional
         The default policy when left out; a path names a TOML file.
     rules : {"each", "leave-one-out", "all"}
@@ -143,9 +146,13 @@ def compare(
         raise ParameterError("compare", "policy", "a bt_risk.Policy or a path", policy)
     check_bootstrap("compare", confidence, samples, seed)
     policies = variants(policy, rules)
-    with _progress(len(policies)) as step:
-        runs = run_all(build, policies, workers, step)
-    return evaluate(runs, policy, confidence, samples, seed)
+    runs = {}
+    with running(build, policies, workers) as results, _progress(len(policies)) as step:
+        for label, run in results:
+            runs[label] = run
+            step()
+    in_order = {label: runs[label] for label in policies}
+    return evaluate(in_order, policy, confidence, samples, seed)
 
 
 def evaluate(
@@ -181,7 +188,12 @@ def evaluate(
     return Comparison(
         frame=_frame(figures),
         sharpe=_sharpe(days, tests, year),
-        shadow=shadow_book(records[BARE], records[PROTECTED], runs[PROTECTED].order_log, policy),
+        shadow=shadow_book(
+            records[BARE],
+            records[PROTECTED],
+            cast(OrderLog, runs[PROTECTED].order_log),  # the one run that has it
+            policy,
+        ),
         halt=odds,
         records=records,
         policy=policy,

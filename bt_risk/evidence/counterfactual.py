@@ -119,8 +119,13 @@ class Counterfactual:
         """Replay one bar; the caller replays a bar for every data feed before the next bar."""
         bare, protected, requested, order_ends = self._events
         bar, ended = self.bars[k], order_ends.get(k, ())
-        self._pending = [order for order in self._pending if order.request.number not in ended]
-        self._replay(bar, bare.get(k, ()), protected.get(k, ()), requested.get(k - 1, ()))
+        if ended and self._pending:
+            self._pending = [one for one in self._pending if one.request.number not in ended]
+        events = bare.get(k, ()), protected.get(k, ()), requested.get(k - 1, ())
+        if any(events) or self._pending or self.positions.held:
+            self._replay(bar, *events)
+        else:
+            self._pass(bar)
         if k == self.ended_at:
             self._end_protected_run(bar)
 
@@ -128,6 +133,13 @@ class Counterfactual:
         """Mark what is still held at the last close."""
         for trade in list(self.positions.held):
             self.positions.close(trade, self.bars[-1], self.positions.price, "end of data")
+
+    def _pass(self, bar: Bar) -> None:
+        """Replay a bar on which nothing happens: prices move what both runs hold."""
+        positions = self.positions
+        positions.price = bar.open if math.isnan(positions.price) else positions.price
+        positions.move(bar.open)
+        positions.move(bar.close)
 
     def _replay(
         self,

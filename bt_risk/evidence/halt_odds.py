@@ -21,6 +21,7 @@ __all__ = ["LEAST", "HaltOdds", "halt_probability"]
 
 COMPONENT = "halt_probability"
 LEAST = 20  # the fewest returns that say anything
+CHUNK = 20  # histories at a time, whose paths fit into the cache of a processor
 PATHS = 200  # futures of each resampled history: their error is small beside that of the history
 
 
@@ -160,30 +161,55 @@ def _simulate(
     values: np.ndarray, limit: float, ahead: int, samples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the share of futures that halt, for each history, and the days of all first halts."""
-    block = block_length(values)
-    picks = resampled_days(len(values), block, samples, seed)
+    block, count = block_length(values), len(values)
+    picks = resampled_days(count, block, samples, seed)
     rng = np.random.default_rng([seed, 1])
+    growth, laps = 1.0 + values, 1 + -(-ahead // count)
+    futures = np.empty((ahead, CHUNK * PATHS))
     chances, firsts = [], []
-    for days in picks:
-        history = values[days]
-        fall = _drawdowns(history[_futures(rng, len(history), ahead, block)])
-        halted = fall >= limit - RATIO_EPS
-        hit = halted.any(axis=1)
-        chances.append(hit.mean())
-        firsts.append(halted.argmax(axis=1)[hit] + 1)
-    return np.array(chances), np.concatenate(firsts)
+    for begin in range(0, samples, CHUNK):
+        histories = picks[begin : begin + CHUNK]
+        for place, days in enumerate(histories):
+            future = np.tile(growth[days], laps)[_futures(rng, count, ahead, block)]
+            futures[:, place * PATHS : (place + 1) * PATHS] = future.T
+        first = _first_halts(futures[:, : len(histories) * PATHS], limit)
+        chances.append((first.reshape(-1, PATHS) > 0).mean(axis=1))
+        firsts.append(first[first > 0])
+    return np.concatenate(chances), np.concatenate(firsts)
 
 
 def _futures(rng: np.random.Generator, count: int, ahead: int, block: float) -> np.ndarray:
-    """Return the days of `PATHS` futures: the stationary bootstrap, of another length."""
+    """Return the days of `PATHS` futures: the stationary bootstrap, of another length.
+
+    Days from `count` on are those from the first day of the history on.
+    """
     jumps = rng.random((PATHS, ahead)) < 1.0 / block
     jumps[:, 0] = True
     starts = rng.integers(0, count, (PATHS, ahead))
-    places = np.arange(ahead)
-    since = np.maximum.accumulate(np.where(jumps, places, 0), axis=1)
-    return (np.take_along_axis(starts, since, axis=1) + places - since) % count
+    begins = np.flatnonzero(jumps)
+    lengths = np.diff(begins, append=jumps.size)
+    days = np.repeat(starts.ravel()[begins] - begins, lengths)
+    days += np.arange(jumps.size)
+    return days.reshape(PATHS, ahead)
 
 
-def _drawdowns(returns: np.ndarray) -> np.ndarray:
-    wealth = np.cumprod(1.0 + returns, axis=1)
-    return 1.0 - wealth / np.maximum(np.maximum.accumulate(wealth, axis=1), 1.0)
+def _first_halts(growth: np.ndarray, limit: float) -> np.ndarray:
+    """Return the day of the first halt of each path, 0 without one.
+
+    `growth` is the factor of each day, of shape (days, paths).
+    """
+    paths = growth.shape[1]
+    wealth, marks, first = np.ones(paths), np.ones(paths), np.zeros(paths, dtype=np.int64)
+    # A drawdown is computed where it is about that deep, and then to the last bit.
+    near, bounds = 1.0 - limit + 1e-6, np.empty(paths)
+    for day, of_day in enumerate(growth, start=1):
+        wealth *= of_day
+        np.maximum(marks, wealth, out=marks)
+        np.multiply(marks, near, out=bounds)
+        low = wealth <= bounds
+        if low.any():
+            deep = np.flatnonzero(low)
+            halted = deep[1.0 - wealth[deep] / marks[deep] >= limit - RATIO_EPS]
+            first[halted] = day
+            wealth[halted] = math.nan  # the first halt ends a path
+    return first

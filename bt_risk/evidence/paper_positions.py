@@ -42,6 +42,7 @@ class PaperPositions:
         self.price = math.nan
         self.distance = {1: math.nan, -1: math.nan}
         self.unsized: set[int] = set()
+        self._commission: float | None = 0.0
 
     def intended(self) -> float:
         """Return the signed units of the intended position."""
@@ -66,7 +67,9 @@ class PaperPositions:
 
     def commission(self) -> float:
         """Return the commission that all paper trades bear."""
-        return sum([trade.costs for trade in self.paper_trades])
+        if self._commission is None:
+            self._commission = sum([trade.costs for trade in self.paper_trades])
+        return self._commission
 
     def cash(self) -> float:
         """Return what all paper trades together do to the cash of an account that holds them."""
@@ -104,7 +107,7 @@ class PaperPositions:
         self._add(trade, cost)
 
     def _add(self, trade: PaperTrade, cost: float) -> None:
-        trade.costs = cost
+        trade.costs, self._commission = cost, None
         trade.matched = self.bare * trade.side > SIZE_EPS
         self.paper_trades.append(trade)
         self.held.append(trade)
@@ -114,7 +117,7 @@ class PaperPositions:
     ) -> None:
         """Close units of a paper trade at a price; the trade bears the cost (or is spared it)."""
         trade.units -= units
-        trade.costs += cost
+        trade.costs, self._commission = trade.costs + cost, None
         if trade.units <= SIZE_EPS:
             self.close(trade, bar, price, end)
 
@@ -139,7 +142,7 @@ class PaperPositions:
         """
         trades = self.held_on(side, follows_exit=True)
         for trade in [t for t in trades if not t.batch > placed]:
-            trade.costs -= cost * min(trade.units, units)
+            trade.costs, self._commission = trade.costs - cost * min(trade.units, units), None
             self.close(trade, bar, price, "re-entered")
 
 

@@ -143,8 +143,10 @@ def _replayed(
         replay.broker, replay.cash = broker, cash
     ordered = list(replays.values())
     cash.positions = [replay.positions for replay in ordered]
-    steps = [(bar.time, i, k) for i, one in enumerate(ordered) for k, bar in enumerate(one.bars)]
-    for _, i, k in sorted(steps):
+    steps = [(i, k) for i, one in enumerate(ordered) for k in range(len(one.bars))]
+    times = pd.DatetimeIndex([bar.time for one in ordered for bar in one.bars])
+    for step in times.argsort(kind="stable"):
+        i, k = steps[step]
         ordered[i].step(k)
     for replay in ordered:
         replay.finish()
@@ -188,8 +190,8 @@ def _bars(frame: pd.DataFrame, bare: RunRecord, name: str, policy: Policy) -> li
     """Return the bars of a data feed to its end, of which a halted run has not seen all."""
     ranges = atr(frame["high"], frame["low"], frame["close"], policy.atr_period)
     columns = [frame[name] for name in ("open", "high", "low", "close")]
-    rows = zip(frame.index, *columns, ranges, frame["number"], strict=True)
-    bars = [Bar(time, *map(float, values)) for time, *values in rows]
+    values = [column.tolist() for column in (*columns, ranges, frame["number"])]
+    bars = [Bar(*row) for row in zip(frame.index, *values, strict=True)]
     last = frame.index[-1] if len(frame) else pd.Timestamp.min
     closes = bare.closes[name]
     # The protected run has no event there: closes are enough.

@@ -52,23 +52,27 @@ class HeldPositions:
 
     def note(self) -> float:
         """Record every position at one bar; return the value of one share of the account."""
-        broker, gate = self.broker, self.gate
+        gate = self.gate
         # The gate may wrap another broker from now on.
-        inner = broker if gate is None else gate.inner
+        inner = self.broker if gate is None else gate.inner
         if isinstance(inner, bt.brokers.BackBroker):
             # Asking for a position would add an empty one.
             for feed, position in inner.positions.items():
                 if position.size:
                     self._hold(feed, position.size)
-            broker = inner
+            value = inner.fundvalue or inner.getvalue()
         else:
-            ask = broker.getposition if gate is None else gate.venue.position
-            for feed in self._feeds:
-                position = ask(feed)
-                if position is not None and position.size:
-                    self._hold(feed, position.size)
+            value = self._note_answers()
         self._bar += 1
-        return unit_value(broker)
+        return value
+
+    def _note_answers(self) -> float:
+        ask = self.broker.getposition if self.gate is None else self.gate.venue.position
+        for feed in self._feeds:
+            position = ask(feed)
+            if position is not None and position.size:
+                self._hold(feed, position.size)
+        return unit_value(self.broker)
 
     def _hold(self, feed: Any, size: float) -> None:
         place, head = self._places.get(id(feed), (0, None))

@@ -8,7 +8,6 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
-from bt_risk.report.calendar import last_of_days
 from bt_risk.report.record import RunRecord, record_of
 
 __all__ = ["daily_equity", "daily_positions", "daily_returns", "pyfolio_inputs", "transactions"]
@@ -69,13 +68,13 @@ def daily_returns(record: RunRecord) -> pd.Series:
     alive = np.minimum.accumulate(before) > 0
     growth = np.divide(units, before, out=np.ones(len(units)), where=alive)
     returns = np.maximum(growth, 0.0) - 1.0
-    return pd.Series(returns, _days(record), name="returns")
+    return pd.Series(returns, record.days, name="returns")
 
 
 def daily_positions(record: RunRecord) -> pd.DataFrame:
     """Return signed notional by feed, and cash, at the end of each day."""
     equity = daily_equity(record)
-    places = _ends(record)
+    places = record.day_ends
     values = record.held.pivot_table(index="bar", columns="name", values="value", aggfunc="sum")
     values = values.reindex(index=places.to_numpy(), columns=_columns(record)).fillna(0.0)
     positions = values.set_axis(places.index).reindex(equity.index).ffill().fillna(0.0)
@@ -107,25 +106,8 @@ def _columns(record: RunRecord) -> list[str]:
     return [name for name, first in pairs if first or name in traded]
 
 
-def _known(record: RunRecord) -> pd.DataFrame:
-    """Return the bars with a known equity; a bar with a NaN close has none."""
-    return record.bars[np.isfinite(record.bars["equity"]) & record.bars["time"].notna()]
-
-
-def _ends(record: RunRecord) -> pd.Series:
-    """Return the number of the last known bar of each day, by day."""
-    known = _known(record)
-    places = last_of_days(pd.DatetimeIndex(known["time"]))
-    return pd.Series(known.index[places.to_numpy()], places.index)
-
-
-def _days(record: RunRecord) -> pd.DatetimeIndex:
-    times = pd.DatetimeIndex(record.bars["time"].dropna()).union(record.rest)
-    return times.normalize().unique().sort_values().rename("date")
-
-
 def _daily(record: RunRecord, column: str) -> pd.Series:
-    ends = _ends(record)
+    ends = record.day_ends
     values = record.bars[column].loc[ends.to_numpy()].set_axis(ends.index)
     first = record.start[column == "unit_value"]
-    return values.reindex(_days(record)).ffill().fillna(first).rename(column)
+    return values.reindex(record.days).ffill().fillna(first).rename(column)

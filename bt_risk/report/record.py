@@ -21,7 +21,7 @@ from bt_risk.gate.registry import Registry
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.point_value import point_value
-from bt_risk.report.calendar import remaining_times, timestamps
+from bt_risk.report.calendar import last_of_days, remaining_times, timestamps
 from bt_risk.report.held_positions import EXPOSURE, HeldPositions, unit_value
 from bt_risk.report.seen_bars import seen_bars
 from bt_risk.rules.return_model import ReturnModel
@@ -122,6 +122,19 @@ class RunRecord:
         """Times of the bars, as a DatetimeIndex."""
         return pd.DatetimeIndex(self.bars["time"])
 
+    @cached_property
+    def days(self) -> pd.DatetimeIndex:
+        """The days with a bar, to the end of the data."""
+        times = pd.DatetimeIndex(self.bars["time"].dropna()).union(self.rest)
+        return times.normalize().unique().sort_values().rename("date")
+
+    @cached_property
+    def day_ends(self) -> pd.Series:
+        """The number of the last bar of each day whose equity is known, by day."""
+        bars = self.bars[np.isfinite(self.bars["equity"]) & self.bars["time"].notna()]
+        places = last_of_days(pd.DatetimeIndex(bars["time"]))
+        return pd.Series(bars.index[places.to_numpy()], places.index)
+
 
 class ReportData(QuietAnalyzer):
     """Record what `bt_risk.report` needs: ``cerebro.addanalyzer(bt_risk.ReportData)``.
@@ -197,9 +210,9 @@ class ReportData(QuietAnalyzer):
     def get_analysis(self) -> dict[str, list[Any]]:
         """Return equity and exposure by bar."""
         bars = self.record.bars if self.record else self._frames()[0]
-        columns = ["time", "equity", "unit_value", *EXPOSURE]
-        analysis = {name: bars[name].tolist() for name in columns}
-        return analysis | {"time": pd.DatetimeIndex(bars["time"]).to_pydatetime().tolist()}
+        times = pd.DatetimeIndex(bars["time"]).to_pydatetime().tolist()
+        columns = ("equity", "unit_value", *EXPOSURE)
+        return {"time": times, **{name: bars[name].tolist() for name in columns}}
 
     def _frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the bars, and what was held."""
@@ -315,7 +328,8 @@ def _fill_frame(
     feeds: Sequence[bt.AbstractDataBase],
     names: Sequence[str],
 ) -> pd.DataFrame:
-    named = [(time, names[_place(feeds, feed)], *rest) for time, feed, *rest in rows]
+    name_of = {id(feed): name for feed, name in zip(feeds, names, strict=True)}
+    named = [(time, name_of[id(feed)], *rest) for time, feed, *rest in rows]
     frame = pd.DataFrame(named, columns=FILLS)
     frame["time"] = timestamps(frame["time"])
     return frame

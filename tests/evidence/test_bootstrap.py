@@ -6,23 +6,20 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.plain_evidence import simulated
 from helpers.scenarios import Plan, bars, cerebro, flat, random_walk
 from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.errors import ParameterError
-from bt_risk.evidence.bootstrap import (
-    block_length,
-    intervals,
-    resampled_days,
-    sharpe_test,
-)
-from bt_risk.evidence.halt_odds import _futures, halt_probability
+from bt_risk.evidence.bootstrap import block_length, intervals, resampled_days, sharpe_test
+from bt_risk.evidence.halt_odds import CHUNK, _futures, _simulate, halt_probability
 from bt_risk.evidence.metrics import (
     MEASURES,
     Days,
     days_of,
     measures,
+    volatility,
 )
 from bt_risk.evidence.runner import run_variant
 from bt_risk.evidence.sharpe import deflated_sharpe, expected_best, probabilistic_sharpe
@@ -258,9 +255,50 @@ def test_a_sure_halt_and_an_impossible_one():
     assert halt_probability(falling, tight).days.value == 3.0
 
 
+@pytest.mark.parametrize(
+    ("count", "ahead", "limit"),
+    [
+        (366, 365, 0.1),
+        (366, 365, 0.03),
+        (30, 200, 0.05),
+        (250, 20, 0.2),
+        (30, 1, 0.001),
+        (40, 9, 9),
+    ],
+)
+def test_halts_are_those_of_every_history_on_its_own(count, ahead, limit):
+    values = np.random.default_rng(count).normal(0.0005, 0.01, count)
+    samples = CHUNK + 3
+    chances, firsts = _simulate(values, limit, ahead, samples, 5)
+    expected, days = simulated(values, limit, ahead, samples, 5)
+    assert np.array_equal(chances, expected)
+    assert np.array_equal(firsts, days)
+
+
+def test_intervals_are_those_of_every_history_at_once():
+    """In chunks, and with what the runs share computed once, the figures are the same."""
+    rng = np.random.default_rng(3)
+    runs = {name: Days(*rng.normal(0.001, 0.01, (5, 90))) for name in ("bare", "one", "two")}
+    picks = resampled_days(90, 4.0, 250, 1)
+    found, tail = intervals(runs, "bare", picks, 252, 0.9), (1.0 - 0.9) / 2
+    base = runs["bare"].take(picks)
+    for label, one in runs.items():
+        every, of_base = measures(one.take(picks), 252), measures(base, 252)
+        spread, other = (volatility(d.returns) for d in (one.take(picks), base))
+        levelled = measures(base.scaled((spread / other)[:, None]), 252)
+        for name in MEASURES:
+            for place, drawn in enumerate(
+                (every[name], every[name] - of_base[name], every[name] - levelled[name])
+            ):
+                known = drawn[np.isfinite(drawn)]
+                if len(known) >= len(drawn) / 2:
+                    low, high = np.quantile(known, [tail, 1.0 - tail])
+                    assert found[label][name][place][1:] == (low, high)
+
+
 def test_futures_come_in_blocks_too():
     picks = _futures(np.random.default_rng(1), 300, 400, 10.0)
-    assert ((picks >= 0) & (picks < 300)).all()
+    assert ((picks >= 0) & (picks < 700)).all()
     assert (np.diff(picks, axis=1) % 300 != 1).mean() == pytest.approx(0.1, rel=0.1)
 
 

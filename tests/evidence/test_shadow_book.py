@@ -2,12 +2,16 @@
 
 import datetime
 import math
+import random
 
 import backtrader as bt
 import pandas as pd
 import pytest
+from helpers.plain_evidence import replay_every_bar
 from helpers.scenarios import bars, flat, random_walk
 from helpers.shadow_runs import book_of, building, only, order, replayed
+from helpers.slices import sliced
+from helpers.step_by_step import plain as exactly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +20,7 @@ from bt_risk.evidence.counterfactual import Fill
 from bt_risk.evidence.paper_broker import RequestedOrder
 from bt_risk.evidence.paper_trade import PaperStop
 from bt_risk.evidence.runner import run_variant
+from bt_risk.evidence.shadow_book import shadow_book
 from bt_risk.evidence.variants import without
 from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
 
@@ -203,6 +208,33 @@ def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission)
 
 
 # -- one data, without a run -----------------------------------------------------------------------
+
+
+def shadow_of(runs, policy):
+    bare, protected = runs
+    book = shadow_book(bare.record, protected.record, protected.order_log, policy)
+    return exactly(book.effects), exactly(book.paper_trades), repr(book.difference)
+
+
+@pytest.mark.parametrize("seed", sliced(range(24), 4))
+def test_bars_on_which_nothing_happens_can_be_passed_over(seed, monkeypatch):
+    """Against the replay of every bar, with every commission added up again: to the last bit."""
+    rng, plan = random.Random(seed), []
+    for bar in sorted(rng.sample(range(5, 110), 18)):
+        verb, size = (
+            rng.choice(("buy", "sell", "close", "order_target_percent")),
+            rng.randint(1, 900),
+        )
+        terms = {"size": size, **WAYS[size % 4]} if verb in ("buy", "sell") else {}
+        terms |= {"target": size / 1000} if verb == "order_target_percent" else {}
+        plan.append(order(bar, verb, data=size % 2, **terms))
+    frames = random_walk(seed, 120, 0.03), random_walk(seed + 100, 120, 0.02).iloc[seed:]
+    policy = POLICIES[seed % len(POLICIES)]
+    build = building(*frames, plan=tuple(plan), commission=0.002 * (seed % 2))
+    runs = run_variant(build, None), run_variant(build, policy)
+    found = shadow_of(runs, policy)
+    replay_every_bar(monkeypatch)
+    assert shadow_of(runs, policy) == found
 
 
 def test_a_limit_that_was_refused_fills_where_its_price_is_reached():
