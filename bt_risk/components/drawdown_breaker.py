@@ -76,8 +76,7 @@ class DrawdownBreaker(QuietAnalyzer):
 
     def next(self) -> None:
         """End the run after the last strategy has seen this bar, once all is flat."""
-        last = self.strategy is self.strategy.cerebro.runningstrats[-1]
-        if self._breaker.finished and last:
+        if self._breaker.finished and self.strategy is self.strategy.cerebro.runningstrats[-1]:
             self._gate.stop_engine()
 
     def rearm(self) -> None:

@@ -64,14 +64,16 @@ class ATRTrailingStop(bt.Observer):
         if monitor is None:
             monitor = TrailingStopMonitor(gate)
             gate.registry.add_monitor(monitor)
-        self._monitor = monitor
         gate.book.set_stop_rule(rule.atr_period, rule.atr_multiple)
         monitor.observers.append(self)
         instruments: list[Any] = [gate.find(data) for data in self.datas]
         self._instrument = instruments[0]
+        self._key, self._stops = (self._instrument.index, self._owner), monitor.stops
         for instrument in instruments:
             monitor.guard(self._owner, instrument, rule)
 
     def next(self) -> None:
-        """Draw the price of the resting stop."""
-        self._line[0] = self._monitor.price(self._owner, self._instrument)
+        """Draw the price of the resting stop; without one the line has NaN already."""
+        stop = self._stops.get(self._key)
+        if stop is not None:
+            self._line[0] = stop.orders[0].price

@@ -129,6 +129,7 @@ class RiskBroker(BrokerProxy):
     _stop_rule: tuple[int, float]
     _notifications: deque[Any]
     _stopped: bool
+    _watched: bool  # whether a round checks what only a live run or a state file needs
 
     def __init__(
         self,
@@ -188,7 +189,7 @@ class RiskBroker(BrokerProxy):
 
     def connect(self, broker: Any) -> None:
         """Wrap this broker from now on."""
-        self.inner = broker
+        self.inner, self._watched = broker, True
         self.venue = self._new_venue()
         # Cerebro and strategies call these on every bar: no detour by __getattr__.
         for call in ("getposition", "getcommissioninfo"):
@@ -261,6 +262,8 @@ class RiskBroker(BrokerProxy):
         instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
         stale = self.max_stale_bars or STALE_BARS
         self._reset(Book(instruments, *self._stop_rule, stale, self.bar_jump))
+        saves = self.state_file is not None
+        self.book.loads_bars = self.venue.direct and self.cerebro._dopreload and not saves
         # A live broker may know the contract of a data feed only once that has started.
         for instrument in instruments if self.venue.direct else ():
             instrument.measure(self.inner.getcommissioninfo(instrument.data))
@@ -272,6 +275,8 @@ class RiskBroker(BrokerProxy):
         if (self.cerebro._dolive or self.cerebro.p.live) and not self.observe:
             self.shutdown = Shutdown(self)
             self.shutdown.install()
+        live = not self.venue.direct or self.feed_monitor.active or self.shutdown is not None
+        self._watched = live or self.recovery.active
 
     def _reset(self, book: Book) -> None:
         """Begin anew with a book: every part of the gate belongs to one run."""
@@ -302,30 +307,50 @@ class RiskBroker(BrokerProxy):
 
     def next(self) -> None:
         """Let the wrapped broker execute, then act on its fills and on the new bars."""
-        if self.recovery.active:
-            self.recovery.begin_round()
-        if self.shutdown is not None:  # a live run, which may never end
-            if self.shutdown.ends_run():
-                return
-            self.silence.check()
+        watched = self._watched
+        if watched and not self._begins_round():
+            return
         self.ticks += 1
         self.venue.execute()
-        news = fresh = self.book.update()
-        if self.book.suspects:
+        book = self.book
+        news = fresh = book.update()
+        if book.suspects:
             self._note_suspects(fresh)
-        if self.feed_monitor.active:
+        if watched and self.feed_monitor.active:
             news = self.feed_monitor.check(fresh)
         if self.fill_tracker.unknown:
             self.fill_tracker.adopt(fresh)
         if self.bypass.checks:
             self.bypass.check(fresh)
+        if watched:
+            news = self._check_account(fresh, news)
+        if self.fill_tracker.touched:
+            self._follow_fills()
+        if self.feed_monitor.missed:
+            for monitor in self.registry.monitors:
+                monitor.on_missed(self.feed_monitor.missed)
+        for monitor in self.registry.monitors:
+            monitor.on_bar(news)
+        if watched and self.recovery.active:
+            self.recovery.recorder.save()
+
+    def _begins_round(self) -> bool:
+        """Return whether a round of a live run, or of one with a state file, may begin."""
+        if self.recovery.active:
+            self.recovery.begin_round()
+        if self.shutdown is not None:  # a live run, which may never end
+            if self.shutdown.ends_run():
+                return False
+            self.silence.check()
+        return True
+
+    def _check_account(self, fresh: list[Instrument], news: list[Instrument]) -> list[Instrument]:
+        """Check what such a run must know before it acts; return what to act upon."""
         if self.recovery.active:
             news = self.recovery.new_bars(fresh, news)
         if not self.venue.direct:
             self.venue.sample(fresh)
-        self._act(news)
-        if self.recovery.active:
-            self.recovery.recorder.save()
+        return news
 
     def _note_suspects(self, fresh: list[Instrument]) -> None:
         """Add a line for every bar that is not believed before the next one agrees."""
@@ -334,21 +359,17 @@ class RiskBroker(BrokerProxy):
                 reason = f"bar: {instrument.suspect}; it counts once the next bar agrees"
                 self.journal.instrument(instrument, "bar", "note", reason)
 
-    def _act(self, fresh: list[Instrument]) -> None:
-        """Call the monitors for every fill, and for the new bars."""
-        monitors = self.registry.monitors
-        while self.fill_tracker.touched:
-            part = self.fill_tracker.touched.pop(0)
+    def _follow_fills(self) -> None:
+        """Call the monitors for every fill."""
+        touched = self.fill_tracker.touched
+        while touched:
+            part = touched.pop(0)
             if part.instrument.orders and self.intervenes:
                 self.exit_orders.settle(part.instrument)
-            for monitor in monitors:
+            for monitor in self.registry.monitors:
                 monitor.on_fill(part)
             # A stop that was withdrawn ends now, not on the next bar.
             self.process_notifications()
-        for monitor in monitors if self.feed_monitor.missed else ():
-            monitor.on_missed(self.feed_monitor.missed)
-        for monitor in monitors:
-            monitor.on_bar(fresh)
 
     def process_notifications(self) -> None:
         """Book what the wrapped broker notifies, and pass it on in the same sequence."""

@@ -90,22 +90,14 @@ class Bypass:
 
     def _compare(self, instrument: Instrument) -> None:
         """Report a position that the book does not have, and book it."""
-        held, booked = self._held(instrument), instrument.size
+        position = self.gate.venue.position(instrument.data)
+        held, booked = 0.0 if position is None else float(position.size), instrument.size
         # Sums of floats differ by more, the larger they were.
         largest = max([1.0, abs(held), *[part.peak for part in instrument.parts]])
         if abs(held - booked) > SIZE_EPS * largest and math.isfinite(held):
             what = f"the broker holds {held:g} {instrument.name} where the orders of the gate make"
             self._report(f"{what} {booked:g}: no rule has judged the difference", instrument)
             self._book(instrument, held - booked)
-
-    def _held(self, instrument: Instrument) -> float:
-        """Return the position of the broker, that of the book where the two cannot be compared."""
-        datas = [one.data for one in self.gate.book.instruments]
-        pooled = [getattr(data, "_compensate", None) for data in datas]
-        if pooled[instrument.index] is not None or any(p is instrument.data for p in pooled):
-            return instrument.size
-        position = self.gate.venue.position(instrument.data)
-        return 0.0 if position is None else float(position.size)
 
     def _book(self, instrument: Instrument, difference: float) -> None:
         gate, price = self.gate, instrument.price

@@ -116,7 +116,8 @@ class LimitReview:
                 return unsupported
         if instrument.repeats:  # its bars were acted upon before the restart
             return refusal("unknown", instrument.why_unknown())
-        if limits and not (instrument.length and instrument.closed == instrument.closed):
+        closed = instrument.closed
+        if limits and not (instrument.length and closed == closed):
             return refusal("unknown", instrument.why_unknown())
         if limits and not self.gate.venue.direct:
             for one in (instrument, *self.book.instruments):

@@ -19,6 +19,7 @@ import backtrader as bt
 from bt_risk.gate.buying_power import affordable
 from bt_risk.gate.native_orders import notify
 from bt_risk.orders import plain
+from bt_risk.portfolio.loaded_instrument import LoadedInstrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.reachable import allowed_fill, coming, held_for
 from bt_risk.rules.sizing import round_down
@@ -57,7 +58,8 @@ class SimulatedExecution:
         """Replace ``BackBroker._try_exec``."""
         ref = order.ref
         if ref in self.gate.own:
-            self._try_own(order)
+            if not self._out_of_reach(order):
+                self._try_own(order)
         elif ref in self.gate.exit_orders.ended:
             self._cancel(order, "entries are refused now", alone=True)
         elif ref in self.triggered:
@@ -108,6 +110,20 @@ class SimulatedExecution:
         # the cash after it would refuse every later order of the bar.
         order.addinfo(coc=False)
         return cash if cash >= 0.0 else 0.0
+
+    def _out_of_reach(self, order: Any) -> bool:
+        """Return whether this bar leaves a resting stop of ours alone, so that nothing happens."""
+        working = self.gate.book.working.get(order.ref)
+        if working is None or working.kind != "stop" or self.inner.notifs or not self._notifies:
+            return False
+        instrument, side, price = working.instrument, working.side, order.created.price
+        held = working.part.size * side < 0.0 and instrument.data._compensate is None
+        if not held or order.status == order.Partial or type(instrument) is not LoadedInstrument:
+            return False
+        k = instrument.close._idx
+        if side < 0:
+            return bool(instrument.open.array[k] > price < instrument.low.array[k])
+        return bool(instrument.open.array[k] < price > instrument.high.array[k])
 
     # -- our own exits ------------------------------------------------------------------------
 

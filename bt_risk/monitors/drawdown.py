@@ -24,6 +24,7 @@ from bt_risk.rules.drawdown import (
     step,
     taper,
 )
+from bt_risk.tolerances import RATIO_EPS
 
 __all__ = ["DrawdownMonitor"]
 
@@ -46,6 +47,9 @@ class DrawdownMonitor(Monitor):
         self.drawdown = self.max_drawdown = 0.0
         self.finished = self.cleared = False
         self.reason = ""
+        # A lifetime limit is measured from another mark: every value is judged in full then.
+        limits = self.rule.drawdown_limit, self.rule.lifetime_limit
+        self._trips_at = limits[0] - RATIO_EPS if limits[1] == math.inf else -math.inf
 
     # -- across a restart ------------------------------------------------------------------------
 
@@ -105,6 +109,11 @@ class DrawdownMonitor(Monitor):
             self.gate.stop_engine(between_bars=True)
             return
         before, value = self.state, self._value()
+        if value <= before.high_water_mark and before.status == ARMED and not before.breaches:
+            fallen = fall(value, before.high_water_mark)
+            if fallen < self._trips_at:  # nothing changes but the drawdown
+                self._set_drawdown(fallen)
+                return
         data0 = self.gate.book.instruments[0]
         self.state = state = step(before, value, self.rule, new_bar=data0 in fresh)
         self._measure(value)
@@ -115,9 +124,11 @@ class DrawdownMonitor(Monitor):
 
     def _measure(self, value: float) -> None:
         """Set the drawdown and taper the risk budgets; a NaN changes nothing."""
-        if not math.isfinite(value):
-            return
-        self.drawdown = fallen = fall(value, self.state.high_water_mark)
+        if math.isfinite(value):
+            self._set_drawdown(fall(value, self.state.high_water_mark))
+
+    def _set_drawdown(self, fallen: float) -> None:
+        self.drawdown = fallen
         if fallen > self.max_drawdown:
             self.max_drawdown = fallen
         if self.taper_from is not None:

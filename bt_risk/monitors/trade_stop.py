@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bt_risk.monitors.settings import StopSettings
-from bt_risk.portfolio.position import OwnerPosition
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.tradeids import by_tradeid
+from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["RestingOrder", "TradeStop"]
 
@@ -74,6 +76,17 @@ class TradeStop:
     due: bool = False
     alone: bool = False
     late: bool = False
+
+    def rests(self, working: Mapping[int, WorkingOrder]) -> bool:
+        """Return whether its only order rests at its price, for the whole position."""
+        one = self.orders[0]
+        order = one.handle
+        if order is None or one.previous is not None or one.price != self.price:
+            return False
+        if self.split or self.hit or self.refused:
+            return False
+        rest = working.get(order.ref)
+        return rest is not None and abs(abs(self.part.size) - rest.remaining) <= SIZE_EPS
 
     def split_up(self, size: float) -> dict[Any, float]:
         """Return what is to rest under each tradeid, with a `RestingOrder` for each.

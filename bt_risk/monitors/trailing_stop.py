@@ -129,14 +129,19 @@ class TrailingStopMonitor(Monitor):
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Tighten the stops of the instruments that have a new bar."""
+        if not self.stops:
+            return
+        new = {instrument.index for instrument in fresh}
+        working, direct = self.gate.book.working, self.gate.venue.direct
         for stop in list(self.stops.values()):
-            if not stop.part.instrument.length:
+            instrument = stop.part.instrument
+            if not instrument.length:
                 continue  # after a restart, before the first bar: no order can be made
             if self._emulates and stop.rule.trigger != "close":
                 self._emulate(stop, fresh)
-            if stop.part.instrument in fresh or stop.due:
+            if instrument.index in new or stop.due:
                 self._trail(stop)
-            if stop.price == stop.price:
+            if stop.price == stop.price and not (direct and stop.rests(working)):
                 self._rest(stop)
 
     def on_missed(self, instruments: list[Instrument]) -> None:
@@ -197,12 +202,12 @@ class TrailingStopMonitor(Monitor):
 
     def _tighten(self, stop: TradeStop) -> None:
         instrument, rule, side = stop.part.instrument, stop.rule, stop.side
-        atr = instrument.atr(rule.atr_period)
-        if atr != atr or instrument.closed != instrument.closed:  # NaN: nothing is known
+        atr, closed = instrument.atr(rule.atr_period), instrument.closed
+        if atr != atr or closed != closed:  # NaN: nothing is known
             return
         extreme = instrument.top if side > 0 else instrument.bottom
         stop.best = max(stop.best, extreme) if side > 0 else min(stop.best, extreme)
-        anchor = instrument.closed if rule.anchor == "close" else stop.best
+        anchor = closed if rule.anchor == "close" else stop.best
         multiple = instrument.facts.get("atr_multiple", rule.atr_multiple) + rule.buffer
         level = instrument.stop_price(anchor - side * multiple * atr, side)
         price = ratchet(stop.price, level, side)

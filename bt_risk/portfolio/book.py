@@ -19,6 +19,7 @@ from bt_risk.portfolio.correlation import Correlations
 from bt_risk.portfolio.equity_curve import EquityCurve
 from bt_risk.portfolio.exposure import Exposure
 from bt_risk.portfolio.instrument import STALE_BARS, Instrument
+from bt_risk.portfolio.loaded_instrument import load
 from bt_risk.portfolio.position import (
     ClosedTrade,
     OwnerPosition,
@@ -80,6 +81,9 @@ class Book:
         Bars of other data feeds after which one without a new bar is stale.
     suspects : dict of int to Instrument
         Instruments whose newest bar is not believed yet, by index.
+    loads_bars : bool
+        Whether data feeds hold all of their bars once the first of them arrives, so that what is
+        computed of each bar can be computed at once: see `LoadedInstrument`.
     latched : set
         Keys of `CorrelationLimit` for the pairs that it has refused and not released since.
     """
@@ -112,6 +116,7 @@ class Book:
         self.windows = ReturnWindows(self.instruments)
         self.max_stale_bars = max_stale_bars
         self.suspects: dict[int, Instrument] = {}
+        self.loads_bars = False
         for one in self.instruments:
             one.bar_jump = bar_jump
         self.latched: set[tuple[int, frozenset[int], int]] = set()
@@ -165,6 +170,10 @@ class Book:
         fresh = [i for i in self.instruments if i.close.lencount > i.length]
         if fresh:
             self.rounds += 1
+            if self.loads_bars:
+                self.loads_bars = False
+                for instrument in self.instruments:
+                    load(instrument)
             for instrument in fresh:
                 instrument.advance(self.rounds)
                 if instrument.suspect:

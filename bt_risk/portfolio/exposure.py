@@ -235,7 +235,8 @@ class Exposure:
         return total
 
     def _of_part(self, part: OwnerPosition, side: int, unit: Unit) -> float:
-        return self._held(part, side, unit) + self._entering(part, side, unit)
+        held = self._held(part, side, unit)
+        return held + self._entering(part, side, unit) if part.instrument.orders else held
 
     def _held(self, part: OwnerPosition, side: int, unit: Unit) -> float:
         if part.size * side <= 0:

@@ -257,9 +257,23 @@ class Instrument:
     def track_atr(self, atr_period: int) -> None:
         """Compute the ATR of this period from the next bar on."""
         if atr_period not in self._atrs:
-            self._atrs[atr_period] = _ATR(atr_period)
-            self._first = next(iter(self._atrs.values()))
-            self._updates = tuple(atr.update for atr in self._atrs.values())
+            self.compute(self._atrs | {atr_period: _ATR(atr_period)})
+
+    def compute(self, atrs: dict[int, Any]) -> None:
+        """Compute these ATRs, by period; the first decides which moves are believed."""
+        self._atrs = atrs
+        self._first = next(iter(atrs.values()))
+        self._updates = tuple(atr.update for atr in atrs.values())
+
+    @property
+    def atr_periods(self) -> tuple[int, ...]:
+        """Periods of the ATRs that are computed."""
+        return tuple(self._atrs)
+
+    @property
+    def jump(self) -> float:
+        """How far the next close may be from the last one and be believed at once."""
+        return self._jump
 
     def advance(self, number: int = 0) -> None:
         """Process the bar that has just closed, in round `number` of the book.
@@ -310,11 +324,15 @@ class Instrument:
         self.price, self.top, self.bottom = price, top, bottom
         for update in self._updates:
             update(top, bottom, price)
+        self.expect_moves()
+        if self.suspect:
+            self.suspect, self.suspect_bars, self._held_back = "", 0, None
+
+    def expect_moves(self) -> None:
+        """Expect the next close within `bar_jump` ATRs of the last one, once the ATR is known."""
         atr = self._first.wilder.value
         if atr == atr:
             self._jump = self.bar_jump * atr
-        if self.suspect:
-            self.suspect, self.suspect_bars, self._held_back = "", 0, None
 
     def _question(self, opened: float, top: float, bottom: float, price: float) -> None:
         """Believe a bar that only looks odd, or one that agrees with an odd one before it."""
@@ -359,10 +377,7 @@ class Instrument:
     def _go_on(self, time: float) -> None:
         """Process bars from this one on; reset the ATRs after a gap that no old bar fills."""
         if time - self.known_until > 2.0 * self.longest_gap > 0.0:
-            for atr_period in self._atrs:
-                self._atrs[atr_period] = _ATR(atr_period)
-            self._first = next(iter(self._atrs.values()))
-            self._updates = tuple(atr.update for atr in self._atrs.values())
+            self.compute({atr_period: _ATR(atr_period) for atr_period in self._atrs})
         self.known_until, self.repeats = -math.inf, False
 
     @property

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bt_risk.portfolio.loaded_instrument import LoadedInstrument
+from bt_risk.rules.frames import FloatArray
 from bt_risk.rules.time_frames import TimeFrames
 
 if TYPE_CHECKING:
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ReturnWindows"]
 
+_LOADED = {LoadedInstrument}
+
 
 class ReturnWindows:
     """Windows of the closes of all instruments, one for each `ReturnModel` that a limit adds.
@@ -26,7 +32,10 @@ class ReturnWindows:
     """
 
     def __init__(self, instruments: Iterable[Instrument]) -> None:
-        self._names = [instrument.name for instrument in instruments]
+        self._instruments = list(instruments)
+        self._leads = [one for one in self._instruments if one.copies[0] is one]
+        self._names = [instrument.name for instrument in self._instruments]
+        self._pending, self._bars = 0, [0]
         self.active = False
         self._frames: dict[tuple[int, ...], TimeFrames] = {}
         self._histories: dict[tuple[int, ...], tuple[pd.DataFrame, str]] = {}
@@ -34,6 +43,8 @@ class ReturnWindows:
         self._no_closes = [math.nan] * len(self._names)
 
     def __getitem__(self, model: ReturnModel) -> TimeFrames:
+        if self._pending:
+            self._read_bars()
         return self._frames[model.key]
 
     def add(self, model: ReturnModel, history: tuple[pd.DataFrame, str] | None = None) -> None:
@@ -49,8 +60,51 @@ class ReturnWindows:
         if history is not None:
             self._histories[model.key] = history
 
-    def update(self, fresh: Iterable[Instrument]) -> None:
-        """Add the bars of these instruments that have just closed, in order of time."""
+    def update(self, fresh: Sequence[Instrument]) -> None:
+        """Add the bars of these instruments that have just closed, in order of time.
+
+        Where every instrument holds all of its bars and has a new one, they are added when somebody
+        reads the windows.
+        """
+        if len(fresh) == len(self._instruments) and set(map(type, fresh)) == _LOADED:
+            if not self._pending:
+                self._bars = [one.length - 1 for one in self._leads]
+            self._pending += 1
+            return
+        if self._pending:
+            self._read_bars()
+        self._add(fresh)
+
+    def _read_bars(self) -> None:
+        """Add the bars that have closed since the windows were read last."""
+        count, self._pending = self._pending, 0
+        rows: list[tuple[Any, int]] = list(zip(self._leads, self._bars, strict=True))
+        times = [one.datetime.array[k : k + count] for one, k in rows]
+        closes = np.full((count, len(self._names)), math.nan)
+        for one, k in rows:
+            closes[:, one.index] = LoadedInstrument.closes(one, k, count)
+        if self._histories:
+            self._seed(before=min([some[0] for some in times]))
+        same = _increasing(times[0]) and all(some == times[0] for some in times[1:])
+        if same and not np.isnan(closes).any():
+            for frames in self._frames.values():
+                frames.extend(times[0], closes)
+            return
+        for k in range(count):
+            self._add_by_time([some[k] for some in times], closes[k])
+
+    def _add_by_time(self, times: Sequence[float], closes: FloatArray) -> None:
+        """Add the closes of the first copies, each at a time of its own, in order of time."""
+        leads = [one.index for one in self._leads]
+        for time in sorted(set(times)):
+            row = self._no_closes[:]
+            for index, own in zip(leads, times, strict=True):
+                if own == time:
+                    row[index] = closes[index]
+            for update in self._updates:
+                update(time, row)
+
+    def _add(self, fresh: Iterable[Instrument]) -> None:
         fresh = [i for i in fresh if i.time == i.time and i.copies[0] is i]
         if not fresh:
             return
@@ -94,6 +148,10 @@ class ReturnWindows:
             closes[instrument.index] = instrument.closed
         for update in self._updates:
             update(time, closes)
+
+
+def _increasing(times: Sequence[float]) -> bool:
+    return all(before < after for before, after in pairwise(times))
 
 
 def _shortest(name: str, rows: Sequence[tuple[float, Mapping[str, float]]]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bt_risk.errors import ParameterError, check_whole
+from bt_risk.rules.common_times import common_times_before, log_returns
 from bt_risk.rules.covariance import Covariance
 from bt_risk.rules.estimators import (
     ROLLING,
@@ -132,6 +133,24 @@ class ReturnWindow:
         np.log(closes, out=self._logs[:, last], where=known)
         if before >= 0:
             np.subtract(self._logs[:, last], self._logs[:, before], out=self._steps[:, last])
+
+    def extend(self, times: Sequence[Time], closes: FloatArray) -> None:
+        """Add the closes of several times; the same as `update` with one after the other.
+
+        Parameters
+        ----------
+        times : sequence of float, datetime or Timestamp
+            Each later than the one before.
+        closes : ndarray of shape (len(times), len(names))
+            Positive and finite.
+        """
+        logs, steps, every = self._logs, self._steps, np.ones(len(self.names), dtype=bool)
+        for time, row in zip(times, closes, strict=True):
+            self._append(time)
+            last, before = self._stop - 1, self._stop - 1 - self.multi_bar
+            np.log(row, out=logs[:, last], where=every)
+            if before >= 0:
+                np.subtract(logs[:, last], logs[:, before], out=steps[:, last])
 
     def seed(self, history: Table, kind: str = "prices", before: Time = None) -> None:
         """Fill the window with prices or returns from before the run.
@@ -264,7 +283,7 @@ class ReturnWindow:
         logs = self._logs[rows, self._start : self._stop]
         whole = np.flatnonzero(np.isfinite(logs).all(axis=0))
         seam = int(np.searchsorted(whole, self._seam - self._start))
-        return _returns(logs[:, whole], seam, self.multi_bar), [times[k] for k in whole]
+        return log_returns(logs[:, whole], seam, self.multi_bar), [times[k] for k in whole]
 
     def _append(self, time: Time) -> None:
         if self._stop == self._logs.shape[1]:
@@ -315,7 +334,7 @@ class ReturnWindow:
         axis = slice(self._start, self._stop)
         one, logs = self._logs[candidate, axis], self._logs[others, axis]
         common = np.isfinite(logs) & np.isfinite(one)
-        before = _common_times_before(common, self.multi_bar)
+        before = common_times_before(common, self.multi_bar)
         counted = common & (before >= 0)
         if self._start < self._seam < self._stop:
             after = np.arange(logs.shape[1]) >= self._seam - self._start
@@ -334,28 +353,6 @@ class ReturnWindow:
         if time is None or not ahead:
             constraint = "a time" if self.last_time is None else f"{self.last_time!r} or later"
             raise ParameterError("ReturnWindow.update", "time", constraint, time, ONE_CLOCK)
-
-
-def _returns(logs: FloatArray, seam: int, step: int) -> FloatArray:
-    """Return the log returns over `step` columns; none spans the column `seam` and the one before.
-
-    `logs` has shape (n_names, n_times).
-    """
-    returns = logs[:, step:] - logs[:, :-step]
-    if 0 < seam < logs.shape[1]:
-        returns = np.delete(returns, slice(max(seam - step, 0), seam), axis=1)
-    return returns
-
-
-def _common_times_before(common: BoolArray, step: int) -> IntArray:
-    """Return, per row, the column `step` common times before each column; -1 for none."""
-    last = np.where(common, np.arange(common.shape[1]), -1)
-    np.maximum.accumulate(last, axis=1, out=last)
-    last = np.column_stack([np.full(len(last), -1), last[:, :-1]])
-    before = last
-    for _ in range(step - 1):
-        before = np.where(before >= 0, np.take_along_axis(last, before, axis=1), -1)
-    return before
 
 
 def _whole(rows: FloatArray, estimator: Estimator, sides: Sides | None) -> FloatArray:

@@ -497,7 +497,7 @@ def test_large_sizes_that_round_are_no_difference():
     assert not lines(strategy)
 
 
-def test_data_feeds_that_share_a_position_are_not_compared():
+def test_a_position_that_data_feeds_share_is_that_of_the_book():
     engine = limited(bars(*CALM), bars(*CALM))
     engine.datas[1].compensate(engine.datas[0])
     actions = {20: lambda s: s.buy(size=10), 25: lambda s: s.sell(s.data1, size=4)}
