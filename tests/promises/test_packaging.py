@@ -69,6 +69,7 @@ def test_the_core_needs_what_the_design_names(setup):
         "backtrader",
         "empyrical-reloaded",
         "Jinja2",
+        "lazy_loader",
         "matplotlib",
         "numpy",
         "pandas",
@@ -169,14 +170,27 @@ def test_the_licence_is_the_gpl_as_setup_cfg_says(setup):
 
 
 def test_importing_is_quick_and_quiet():
-    script = (
-        "import sys, bt_risk; late = {'matplotlib', 'pyfolio', 'seaborn', 'scipy', 'sklearn',"
-        " 'empyrical', 'rich', 'typer', 'IPython', 'numba'};"
-        " sys.exit(' '.join(late & set(sys.modules)))"
-    )
+    script = """
+import sys
+import bt_risk
+found = {"backtrader", "numpy", "pandas", "talib"} & set(sys.modules)
+bt_risk.protect, bt_risk.compare, bt_risk.report.ReportData
+late = {"matplotlib", "pyfolio", "seaborn", "scipy", "sklearn", "empyrical", "rich", "typer"}
+sys.exit(" ".join(found | (late | {"IPython", "numba"}) & set(sys.modules)))
+"""
     command = [sys.executable, "-W", "error:::bt_risk", "-c", script]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (run.stdout, run.stderr.strip()) == ("", "")
+
+
+def test_every_public_name_is_one_of_its_module():
+    stub = (ROOT / "bt_risk" / "__init__.pyi").read_text(encoding="utf-8")
+    listed = re.search(r"__all__ = \[(.*?)\]", stub, re.DOTALL)[1]
+    assert sorted(re.findall(r'"(\w+)"', listed)) == sorted(bt_risk.__all__)
+    assert all(getattr(bt_risk, name).__name__ == name for name in bt_risk.__all__)
+    assert bt_risk.observers is sys.modules["bt_risk.components.observers"]
+    with pytest.raises(AttributeError, match="protct"):
+        bt_risk.protct  # noqa: B018
 
 
 def product_files():

@@ -1,0 +1,148 @@
+from . import components as components
+from . import demo as demo
+from . import doctor as doctor
+from . import engine as engine
+from . import errors as errors
+from . import evidence as evidence
+from . import feeds as feeds
+from . import gate as gate
+from . import limits as limits
+from . import live as live
+from . import monitors as monitors
+from . import orders as orders
+from . import parameters as parameters
+from . import policy as policy
+from . import portfolio as portfolio
+from . import protection as protection
+from . import report as report
+from . import rules as rules
+from . import state as state
+from . import stores as stores
+from . import tolerances as tolerances
+from .components import observers as observers
+from .components.correlation_cap import CorrelationCap
+from .components.drawdown_breaker import DrawdownBreaker
+from .components.half_kelly import HalfKellySizer
+from .components.portfolio_risk import PortfolioRisk
+from .components.risk_journal import RiskJournal
+from .components.risk_parity import RiskParitySizer
+from .components.target_weights import target_weights
+from .components.trailing_stop import ATRTrailingStop
+from .doctor.check import check_store
+from .doctor.report import StoreReport
+from .engine.fast import fast
+from .errors import (
+    BtRiskError,
+    DataError,
+    ParameterError,
+    StateError,
+)
+from .evidence.compare import compare
+from .evidence.halt_odds import halt_probability
+from .feeds.bundled import list_data, load_data
+from .feeds.files import read_prices
+from .feeds.frame import FrameData
+from .gate.broker import RiskBroker
+from .gate.cash_flow import cash_flow
+from .limits.base import Decision, Limit, NotionalLimit, Request, RiskPerTrade
+from .limits.clock_guards import DailyLossLimit, OrderRateLimit
+from .limits.correlation import CorrelationLimit
+from .limits.exposure import (
+    ExposureLimit,
+    GrossLimit,
+    GroupLimit,
+    NetLimit,
+    PositionLimit,
+)
+from .limits.trade_guards import (
+    CooldownGuard,
+    LosingStreakGuard,
+    MinimumEdgeGuard,
+    StopoutGuard,
+)
+from .limits.volatility import VolatilityLimit
+from .live.alerts import webhook
+from .live.settings import Live
+from .policy import Policy
+from .protection import protect
+from .report.record import ReportData
+from .rules.allocation import inverse_volatility, risk_parity
+from .rules.correlation import correlation_exposure, correlation_matrix, rolling_correlation
+from .rules.drawdown import RiskManager, drawdown, high_water_mark
+from .rules.kelly import (
+    empirical_kelly,
+    half_kelly_position,
+    kelly_criterion,
+    kelly_lower_bound,
+)
+from .rules.signals import generate_signal
+from .rules.sizing import position_size
+from .rules.trailing_stop import atr, atr_stop, ratchet
+
+__version__: str
+
+__all__ = [
+    "ATRTrailingStop",
+    "BtRiskError",
+    "CooldownGuard",
+    "CorrelationCap",
+    "CorrelationLimit",
+    "DailyLossLimit",
+    "DataError",
+    "Decision",
+    "DrawdownBreaker",
+    "ExposureLimit",
+    "FrameData",
+    "GrossLimit",
+    "GroupLimit",
+    "HalfKellySizer",
+    "Limit",
+    "Live",
+    "LosingStreakGuard",
+    "MinimumEdgeGuard",
+    "NetLimit",
+    "NotionalLimit",
+    "OrderRateLimit",
+    "ParameterError",
+    "Policy",
+    "PortfolioRisk",
+    "PositionLimit",
+    "ReportData",
+    "Request",
+    "RiskBroker",
+    "RiskJournal",
+    "RiskManager",
+    "RiskParitySizer",
+    "RiskPerTrade",
+    "StateError",
+    "StopoutGuard",
+    "StoreReport",
+    "VolatilityLimit",
+    "atr",
+    "atr_stop",
+    "cash_flow",
+    "check_store",
+    "compare",
+    "correlation_exposure",
+    "correlation_matrix",
+    "drawdown",
+    "empirical_kelly",
+    "fast",
+    "generate_signal",
+    "half_kelly_position",
+    "halt_probability",
+    "high_water_mark",
+    "inverse_volatility",
+    "kelly_criterion",
+    "kelly_lower_bound",
+    "list_data",
+    "load_data",
+    "position_size",
+    "protect",
+    "ratchet",
+    "read_prices",
+    "risk_parity",
+    "rolling_correlation",
+    "target_weights",
+    "webhook",
+]
