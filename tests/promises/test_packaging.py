@@ -42,7 +42,7 @@ def requirements():
     """Yield (line before, requirement) for each dependency and extra, comments included."""
     text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     for block in re.findall(
-        r"^(?:install_requires|live|test|dev) =\n((?:    .*\n)+)", text, re.MULTILINE
+        r"^(?:install_requires|live|ib|notify|fast|parquet|test|dev) =\n((?:    .*\n)+)", text, re.MULTILINE
     ):
         entries = [line.strip() for line in block.splitlines()]
         pairs = zip(["", *entries], entries, strict=False)
@@ -54,6 +54,13 @@ def test_every_dependency_says_why_it_is_there():
     assert len(found) > 12
     for before, requirement in found:
         assert re.fullmatch(r"# \w.{10,}", before), f"no reason before {requirement}"
+
+
+def test_all_has_every_extra_of_a_user(setup):
+    extras = dict(setup["options.extras_require"])
+    (everything,) = (line for line in lines(extras.pop("all")) if not line.startswith("#"))
+    named = everything.removeprefix("bt_risk[").removesuffix("]").split(",")
+    assert set(named) == set(extras) - {"test", "dev"}
 
 
 def test_every_dependency_has_a_floor_and_the_checkers_one_version():
@@ -84,8 +91,10 @@ def test_the_core_needs_what_the_design_names(setup):
         "live",
         "ib",
         "notify",
+        "parquet",
         "fast",
         "test",
+        "all",
         "dev",
     }
 
