@@ -42,7 +42,9 @@ def requirements():
     """Yield (line before, requirement) for each dependency and extra, comments included."""
     text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     for block in re.findall(
-        r"^(?:install_requires|live|ib|notify|fast|parquet|test|dev) =\n((?:    .*\n)+)", text, re.MULTILINE
+        r"^(?:install_requires|live|ib|notify|fast|parquet|test|dev) =\n((?:    .*\n)+)",
+        text,
+        re.MULTILINE,
     ):
         entries = [line.strip() for line in block.splitlines()]
         pairs = zip(["", *entries], entries, strict=False)
