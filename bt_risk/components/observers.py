@@ -10,6 +10,7 @@ import backtrader as bt
 from bt_risk.components.portfolio_risk import held_pairs, highest_correlation
 from bt_risk.errors import check_choice, wrong_place
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.gate.other_engines import list_observer
 from bt_risk.limits.base import Limit
 from bt_risk.limits.correlation import CorrelationLimit
 from bt_risk.limits.exposure import ExposureLimit
@@ -34,6 +35,11 @@ class _RiskObserver(bt.Observer):
 
     def __init__(self) -> None:
         self._gate = RiskBroker.of(self._owner)
+
+    def _stage2(self) -> None:
+        """Prepare for the run, as the last thing before the first bar."""
+        super()._stage2()
+        list_observer(self)
 
     def _find(self, kind: type[L]) -> L | None:
         """Return the limit of this class, None without one."""

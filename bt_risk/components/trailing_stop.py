@@ -9,6 +9,7 @@ import backtrader as bt
 
 from bt_risk.errors import wrong_place
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.gate.other_engines import list_observer
 from bt_risk.monitors.settings import StopSettings
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 
@@ -71,6 +72,11 @@ class ATRTrailingStop(bt.Observer):
         self._key, self._stops = (self._instrument.index, self._owner), monitor.stops
         for instrument in instruments:
             monitor.guard(self._owner, instrument, rule)
+
+    def _stage2(self) -> None:
+        """Prepare for the run, as the last thing before the first bar."""
+        super()._stage2()
+        list_observer(self)
 
     def next(self) -> None:
         """Draw the price of the resting stop; without one the line has NaN already."""

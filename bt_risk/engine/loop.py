@@ -16,6 +16,7 @@ from bt_risk.engine.feeds import QuickFeed, bars, finite, tick_aliases, ticks_fr
 from bt_risk.engine.once import bulk_forward
 from bt_risk.engine.strategy_step import overrides, plain_line, strategy_step
 from bt_risk.feeds.bulk import undo_bulk_preload, use_bulk_preload
+from bt_risk.known_engine import other_engine
 
 __all__ = ["QuickLoop"]
 
@@ -46,7 +47,10 @@ class QuickLoop:
 
     def start(self) -> None:
         """Replace the loops of the Cerebro, and the way its data feeds load, for this run."""
-        cerebro = self.cerebro
+        cerebro, other = self.cerebro, other_engine()
+        if other:
+            _log.info("loop: Backtrader's own, because the engine is %s", other)
+            return
         for data in cerebro.datas:
             use_bulk_preload(data)
         if not overrides(cerebro, bt.Cerebro, "_runonce", "_runnext"):

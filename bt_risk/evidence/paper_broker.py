@@ -24,6 +24,8 @@ SETTINGS = (
     "coc",
     "coo",
 )
+# backtrader-next expects these of every data feed; without a value it reads the lines.
+TICKS = ("tick_open", "tick_high", "tick_low", "tick_close")
 KINDS = {name.lower(): number for number, name in enumerate(bt.Order.ExecTypes)}
 
 
@@ -137,6 +139,7 @@ class PaperBroker(bt.brokers.BackBroker):
             low=[bar.low],
             close=[bar.close],
             datetime=[bar.number],
+            **dict.fromkeys(TICKS),
         )
         self._try_exec(order)
         return order.filled

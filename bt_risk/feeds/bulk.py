@@ -16,18 +16,17 @@ import pandas as pd
 from backtrader.linebuffer import LineBuffer
 
 from bt_risk.feeds.dates import date_numbers, localized, microseconds
+from bt_risk.known_engine import other_engine
 
 __all__ = ["BarByBar", "bulk_load", "column_at", "undo_bulk_preload", "use_bulk_preload"]
 
 # The methods that load bars, and the modules whose versions of them `bulk_load` stands for.
 METHODS = ("preload", "load", "_load", "_last", "_fromstack", "forward", "backwards", "home")
 LINE_METHODS = ("__setitem__", "forward", "backwards", "home", "set_idx")
-NATIVE = {
-    "backtrader.feed",
-    "backtrader.feeds.pandafeed",
-    "backtrader.linebuffer",
-    "backtrader.lineseries",
-    "bt_risk.feeds.frame",
+ENGINES = ("backtrader", "backtrader_next")
+MODULES = ("feed", "feeds.pandafeed", "linebuffer", "lineseries")
+NATIVE = {f"{engine}.{module}" for engine in ENGINES for module in MODULES} | {
+    "bt_risk.feeds.frame"
 }
 
 
@@ -42,7 +41,8 @@ def use_bulk_preload(data: Any) -> str | None:
     ----------
     data : data feed
         Whatever Cerebro has. Only an object of exactly this class changes, and only by an instance
-        attribute ``preload``, which removes itself when it is called.
+        attribute ``preload``, which removes itself when it is called. Another engine than the one
+        that is known has a preload of its own.
 
     Returns
     -------
@@ -51,6 +51,8 @@ def use_bulk_preload(data: Any) -> str | None:
         all the rest (filters, bindings, the kinds of the columns), and loads bar by bar in doubt.
     """
     undo_bulk_preload(data)
+    if other_engine():
+        return f"the engine is {other_engine()}"
     if type(data) is not bt.feeds.PandasData:
         return f"{type(data).__name__} is not bt.feeds.PandasData"
     reason = _overridden(data)

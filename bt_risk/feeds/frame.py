@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +38,24 @@ class FrameData(bt.feeds.PandasData):
     """
 
     def __init__(self, *args: Any, **params: Any) -> None:
-        source = self.p.dataname
+        given = self.p.dataname
+        source = getattr(self.p, "dataframe", None) if given is None else given
         self.p.dataname = self._dataname = as_frame(source)
         if isinstance(source, (str, os.PathLike)) and not self.p.name:
             self._name = Path(source).name.split(".")[0]
         self._columns: list[tuple[Any, Any]] | None = None
-        super().__init__(*args, **params)
+        with _as_dataframe(self.p):
+            super().__init__(*args, **params)
 
     def preload(self) -> None:
         """Fill the lines before the run."""
         if bulk_load(self) is not None:
             super().preload()
             self._columns = None
+
+    def _preload(self) -> bool:
+        """Leave the lines to `bulk_load` and `_load`: backtrader-next's way knows no `tzinput`."""
+        return False
 
     def _load(self) -> bool:
         """Read the next row; the columns are looked up once in a run."""
@@ -77,6 +85,24 @@ class FrameData(bt.feeds.PandasData):
             return []
         lines = [(getattr(self.lines, name), _values(columns[name])) for name in columns]
         return [(self.lines.datetime, times), *lines]
+
+
+@contextlib.contextmanager
+def _as_dataframe(params: Any) -> Iterator[None]:
+    """Let backtrader-next, whose PandasData calls its frame `dataframe`, take that of `dataname`.
+
+    It also cuts the frame by the days of `fromdate` and `todate`, whatever the hour. Here bars are
+    left out by their times as they are loaded, as Backtrader does.
+    """
+    if not hasattr(params, "dataframe"):
+        yield
+        return
+    params.dataframe, span = params.dataname, (params.fromdate, params.todate)
+    params.fromdate = params.todate = None
+    try:
+        yield
+    finally:
+        params.fromdate, params.todate = span
 
 
 def _values(column: pd.Series) -> Any:

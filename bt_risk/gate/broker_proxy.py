@@ -7,6 +7,7 @@ from typing import Any
 
 from bt_risk.errors import ParameterError, is_number
 from bt_risk.gate.order_lists import LISTS, as_listed
+from bt_risk.gate.other_engines import NotificationQueue
 
 __all__ = ["BrokerProxy"]
 
@@ -49,6 +50,11 @@ class BrokerProxy:
     def get_value(self, *args: Any, **kwargs: Any) -> float:
         """Return the account value, whichever of the two names the wrapped broker has."""
         return self.getvalue(*args, **kwargs)
+
+    @property
+    def notifs(self) -> NotificationQueue:
+        """Notifications for an engine that does not call ``get_notification``."""
+        return NotificationQueue(self)
 
     @property
     def fundvalue(self) -> float:

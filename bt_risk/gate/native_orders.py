@@ -15,6 +15,7 @@ import backtrader as bt
 from backtrader.order import BuyOrder, OrderData, SellOrder
 from backtrader.utils import AutoOrderedDict
 
+from bt_risk.known_engine import other_engine
 from bt_risk.orders import ARGUMENTS, DEFAULTS, TRAILING
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["clone", "is_simple", "notify", "order_of", "refused_order", "send"]
 
 # Another engine may have other orders: there its own constructors are called.
-_KNOWN = bt.__version__ == "1.9.78.123"
+_KNOWN = not other_engine()
 # What an order's parameters are made of, beside owner, data feed and size.
 _TERMS = (
     "price",
@@ -145,7 +146,7 @@ def _end_of_session(day: int, session: time) -> float:
 def clone(order: Any) -> Any:
     """Return what ``order.clone()`` returns."""
     kind = type(order)
-    if kind is not BuyOrder and kind is not SellOrder:
+    if not _KNOWN or (kind is not BuyOrder and kind is not SellOrder):
         return order.clone()
     executed = order.executed
     executed.markpending()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 
 from bt_risk.gate.native_orders import send
+from bt_risk.gate.other_engines import order_held_feeds
 from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.venue import EquitySources, Venue
 from bt_risk.orders import AT_MARKET, HALTED, plain
@@ -37,6 +38,7 @@ class SimulatedVenue(Venue):
         self.execution: SimulatedExecution | None = None
         self._cancelled: set[int] = set()
         self._flows = self._new_flows = 1.0
+        order_held_feeds(self.inner)
         if type(self.inner) is bt.brokers.BackBroker:
             self.place = partial(send, self.inner)
 

@@ -109,7 +109,9 @@ def _remaining(feed: bt.AbstractDataBase) -> pd.DatetimeIndex:
     if len(feed) and len(line.array) > len(feed):
         rest = np.array(list(line.array)[len(feed) :])
         return timestamps(rest[rest > 0])
-    index = getattr(getattr(feed.p, "dataname", None), "index", None)
+    # backtrader-next has its frame under another name.
+    frames = (getattr(feed.p, name, None) for name in ("dataname", "dataframe"))
+    index = next((frame.index for frame in frames if hasattr(frame, "index")), None)
     if not isinstance(index, pd.DatetimeIndex) or not len(feed):
         return pd.DatetimeIndex([])
     index = index if index.tz is None else index.tz_convert("UTC").tz_localize(None)

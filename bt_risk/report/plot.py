@@ -85,8 +85,11 @@ def _figures(
         from backtrader.plot import Plot, Plot_OldSync
 
         plt.switch_backend("agg")
-        plotter = _headless_plotter(Plot_OldSync if cerebro.p.oldsync else Plot)(**scheme)
-        drawn = cerebro.plot(plotter=plotter, iplot=False, **span) or []
+        old = getattr(cerebro.p, "oldsync", False)
+        plotter = _headless_plotter(Plot_OldSync if old else Plot)(**scheme)
+        # backtrader-next has charts of its own under the name of `plot`.
+        draw = getattr(cerebro, "old_plot", cerebro.plot)
+        drawn = draw(plotter=plotter, iplot=False, **span) or []
         figures = [figure for strategy in drawn for figure in strategy or []]
         for figure in figures:
             plt.close(figure)

@@ -7,6 +7,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.frames import PandasData
 from helpers.recording import ends, play
 from helpers.scenarios import MODES, bars, cerebro, flat, optimised, random_walk, tape_of, taped
 
@@ -359,7 +360,7 @@ BAD = {
     "periods_per_year": (math.inf, "positive and finite"),
     "step": (0, "positive and finite"),
     "sides": ([1, 2], "1 of +1, -1 and 0"),
-    "datas": ([bt.feeds.PandasData(dataname=bars(*flat(3)))], "of this Cerebro"),
+    "datas": ([PandasData(dataname=bars(*flat(3)))], "of this Cerebro"),
 }
 
 

@@ -5,6 +5,7 @@ import math
 import backtrader as bt
 import pytest
 from helpers.fake_broker import FakeBroker
+from helpers.frames import PandasData
 from helpers.recording import RandomTrader, limit_orders, record
 from helpers.scenarios import Script, bars, cerebro, flat, random_walk
 
@@ -212,7 +213,7 @@ def test_a_chain_is_refused():
 
 def test_a_data_feed_that_is_not_in_the_run_is_refused():
     engine = cerebro(bars(*flat(30)), names=["spot"])
-    engine.datas[0].compensate(bt.feeds.PandasData(dataname=bars(*flat(30))))
+    engine.datas[0].compensate(PandasData(dataname=bars(*flat(30))))
     engine.addobserver(bt_risk.ATRTrailingStop)
     engine.addstrategy(Fills, actions={16: order(1, 10)})
     ran = engine.run()[0]

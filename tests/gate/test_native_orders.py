@@ -9,6 +9,7 @@ import tracemalloc
 import backtrader as bt
 import pytest
 from backtrader.order import BuyOrder, SellOrder
+from helpers.frames import PandasData
 from helpers.recording import limit_orders, play
 from helpers.scenarios import NextScript, bars, cerebro, flat, random_walk
 
@@ -65,7 +66,7 @@ def world(seed):
     engine = cerebro()
     options = {"sessionend": rng.choice(SESSIONS)} if rng.random() < 0.7 else {}
     zone = rng.choice(({}, {"tz": "America/New_York"}))
-    engine.adddata(bt.feeds.PandasData(dataname=frame, **options, **zone), name="D0")
+    engine.adddata(PandasData(dataname=frame, **options, **zone), name="D0")
     gate = limit_orders(engine, NotionalLimit(0.5))
     return rng, engine, gate
 

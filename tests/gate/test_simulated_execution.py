@@ -6,6 +6,7 @@ from functools import partial
 import backtrader as bt
 import pytest
 from helpers import scenarios as feeds
+from helpers.frames import PandasData
 from helpers.recording import breaker_out_of_reach, ends, fills, limit_orders, play
 from helpers.scenarios import bars, cerebro, flat
 
@@ -207,10 +208,10 @@ def test_an_entry_whose_exit_has_not_filled_is_reviewed_again_at_the_open(cause)
 def test_a_daily_exit_makes_no_room_for_an_entry_of_the_next_hour():
     hours = feeds.random_walk(4, 24 * 90, freq="h")
     engine = bt.Cerebro(stdstats=False)
-    hourly = bt.feeds.PandasData(dataname=hours, timeframe=bt.TimeFrame.Minutes, compression=60)
+    hourly = PandasData(dataname=hours, timeframe=bt.TimeFrame.Minutes, compression=60)
     engine.adddata(hourly, name="hours")
     days = hours.resample("D").last().set_axis(hours.resample("D").last().index + timedelta(days=1))
-    daily = bt.feeds.PandasData(dataname=days, timeframe=bt.TimeFrame.Days)
+    daily = PandasData(dataname=days, timeframe=bt.TimeFrame.Days)
     engine.adddata(daily, name="days")
     limit_orders(engine, ExposureLimit(0.5, "notional", "reject"))
 

@@ -1,9 +1,9 @@
 """Imitate a live feed: the loop has rounds without a new bar."""
 
-import backtrader as bt
+from helpers.frames import PandasData
 
 
-class LiveFrame(bt.feeds.PandasData):
+class LiveFrame(PandasData):
     """Bring the rows of a frame as a live feed does, with `idle` empty rounds after each bar."""
 
     params = (("idle", 6),)

@@ -15,6 +15,7 @@ import backtrader as bt
 from backtrader.position import Position
 
 from helpers.fake_broker import FakeBroker
+from helpers.frames import PandasData
 
 
 class PersistentBroker(FakeBroker):
@@ -313,7 +314,7 @@ def meanwhile(file, name, rows, first):
     write(file, book)
 
 
-class PersistentFeed(bt.feeds.PandasData):
+class PersistentFeed(PandasData):
     """Bring bars as a live feed does, with `idle` empty rounds after each new bar.
 
     The bars before `history` come at once, as a store backfills them; the first `skip` bars are too

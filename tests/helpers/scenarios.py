@@ -4,6 +4,8 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 
+from helpers.frames import PandasData
+
 MODES = {
     "runonce": {},
     "next": {"runonce": False},
@@ -42,7 +44,7 @@ def cerebro(*frames, cash=100_000.0, names=None, **kwargs):
     engine = bt.Cerebro(stdstats=False, **kwargs)
     names = names or [f"D{i}" for i in range(len(frames))]
     for frame, name in zip(frames, names, strict=True):
-        engine.adddata(bt.feeds.PandasData(dataname=frame), name=name)
+        engine.adddata(PandasData(dataname=frame), name=name)
     engine.broker.setcash(cash)
     return engine
 

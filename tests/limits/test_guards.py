@@ -8,6 +8,7 @@ from dataclasses import fields
 import backtrader as bt
 import pandas as pd
 import pytest
+from helpers.frames import PandasData
 from helpers.recording import ends, play
 from helpers.scenarios import (
     MODES,
@@ -328,7 +329,7 @@ def test_the_day_is_that_of_the_data_s_time_zone():
     """In Tokyo the day ends at 15:00 UTC: bar 15 is its last, bar 16 the first of the next."""
     frame = hours(DAY, tz="UTC")
     engine = bt.Cerebro(stdstats=False)
-    engine.adddata(bt.feeds.PandasData(dataname=frame, tz="Asia/Tokyo"), name="D0")
+    engine.adddata(PandasData(dataname=frame, tz="Asia/Tokyo"), name="D0")
     engine.broker.setcash(100_000.0)
     engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[DailyLossLimit(0.03)]))
     strategy = play(engine, {4: buy(300), 8: buy(), 15: buy(), 16: buy()})

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.books import ME, book_of, close, fill, work
+from helpers.frames import PandasData
 from helpers.scenarios import MODES, bars, cerebro, flat, image, random_walk, tape_of, taped
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -724,8 +725,8 @@ def test_a_daily_name_beside_an_hourly_one_is_known_and_signed(sign, closed, rho
     hourly, daily = hourly_of(1, closed)
     engine = bt.Cerebro(stdstats=False)
     frame = dict(timeframe=bt.TimeFrame.Minutes, compression=60) if declared else {}
-    engine.adddata(bt.feeds.PandasData(dataname=hourly, **frame), name="hour")
-    engine.adddata(bt.feeds.PandasData(dataname=image(daily, sign)), name="day")
+    engine.adddata(PandasData(dataname=hourly, **frame), name="hour")
+    engine.adddata(PandasData(dataname=image(daily, sign)), name="day")
     engine.setbroker(bt_risk.CorrelationCap(engine.broker, window=60, min_periods=50))
     engine.addanalyzer(bt_risk.RiskJournal)
     bar = 24 * 80

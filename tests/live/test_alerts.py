@@ -11,6 +11,7 @@ import time
 
 import pytest
 from helpers.fake_broker import FakeBroker
+from helpers.frames import PandasData
 from helpers.hostile_brokers import Clock, run
 from helpers.scenarios import flat
 
@@ -184,7 +185,7 @@ def test_the_simulation_requests_nothing(server):
     from helpers.scenarios import bars
 
     engine = bt.Cerebro(stdstats=False)
-    engine.adddata(bt.feeds.PandasData(dataname=bars(*CALM)), name="D0")
+    engine.adddata(PandasData(dataname=bars(*CALM)), name="D0")
     bt_risk.protect(engine, heartbeat=f"http://{server.address}/")
     engine.addstrategy(bt.Strategy)
     engine.run()

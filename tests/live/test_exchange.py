@@ -10,6 +10,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.frames import PandasData
 from helpers.live_exchange import FINE, ROWS, exchange, live_ccxt, trade
 from helpers.scenarios import Script, bars, flat, random_walk
 from helpers.slices import sliced
@@ -74,7 +75,7 @@ def test_the_backtest_and_the_live_path_decide_the_same(seed, tmp_path):
     actions = {bar: rng.choice(CHOICES) for bar in range(20, len(frame), 4)}
 
     engine = bt.Cerebro(stdstats=False)
-    engine.adddata(bt.feeds.PandasData(dataname=frame), name="D0")
+    engine.adddata(PandasData(dataname=frame), name="D0")
     engine.broker.setcash(100_000)
     engine.addstrategy(Script, actions=actions)
     bt_risk.protect(engine, policy)

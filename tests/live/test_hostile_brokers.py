@@ -11,6 +11,7 @@ import backtrader as bt
 import pytest
 from helpers import hostile_brokers as hostile
 from helpers.fake_broker import FakeBroker
+from helpers.frames import PandasData
 from helpers.hostile_brokers import Clock, reasons, run
 from helpers.scenarios import Script, bars, flat
 
@@ -236,7 +237,7 @@ def test_an_equity_that_fails_is_unknown_and_no_reason_to_sell():
 
 def test_behind_backbroker_the_value_is_asked_directly():
     engine = bt.Cerebro(stdstats=False)
-    engine.adddata(bt.feeds.PandasData(dataname=bars(*flat(5))))
+    engine.adddata(PandasData(dataname=bars(*flat(5))))
     engine.setbroker(bt_risk.RiskBroker(engine.broker))
     engine.addstrategy(bt.Strategy)
     engine.run()
@@ -672,7 +673,7 @@ def test_a_data_without_a_bar_for_too_long_gets_no_new_risk():
 
 def test_a_file_has_its_own_time():
     engine = bt.Cerebro(stdstats=False)
-    engine.adddata(bt.feeds.PandasData(dataname=bars(*CALM)), name="D0")
+    engine.adddata(PandasData(dataname=bars(*CALM)), name="D0")
     clock = Clock(step=1000.0)
     gate = bt_risk.RiskBroker(
         engine.broker, limits=[NotionalLimit(1.0)], stale_after=1, clock=clock

@@ -3,6 +3,7 @@
 import backtrader as bt
 import pytest
 from helpers.capable_broker import CapableBroker
+from helpers.frames import PandasData
 from helpers.hostile_brokers import Clock, Ticking, reasons
 from helpers.scenarios import Script, bars, flat
 
@@ -251,7 +252,7 @@ def test_a_bracket_waits_whole():
 def test_the_simulation_takes_any_number_of_orders():
     engine = bt.Cerebro(stdstats=False)
     for number in range(3):
-        engine.adddata(bt.feeds.PandasData(dataname=bars(*flat(40))), name=f"D{number}")
+        engine.adddata(PandasData(dataname=bars(*flat(40))), name=f"D{number}")
     engine.setbroker(bt_risk.RiskBroker(engine.broker, orders_per_second=1))
     engine.addstrategy(Script, actions={20: buy_each(size=10)})
     strategy = engine.run()[0]

@@ -12,7 +12,7 @@ PACKAGE = Path(bt_risk.__file__).parent
 
 # From the bottom up. A module imports from lower lines only, and from its own folder.
 LAYERS = [
-    ["errors", "tolerances"],
+    ["errors", "known_engine", "tolerances"],
     ["parameters"],
     ["rules", "feeds", "stores"],
     ["engine"],

@@ -13,6 +13,7 @@ import backtrader as bt
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.frames import PandasData
 from helpers.recording import OTHERS, record
 from helpers.slices import sliced
 
@@ -251,7 +252,7 @@ def build(style, seed, protect=None):
     cerebro.broker.set_coc(dice.random() < 0.2)
     for number in range(dice.choice([1, 2, 3])):
         frame = market(rng, 120)
-        cerebro.adddata(bt.feeds.PandasData(dataname=frame), name=f"D{number}")
+        cerebro.adddata(PandasData(dataname=frame), name=f"D{number}")
     cerebro.addstrategy(style)
     if protect is not None:
         protect(cerebro)

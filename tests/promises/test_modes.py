@@ -11,6 +11,7 @@ import pytest
 from helpers import random_market as everything
 from helpers import recording
 from helpers import scenarios as feeds
+from helpers.frames import PandasData
 from helpers.random_market import DAY, World
 from helpers.recording import ends, fills, play
 from helpers.scenarios import bars, cerebro, flat
@@ -187,7 +188,7 @@ def weekly(frame, kind, clock=None):
     engine = cerebro(frame if clock is None else clock)
     source = engine.datas[0]
     if clock is not None:
-        source = bt.feeds.PandasData(dataname=frame)
+        source = PandasData(dataname=frame)
     getattr(engine, kind)(source, timeframe=bt.TimeFrame.Weeks, name="weekly")
     return engine
 
@@ -293,7 +294,7 @@ def test_copies_of_one_instrument_count_once_for_notional_and_exposure(kind):
 def with_other(kind, seed):
     """Return a daily walk, its weekly copy, and another daily walk; stops are far away."""
     engine = weekly(feeds.random_walk(3, 60), kind)
-    other = bt.feeds.PandasData(dataname=feeds.random_walk(seed, 60))
+    other = PandasData(dataname=feeds.random_walk(seed, 60))
     engine.adddata(other, name="other")
     return engine
 
@@ -336,7 +337,7 @@ def test_datas_of_different_time_frames_have_each_their_own_atr_and_stop():
     daily = bars(*flat(60))
     slow = bars(*flat(12, width=2.0), start="2020-01-05", freq="W")
     engine = cerebro(daily)
-    engine.adddata(bt.feeds.PandasData(dataname=slow, timeframe=bt.TimeFrame.Weeks), name="slow")
+    engine.adddata(PandasData(dataname=slow, timeframe=bt.TimeFrame.Weeks), name="slow")
     actions = {30: lambda s: (s.buy(size=1000), s.buy(s.data1, size=1000))}
     strategy = protected(engine, actions, Careful, atr_period=3, correlation_limit=None)
     sizes = {end[1] for end in ends(strategy)}

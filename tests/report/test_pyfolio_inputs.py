@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyfolio
 import pytest
+from helpers.frames import PandasData
 from helpers.scenarios import MODES, Plan, Tape, bars, cerebro, flat, random_walk
 
 import bt_risk
@@ -123,7 +124,7 @@ def test_deposits_are_no_returns():
 def test_feeds_without_a_name_and_feeds_of_one_name():
     engine = bt.Cerebro(stdstats=False)
     for frame, name in zip(walks(4), [None, "X", "X", "cash"], strict=True):
-        engine.adddata(bt.feeds.PandasData(dataname=frame), name=name)
+        engine.adddata(PandasData(dataname=frame), name=name)
     strategy = run(engine, BUY_ALL)
     _, positions, transactions = pyfolio_inputs(strategy)
     names = ["data0", "X", "X (data2)", "cash (data3)", "cash"]
@@ -257,7 +258,7 @@ def test_hourly_positions_are_one_row_a_day():
     """Trap: with hourly bars Backtrader's positions are hourly, beside daily returns."""
     engine = bt.Cerebro(stdstats=False)
     hours = dict(timeframe=bt.TimeFrame.Minutes, compression=60)
-    engine.adddata(bt.feeds.PandasData(dataname=walks(1, 24 * 10, "h")[0], **hours), name="D0")
+    engine.adddata(PandasData(dataname=walks(1, 24 * 10, "h")[0], **hours), name="D0")
     engine.addanalyzer(bt.analyzers.PyFolio, _name="native")
     strategy = run(engine, BUY_ALL[:1])
     native_returns, native_positions, _, _ = strategy.analyzers.native.get_pf_items()

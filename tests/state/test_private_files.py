@@ -7,6 +7,7 @@ import stat
 import backtrader as bt
 import pytest
 from helpers.fake_broker import FakeBroker
+from helpers.frames import PandasData
 from helpers.live_feed import LiveFrame
 from helpers.restarts import ROWS, in_child, run
 from helpers.scenarios import Script, bars, flat
@@ -150,7 +151,7 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path, exists):
 # -- the data feeds of a run ---------------------------------------------------------------------
 
 
-def engine_of(folder, *names, feed=bt.feeds.PandasData):
+def engine_of(folder, *names, feed=PandasData):
     engine = bt.Cerebro(stdstats=False)
     for name in names:
         engine.adddata(feed(dataname=bars(*flat(30))), name=name)

@@ -13,6 +13,7 @@ from contextlib import closing
 import backtrader as bt
 import pytest
 from helpers.fake_broker import FakeBroker
+from helpers.frames import PandasData
 from helpers.live_feed import LiveFrame
 from helpers.persistent_broker import (
     PersistentBroker,
@@ -537,7 +538,7 @@ def test_a_second_run_on_one_state_stops_with_an_error(tmp_path):
 
 def test_the_points_of_an_optimisation_write_nothing(tmp_path):
     engine = bt.Cerebro(stdstats=False)
-    engine.adddata(bt.feeds.PandasData(dataname=FRAME), name="D0")
+    engine.adddata(PandasData(dataname=FRAME), name="D0")
     engine.optstrategy(Takes, size=[1, 2])
     bt_risk.protect(engine, POLICY, state=tmp_path / "risk.db")
     engine.run(maxcpus=1)
@@ -554,7 +555,7 @@ class Takes(bt.Strategy):
 
 def test_a_backtest_keeps_what_it_is_asked_to_keep(tmp_path):
     engine = bt.Cerebro(stdstats=False)
-    engine.adddata(bt.feeds.PandasData(dataname=FRAME), name="D0")
+    engine.adddata(PandasData(dataname=FRAME), name="D0")
     engine.addstrategy(Takes)
     engine.setbroker(bt_risk.RiskBroker(engine.broker, state=tmp_path / "risk.db"))
     engine.run()
@@ -571,7 +572,7 @@ def test_a_state_for_a_run_that_decides_nothing_raises(tmp_path):
 def test_two_state_files_raise(tmp_path):
     engine = bt.Cerebro()
     engine.setbroker(bt_risk.RiskBroker(engine.broker, state=tmp_path / "one.db"))
-    engine.adddata(bt.feeds.PandasData(dataname=FRAME), name="D0")
+    engine.adddata(PandasData(dataname=FRAME), name="D0")
     engine.addstrategy(Takes)
     bt_risk.protect(engine, POLICY, state=tmp_path / "two.db")
     with pytest.raises(bt_risk.ParameterError, match=r"the file of the RiskBroker, .*one\.db"):

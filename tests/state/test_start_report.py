@@ -2,6 +2,7 @@
 
 import logging
 
+from helpers.frames import PandasData
 from helpers.persistent_broker import PersistentFeed, read, write
 from helpers.restarts import POLICY, ROWS, Wants, run
 from helpers.scenarios import flat
@@ -92,7 +93,7 @@ def test_a_run_on_backtraders_own_broker_has_no_such_line(tmp_path):
     from helpers.scenarios import bars
 
     engine = bt.Cerebro(stdstats=False)
-    engine.adddata(bt.feeds.PandasData(dataname=bars(*flat(20))), name="D0")
+    engine.adddata(PandasData(dataname=bars(*flat(20))), name="D0")
     engine.addstrategy(Wants)
     bt_risk.protect(engine, POLICY, state=tmp_path / "risk.db")
     engine.run()
