@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import date
+from typing import Any
 
 import backtrader as bt
 import numpy as np
@@ -110,7 +111,7 @@ def _remaining(feed: bt.AbstractDataBase) -> pd.DatetimeIndex:
         rest = np.array(list(line.array)[len(feed) :])
         return timestamps(rest[rest > 0])
     # backtrader-next has its frame under another name.
-    frames = (getattr(feed.p, name, None) for name in ("dataname", "dataframe"))
+    frames: list[Any] = [getattr(feed.p, name, None) for name in ("dataname", "dataframe")]
     index = next((frame.index for frame in frames if hasattr(frame, "index")), None)
     if not isinstance(index, pd.DatetimeIndex) or not len(feed):
         return pd.DatetimeIndex([])
