@@ -123,3 +123,10 @@ def imported(text):
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
+
+
+def test_the_page_of_the_examples_has_each_with_its_question():
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    for path in FILES:
+        question = path.read_text(encoding="utf-8").splitlines()[0].removeprefix('"""')
+        assert f"| [{path.name}]({path.name}) | {question} |" in page
