@@ -18,6 +18,7 @@ from bt_risk.demo import runs as jobs
 from bt_risk.demo.portfolios import COIN, Portfolio, bundled_portfolios, own_portfolios
 from bt_risk.demo.runs import DemoRun
 from bt_risk.demo.summary import summary
+from bt_risk.errors import ParameterError
 
 __all__ = ["demo"]
 
@@ -31,12 +32,19 @@ def demo(
         Path, typer.Option(help="Folder for the pages, the pictures and the journal.")
     ] = Path("bt-risk-demo"),
     step: Annotated[
-        float, typer.Option(help="Smallest tradable unit of --data: 1 for shares.")
-    ] = COIN["step"],
+        float | None,
+        typer.Option(
+            help=f"Smallest tradable unit of --data, {COIN['step']:g} if left out: 1 for shares."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run real portfolios bare and protected, and show what each rule cost and saved."""
-    portfolios = bundled_portfolios() if data is None else own_portfolios(data, step)
+    if data is None and step is not None:
+        remedy = "It is the unit of prices of your own; the bundled ones have theirs."
+        raise ParameterError("demo", "--step", "given with --data", step, remedy)
+    own = {} if step is None else {"step": step}
+    portfolios = bundled_portfolios() if data is None else own_portfolios(data, **own)
     make_folder(out)
     results = _run(portfolios, out)
     written = list(_write(out, results))  # before the tables, so that `| head` gets the files

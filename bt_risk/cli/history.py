@@ -14,7 +14,7 @@ from bt_risk.report.labels import ACTIONS
 from bt_risk.state.file import Record
 from bt_risk.state.history import Line, OrderHistory
 
-__all__ = ["decision_text", "journal_json", "print_journal", "print_order"]
+__all__ = ["decision_text", "journal_json", "order_values", "print_journal", "print_order"]
 
 
 def print_journal(console: Console, lines: Iterable[Line], bars: bool) -> None:
@@ -34,15 +34,27 @@ def print_journal(console: Console, lines: Iterable[Line], bars: bool) -> None:
 
 def journal_json(lines: Iterable[Line]) -> Iterator[str]:
     """Yield one JSON object for each line of the journal; what is not a number is null."""
-    for line in lines:
-        values = dict(zip(FIELDS, line.values, strict=True))
-        values = {name: _plain(value) for name, value in values.items()}
-        bar = line.values[0]
-        values["time"] = bar_time(bar) if bar == bar else None
-        written = utc(line.at) if line.at else None
-        yield json.dumps(
-            {"number": line.number, "written": written} | values | {"order": line.client_id or None}
-        )
+    yield from (json.dumps(_line_values(line)) for line in lines)
+
+
+def _line_values(line: Line) -> dict[str, Any]:
+    values = dict(zip(FIELDS, line.values, strict=True))
+    values = {name: _plain(value) for name, value in values.items()}
+    bar = line.values[0]
+    values["time"] = bar_time(bar) if bar == bar else None
+    written = utc(line.at) if line.at else None
+    first = {"number": line.number, "written": written}
+    return first | values | {"order": line.client_id or None}
+
+
+def order_values(order: OrderHistory) -> dict[str, Any]:
+    """Return the life of an order as plain values; ``working`` is None once it has ended."""
+    return {
+        "order": order.client_id or None,
+        "decisions": [_line_values(line) for line in order.lines],
+        "events": [{"time": utc(at), "what": sentence} for at, sentence in order.events],
+        "working": order.record,
+    }
 
 
 def print_order(console: Console, name: str, order: OrderHistory) -> None:

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from bt_risk.cli.exit_status import BAD_INPUT, REFUSED
-from bt_risk.cli.history import journal_json, print_journal, print_order
+from bt_risk.cli.history import journal_json, order_values, print_journal, print_order
 from bt_risk.cli.operate import operate
+from bt_risk.cli.options import Json
 from bt_risk.cli.status import print_status, watch_status
 from bt_risk.cli.summary import summary
 from bt_risk.cli.times import parse_since
@@ -26,15 +27,20 @@ Who = Annotated[str, typer.Option(help="Who asks, instead of user@host.")]
 def status(
     state: State,
     seconds: Annotated[
-        float, typer.Argument(min=0.1, help="With --watch: seconds between two pictures.")
-    ] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+        float | None,
+        typer.Argument(min=0.1, help="With --watch: seconds between two pictures, 2 if left out."),
+    ] = None,
+    as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it until Ctrl-C.")] = False,
 ) -> None:
     """Show a state file: whether the gate is halted and why, positions with stops, decisions."""
+    if watch and as_json:
+        raise typer.BadParameter("--watch and --json exclude each other")
     if watch:
-        watch_status(Console(highlight=False), state, seconds)
+        watch_status(Console(highlight=False), state, 2.0 if seconds is None else seconds)
         return
+    if seconds is not None:
+        raise typer.BadParameter("SECONDS goes with --watch")
     found = summary(state, time.time())
     if as_json:
         typer.echo(json.dumps(found))
@@ -110,6 +116,8 @@ def journal(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each line.")] = False,
 ) -> None:
     """Print the decisions of a run, oldest first, with the times at which they were written."""
+    if bars and as_json:
+        raise typer.BadParameter("--bars is for the table; --json has both times")
     start = parse_since(since, time.time()) if since else 0.0
     lines = read_journal(state, start, rule, data, last)
     if as_json:
@@ -124,6 +132,11 @@ def explain(
     order: Annotated[
         str, typer.Argument(help="Its id at the venue, its client id, or a line of the journal.")
     ],
+    as_json: Json = False,
 ) -> None:
     """Tell the life of an order: what was requested and allowed, why, fills, moves, its end."""
-    print_order(Console(highlight=False), order, read_order(state, order))
+    found = read_order(state, order)
+    if as_json:
+        typer.echo(json.dumps(order_values(found)))
+    else:
+        print_order(Console(highlight=False), order, found)

@@ -27,7 +27,7 @@ from bt_risk.cli.options import (
 )
 from bt_risk.cli.output_folder import make_folder
 from bt_risk.demo.runs import CASH, COMMISSION
-from bt_risk.errors import check_choice, check_output
+from bt_risk.errors import ParameterError, check_choice, check_output
 from bt_risk.evidence.metrics import MEASURES, days_of, measures
 from bt_risk.evidence.number_format import format_measure
 from bt_risk.report.labels import count_decisions
@@ -54,6 +54,11 @@ def run(
 ) -> None:
     """Run a strategy under a policy; print what it made and what the rules decided."""
     check_choice("run", "--mode", mode, MODES)
+    given = {"--policy": policy, "--set": settings, "--journal": journal}
+    for option, value in given.items() if mode == "bare" else ():
+        if value:
+            remedy = "A bare run has no rules."
+            raise ParameterError("run", option, "left out with --mode bare", str(value), remedy)
     chosen = policy_of("run", policy, settings)
     for option, path in (("--report", report), ("--journal", journal)):
         if path is not None:
@@ -67,7 +72,7 @@ def run(
     cerebro.addanalyzer(bt_risk.ReportData)
     (strategy,) = cerebro.run()
     found = _outcome(strategy, build.title, mode)
-    written = [journal] if journal is not None and mode != "bare" else []
+    written = [] if journal is None else [journal]
     if report is not None:
         written.append(bt_risk.report.tear_sheet(strategy, report, title=build.title))
     if as_json:

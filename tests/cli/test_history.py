@@ -57,6 +57,31 @@ def test_the_journal_as_json(path, command):
     assert (last["requested"], last["allowed"]) == (100.0, 20.0)
 
 
+def test_the_life_of_an_order_as_json(path, command):
+    number = [json.loads(line) for line in command("journal", path, "--json")[1].splitlines()][-1]
+    found = json.loads(command("explain", path, number["order"], "--json")[1])
+    assert found["order"] == number["order"]
+    assert found["decisions"] == [number]
+    assert found["events"][0].keys() == {"time", "what"}
+    assert found["working"] is None  # it has filled
+    refused = json.loads(command("explain", path, "2", "--json")[1])
+    assert (refused["order"], refused["events"]) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status", "--watch", "--json"], "--watch and --json exclude each other"),
+        (["status", "3"], "SECONDS goes with --watch"),
+        (["journal", "--bars", "--json"], "--bars is for the table"),
+    ],
+)
+def test_an_option_without_effect_is_refused(path, command, words, said):
+    status, out, err = command(words[0], path, *words[1:])
+    assert (status, out) == (2, "")
+    assert said in err
+
+
 @pytest.mark.parametrize(
     ("words", "count"),
     [
