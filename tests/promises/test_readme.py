@@ -20,6 +20,8 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
 SLOW = ("docs/evidence.md", "docs/tear-sheet.md")
 WITH_PYTHON = [page for page in PAGES if "\n```python\n" in (ROOT / page).read_text("utf-8")]
+# Its block replaces the engine of a whole process: `engine.test_other_engine` runs it.
+WITH_PYTHON.remove("docs/engines.md")
 
 # Blocks that are parts of a script of the reader's: what that script has before each of them.
 PARTS = {
