@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["PACKAGES", "environment", "versions"]
 
 PACKAGES = ("backtrader", "numpy", "pandas")
-ALL = ("bt_risk", *PACKAGES, "TA-Lib", "arch", "plotly", "pyfolio-reloaded", "numba")
+ALL = ("bt_risk", *PACKAGES, "TA-Lib", "arch", "litecharts", "pyfolio-reloaded", "numba")
 
 
 def versions(packages=PACKAGES):

@@ -1,11 +1,13 @@
 """The page of a comparison: one self-contained HTML file in the style of the tear sheet."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.number_format import (
@@ -16,19 +18,11 @@ from bt_risk.evidence.number_format import (
 )
 from bt_risk.evidence.shadow_book import ShadowBook
 from bt_risk.evidence.variants import BARE, PROTECTED
-from bt_risk.report.charts import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    Chart,
-    blank_figure,
-    draw_line,
-)
-from bt_risk.report.html import embedded_chart, policy_rows, write_page
 from bt_risk.report.labels import rule_label, rules_in_order
+from bt_risk.report.line_charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, LineChart
+from bt_risk.report.page import write_page
 from bt_risk.report.pyfolio import daily_equity
+from bt_risk.report.tables import policy_rows
 from bt_risk.rules.drawdown import drawdown
 
 if TYPE_CHECKING:
@@ -38,29 +32,28 @@ __all__ = ["comparison_page"]
 
 Cell = tuple[str, str]
 
+COLORS = {BARE: GREY, PROTECTED: BLUE}  # these two are shown at first
+OTHERS = (ORANGE, GREEN, RED, "#8b5cf6", "#0e9aa7", "#b5651d")
+
 
 def comparison_page(comparison: "Comparison", path: Path, title: str) -> Path:
     """Write the page of a `bt_risk.evidence.Comparison`; return its path."""
-    bare, arrays = comparison.records[BARE], dict[str, Any]()
-    charts = {
-        "equity": _equity_chart(comparison),
-        "sharpe": _sharpe_chart(comparison),
-        "shadow": _shadow_chart(comparison.shadow),
-    }
+    bare = comparison.records[BARE]
     context = {
         "title": title,
         "period": (bare.times[0], bare.times[-1]),
         "mode": f"{bare.strategy} with and without each rule",
         "comparison": comparison,
-        "verdicts": comparison.verdicts(),
+        "verdicts": [comparison.verdict(v) for v in comparison.sharpe.index if v != BARE],
         "main": _main_table(comparison),
         "variants": list(comparison.sharpe.index),
         "values": _value_table(comparison),
         "sharpe": _sharpe_table(comparison),
         "by_rule": _effects(comparison.shadow.by_rule().reset_index()),
         "by_feed": _effects(comparison.shadow.effects),
-        "charts": {name: embedded_chart(chart, arrays) for name, chart in charts.items()},
-        "arrays": arrays,
+        "equity": _equity_chart(comparison),
+        "sharpe_chart": _sharpe_chart(comparison),
+        "shadow_chart": _shadow_chart(comparison.shadow),
         "policy": policy_rows(comparison.policy),
     }
     return write_page(path, "comparison.html", context)
@@ -127,77 +120,92 @@ def _effects(frame: pd.DataFrame) -> list[tuple[str, str | None, list[str], bool
 # -- charts ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a chart without time; places are percentages of its width."""
+
+    name: str
+    text: str
+    low: float
+    high: float
+    middle: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """Bars below each other, with the place of zero and a caption."""
+
+    bars: list[Bar]
+    zero: float
+    caption: str
+
+
 def _equity_chart(comparison: "Comparison") -> Chart:
-    figure = blank_figure(rows=2, row_heights=[0.62, 0.38])
-    for label, record in comparison.records.items():
-        color, width = {BARE: (GREY, 2), PROTECTED: (BLUE, 2.5)}.get(label, (ORANGE, 0.8))
-        hidden = None if label in (BARE, PROTECTED) else "legendonly"
-        equity = daily_equity(record)
-        marks = np.r_[record.start[0], equity]
-        fall = drawdown(marks)[1:]
-        first = len(figure.data)
-        draw_line(figure, equity.index, equity, label, color, row=1, width=width)
-        draw_line(figure, equity.index, fall, label, color, row=2, width=width)
-        for trace in figure.data[first:]:
-            trace.update(legendgroup=label, visible=hidden or True)
-        figure.data[first + 1].update(showlegend=False)
-    figure.update_yaxes(title_text="equity", row=1)
-    figure.update_yaxes(title_text="drawdown", tickformat=".0%", autorange="reversed", row=2)
-    # Plotly's toolbar would cover a legend of two lines.
-    figure.update_layout(modebar_orientation="v", margin_r=40)
-    final = [daily_equity(comparison.records[label]).iloc[-1] for label in (BARE, PROTECTED)]
-    caption = (
-        f"Bare ends with {final[0]:,.0f}, protected with {final[1]:,.0f}. Choose a name in the "
-        "legend to show another variant."
+    equities = {label: daily_equity(record) for label, record in comparison.records.items()}
+    days = reduce(pd.DatetimeIndex.union, (equity.index for equity in equities.values()))
+    chart = LineChart(days)
+    for pane, form in (("equity", "money"), ("drawdown", "percent")):
+        chart.pane(pane, form, height=2 if pane == "equity" else 1, inverted=pane == "drawdown")
+        for place, (label, equity) in enumerate(equities.items()):
+            marks = np.r_[comparison.records[label].start[0], equity]
+            values = equity if pane == "equity" else equity * 0.0 + drawdown(marks)[1:]
+            chart.line(
+                label,
+                values.reindex(days, method="ffill"),
+                COLORS.get(label) or OTHERS[place % len(OTHERS)],
+                width=2 if label in COLORS else 1,
+                hidden=label not in COLORS,
+            )
+    final = [equities[label].iloc[-1] for label in (BARE, PROTECTED)]
+    return chart.chart(
+        f"Bare ends with {final[0]:,.0f}, protected with {final[1]:,.0f}. Choose a name above the "
+        "chart to show another variant."
     )
-    return figure, caption
 
 
-def _sharpe_chart(comparison: "Comparison") -> Chart:
+def _sharpe_chart(comparison: "Comparison") -> BarChart:
     frame = comparison.sharpe.drop(index=BARE)
-    figure = blank_figure(rows=1, dates=False)
-    colors = [GREEN if evident else GREY for evident in frame["evidence"]]
+    middle = frame["difference"].astype(float)
     known = frame["low"].notna() & np.isfinite(frame["high"])
-    reach = {
-        "array": (frame["high"] - frame["difference"]).where(known),
-        "arrayminus": (frame["difference"] - frame["low"]).where(known),
-    }
-    figure.add_trace(
-        go.Scatter(
-            x=frame["difference"],
-            y=list(frame.index),
-            mode="markers",
-            marker={"color": colors, "size": 9},
-            error_x={"type": "data", "symmetric": False, "color": GREY, **reach},
-            showlegend=False,
-        )
-    )
-    figure.add_vline(x=0, line={"color": RED, "dash": "dash", "width": 1})
-    figure.update_xaxes(title_text="annual Sharpe ratio less that of bare", title_standoff=6)
-    figure.update_yaxes(autorange="reversed")
-    figure.update_layout(hovermode="closest", margin_b=56)
+    low, high = frame["low"].where(known, middle), frame["high"].where(known, middle)
     count = int(frame["evidence"].sum())
     caption = (
-        f"Bounds of {100 * comparison.confidence:g} % that hold for all variants at once. "
+        "Annual Sharpe ratio less that of bare, with bounds of "
+        f"{100 * comparison.confidence:g} % that hold for all variants at once. "
         + (f"{count} of them leave out zero." if count else "None of them leaves out zero.")
     )
-    return figure, caption
+    texts = [format_number(value, "{:+.2f}") for value in middle]
+    kinds = ["" if evident else "open" for evident in frame["evidence"]]
+    return _bar_chart(list(frame.index), texts, (low, high, middle), kinds, caption)
 
 
-def _shadow_chart(shadow: ShadowBook) -> Chart:
+def _shadow_chart(shadow: ShadowBook) -> BarChart:
     rules = shadow.by_rule()
     rules = rules.loc[rules_in_order(rules.index)]
-    names = [rule_label(rule) for rule in rules.index]
-    colors = [GREEN if effect >= 0 else RED for effect in rules["effect"]]
-    figure = blank_figure(rows=1, dates=False)
-    figure.add_bar(
-        x=rules["effect"], y=names, orientation="h", marker_color=colors, showlegend=False
-    )
-    figure.update_xaxes(title_text="effect on final equity, in currency", title_standoff=6)
-    figure.update_yaxes(autorange="reversed")
-    figure.update_layout(hovermode="closest", margin_b=56)
+    effect = rules["effect"].astype(float)
     caption = (
-        f"Together {format_money(shadow.difference)}: the final equity of the protected run less "
-        f"that of the bare one. Path differences make up {format_money(shadow.residual)} of it."
+        f"Effect on final equity, in currency. Together {format_money(shadow.difference)}: the "
+        "final equity of the protected run less that of the bare one. Path differences make up "
+        f"{format_money(shadow.residual)} of it."
     )
-    return figure, caption
+    names = [rule_label(rule) for rule in rules.index]
+    texts = [format_money(value) for value in effect]
+    kinds = ["loss" if value < 0 else "" for value in effect]
+    reach = effect.clip(upper=0), effect.clip(lower=0), effect
+    return _bar_chart(names, texts, reach, kinds, caption)
+
+
+def _bar_chart(
+    names: Sequence[str],
+    texts: Sequence[str],
+    values: tuple[pd.Series, pd.Series, pd.Series],
+    kinds: Sequence[str],
+    caption: str,
+) -> BarChart:
+    """Return bars from low to high with a middle, on one scale that includes zero."""
+    numbers = np.nan_to_num(np.array([value.to_numpy(dtype=float) for value in values]))
+    least, most = min(float(numbers.min(initial=0)), 0.0), max(float(numbers.max(initial=0)), 0.0)
+    places = 2.0 + 96.0 * (np.c_[numbers, np.zeros(3)] - least) / ((most - least) or 1.0)
+    rows = zip(names, texts, *places[:, :-1].tolist(), kinds, strict=True)
+    return BarChart([Bar(*row) for row in rows], float(places[0, -1]), caption)

@@ -10,7 +10,7 @@ __all__ = ["ReportData", "RunRecord", "plot", "pyfolio_inputs", "tear_sheet"]
 
 
 def __getattr__(name: str) -> Any:
-    # The tear sheet imports plotly and pyfolio, which take seconds: only its users wait for them.
+    # The tear sheet imports empyrical and Jinja2, which take seconds: only its users wait for them.
     if name == "tear_sheet":
         from bt_risk.report.html import tear_sheet
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from bt_risk.rules.estimators import Estimator
 from bt_risk.rules.time_frames import TimeFrames
 
 __all__ = [
+    "Event",
+    "Events",
     "WorstMoment",
     "exposure_bounds",
     "halts",
@@ -23,7 +26,16 @@ __all__ = [
 
 DAY = 86_400e9  # nanoseconds
 
-Events = tuple[list[pd.Timestamp], list[float], list[str]]
+
+class Event(NamedTuple):
+    """What happened to a data feed at one time."""
+
+    time: pd.Timestamp
+    side: int
+    text: str
+
+
+Events = list[Event]
 
 
 def halts(record: RunRecord) -> list[tuple[pd.Timestamp, pd.Timestamp, str]]:
@@ -52,31 +64,29 @@ def stop_line(record: RunRecord, name: str) -> pd.Series:
 
 
 def price_events(record: RunRecord, name: str) -> dict[str, Events]:
-    """Return ``(times, prices, texts)`` of a feed's entries, exits, stops, cuts and refusals."""
+    """Return the entries, exits, stops, cuts and refusals of a feed, each with time and text.
+
+    The side of a fill is that of its order; that of a cut or a refusal is 0.
+    """
     fills = record.fills[record.fills["name"] == name]
     before = fills["size"].cumsum().shift(fill_value=0.0)
     opens = before * fills["size"] >= 0
     kinds = np.where(fills["stop"], "stop", np.where(opens, "entry", "exit"))
-    events = {kind: _fills(fills[kinds == kind]) for kind in ("entry", "exit", "stop")}
+    events = {kind: _filled(fills[kinds == kind]) for kind in ("entry", "exit", "stop")}
     decisions = record.decisions[record.decisions["data"] == name]
-    closes = record.closes[name]
     for kind, action in (("cut", "trim"), ("refused", "reject")):
-        events[kind] = _judged(decisions[decisions["action"] == action], closes)
+        rows = decisions[decisions["action"] == action]
+        events[kind] = [
+            Event(time, 0, reason)
+            for time, reason in zip(rows["time"], rows["reason"], strict=True)
+            if not pd.isna(time)
+        ]
     return events
 
 
-def _fills(fills: pd.DataFrame) -> Events:
-    texts = [f"{row.size_:+g} at {row.price:g}" for row in fills.rename(columns=_SIZE).itertuples()]
-    return fills["time"].tolist(), fills["price"].tolist(), texts
-
-
-def _judged(decisions: pd.DataFrame, closes: pd.Series) -> Events:
-    times = decisions["time"]
-    prices = closes[~closes.index.duplicated(keep="last")].reindex(times, method="ffill")
-    return times.tolist(), prices.tolist(), decisions["reason"].tolist()
-
-
-_SIZE = {"size": "size_"}  # the rows of itertuples have a method of that name
+def _filled(fills: pd.DataFrame) -> Events:
+    rows = zip(fills["time"], fills["size"], fills["price"], strict=True)
+    return [Event(t, 1 if size > 0 else -1, f"{size:+g} at {price:g}") for t, size, price in rows]
 
 
 def exposure_bounds(record: RunRecord, unit: str) -> list[float]:
@@ -93,19 +103,31 @@ class WorstMoment:
     Attributes
     ----------
     time : Timestamp
-    matrix : DataFrame
-        Correlations signed by side, so that +1 is the same bet twice; NaN is unknown.
     sides : dict of str to int
         +1 or -1 by name.
-    pair, value : tuple of str, float
-        The two names with the highest correlation, and that correlation.
+    correlations : array of shape (n_names, n_names)
+        Signed by side, so that +1 is the same bet twice; NaN is unknown.
+    value : float
+        The highest of them.
     """
 
     time: pd.Timestamp
-    matrix: pd.DataFrame
     sides: dict[str, int]
-    pair: tuple[str, str]
+    correlations: np.ndarray
     value: float
+
+    @property
+    def matrix(self) -> pd.DataFrame:
+        """The correlations by name."""
+        return pd.DataFrame(self.correlations, list(self.sides), list(self.sides))
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two names with the highest correlation."""
+        names = list(self.sides)
+        pairs = _upper(self.correlations)
+        row, column = np.unravel_index(np.nanargmax(pairs), pairs.shape)
+        return names[row], names[column]
 
 
 def worst_moment(record: RunRecord) -> WorstMoment | None:
@@ -118,6 +140,7 @@ def worst_moment(record: RunRecord) -> WorstMoment | None:
     if not held:
         return None
     window = TimeFrames(firsts, *record.model.key)
+    places = {name: place for place, name in enumerate(firsts)}
     closes = pd.DataFrame(
         {name: record.closes[name].groupby(level=0).last() for name in firsts}
     ).sort_index()
@@ -129,7 +152,7 @@ def worst_moment(record: RunRecord) -> WorstMoment | None:
         for row in range(done, until):
             window.update(days[row], prices[row])
         done = until
-        worst = _worse(worst, _measure(window, time, sides, firsts, record.model.estimator))
+        worst = _worse(worst, _measure(window, time, sides, places, record.model.estimator))
     return worst
 
 
@@ -165,25 +188,27 @@ def _measure(
     window: TimeFrames,
     time: pd.Timestamp,
     sides: dict[str, int],
-    names: Sequence[str],
+    places: Mapping[str, int],
     estimator: Estimator,
 ) -> WorstMoment | None:
     """Return the `WorstMoment` of one time, None where no correlation is known."""
     held = list(sides)
     matrix = np.eye(len(held))
     for i, one in enumerate(held[:-1]):
-        others = [names.index(name) for name in held[i + 1 :]]
-        rho, _ = window.correlations(names.index(one), others, estimator)
+        others = [places[name] for name in held[i + 1 :]]
+        rho, _ = window.correlations(places[one], others, estimator)
         matrix[i, i + 1 :] = matrix[i + 1 :, i] = rho
     signs = np.array(list(sides.values()))
     signed = matrix * np.outer(signs, signs)
-    pairs = np.triu(signed, 1) + np.tril(np.full(signed.shape, -np.inf))
+    pairs = _upper(signed)
     if not np.isfinite(pairs).any():
         return None
-    row, column = np.unravel_index(np.nanargmax(pairs), pairs.shape)
-    frame = pd.DataFrame(signed, held, held)
-    pair = held[row], held[column]
-    return WorstMoment(time, frame, sides, pair, float(pairs[row, column]))
+    return WorstMoment(time, sides, signed, float(np.nanmax(pairs)))
+
+
+def _upper(matrix: np.ndarray) -> np.ndarray:
+    """Return each pair once, minus infinity elsewhere."""
+    return np.where(np.triu(np.ones(matrix.shape, dtype=bool), 1), matrix, -np.inf)
 
 
 def _worse(one: WorstMoment | None, other: WorstMoment | None) -> WorstMoment | None:

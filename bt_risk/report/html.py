@@ -1,27 +1,36 @@
 """The tear sheet: one self-contained HTML file with the result of a run and of its rules."""
 
-import json
 import math
-from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import backtrader as bt
-import jinja2
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from bt_risk.errors import ParameterError
-from bt_risk.report import charts
+from bt_risk.report.account_charts import equity_chart, exposure_chart, kelly_chart
 from bt_risk.report.calendar import check_periods_per_year
+from bt_risk.report.events import WorstMoment, worst_moment
 from bt_risk.report.labels import count_decisions
-from bt_risk.report.pyfolio import pyfolio_inputs
+from bt_risk.report.limit_use import limit_uses, use_chart
+from bt_risk.report.page import format_number, write_page
+from bt_risk.report.price_charts import price_charts
+from bt_risk.report.pyfolio import daily_returns, pyfolio_inputs
 from bt_risk.report.pyfolio_sheet import full_sheet
 from bt_risk.report.record import RunRecord, record_of
 from bt_risk.report.statistics import figures
+from bt_risk.report.summary import headline
+from bt_risk.report.tables import (
+    JOURNAL_COLUMNS,
+    JOURNAL_NUMBERS,
+    correlation_table,
+    journal_block,
+    months,
+    policy_rows,
+    r_bins,
+)
 
-__all__ = ["embedded_chart", "policy_rows", "tear_sheet", "write_page"]
+__all__ = ["tear_sheet"]
 
 COMPONENT = "tear_sheet"
 PERCENT = {
@@ -38,7 +47,6 @@ MODES = {
     "enforce": "protected: the decisions were enforced",
     "observe": "observed: nothing was changed, and the decisions show what would have happened",
 }
-COLUMNS = ["time", "data", "rule", "action", "requested", "allowed", "measured", "limit", "reason"]
 
 
 def tear_sheet(
@@ -48,8 +56,9 @@ def tear_sheet(
     *,
     periods_per_year: float | None = None,
     title: str | None = None,
+    pyfolio: bool = False,
 ) -> Path:
-    """Write pyfolio's full tear sheet and that of bt_risk into one self-contained HTML file.
+    """Write the result of a run and of its rules into one self-contained HTML file.
 
     Parameters
     ----------
@@ -65,6 +74,9 @@ def tear_sheet(
         stocks; derived from the days of the run when left out.
     title : str, optional
         Heading; the strategy's name when left out.
+    pyfolio : bool, default False
+        Whether pyfolio's full tear sheet stands at the end of the page. It takes longer than all
+        the rest.
 
     Returns
     -------
@@ -79,70 +91,37 @@ def tear_sheet(
         If the run had no bar.
     """
     record = record_of(strategy, COMPONENT)
-    returns, positions, transactions = pyfolio_inputs(record)
+    returns = daily_returns(record).tz_localize("UTC")
     reference = _benchmark(record, benchmark, returns.index)
     year = check_periods_per_year(COMPONENT, periods_per_year, returns.index)
-    path = Path(path)
-    arrays: dict[str, Any] = {}
+    worst = worst_moment(record)
+    uses = limit_uses(record, worst)
+    journal, lines = journal_block(record.decisions)
     context = {
         "title": title or record.strategy,
+        "headline": headline(record, returns),
         "record": record,
         "mode": MODES[record.mode],
         "period": (returns.index[0], returns.index[-1]),
         "year": year,
         "figures": _figures(returns, year, reference),
-        "months": _months(returns),
-        "charts": _charts(record, reference, arrays),
-        "prices": {
-            name: embedded_chart(charts.price_chart(record, name), arrays) for name in record.names
-        },
-        "arrays": arrays,
+        "months": months(returns),
+        "prices": price_charts(record),
+        "equity": equity_chart(record, reference),
+        "uses": uses,
+        "use": use_chart(record, uses),
+        "exposure": exposure_chart(record),
+        "correlation": _correlation(record, worst),
+        "multiples": _multiples(record.trades["r_multiple"].dropna()),
+        "kelly": kelly_chart(record),
         "decided": count_decisions(record.decisions),
-        "journal": _journal(record.decisions),
-        "columns": COLUMNS,
+        "journal": journal,
+        "journal_lines": lines,
+        "columns": [*JOURNAL_COLUMNS, *JOURNAL_NUMBERS],
         "policy": policy_rows(record.policy, record),
-        "sheet": full_sheet(returns, positions, transactions, reference, year),
+        "sheet": full_sheet(*pyfolio_inputs(record), reference, year) if pyfolio else None,
     }
-    return write_page(path, "page.html", context)
-
-
-def write_page(path: Path, template: str, context: dict[str, Any]) -> Path:
-    """Render a template of this folder with the scripts of every page; return the path."""
-    common = {
-        "plotly": get_plotlyjs(),
-        "style": _asset("page.css"),
-        "script": _asset("page.js"),
-    }
-    text = _environment().get_template(template).render(common | context)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["embedded"] = _embedded
-    environment.filters["percent"] = lambda value: _formatted(value, "{:,.2%}")
-    return environment
-
-
-def _asset(name: str) -> str:
-    return files("bt_risk.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _embedded(value: Any) -> str:
-    """Return JSON that cannot end the script element around it."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _formatted(value: float, form: str) -> str:
-    return form.format(value) if math.isfinite(value) else "-"
+    return write_page(Path(path), "page.html", context)
 
 
 def _benchmark(
@@ -184,79 +163,35 @@ def _figures(
 
 
 def _figure(name: str, value: float) -> str:
-    return _formatted(value, "{:,.2%}" if name in PERCENT else "{:,.2f}")
+    return format_number(value, "{:,.2%}" if name in PERCENT else "{:,.2f}")
 
 
-def _months(returns: pd.Series) -> list[tuple[int, list[float | None], float]]:
-    """Return the compounded return of each month as rows by year, the year's own last."""
-    table = []
-    for year, of_year in returns.groupby(returns.index.year):
-        months = of_year.groupby(of_year.index.month).apply(_compounded)
-        row = [months.get(month) for month in range(1, 13)]
-        table.append((year, [None if v is None else float(v) for v in row], _compounded(of_year)))
-    return table
+def _correlation(record: RunRecord, found: WorstMoment | None) -> dict[str, Any] | None:
+    """Return the correlations at the worst moment, with a caption; None without one."""
+    if found is None:
+        return None
+    names, cells = correlation_table(found)
+    limit = record.limits.get("CorrelationLimit", math.inf)
+    limit_text = f", limit {limit:.2f}" if math.isfinite(limit) else ""
+    caption = (
+        f"{found.time:%Y-%m-%d %H:%M}: {found.pair[0]} and {found.pair[1]} had a signed "
+        f"correlation of {found.value:.2f}{limit_text}. Computed whenever a position opens, closes "
+        "or changes sides, and at each month's end; positive is the same bet twice, negative a "
+        "hedge. The cap judges entries: the correlation of open positions may drift above it."
+    )
+    if len(names) < len(found.matrix):
+        caption += f" Of {len(found.matrix)} names the {len(names)} with the highest are shown."
+    return {"names": names, "cells": cells, "caption": caption}
 
 
-def _compounded(returns: pd.Series) -> float:
-    return float((1.0 + returns).prod() - 1.0)
-
-
-def _charts(
-    record: RunRecord, reference: pd.Series | None, arrays: dict[str, Any]
-) -> dict[str, dict[str, Any] | None]:
-    drawn = {
-        "equity": charts.equity_chart(record, reference),
-        "exposure": charts.exposure_chart(record),
-        "kelly": charts.kelly_chart(record),
-        "correlation": charts.correlation_chart(record),
-        "r": charts.r_multiple_chart(record),
-    }
-    return {name: embedded_chart(chart, arrays) if chart else None for name, chart in drawn.items()}
-
-
-def embedded_chart(chart: charts.Chart, arrays: dict[str, Any]) -> dict[str, Any]:
-    """Return a figure and its caption as the templates expect them."""
-    figure, caption = chart
-    return {"figure": _shared(json.loads(figure.to_json()), arrays), "caption": caption}
-
-
-def _shared(value: Any, arrays: dict[str, Any]) -> Any:
-    """Replace every array by its place in `arrays`: most lines share their times."""
-    if isinstance(value, list):
-        return [_shared(one, arrays) for one in value]
-    if not isinstance(value, dict):
-        return value
-    if "bdata" in value:
-        key = json.dumps(value, sort_keys=True)
-        return {"shared": arrays.setdefault(key, (len(arrays), value))[0]}
-    return {name: _shared(one, arrays) for name, one in value.items()}
-
-
-def _journal(decisions: pd.DataFrame) -> list[list[Any]]:
-    """Return the decisions as rows of plain values, times as text."""
-    frame = decisions[COLUMNS].copy()
-    frame["time"] = frame["time"].dt.strftime("%Y-%m-%d %H:%M").fillna("")
-    numbers = ["requested", "allowed", "measured", "limit"]
-    frame[numbers] = frame[numbers].map(lambda value: f"{value:.6g}" if value == value else "")
-    return frame.to_numpy().tolist()
-
-
-def policy_rows(
-    policy: Any, record: RunRecord | None = None
-) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Return the rules of a `bt_risk.Policy` with their descriptions, and every parameter.
-
-    A run without a policy has its limits and breakers, and no parameters.
-    """
-    if policy is not None:
-        lines = [line.partition(": ") for line in policy.describe().splitlines()]
-        fields = {name: str(value) for name, value in asdict(policy).items()}
-        return [(rule, description) for rule, _, description in lines], fields
-    if record is None:
-        return [], {}
-    rows = [
-        (name, f"{value:.4g}" if math.isfinite(value) else "no limit")
-        for name, value in record.limits.items()
-    ]
-    rows += [("DrawdownBreaker", f"{b['drawdown_limit']:.4g}") for b in record.breakers]
-    return rows, {}
+def _multiples(multiples: pd.Series) -> dict[str, Any] | None:
+    """Return the histogram of R-multiples, with a caption; None without a known multiple."""
+    if multiples.empty:
+        return None
+    caption = (
+        f"{len(multiples):,} trades: {(multiples > 0).mean():.0%} won, the mean is "
+        f"{multiples.mean():+.2f} R, the worst {multiples.min():.2f} R, the best "
+        f"{multiples.max():+.2f} R. Below -1 R the price gapped through a stop, or costs added to "
+        "the loss."
+    )
+    return {"bins": r_bins(multiples), "caption": caption}

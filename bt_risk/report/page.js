@@ -1,104 +1,93 @@
 "use strict";
 
+// Draw each chart when it comes near the screen, and the rest when the browser has nothing to do.
 (() => {
-  const read = (element) => JSON.parse(element.textContent);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const options = {
-    responsive: true,
-    displaylogo: false,
-    displayModeBar: matchMedia("(min-width: 40rem)").matches ? "hover" : false,
-    modeBarButtonsToRemove: ["lasso2d", "select2d"],
+  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 200));
+  const waiting = new Map();
+  const draw = (element) => {
+    const work = waiting.get(element);
+    waiting.delete(element);
+    seen.unobserve(element);
+    return work ? work() : null;
+  };
+  const seen = new IntersectionObserver((entries) => entries
+    .filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)), { rootMargin: "400px" });
+  const later = (element, work) => {
+    waiting.set(element, work);
+    seen.observe(element);
+  };
+  const drawRest = async () => {
+    const next = waiting.keys().next();
+    if (next.done) {
+      document.documentElement.dataset.drawn = "all";
+      return;
+    }
+    await draw(next.value);
+    idle(drawRest);
   };
 
-  // -- charts ---------------------------------------------------------------------------------------
+  // -- charts of lines ------------------------------------------------------------------------------
 
-  const colours = (isDark) => {
-    const ink = isDark ? "#e6e9ed" : "#1c2127";
-    const background = isDark ? "#1e2328" : "#ffffff";
-    return {
-      "font.color": ink,
-      "hoverlabel.bgcolor": background,
-      "hoverlabel.font.color": ink,
-      "modebar.color": isDark ? "#a5afbb" : "#5a6472",
-      "modebar.bgcolor": "rgba(0,0,0,0)",
-    };
-  };
-  // The page contains each array once, however many lines share it.
-  const arrays = read(document.getElementById("arrays"));
-  const expanded = (value) => {
-    if (Array.isArray(value)) return value.map(expanded);
-    if (value === null || typeof value !== "object") return value;
-    if (value.shared !== undefined) return arrays[value.shared];
-    return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, expanded(part)]));
-  };
-  const drawn = new Set();
-  const draw = (id, figure) => {
-    const chart = document.getElementById(id);
-    const { data, layout } = expanded(figure);
-    drawn.add(chart);
-    return Plotly.react(chart, data, layout, options).then(() =>
-      Plotly.relayout(chart, colours(dark.matches)));
-  };
-  const recolour = (isDark) => drawn.forEach((chart) => Plotly.relayout(chart, colours(isDark)));
+  document.querySelectorAll("script.lines").forEach((block) => {
+    const box = document.getElementById(block.dataset.chart);
+    later(box, async () => Page.lineChart(box, box.previousElementSibling, await Page.unpack(block)));
+  });
+  Page.dark.addEventListener("change", Page.recolour);
 
-  document.querySelectorAll("script.figure").forEach((element) => draw(element.dataset.chart, read(element)));
-  dark.addEventListener("change", () => recolour(dark.matches));
-  addEventListener("beforeprint", () => recolour(false));
-  addEventListener("afterprint", () => recolour(dark.matches));
+  // -- prices ---------------------------------------------------------------------------------------
 
   const feed = document.getElementById("feed");
-  const prices = feed && read(document.getElementById("price-figures"));
-  const showPrice = () => {
-    const { figure, caption } = prices[feed.value];
-    document.getElementById("price-caption").textContent = caption;
-    document.getElementById("chart-price").setAttribute("aria-label", `Price by time. ${caption}`);
-    draw("chart-price", figure);
+  const blocks = [...document.querySelectorAll("script.prices")];
+  let shown = null, turn = 0, logarithmic = false;
+  const showFeed = async (name) => {
+    const block = blocks.find((one) => one.dataset.name === name);
+    const mine = ++turn;
+    const spec = await Page.unpack(block);
+    if (mine !== turn) return shown; // another data feed was chosen meanwhile
+    const box = document.getElementById("chart-price");
+    const keys = document.getElementById("price-keys");
+    if (shown) Page.remove(shown.chart);
+    keys.replaceChildren();
+    document.getElementById("price-caption").textContent = block.dataset.caption;
+    box.setAttribute("aria-label", `Price by time. ${block.dataset.caption}`);
+    const status = document.getElementById("price-status");
+    status.textContent = "";
+    shown = spec.close.length ? Page.priceChart(box, keys, status, spec) : null;
+    if (shown) {
+      shown.log(logarithmic);
+      shown.all();
+    }
+    return shown;
   };
   if (feed) {
-    feed.addEventListener("change", showPrice);
-    showPrice();
-  }
+    feed.addEventListener("change", () => showFeed(feed.value));
+    document.getElementById("zoom").addEventListener("click", ({ target }) => {
+      if (!shown || !target.dataset.zoom) return;
+      const value = target.dataset.zoom;
+      if (value === "all") shown.all();
+      else if (value.endsWith("d")) shown.since(parseFloat(value));
+      else shown.zoom(parseFloat(value));
+    });
+    const log = document.getElementById("log");
+    log.addEventListener("click", () => {
+      logarithmic = !logarithmic;
+      log.setAttribute("aria-pressed", logarithmic);
+      if (shown) shown.log(logarithmic);
+    });
+    showFeed(feed.value).then(() => idle(drawRest));
+  } else idle(drawRest);
 
   // -- journal --------------------------------------------------------------------------------------
 
-  const source = document.getElementById("journal-rows");
+  const source = document.getElementById("journal-lines");
   if (!source) return;
-  const rows = read(source);
-  const texts = rows.map((row) => row.join(" ").toLowerCase());
-  const PAGE = 100, ACTION = 3;
-  const search = document.getElementById("search");
-  const action = document.getElementById("action");
-  const body = document.querySelector("#journal tbody");
-  const [newer, older] = [document.getElementById("newer"), document.getElementById("older")];
-  let first = 0, found = [];
-
-  [...new Set(rows.map((row) => row[ACTION]))].sort().forEach((name) => action.add(new Option(name, name)));
-
-  const show = () => {
-    const shown = found.slice(first, first + PAGE);
-    body.replaceChildren(...shown.map((place) => {
-      const line = document.createElement("tr");
-      rows[place].forEach((value) => { line.insertCell().textContent = value; });
-      return line;
-    }));
-    const last = first + shown.length;
-    document.getElementById("found").textContent =
-      `${found.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} decisions`;
-    document.getElementById("page").textContent = found.length ? `${first + 1} to ${last}` : "none";
-    newer.disabled = first === 0;
-    older.disabled = last >= found.length;
+  const names = new Set(blocks.map((block) => block.dataset.name));
+  const showOnChart = async (name, seconds) => {
+    feed.value = name;
+    const chart = await showFeed(name);
+    document.getElementById("chart-price").scrollIntoView({ block: "center" });
+    if (chart) chart.goTo(seconds);
   };
-  const filter = () => {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    first = 0;
-    found = [...rows.keys()].filter((place) =>
-      (!action.value || rows[place][ACTION] === action.value) &&
-      words.every((word) => texts[place].includes(word)));
-    show();
-  };
-  search.addEventListener("input", filter);
-  action.addEventListener("change", filter);
-  newer.addEventListener("click", () => { first -= PAGE; show(); });
-  older.addEventListener("click", () => { first += PAGE; show(); });
-  filter();
+  later(document.getElementById("journal-pane"), async () =>
+    Page.journal(await Page.unpack(source), showOnChart, names));
 })();

@@ -39,6 +39,7 @@ ACCOUNT = ["equity", "unit_value", "breaker_drawdown", "risk_scale"]
 BARS = ["time", *ACCOUNT]
 FILLS = ["time", "name", "size", "price", "multiplier", "commission", "stop"]
 CLOSED = ["name", "side", "opened", "closed", "size", "pnl", "r_multiple"]
+RANGE = ["open", "high", "low"]
 BREAKER = ["drawdown_limit", "lifetime_limit", "taper_from", "action"]
 
 
@@ -64,6 +65,8 @@ class RunRecord:
         Times of the bars that a halted run did not reach.
     closes : dict of Series
         Close by time for each feed.
+    ranges : dict of array of shape (3, n_bars)
+        Open, high and low of the same bars, with the seven digits that a chart needs.
     held : DataFrame
         One row for each bar and feed with a position: `HELD`; value is notional in currency,
         signed; stop is the price of our stop, NaN without one.
@@ -96,6 +99,7 @@ class RunRecord:
     bars: pd.DataFrame
     rest: pd.DatetimeIndex
     closes: dict[str, pd.Series]
+    ranges: dict[str, np.ndarray]
     held: pd.DataFrame
     fills: pd.DataFrame
     decisions: pd.DataFrame
@@ -117,7 +121,7 @@ class RunRecord:
         """Return whether the run ended before its data."""
         return len(self.rest) > 0
 
-    @property
+    @cached_property
     def times(self) -> pd.DatetimeIndex:
         """Times of the bars, as a DatetimeIndex."""
         return pd.DatetimeIndex(self.bars["time"])
@@ -159,7 +163,7 @@ class ReportData(QuietAnalyzer):
     def start(self) -> None:
         """Record the account before the first bar."""
         strategy = self.strategy
-        self._seen = seen_bars(strategy, ["close"])
+        self._seen = seen_bars(strategy, ["close", *RANGE])
         self._held = HeldPositions(strategy.datas)
         self._held.ask(strategy.broker)
         self._begin = float(strategy.broker.getvalue()), float(unit_value(strategy.broker))
@@ -244,6 +248,7 @@ class ReportData(QuietAnalyzer):
             bars=bars,
             rest=remaining_times(strategy.cerebro, [feed for feed in feeds if not feed._clone]),
             closes=closes,
+            ranges={name: self._range(place) for place, name in enumerate(names)},
             held=held,
             fills=_fill_frame(_all_fills(strategy), feeds, names),
             decisions=_decisions(gate.journal if gated else None),
@@ -259,6 +264,9 @@ class ReportData(QuietAnalyzer):
     def _closes(self, place: int) -> pd.Series:
         closes, times = (self._seen.bars(place, name) for name in ("close", "datetime"))
         return pd.Series(closes, timestamps(times))
+
+    def _range(self, place: int) -> np.ndarray:
+        return np.array([self._seen.bars(place, name) for name in RANGE], dtype=np.float32)
 
 
 def record_of(strategy: bt.Strategy | RunRecord, component: str = "report") -> RunRecord:
@@ -316,7 +324,8 @@ def _all_fills(strategy: bt.Strategy) -> list[tuple[Any, ...]]:
     rows = [
         row
         for running in strategy.cerebro.runningstrats
-        for analyzer in [one for one in running.analyzers if isinstance(one, ReportData)][:1]
+        for analyzer in running.analyzers
+        if isinstance(analyzer, ReportData)
         for row in analyzer._fills
     ]
     return sorted(rows, key=lambda row: row[0])

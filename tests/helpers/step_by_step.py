@@ -27,12 +27,12 @@ def timestamps(numbers):
 
 
 class StepReportData(ReportData):
-    """Record every number of `bars`, `held` and `closes` at every bar."""
+    """Record every number of `bars`, `held`, `closes` and `ranges` at every bar."""
 
     def start(self):
         super().start()
         self._rows, self._positions = [], []
-        self._feeds = [(i, feed, [], []) for i, feed in enumerate(self.strategy.datas)]
+        self._feeds = [(i, feed, [], [], []) for i, feed in enumerate(self.strategy.datas)]
         self._stops = None
 
     def next(self):
@@ -49,16 +49,21 @@ class StepReportData(ReportData):
         scale = gate.book.risk_scale if gated else 1.0
         unit_value = float(getattr(gate, "fundvalue", math.nan) or gate.getvalue())
         self._rows.append((time, equity, unit_value, drawdown, scale, *sums))
-        for _, feed, times, closes in self._feeds:
+        for _, feed, times, closes, ranges in self._feeds:
+            if not len(feed):
+                continue
+            prices = feed.open[0], feed.high[0], feed.low[0]
             if len(feed) > len(times):
                 times.append(feed.datetime[0])
                 closes.append(float(feed.close[0]))
+                ranges.append(prices)
             elif times and feed.replaying:
                 times[-1], closes[-1] = feed.datetime[0], float(feed.close[0])
+                ranges[-1] = prices
 
     def _exposure(self, gate, gated, equity):
         bar, sums = len(self._rows), [0.0, 0.0, 0.0, 0.0]
-        for i, feed, _, _ in self._feeds:
+        for i, feed, *_ in self._feeds:
             size = position_size(gate, feed)
             if abs(size) <= SIZE_EPS or not len(feed):
                 continue
@@ -92,8 +97,11 @@ class StepReportData(ReportData):
         return bars, held.assign(name=[names[i] for i in held["name"]])
 
     def _closes(self, place):
-        _, _, times, closes = self._feeds[place]
+        _, _, times, closes, _ = self._feeds[place]
         return pd.Series(closes, timestamps(times), dtype=float)
+
+    def _range(self, place):
+        return np.array(self._feeds[place][-1], dtype=np.float32).reshape(-1, 3).T
 
 
 def risk_of(book, instrument):
@@ -190,6 +198,8 @@ def plain(value):
         return value.name, str(value.dtype), index_of(value), bits(value)
     if isinstance(value, pd.DatetimeIndex):
         return str(value.dtype), value.asi8.tolist()
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, value.tobytes()
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -31,7 +31,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 PURE = ["rules", "limits", "portfolio"]
-HEAVY = {"pyfolio", "empyrical", "matplotlib", "plotly", "jinja2", "rich", "typer", "arch"}
+HEAVY = {"pyfolio", "empyrical", "matplotlib", "litecharts", "jinja2", "rich", "typer", "arch"}
 # Data, and the example that is part of the installed package, are no modules of ours.
 OTHERS = [("data",), ("paper", "example")]
 FILES = sorted(
