@@ -43,6 +43,9 @@ class LimitReview:
             return Decision(opening)
         oco = request.args["oco"]
         leader = self.book.working.get(oco.ref) if oco is not None else None
+        beside = request.preview is not None and request.preview.closing
+        if not (gone or beside or leader):  # nothing in the book counts differently
+            return self._ask_limits(request, opening, distance, price)
         with self._counted_as_gone(gone), self._replacing(leader), self._beside(request):
             return self._ask_limits(request, opening, distance, price)
 

@@ -332,6 +332,7 @@ class Book:
     def sum_up(self, instrument: Instrument) -> None:
         """Update the net size of an instrument, and the sides that owners hold of it."""
         parts = instrument.parts
+        self.correlations.forget_held()
         if not parts[1:]:
             instrument.size, side = parts[0].size, parts[0].side
             instrument.held, self.sides[instrument.index] = side != 0, side

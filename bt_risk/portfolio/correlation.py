@@ -32,8 +32,10 @@ class Correlations:
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        self._leads = np.array([one.copies[0].index for one in book.instruments], dtype=int)
-        self._copied = len(set(self._leads.tolist())) < len(book.instruments)
+        self._lead = [one.copies[0].index for one in book.instruments]
+        # What `_bets` returns of what is held; None where that has to be read again.
+        self._held: dict[tuple[int, int], None] | None = None
+        self._columns = _columns([])
 
     def same_bets(
         self, instrument: Instrument, side: int, model: ReturnModel, downside: bool = False
@@ -94,24 +96,39 @@ class Correlations:
     def _bets(self, own: Instrument) -> tuple[Integers, Integers]:
         """Return index and side of what is held or may be opened by a working order, but `own`."""
         book = self._book
-        held = book.sides.nonzero()[0]
-        leads, sides = self._leads[held], book.sides[held]
-        opening = [w for w in book.working.values() if w.opening > SIZE_EPS]
-        if opening or self._copied or book.opposed or book.gone:
-            both = [
-                *zip(held.tolist(), sides.tolist(), strict=True),
-                *((k, -1) for k in book.opposed),
-            ]
-            if book.gone:
-                both = [one for one in both if one not in book.gone]
-            bets = [(int(self._leads[k]), side) for k, side in both]
-            for w in opening:
+        if book.gone:
+            held = [one for one in self._sides_held() if one not in book.gone]
+            bets = dict.fromkeys([(self._lead[k], side) for k, side in held])
+            leads, sides = _columns(list(bets))
+        else:
+            if self._held is None:
+                self._held = dict.fromkeys([(self._lead[k], s) for k, s in self._sides_held()])
+                self._columns = _columns(list(self._held))
+            bets, (leads, sides) = self._held, self._columns
+        new: dict[tuple[int, int], None] = {}
+        for w in book.working.values():
+            if w.opening > SIZE_EPS:
+                one = w.instrument.copies[0].index, w.side
                 # Against a position of its owner an order may only close.
-                if w.part.size * w.side >= 0.0 or opens_now(w.part, w.side):
-                    bets.append((w.instrument.copies[0].index, w.side))
-            leads, sides = np.array(list(dict.fromkeys(bets)), dtype=int).reshape(-1, 2).T
+                if one not in bets and (w.part.size * w.side >= 0.0 or opens_now(w.part, w.side)):
+                    new[one] = None
+        if new:
+            more = _columns(list(new))
+            leads, sides = np.concatenate((leads, more[0])), np.concatenate((sides, more[1]))
         others = leads != own.index
         return leads[others], sides[others]
+
+    def _sides_held(self) -> list[tuple[int, int]]:
+        """Return index and side of all that is held, one that owners hold both sides of twice."""
+        book = self._book
+        held = book.sides.nonzero()[0]
+        sides = book.sides[held]
+        both = zip(held.tolist(), sides.tolist(), strict=True)
+        return [*both, *((k, -1) for k in book.opposed)]
+
+    def forget_held(self) -> None:
+        """Read again what is held: a side has changed."""
+        self._held = None
 
     def _stale(self, indexes: Integers) -> list[int]:
         """Return those of these indexes whose instruments are stale."""
@@ -119,3 +136,9 @@ class Correlations:
         late = book.rounds - book.max_stale_bars
         old = [k for k in indexes.tolist() if book.instruments[k].round < late]
         return [k for k in old if book.is_stale(book.instruments[k])]
+
+
+def _columns(bets: list[tuple[int, int]]) -> tuple[Integers, Integers]:
+    """Return the indexes and the sides of some bets."""
+    leads, sides = [one[0] for one in bets], [one[1] for one in bets]
+    return np.array(leads, dtype=int), np.array(sides, dtype=int)

@@ -178,42 +178,50 @@ class Exposure:
     def _each(self, instruments: Iterable[Instrument], side: int, unit: Unit) -> list[float]:
         """Return the exposure of each instrument on one side: `_one` of it.
 
-        A decision asks about all that is held. Most of it has one owner and either no order or one
-        stop of ours over all of it, and its risk is computed here: calls cost more than that.
+        A decision asks about all that is held. Most of it has one owner, at most one stop, which
+        covers all of it, and orders that do not replace each other: the risk of such a one is
+        computed here, because calls cost more than that.
         """
-        if unit != "risk" or self._book.leaving:
+        leaving = self._book.leaving
+        if unit != "risk":
             return [self._one(instrument, side, unit) for instrument in instruments]
         exposures: list[float] = []
         add, against = exposures.append, -side
         for one in instruments:
-            parts, orders = one.parts, one.orders
-            if len(parts) == 1 and len(orders) < 2:
-                part = parts[0]
-                units = part.size * side
-                if not orders:
-                    if units > SIZE_EPS:
-                        known = one.price - one.price  # NaN where there is no price
-                        add(units * (one.stop_distance() + known) * one.multiplier)
-                        continue
-                    if units <= 0.0:
-                        add(0.0)
-                        continue
-                else:
-                    (w,) = orders.values()
-                    if w.own and units <= 0.0:
-                        add(0.0 * one.multiplier)
-                        continue
-                    if (
-                        w.own
-                        and w.kind == "stop"
-                        and w.side == against
-                        and w.remaining >= units
-                        and w.parent is None
-                        and w.owner is part.owner
-                    ):
-                        distance = side * (one.price - w.price)
-                        add((units * distance if distance > 0.0 else 0.0) * one.multiplier)
-                        continue
+            parts = one.parts
+            if len(parts) != 1 or (leaving and parts[0] in leaving):
+                add(self._one(one, side, unit))
+                continue
+            part = parts[0]
+            units, owner = part.size * side, part.owner
+            stop, enters, opened, left = None, 0.0, 0.0, 0.0
+            for w in one.orders.values():
+                if w.owner is not owner:
+                    break
+                if w.side == against:
+                    if w.kind == "stop" and units > 0.0:
+                        if stop is not None or w.parent is not None or w.remaining < units:
+                            break
+                        stop = w
+                elif not (w.own or w.waits):
+                    if w.group != w.ref:
+                        break
+                    left += w.remaining
+                    if w.opening > SIZE_EPS:
+                        opened += w.opening
+                        enters += w.opening * w.distance
+            else:
+                held = 0.0
+                if stop is not None:
+                    distance = side * (one.price - stop.price)
+                    held = (units * distance if distance > 0.0 else 0.0) * one.multiplier
+                elif units > SIZE_EPS:
+                    known = one.price - one.price  # NaN where there is no price
+                    held = units * (one.stop_distance() + known) * one.multiplier
+                # What a position against them leaves of the entries is computed by `entering`.
+                if opened <= SIZE_EPS or units >= 0.0 or opened <= left + units + SIZE_EPS:
+                    add(held + enters * one.multiplier if one.orders else held)
+                    continue
             add(self._one(one, side, unit))
         return exposures
 

@@ -96,6 +96,7 @@ class ReturnWindow:
         self._times: list[Time] = [None] * (2 * self._depth)
         self._start = self._stop = 0
         self._seam = 0  # no return spans the columns before and from here on
+        self._spread: FloatArray | None = None  # of every name, None after a change
 
     def __len__(self) -> int:
         first, last = self._across()
@@ -129,6 +130,7 @@ class ReturnWindow:
             return
         if time != self.last_time or self._seam == self._stop:
             self._append(time)
+        self._spread = None
         last, before = self._stop - 1, self._stop - 1 - self.multi_bar
         np.log(closes, out=self._logs[:, last], where=known)
         if before >= 0:
@@ -145,6 +147,7 @@ class ReturnWindow:
             Positive and finite.
         """
         logs, steps, every = self._logs, self._steps, np.ones(len(self.names), dtype=bool)
+        self._spread = None
         for time, row in zip(times, closes, strict=True):
             self._append(time)
             last, before = self._stop - 1, self._stop - 1 - self.multi_bar
@@ -191,6 +194,7 @@ class ReturnWindow:
         """
         last = np.exp(self._logs[rows, self._stop - 1]) if self._stop else np.nan
         self._logs[rows] = self._steps[rows] = np.nan
+        self._spread = None
         while self._stop > self._start and np.isnan(self._logs[:, self._stop - 1]).all():
             self._stop -= 1
         self.last_time = self._times[self._stop - 1] if self._stop > self._start else None
@@ -230,8 +234,12 @@ class ReturnWindow:
         names = np.concatenate((others, [candidate]))
         every = 4 * len(names) > len(self.names)  # then copying rows takes longer than it saves
         steps = self._returns(slice(None) if every else names)
-        spread = squares_about_the_mean(steps)
-        spread = spread[names] if every else spread
+        if every:
+            if self._spread is None:  # several orders may come between two bars
+                self._spread = squares_about_the_mean(steps)
+            spread = self._spread[names]
+        else:
+            spread = squares_about_the_mean(steps)
         plain = sides is None and not (estimator.fades or estimator.shrinks)
         if plain and not np.isnan(spread.sum()):
             # Centred twice: the others' means would multiply the rounding error of its mean.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -88,6 +89,9 @@ def position_size(
     >>> position_size(100_000, 0.01, np.array([np.nan, 400.0, 0.0]))
     array([0. , 2.5, 0. ])
     """
+    given = (equity, risk, stop_distance, multiplier)
+    if all(isinstance(one, float | int) for one in given):
+        return round_down(_units_of_one(*[float(one) for one in given]), step)
     usable = np.greater(equity, 0) & np.greater(risk, 0)
     usable = usable & np.greater(stop_distance, 0) & np.greater(multiplier, 0)
     with np.errstate(all="ignore"):
@@ -139,6 +143,8 @@ def round_down(size: Numbers, step: float | None = None) -> Numbers:
     >>> round_down(0.3, 0.1), round_down(1234.5, 100), round_down(0.123456, 1e-5)
     (0.3, 1200.0, 0.12345)
     """
+    if isinstance(size, float | int):
+        return _round_one_down(float(size), step)
     values = np.asarray(size, dtype=float)
     values = np.where(values > 0, values, 0.0)
     if step is not None:
@@ -222,6 +228,34 @@ def floored_atr(recent_atr: Sequence[float] | FloatArray, atr_floor: float = 0.5
     if not values.size or np.isnan(values[-1]):
         return float("nan")
     return float(max(values[-1], atr_floor * np.nanmedian(values)))
+
+
+def _units_of_one(equity: float, risk: float, stop_distance: float, multiplier: float) -> float:
+    """Return the size for one set of inputs, 0 where one is unusable."""
+    loss = stop_distance * multiplier
+    if not (equity > 0 and risk > 0 and stop_distance > 0 and multiplier > 0 and loss > 0):
+        return 0.0
+    size = risk * equity / loss
+    return size if size < math.inf else 0.0
+
+
+def _round_one_down(size: float, step: float | None) -> float:
+    """Return one size, rounded down: the same operations, in a fraction of the time."""
+    if step is not None:
+        step = float(check_positive("round_down", "step", step, remedy="None switches it off."))
+    if not size > 0.0:
+        return 0.0
+    if step is None or size == math.inf:
+        return size
+    ratio = size / step
+    if ratio == math.inf:
+        return ratio
+    nearest = float(round(ratio))
+    if nearest - ratio > _ON_THE_GRID * nearest:
+        nearest = float(math.floor(ratio))
+    tens = 10.0 ** _decimals(step)
+    scaled = nearest * step * tens
+    return scaled if scaled == math.inf else round(scaled) / tens
 
 
 def _whole_steps(ratio: FloatArray) -> FloatArray:

@@ -792,3 +792,29 @@ def test_a_query_never_changes_a_later_answer(seed, queries):
     np.testing.assert_array_equal(
         asked.correlations(0, [1, 2, 3]), silent.correlations(0, [1, 2, 3])
     )
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.2])
+def test_no_correlation_is_that_of_the_bar_before(gaps):
+    """What several orders of one bar share is computed again after every change."""
+    prices = with_gaps(price_path(market(60, 5)), gaps)
+    asked = ReturnWindow(prices.columns, 20, 5)
+    for k, (time, row) in enumerate(zip(prices.index, prices.to_numpy(), strict=True)):
+        first = np.where(np.arange(5) < 3, row, np.nan)
+        for closes in (first, row):  # the closes of one time may arrive in two parts
+            asked.update(time, closes)
+            new = filled(prices.iloc[:k], 20, 5)
+            new.update(time, first)
+            new.update(time, closes)
+            for candidate in (0, 4, 0):
+                others = [i for i in range(5) if i != candidate]
+                for one, other in zip(
+                    asked.correlations(candidate, others),
+                    new.correlations(candidate, others),
+                    strict=True,
+                ):
+                    assert one.tobytes() == other.tobytes()
+    asked.blank(np.arange(5) == 1)
+    rho, _ = asked.correlations(0, [1, 2])
+    assert np.isnan(rho[0])
+    assert np.isfinite(rho[1])

@@ -142,6 +142,25 @@ def test_rounding_never_adds_and_takes_less_than_a_step(size, step):
     assert size - rounded < step * AT_MOST
 
 
+@given(
+    st.one_of(sizes, st.floats(), st.integers(-5, 10**6)),
+    st.one_of(st.none(), st.sampled_from(STEPS), st.floats(1e-12, 1e12)),
+)
+def test_one_size_is_rounded_as_a_column_of_sizes(size, step):
+    (expected,) = round_down(np.array([size], dtype=float), step)
+    assert repr(round_down(size, step)) == repr(float(expected))
+
+
+numbers = st.one_of(st.floats(), st.floats(1e-9, 1e9), st.integers(-3, 10**6))
+
+
+@given(numbers, numbers, numbers, st.one_of(st.just(1.0), numbers), st.sampled_from([None, *STEPS]))
+def test_one_position_is_sized_as_a_column_of_positions(equity, risk, stop, multiplier, step):
+    column = np.array([equity], dtype=float)
+    (expected,) = position_size(column, risk, stop, multiplier, step)
+    assert repr(position_size(equity, risk, stop, multiplier, step)) == repr(float(expected))
+
+
 @given(sizes, st.sampled_from(STEPS))
 def test_rounding_twice_changes_nothing(size, step):
     rounded = round_down(size, step)
