@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -36,7 +37,14 @@ _T = TypeVar("_T")
 
 
 class BtRiskError(Exception):
-    """Root of all errors of this package."""
+    """Root of all errors of this package.
+
+    A note, which a traceback shows last, names the place in docs/messages.md that explains it.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.add_note(f"See docs/messages.md#{_anchor(str(args[0]) if args else '')}")
 
 
 class ParameterError(BtRiskError, ValueError):
@@ -76,6 +84,14 @@ def raised_as(component: str, **names: str) -> Iterator[None]:
     except ParameterError as error:
         param, constraint = names.get(error.param, error.param), error.constraint
         raise ParameterError(component, param, constraint, error.value, error.remedy) from None
+
+
+def _anchor(message: str) -> str:
+    """Return the heading of docs/messages.md for a message, which begins with its component."""
+    component = message.partition(":")[0]
+    if not re.fullmatch(r"[A-Za-z_. ]+", component) or component.endswith(".toml"):
+        return "a-policy-file"
+    return component.lower().replace(" ", "-").replace(".", "")
 
 
 _FRACTIONS = "Ratios are fractions: 2 % is 0.02."
