@@ -12,6 +12,7 @@ from typing import Any
 import backtrader as bt
 
 from bt_risk.components.drawdown_breaker import DrawdownBreaker
+from bt_risk.components.end_notes import halt_note, traded
 from bt_risk.components.half_kelly import HalfKellySizer
 from bt_risk.components.risk_journal import RiskJournal
 from bt_risk.components.settings import SizerSettings
@@ -25,6 +26,8 @@ from bt_risk.live.settings import Live
 from bt_risk.live.store_settings import StoreSettings
 from bt_risk.monitors.settings import BreakerSettings, StopSettings
 from bt_risk.policy import Policy
+from bt_risk.report.no_trades import refusals
+from bt_risk.report.page_at_end import ReportPage
 from bt_risk.state.file import check_state
 
 __all__ = ["protect"]
@@ -39,6 +42,7 @@ def protect(
     *,
     limits: Sequence[Limit] = (),
     journal: str | Path | None = None,
+    report: str | Path | None = None,
     state: str | Path | None = None,
     on_bypass: str = "alert",
     store: str | Path | None = None,
@@ -64,6 +68,9 @@ def protect(
         More limits that every order is judged by, such as your own: see `Limit`.
     journal : str or path, optional
         CSV file that the decisions are written to at the end of each run.
+    report : str or path, optional
+        Page that `bt_risk.report.tear_sheet` writes at the end of each run. Points of an
+        optimisation write none.
     state : str or path, optional
         File in which everything is saved that must survive the process: drawdown and halt, stops,
         working orders, closed trades, windows of prices, the journal. The next run with this file
@@ -102,6 +109,8 @@ def protect(
     check_flag("protect", "fast", fast)
     if journal is not None:
         check_output("protect", "journal", journal)
+    if report is not None:
+        check_output("protect", "report", report)
     check_choice("protect", "on_bypass", on_bypass, ON_BYPASS)
     instruments = policy.instruments
     if store is not None:
@@ -117,6 +126,8 @@ def protect(
         cerebro.addobserver(ATRTrailingStop, **policy.params(StopSettings))
     cerebro.addanalyzer(DrawdownBreaker, **policy.params(BreakerSettings))
     cerebro.addanalyzer(_PolicyJournal, path=journal, policy=policy, _name="riskjournal")
+    if report is not None:
+        cerebro.addanalyzer(ReportPage, path=report, _name="reportdata")
 
 
 def _policy_of(policy: Any, given: dict[str, Any]) -> Policy:
@@ -250,8 +261,22 @@ class _PolicyJournal(RiskJournal):
     def stop(self) -> None:
         """Check the broker a last time, and drop the gate, which must not be pickled."""
         self._next()
+        self._warn()
         self.gate = None
         super().stop()
+
+    def _warn(self) -> None:
+        """Log what a backtest that the rules have shaped does not show by itself."""
+        gate, strategy = self.gate, self.strategy
+        cerebro = strategy.cerebro
+        if gate is None or gate.observe or cerebro._dooptimize or cerebro._dolive:
+            return
+        if not any(traded(one) for one in cerebro.runningstrats):
+            text = refusals([line[2:4] + line[-1:] for line in gate.journal.lines])
+            if text and strategy is cerebro.runningstrats[0]:
+                _log.warning("%s", text)
+        if text := halt_note(strategy, gate):
+            _log.warning("%s", text)
 
 
 def _chosen_sizer(strategy: bt.Strategy) -> Any:

@@ -10,12 +10,13 @@ from bt_risk.cli.check_data import check_data
 from bt_risk.cli.compare import compare
 from bt_risk.cli.demo import demo
 from bt_risk.cli.doctor import doctor
-from bt_risk.cli.exit_status import BAD_INPUT
+from bt_risk.cli.exit_status import BAD_INPUT, RAISED
 from bt_risk.cli.live import explain, flatten, halt, journal, rearm, reduce, resume, status
 from bt_risk.cli.new import new
 from bt_risk.cli.paper import paper
 from bt_risk.cli.run import run
 from bt_risk.errors import BtRiskError
+from bt_risk.evidence.user_traceback import user_traceback
 
 __all__ = ["app", "main"]
 
@@ -40,6 +41,12 @@ def main() -> None:
         reason = error.format_message()  # type: ignore[attr-defined]  # a subclass, see above
     except (typer.Abort, KeyboardInterrupt):
         reason = "interrupted"
+    except Exception as error:
+        own = user_traceback(error)
+        if own is None:
+            raise
+        print(own, file=sys.stderr)
+        sys.exit(RAISED)
     if reason:  # else it has printed the help
         print(f"bt-risk: {' '.join(reason.split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)

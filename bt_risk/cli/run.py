@@ -31,6 +31,7 @@ from bt_risk.errors import ParameterError, check_choice, check_output
 from bt_risk.evidence.metrics import MEASURES, days_of, measures
 from bt_risk.evidence.number_format import format_measure
 from bt_risk.report.labels import count_decisions
+from bt_risk.report.no_trades import no_trades
 from bt_risk.report.record import RunRecord, record_of
 
 __all__ = ["run"]
@@ -91,6 +92,7 @@ def _outcome(strategy: bt.Strategy, title: str, mode: str) -> dict[str, Any]:
     return {
         "run": title,
         "mode": mode,
+        "no_trades": no_trades(record) or None,
         "from": _text(record, 0),
         "to": _text(record, -1),
         "bars": len(record.times),
@@ -110,6 +112,8 @@ def _print(console: Console, found: dict[str, Any]) -> None:
     """Print the outcome of a run for a reader."""
     console.print(f"{found['run']} ({found['mode']})", markup=False)
     console.print(f"{found['from']} to {found['to']}, {found['bars']:,} bars\n")
+    if found["no_trades"]:
+        console.print(f"{found['no_trades']}\n", markup=False)
     rows = {"final equity": f"{found['equity']:,.0f}"}
     for name in MEASURES:
         value = found["measures"][name]

@@ -136,8 +136,8 @@ def print_effects(console: Console, books: Mapping[str, ShadowBook]) -> None:
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print a `bt_risk.evidence.Comparison`: odds, verdicts, figures, and each rule's effect."""
     console.print(f"{comparison.halt}\n")
-    for variant in comparison.sharpe.index.drop(BARE):
-        console.print(f"- {comparison.verdict(variant)}")
+    for verdict in comparison.verdicts():
+        console.print(f"- {verdict}", markup=False)
     bounds = f"{100 * comparison.confidence:g} % bounds"
     console.print(f"\nBare and protected, with {bounds}; at equal volatility the bare run has the")
     console.print("constant leverage that gives it the protected run's volatility:\n")

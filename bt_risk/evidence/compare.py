@@ -28,6 +28,7 @@ from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, probabilistic_sharpe
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy
+from bt_risk.report.no_trades import no_trades
 from bt_risk.report.record import RunRecord
 
 __all__ = ["Comparison", "compare"]
@@ -78,6 +79,9 @@ class Comparison:
         """Return one sentence: whether a variant earned more or less for its risk than bare."""
         row = self.sharpe.loc[variant]
         name = f'"{variant}"' if " " in variant else variant
+        for run in (BARE, variant):
+            if reason := no_trades(self.records[run]):
+                return f"no trades in {name if run == variant else run}: {reason}"
         if not math.isfinite(row["low"]):
             return f"no evidence: {name} differs from bare on too few days, or on none"
         figures = (
@@ -88,6 +92,10 @@ class Comparison:
             return f"no evidence that {name} changes return for risk: {figures}"
         word = "more" if row["difference"] > 0 else "less"
         return f"evidence that {name} earns {word} for its risk: {figures}"
+
+    def verdicts(self) -> list[str]:
+        """Return the verdict of every variant but bare, each sentence once."""
+        return list(dict.fromkeys(self.verdict(v) for v in self.sharpe.index if v != BARE))
 
     def write(self, path: str | Path, title: str = "Comparison") -> Path:
         """Write the page, one self-contained HTML file; return its path."""
@@ -111,9 +119,10 @@ def compare(
     Parameters
     ----------
     build : callable
-        Returns a new Cerebro, without a policy, each time it is called. Several processes need one
-        that pickles: a function at the top of a module, or a ``functools.partial`` of one. Where
-        they are forked (Linux), they share what one call has built, and bars that are loaded once.
+        Returns a new Cerebro, without a policy, each time it is called. Where processes are forked
+        (Linux, no threads), they share what one call has built, and bars that are loaded once.
+        Elsewhere several need one that pickles: a function at the top of a module, or a
+        ``functools.partial`` of one.
     policy : Policy or path, optional
         The default policy when left out; a path names a TOML file.
     rules : {"each", "leave-one-out", "all"}
@@ -125,8 +134,9 @@ def compare(
     seed : int
         Seed of the bootstrap.
     workers : int, optional
-        Number of processes. When left out: one for each core where `build` pickles and is not part
-        of ``__main__`` (each process would run a script without the usual guard again), else one.
+        Number of processes. When left out: one for each core. Where processes are not forked, each
+        imports the script again: one that lacks ``if __name__ == "__main__":`` runs in one
+        process, and so does what does not pickle.
 
     Returns
     -------

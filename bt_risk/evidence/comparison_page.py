@@ -44,7 +44,7 @@ def comparison_page(comparison: "Comparison", path: Path, title: str) -> Path:
         "period": (bare.times[0], bare.times[-1]),
         "mode": f"{bare.strategy} with and without each rule",
         "comparison": comparison,
-        "verdicts": [comparison.verdict(v) for v in comparison.sharpe.index if v != BARE],
+        "verdicts": comparison.verdicts(),
         "main": _main_table(comparison),
         "variants": list(comparison.sharpe.index),
         "values": _value_table(comparison),

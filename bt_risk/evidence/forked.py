@@ -14,19 +14,13 @@ from typing import Any, TypeVar
 import backtrader as bt
 
 from bt_risk.engine.loop import QuickLoop
+from bt_risk.evidence.user_traceback import InChild, user_traceback
 from bt_risk.feeds.bulk import use_bulk_preload
 
 __all__ = ["can_fork", "forked_runs", "ignore_interrupts", "loaded"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-class _InChild(Exception):
-    """Show the traceback of an error in a process, as the cause of that error."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(f"\n{text}")
 
 
 def can_fork() -> bool:
@@ -111,7 +105,7 @@ class _Child:
             raise RuntimeError(f"compare: a process ended with {code} before its run did") from None
         if done:
             return value
-        raise value from _InChild(text)
+        raise value from InChild(text)
 
     def end(self) -> None:
         """End the process if it still runs."""
@@ -135,7 +129,7 @@ def _work(turns: Any, run: Callable[[Any], Any], job: Any, sender: Connection) -
         try:
             answer = True, run(job), ""
         except Exception as error:
-            answer = False, error, traceback.format_exc()
+            answer = False, error, user_traceback(error) or traceback.format_exc()
         try:
             sender.send(answer)
         except Exception as error:  # it does not pickle

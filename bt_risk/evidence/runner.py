@@ -1,12 +1,16 @@
 """The runner of all variants, in several processes where that is possible."""
 
+import ast
 import logging
 import multiprocessing
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import backtrader as bt
@@ -27,6 +31,11 @@ from bt_risk.report.record import ReportData, RunRecord, record_of
 
 __all__ = ["VariantRun", "quiet", "results_of", "run_all", "run_variant", "running"]
 
+_log = logging.getLogger("bt_risk")
+_BUILD = "a function that returns a new Cerebro"
+_REMEDY = "Each variant runs its own: write `def build():`, make the Cerebro in it and return it."
+_DATA = "evidence_data"
+_GUARD = "__name__ == '__main__'"
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -58,7 +67,9 @@ def run_variant(
 def _built(build: Callable[[], bt.Cerebro]) -> bt.Cerebro:
     cerebro = build()
     if not isinstance(cerebro, bt.Cerebro):
-        raise ParameterError("compare", "build", "a function that returns a new Cerebro", cerebro)
+        raise ParameterError("compare", "build", _BUILD, cerebro, _REMEDY)
+    if any(named.get("_name") == _DATA for _, _, named in cerebro.analyzers):
+        raise ParameterError("compare", "build", _BUILD, "the same one again", _REMEDY)
     if cerebro._dooptimize or not cerebro.datas:
         raise ParameterError("compare", "build", "a Cerebro with a strategy", cerebro)
     return cerebro
@@ -70,7 +81,7 @@ def _run(cerebro: bt.Cerebro, policy: Policy | None, logs: bool) -> VariantRun:
         fast(cerebro)
     else:
         protect(cerebro, policy)
-    cerebro.addanalyzer(ReportData, _name="evidence_data")
+    cerebro.addanalyzer(ReportData, _name=_DATA)
     if logs:
         cerebro.addanalyzer(OrderLogger, _name="evidence_log")
     with quiet():
@@ -93,13 +104,13 @@ def running(
     Parameters
     ----------
     build : callable
-        Returns a new Cerebro. Several processes need one that pickles: a function of a module,
-        not a lambda, not one defined within another function.
+        Returns a new Cerebro. Where processes are not forked, several need one that pickles: a
+        function of a module, not a lambda, not one defined within another function.
     policies : dict
         Policy by label; None is the bare run. Equal policies have one run, and the order log is
         that of the label `PROTECTED` alone: nothing else reads one.
     workers : int, optional
-        Number of processes. When left out: one for each core where `build` pickles, else one.
+        Number of processes. When left out: one for each core, see `compare`.
     """
     labels = _equal(policies)
     workers = _worker_count(build, workers, len(labels))
@@ -146,28 +157,55 @@ def run_all(
 
 
 def _worker_count(build: Callable[[], bt.Cerebro], workers: int | None, jobs: int) -> int:
-    if not callable(build):
-        raise ParameterError("compare", "build", "a function that returns a new Cerebro", build)
-    if workers is not None:
-        workers = check_whole("compare", "workers", workers, remedy="It counts processes.")
-        if workers > 1 and not _pickles(build):
-            remedy = "Define it at the top of a module, or use workers=1."
-            constraint = "a function of a module, which other processes can import"
-            raise ParameterError("compare", "build", constraint, build, remedy)
+    """Return how many processes run the variants, at most as many as were asked for."""
+    strategy = isinstance(build, type) and issubclass(build, bt.Strategy)
+    # A Cerebro is callable: its own processes call it.
+    if strategy or isinstance(build, bt.Cerebro) or not callable(build):
+        raise ParameterError("compare", "build", _BUILD, build, _REMEDY)
+    asked = workers
+    if asked is not None:
+        asked = check_whole("compare", "workers", asked, remedy="It counts processes.")
+    workers = min(jobs, os.cpu_count() or 1) if asked is None else asked
+    if workers == 1 or can_fork():
         return workers
-    # A script without `if __name__ == "__main__"` would be run again by every process.
-    home = getattr(getattr(build, "func", build), "__module__", "__main__")
-    if home == "__main__" or not _pickles(build):
+    main = sys.modules["__main__"]
+    if not _pickles(build, main):
+        if asked is None:
+            return 1
+        remedy = "Define it at the top of a module, or use workers=1."
+        constraint = "a function of a module, which other processes can import"
+        raise ParameterError("compare", "build", constraint, build, remedy)
+    if _imported_again(main) and not imports_safely(main):
+        _log.warning(
+            "compare: runs in one process, because others would run this script again: put what "
+            'it does under `if __name__ == "__main__":`'
+        )
         return 1
-    return min(jobs, os.cpu_count() or 1)
+    return workers
 
 
-def _pickles(build: Callable[[], bt.Cerebro]) -> bool:
+def _imported_again(main: ModuleType) -> bool:
+    """Return whether a new process imports ``__main__``: no prompt, notebook or run package."""
+    name = main.__spec__.name if main.__spec__ else ""
+    return hasattr(main, "__file__") and not (name == "__main__" or name.endswith(".__main__"))
+
+
+def imports_safely(main: ModuleType) -> bool:
+    """Return whether a script can be imported without doing its work: it has the usual guard."""
     try:
-        pickle.dumps(build)
+        tree = ast.parse(Path(str(main.__file__)).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return any(isinstance(one, ast.If) and _GUARD in ast.unparse(one.test) for one in tree.body)
+
+
+def _pickles(build: Callable[[], bt.Cerebro], main: ModuleType) -> bool:
+    """Return whether a new process can have `build`: one of a notebook cannot be imported."""
+    try:
+        pickled = pickle.dumps(build)
     except (pickle.PicklingError, AttributeError, TypeError):
         return False
-    return True
+    return b"__main__" not in pickled or _imported_again(main)
 
 
 def results_of(

@@ -324,8 +324,7 @@ def _all_fills(strategy: bt.Strategy) -> list[tuple[Any, ...]]:
     rows = [
         row
         for running in strategy.cerebro.runningstrats
-        for analyzer in running.analyzers
-        if isinstance(analyzer, ReportData)
+        for analyzer in [one for one in running.analyzers if isinstance(one, ReportData)][:1]
         for row in analyzer._fills
     ]
     return sorted(rows, key=lambda row: row[0])

@@ -16,6 +16,7 @@ import bt_risk
 from bt_risk.cli import app as cli
 from bt_risk.demo import runs as demo
 from bt_risk.demo.charts import STRETCH, _stretch
+from bt_risk.evidence.user_traceback import user_traceback
 from bt_risk.feeds.bundled import load_data
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -288,3 +289,46 @@ def test_the_picture_of_the_stops_shows_where_most_kinds_of_events_are():
     assert index.get_loc(stretch.stop) - index.get_loc(stretch.start) == STRETCH - 1
     short = _stretch(index[:50], {})
     assert (short.start, short.stop) == (index[0], index[49])
+
+
+FAULTY = """import backtrader as bt
+class Raises(bt.Strategy):
+    def next(self):
+        self.helper()
+    def helper(self):
+        self.undefined
+class Dies(bt.Strategy):
+    def __init__(self):
+        bt.ind.SMA(perod=3)
+"""
+
+
+@pytest.mark.parametrize(("verb", "name"), [("run", "Raises"), ("compare", "Dies")])
+def test_a_strategy_that_raises_shows_the_lines_of_its_user(verb, name, command, prices, tmp_path):
+    script = tmp_path / f"faulty_{verb}_{name}.py"
+    script.write_text(FAULTY)
+    page = ("--out", tmp_path / "page.html") if verb == "compare" else ()
+    status, out, err = command(verb, f"{script}:{name}", "--data", prices, *page)
+    lines = err.splitlines()
+    assert (status, out) == (1, "")
+    assert lines[0] == "Traceback (most recent call last), without the lines of packages:"
+    assert f'File "{script}"' in lines[1]
+    assert err.count("  File ") == (3 if name == "Raises" else 2)
+    assert "undefined" in lines[-1] if name == "Raises" else "perod" in lines[-1]
+
+
+def test_an_error_without_a_line_of_a_user_keeps_its_whole_traceback():
+    error = ZeroDivisionError("of ours")
+    assert user_traceback(error) is None
+
+
+def test_a_run_without_trades_says_so_before_its_figures(command, prices, tmp_path):
+    (tmp_path / "idle.py").write_text("import backtrader as bt\nclass Idle(bt.Strategy): pass\n")
+    script = f"{tmp_path / 'idle.py'}:Idle"
+    status, out, _ = command("run", script, "--data", prices)
+    assert status == 0
+    assert out.index("No order was executed: the strategy sent none.") < out.index("CAGR")
+    _, out, _ = command("run", script, "--data", prices, "--json")
+    assert json.loads(out)["no_trades"].startswith("No order was executed")
+    _, out, _ = command("compare", script, "--data", prices, "--out", tmp_path / "page.html")
+    assert out.count("no trades in bare: No order was executed.") == 1

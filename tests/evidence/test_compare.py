@@ -13,6 +13,7 @@ from helpers.scenarios import Plan, cerebro, random_walk
 
 import bt_risk
 from bt_risk.errors import DataError, ParameterError
+from bt_risk.evidence import runner
 from bt_risk.evidence.bootstrap import SharpeTest
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.runner import run_all
@@ -208,6 +209,12 @@ def test_a_function_that_no_process_can_import_runs_here():
     assert runs["bare"].record.mode == "bare"
 
 
+def test_several_processes_that_are_not_forked_need_what_they_can_import(monkeypatch):
+    monkeypatch.setattr(runner, "can_fork", lambda: False)
+    with pytest.raises(ParameterError, match="a function of a module"):
+        run_all(lambda: building(count=60), {"bare": None, "protected": bt_risk.Policy()}, 2)
+
+
 def twice():
     engine = building()
     engine.setbroker(bt_risk.RiskBroker(engine.broker))
@@ -218,7 +225,6 @@ def twice():
     ("arguments", "param"),
     [
         (dict(build=None), "build"),
-        (dict(build=lambda: building(), workers=2), "build"),
         (dict(build=twice), "build"),
         (dict(policy=3), "policy"),
         (dict(rules="none"), "rules"),
@@ -239,14 +245,14 @@ def test_too_few_days_raise():
         bt_risk.compare(functools.partial(building, count=15), workers=1, samples=200)
 
 
-def test_a_strategy_that_never_trades_has_no_evidence_and_no_ratio():
+def test_a_strategy_that_never_trades_is_named_first_and_has_no_ratio():
     def build():
         engine = cerebro(random_walk(1, 60))
         engine.addstrategy(Plan)
         return engine
 
     found = bt_risk.compare(build, workers=1, samples=200)
-    assert found.verdict().startswith("no evidence")
+    assert found.verdicts() == ["no trades in bare: No order was executed."]
     assert math.isnan(found.frame.loc[("bare", "Sharpe"), "value"])
     assert found.shadow.difference == 0
     assert str(found.halt).startswith("A drawdown of 10 % is reached within 365 days (a year) with")

@@ -1,12 +1,14 @@
 """How compare runs its variants: once each, on bars that are loaded once, with equal results."""
 
 import functools
+import importlib.machinery
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import types
 from dataclasses import fields
 
 import backtrader as bt
@@ -18,10 +20,10 @@ from helpers.slices import sliced
 from helpers.step_by_step import plain
 
 import bt_risk
-from bt_risk.errors import DataError
+from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence import runner
 from bt_risk.evidence.forked import can_fork, forked_runs
-from bt_risk.evidence.runner import run_all
+from bt_risk.evidence.runner import imports_safely, run_all
 from bt_risk.evidence.variants import PROTECTED, alone, variants
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux")
@@ -174,6 +176,95 @@ def test_no_process_that_runs_a_variant_imports_what_the_evidence_needs(tmp_path
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]"] * 10
     assert done.stderr == ""
+
+
+def test_any_function_will_do_where_processes_are_forked(forks, counts):
+    run_all(lambda: counted(), {"bare": None, "other": POLICY}, workers=2)
+    assert counts() == (1, 2, 81)
+
+
+@pytest.mark.parametrize("what", ["cerebro", "strategy", "nothing", "call"])
+def test_what_compare_cannot_take_is_answered_with_what_to_write(what):
+    engine = with_strategy(Plan)
+    given = {"cerebro": engine, "strategy": Plan, "nothing": lambda: None, "call": 3}[what]
+    with pytest.raises(ParameterError, match=r"returns a new Cerebro.*def build\(\):"):
+        bt_risk.compare(given)
+
+
+def test_one_cerebro_for_all_variants_is_an_error():
+    engine = with_strategy(Plan)
+    with pytest.raises(ParameterError, match="a new Cerebro; got 'the same one again'"):
+        run_all(lambda: engine, {"bare": None, "other": POLICY}, workers=1)
+
+
+# -- scripts --------------------------------------------------------------------------------------
+
+GUARDED = "import bt_risk\nif {test}:\n    bt_risk.compare(None)\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "safe"),
+    [
+        (GUARDED.format(test="__name__ == '__main__'"), True),
+        (GUARDED.format(test='"x" and __name__ == "__main__"'), True),
+        (GUARDED.format(test="True"), False),
+        ("import bt_risk\nbt_risk.compare(None)  # __name__ == '__main__'\n", False),
+        ("not Python", False),
+        (None, False),
+    ],
+)
+def test_a_script_is_imported_again_only_where_it_has_the_usual_guard(source, safe, tmp_path):
+    main = types.ModuleType("__main__")
+    main.__file__ = str(tmp_path / "script.py")
+    if source is not None:
+        (tmp_path / "script.py").write_text(source)
+    assert imports_safely(main) is safe
+
+
+def in_notebook():
+    return counted()
+
+
+in_notebook.__module__ = "__main__"
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_what_a_notebook_defines_is_compared_in_one_process(package, monkeypatch, counts):
+    """New processes import neither a prompt nor a package that `python -m` has run."""
+    main = types.ModuleType("__main__")
+    if package:
+        main.__file__, main.__spec__ = "x.py", importlib.machinery.ModuleSpec("p.__main__", None)
+    main.in_notebook = in_notebook
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(runner, "can_fork", lambda: False)
+    run_all(in_notebook, {"bare": None, "other": POLICY})
+    assert counts()[:2] == (2, 2)
+    with pytest.raises(ParameterError, match="a function of a module"):
+        run_all(in_notebook, VARIANTS, 2)
+
+
+@pytest.mark.parametrize(("fork", "workers"), [(True, None), (False, 2)])
+def test_a_script_without_a_guard_runs_once(fork, workers, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import backtrader as bt, numpy as np, pandas as pd\n"
+        "def build():\n"
+        "    engine = bt.Cerebro(stdstats=False)\n"
+        "    close = 100 + np.cumsum(np.random.default_rng(1).normal(0, 1, 100))\n"
+        "    columns = dict(open=close, high=close + 1, low=close - 1, close=close, volume=1.0)\n"
+        "    frame = pd.DataFrame(columns, pd.date_range('2020-01-01', periods=100))\n"
+        "    engine.adddata(bt.feeds.PandasData(dataname=frame), name='A')\n"
+        "    return engine\n"
+    )
+    no_fork = "" if fork else "import bt_risk.evidence.runner as r; r.can_fork = lambda: False\n"
+    (tmp_path / "script.py").write_text(
+        f"import bt_risk\nfrom mine import build\n{no_fork}"
+        f"print('ran', flush=True)\nbt_risk.compare(build, samples=200, workers={workers})\n"
+    )
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ran"]
+    lines = done.stderr.splitlines()
+    assert lines == [] if fork else ["runs in one process" in line for line in lines] == [True]
 
 
 # -- processes ------------------------------------------------------------------------------------
