@@ -21,7 +21,7 @@ Page.sums = (steps, unit = 1) => {
 Page.digits = (unit) => Math.min(Math.max(0, -Math.floor(Math.log10(unit) + 1e-9)), 10);
 
 Page.forms = {
-  percent: (value) => `${(100 * value).toFixed(Math.abs(value) < 0.1 ? 2 : 1)} %`,
+  percent: (value) => `${(100 * value).toFixed(Math.abs(value) < 0.0995 ? 2 : 1).replace(/^-(0\.0+)$/, "$1")} %`,
   money: (value) => value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) < 1000 ? 2 : 0 }),
   number: (value) => value.toLocaleString("en", { maximumFractionDigits: 2 }),
 };

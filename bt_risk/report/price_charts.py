@@ -62,7 +62,7 @@ def _packed_prices(shown: Candles, stop: pd.Series) -> dict[str, Any]:
     """Return the candles in whole units: each close less the one before, the rest by its close."""
     if not len(shown.times):
         return {"unit": 1.0, "close": [], "open": [], "high": [], "low": [], "stop": []}
-    unit = unit_of(np.quantile(np.abs(shown.prices[3]), [0.1]))
+    unit = _unit(shown.prices)
     opens, highs, lows, closes = np.rint(shown.prices / unit)
     return {
         "unit": unit,
@@ -73,6 +73,18 @@ def _packed_prices(shown: Candles, stop: pd.Series) -> dict[str, Any]:
         "low": (np.minimum(opens, closes) - lows).astype(int).tolist(),
         "stop": differences(_last_stops(shown, stop), unit),
     }
+
+
+def _unit(prices: np.ndarray) -> float:
+    """Return the unit of the prices: that of their own decimals, where five digits have them."""
+    unit = unit_of(np.quantile(np.abs(prices[3]), [0.1]))
+    while unit < 1.0:
+        tens = prices / (10.0 * unit)
+        # All but the closes have the seven digits of a float32.
+        if np.abs(tens - np.rint(tens)).max() > 0.02:
+            break
+        unit *= 10.0
+    return unit
 
 
 def _last_stops(shown: Candles, stop: pd.Series) -> np.ndarray:

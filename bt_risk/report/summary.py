@@ -82,8 +82,10 @@ def _no_trade(record: RunRecord) -> str:
             f"{begin}, and no order was refused. The strategy ordered nothing, or its orders had "
             "no size, waited for another price, or came with the last bar."
         )
-    reason = str(refused["reason"].iloc[0])
+    first, when = str(refused["reason"].iloc[0]), refused["time"].iloc[0]
+    if len(refused) == 1:
+        return f"{begin}. The only one was refused on {when:%Y-%m-%d}: {first}."
     return (
         f"{begin}. {len(refused):,} orders were refused, most by {_busiest_rule(record)}; the "
-        f"first one on {refused['time'].iloc[0]:%Y-%m-%d}: {reason}."
+        f"first one on {when:%Y-%m-%d}: {first}."
     )

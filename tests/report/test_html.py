@@ -180,7 +180,7 @@ def test_a_run_without_a_trade_says_so_first_and_why(kind, tmp_path):
     lead = re.search(r'<p class="lead">(.*?)</p>', text, re.DOTALL)[1]
     assert lead.startswith("Plan did not trade: no order was filled")
     words = {
-        "refused": "1 orders were refused, most by rule",
+        "refused": "The only one was refused on 2020-01-20: NotionalLimit: ",
         "silent": "no order was refused",
         "bare": "A run without a gate has no record",
     }
