@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +11,7 @@ from typing import Any, Self
 import tomli_w
 
 from bt_risk.components.settings import KellySettings
-from bt_risk.errors import ParameterError, raised_as
+from bt_risk.errors import ParameterError, check_names, raised_as
 from bt_risk.limits.base import Limit, NotionalLimit, RiskPerTrade
 from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
 from bt_risk.limits.portfolio import portfolio_limits
@@ -21,7 +22,7 @@ from bt_risk.parameters import ATRLimit, EquityLimit, Flag, Settings, read_toml
 from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.instrument import check_instruments
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "policy_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +181,35 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
         """Return the parameters of a component that the policy has, by name."""
         own = {one.name for one in fields(self)}
         return {one.name: getattr(self, one.name) for one in fields(kind) if one.name in own}
+
+
+def policy_of(component: str, policy: Any, named: Mapping[str, Any] | None = None) -> Policy:
+    """Return the policy that a function was given: as one, a dict, a path or by parameters.
+
+    Parameters
+    ----------
+    component : str
+        The function, for messages.
+    policy : Policy, dict, path or None
+        The default policy where it is None.
+    named : dict, optional
+        Parameters that the function was given by name.
+    """
+    own = dict(named or {})
+    if policy is None or isinstance(policy, Mapping):
+        own = {**(policy or {}), **own}
+        check_names(component, own, [one.name for one in fields(Policy)])
+        return Policy(**own)
+    if isinstance(policy, (str, Path)):
+        policy = Policy.from_toml(policy)
+    if not isinstance(policy, Policy):
+        raise ParameterError(component, "policy", "a bt_risk.Policy, a dict or a path", policy)
+    if own:
+        name, value = next(iter(own.items()))
+        remedy = f"Write Policy({name}={value!r}, ...), or dataclasses.replace(policy, ...)."
+        constraint = "part of the policy where one is given"
+        raise ParameterError(component, name, constraint, value, remedy)
+    return policy
 
 
 def _percent(fraction: float | None) -> str:

@@ -25,7 +25,7 @@ from bt_risk.limits.base import Limit, check_limits
 from bt_risk.live.settings import Live
 from bt_risk.live.store_settings import StoreSettings
 from bt_risk.monitors.settings import BreakerSettings, StopSettings
-from bt_risk.policy import Policy
+from bt_risk.policy import Policy, policy_of
 from bt_risk.report.no_trades import refusals
 from bt_risk.report.page_at_end import ReportPage
 from bt_risk.state.file import check_state
@@ -131,29 +131,10 @@ def protect(
 
 
 def _policy_of(policy: Any, given: dict[str, Any]) -> Policy:
-    """Return the policy that `protect` was given, in whatever form.
-
-    Parameters of a policy are taken out of `given`.
-    """
+    """Return the policy of `protect`; parameters of one are taken out of `given`."""
     names = [one.name for one in fields(Policy)]
     check_names("protect", given, [*names, *(one.name for one in fields(Live))])
-    own = {name: given.pop(name) for name in names if name in given}
-    if isinstance(policy, Mapping):
-        check_names("protect", policy, names)
-        own, policy = {**policy, **own}, None
-    if isinstance(policy, (str, Path)):
-        policy = Policy.from_toml(policy)
-    if policy is None:
-        return Policy(**own)
-    if not isinstance(policy, Policy):
-        raise ParameterError("protect", "policy", "a bt_risk.Policy, a dict or a path", policy)
-    if own:
-        name, value = next(iter(own.items()))
-        remedy = f"Write Policy({name}={value!r}, ...), or dataclasses.replace(policy, ...)."
-        raise ParameterError(
-            "protect", name, "part of the policy where one is given", value, remedy
-        )
-    return policy
+    return policy_of("protect", policy, {name: given.pop(name) for name in names if name in given})
 
 
 def _store_settings(store: Any) -> StoreSettings:

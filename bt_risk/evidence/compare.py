@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import backtrader as bt
 import pandas as pd
 
-from bt_risk.errors import DataError, ParameterError
+from bt_risk.errors import DataError, ParameterError, check_names
 from bt_risk.evidence.bootstrap import (
     Interval,
     SharpeTest,
@@ -27,7 +27,7 @@ from bt_risk.evidence.runner import VariantRun, running
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, probabilistic_sharpe
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
-from bt_risk.policy import Policy
+from bt_risk.policy import Policy, policy_of
 from bt_risk.report.no_trades import no_trades
 from bt_risk.report.record import RunRecord
 
@@ -104,15 +104,20 @@ class Comparison:
         return comparison_page(self, Path(path), title)
 
 
+# What `compare` takes beside the parameters of a policy.
+_NAMES = ("build", "policy", "rules", "confidence", "samples", "seed", "workers")
+
+
 def compare(
     build: Callable[[], bt.Cerebro],
-    policy: Policy | str | Path | None = None,
+    policy: Policy | Mapping[str, Any] | str | Path | None = None,
     rules: str = "each",
     *,
     confidence: float = 0.95,
     samples: int = 1000,
     seed: int = 0,
     workers: int | None = None,
+    **limits: Any,
 ) -> Comparison:
     """Run a strategy bare, protected, and with each rule alone or left out; return what differs.
 
@@ -123,8 +128,9 @@ def compare(
         (Linux, no threads), they share what one call has built, and bars that are loaded once.
         Elsewhere several need one that pickles: a function at the top of a module, or a
         ``functools.partial`` of one.
-    policy : Policy or path, optional
-        The default policy when left out; a path names a TOML file.
+    policy : Policy, dict or path, optional
+        The default policy when left out; a dict has the parameters of one, a path names a TOML
+        file.
     rules : {"each", "leave-one-out", "all"}
         Every rule of the policy alone, every rule left out of the whole, or both.
     confidence : float
@@ -137,6 +143,8 @@ def compare(
         Number of processes. When left out: one for each core. Where processes are not forked, each
         imports the script again: one that lacks ``if __name__ == "__main__":`` runs in one
         process, and so does what does not pickle.
+    **limits
+        Parameters of a `Policy` where none is given: ``compare(build, risk_limit=0.005)``.
 
     Returns
     -------
@@ -149,11 +157,8 @@ def compare(
     DataError
         If there are fewer than 20 days to compare.
     """
-    policy = Policy() if policy is None else policy
-    if isinstance(policy, (str, Path)):
-        policy = Policy.from_toml(policy)
-    if not isinstance(policy, Policy):
-        raise ParameterError("compare", "policy", "a bt_risk.Policy or a path", policy)
+    check_names("compare", limits, [*_NAMES, *(one.name for one in fields(Policy))])
+    policy = policy_of("compare", policy, limits)
     check_bootstrap("compare", confidence, samples, seed)
     policies = variants(policy, rules)
     runs = {}

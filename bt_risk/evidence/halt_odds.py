@@ -1,7 +1,10 @@
 """The odds of the first halt: the probability that a drawdown limit is reached, and how soon."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,7 @@ from bt_risk.evidence.bootstrap import (
     check_bootstrap,
     resampled_days,
 )
-from bt_risk.policy import Policy
+from bt_risk.policy import Policy, policy_of
 from bt_risk.report.calendar import check_periods_per_year
 from bt_risk.tolerances import RATIO_EPS
 
@@ -70,7 +73,7 @@ class HaltOdds:
 
 def halt_probability(
     returns: pd.Series | np.ndarray,
-    policy: Policy | None = None,
+    policy: Policy | Mapping[str, Any] | str | Path | None = None,
     *,
     horizon: int | None = None,
     confidence: float = 0.95,
@@ -84,7 +87,7 @@ def halt_probability(
     ----------
     returns : Series or ndarray of shape (n_days,)
         Simple daily returns of a run that no breaker has ended.
-    policy : Policy, optional
+    policy : Policy, dict or path, optional
         Its `drawdown_limit`, or its `lifetime_limit` if that is tighter; the default policy when
         left out.
     horizon : int, optional
@@ -119,9 +122,7 @@ def halt_probability(
     >>> 0.3 < odds.probability.value < 0.9
     True
     """
-    policy = Policy() if policy is None else policy
-    if not isinstance(policy, Policy):
-        raise ParameterError(COMPONENT, "policy", "a bt_risk.Policy", policy)
+    policy = policy_of(COMPONENT, policy)
     check_bootstrap(COMPONENT, confidence, samples, seed)
     values, year = _checked_returns(returns, periods_per_year)
     ahead = check_whole(COMPONENT, "horizon", year if horizon is None else horizon, remedy="Days.")

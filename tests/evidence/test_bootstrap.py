@@ -308,7 +308,7 @@ def test_futures_come_in_blocks_too():
         (dict(returns=[0.1] * 19), "returns"),
         (dict(returns=[0.1] * 30 + [NAN]), "returns"),
         (dict(returns=np.zeros(50)), "periods_per_year"),
-        (dict(policy="risk.toml"), "policy"),
+        (dict(policy=3), "policy"),
         (dict(confidence=95), "confidence"),
         (dict(samples=10), "samples"),
         (dict(samples=150, confidence=0.95), "samples"),

@@ -15,6 +15,7 @@ import bt_risk
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence import runner
 from bt_risk.evidence.bootstrap import SharpeTest
+from bt_risk.evidence.halt_odds import halt_probability
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.runner import run_all
 from bt_risk.evidence.variants import (
@@ -238,6 +239,37 @@ def test_what_makes_no_sense_raises(arguments, param):
     with pytest.raises(ParameterError) as caught:
         bt_risk.compare(**(usual | arguments))
     assert caught.value.param == param
+
+
+TIGHT = bt_risk.Policy(risk_limit=0.005)
+
+
+@pytest.mark.parametrize("form", ["by name", "dict", "path"])
+def test_a_policy_is_taken_in_the_forms_that_protect_takes(form, tmp_path, monkeypatch):
+    TIGHT.to_toml(tmp_path / "risk.toml")
+    given = {
+        "by name": dict(risk_limit=0.005),
+        "dict": dict(policy={"risk_limit": 0.005}),
+        "path": dict(policy=tmp_path / "risk.toml"),
+    }[form]
+    ran = []
+    monkeypatch.setattr(runner, "run_variant", lambda build, policy, logs: ran.append(policy))
+    with pytest.raises(AttributeError):  # no run has a record
+        bt_risk.compare(building, workers=1, **given)
+    assert TIGHT in ran
+    returns = np.random.default_rng(1).normal(0, 0.02, 60)
+    policy = given.get("policy", given)
+    assert halt_probability(returns, policy, periods_per_year=252) == halt_probability(
+        returns, TIGHT, periods_per_year=252
+    )
+
+
+@pytest.mark.parametrize(("name", "near"), [("risk_limt", "risk_limit"), ("worker", "workers")])
+def test_a_misspelt_name_is_answered_with_the_nearest(name, near):
+    with pytest.raises(TypeError, match=f"no parameter '{name}'; did you mean '{near}'"):
+        bt_risk.compare(building, **{name: 1})
+    with pytest.raises(ParameterError, match="risk_limit must be part of the policy"):
+        bt_risk.compare(building, TIGHT, risk_limit=0.01)
 
 
 def test_too_few_days_raise():
