@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+import pandas as pd
 import tomli_w
 
 from bt_risk.components.settings import KellySettings
@@ -138,6 +139,13 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
         optional = [text for on, text in self._optional(unit) if on is not None]
         guards = [guard.describe() for guard in self.guards if guard.active]
         return "\n".join([*described[:-1], *optional, described[-1], *guards])
+
+    def _repr_html_(self) -> str:
+        """Return `describe` as a table, for a notebook."""
+        rows = [line.partition(": ")[::2] for line in self.describe().splitlines()]
+        frame = pd.DataFrame(rows, columns=["rule", "limit"])
+        html: str = frame.to_html(index=False, justify="left", border=0)
+        return html
 
     def _optional(self, unit: str) -> list[tuple[Any, str]]:
         """Return the limits that are off by default, in words."""

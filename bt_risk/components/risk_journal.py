@@ -72,6 +72,11 @@ class RiskJournal(QuietAnalyzer):
         """Return the number of decisions by (rule, action)."""
         return Counter((line[2], line[3]) for line in self._lines())
 
+    def _repr_html_(self) -> str:
+        """Return the decisions as a table, for a notebook."""
+        html: str = self.frame()._repr_html_()
+        return html
+
     def frame(self) -> pd.DataFrame:
         """Return the decisions as a DataFrame, times as naive UTC timestamps."""
         frame = pd.DataFrame(self._lines(), columns=list(FIELDS))

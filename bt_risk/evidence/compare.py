@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -96,6 +97,12 @@ class Comparison:
     def verdicts(self) -> list[str]:
         """Return the verdict of every variant but bare, each sentence once."""
         return list(dict.fromkeys(self.verdict(v) for v in self.sharpe.index if v != BARE))
+
+    def _repr_html_(self) -> str:
+        """Return verdicts and tables, for a notebook."""
+        from bt_risk.evidence.notebook_view import comparison_html
+
+        return comparison_html(self)
 
     def write(self, path: str | Path, title: str = "Comparison") -> Path:
         """Write the page, one self-contained HTML file; return its path."""
@@ -248,14 +255,16 @@ def _sharpe(days: Mapping[str, Days], tests: Mapping[str, SharpeTest], year: flo
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar in a terminal, and yield the function that advances it by one run."""
+    """Show a progress bar, and yield the function that advances it by one run.
+
+    It is shown in a terminal, and in a notebook that has the widgets for it.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
+    shown = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         task = progress.add_task("", total=total)
         yield lambda: progress.advance(task)

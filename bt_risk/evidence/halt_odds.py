@@ -70,6 +70,10 @@ class HaltOdds:
         when = f"{days.value:.0f} days ({days.low:.0f} to {days.high:.0f})"
         return f"{text}; then in the median after {when}."
 
+    def _repr_html_(self) -> str:
+        """Return the sentence, for a notebook."""
+        return f"<p>{self}</p>"
+
 
 def halt_probability(
     returns: pd.Series | np.ndarray,

@@ -1,0 +1,55 @@
+"""The view of a comparison in a notebook: odds, verdicts, and the figures of every variant."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bt_risk.evidence.metrics import MEASURES
+from bt_risk.evidence.number_format import format_measure, format_money, format_number
+from bt_risk.report.labels import rule_label, rules_in_order
+
+if TYPE_CHECKING:
+    from bt_risk.evidence.compare import Comparison
+
+__all__ = ["comparison_html"]
+
+
+def comparison_html(comparison: "Comparison") -> str:
+    """Return a `bt_risk.evidence.Comparison` as HTML: sentences, and two tables."""
+    verdicts = "".join(f"<li>{escape(verdict)}</li>" for verdict in comparison.verdicts())
+    parts = [
+        f"<p>{escape(str(comparison.halt))}</p><ul>{verdicts}</ul>",
+        _table(_figures(comparison)),
+        "<p>What each rule cost (-) and saved (+), in currency and in R:</p>",
+        _table(_effects(comparison)),
+    ]
+    return "\n".join(parts)
+
+
+def _figures(comparison: "Comparison") -> pd.DataFrame:
+    """Return every measure of every variant as text."""
+    values = comparison.frame["value"]
+    columns = {
+        variant: [format_measure(name, values[variant, name]) for name in MEASURES]
+        for variant in comparison.sharpe.index
+    }
+    return pd.DataFrame(columns, index=list(MEASURES))
+
+
+def _effects(comparison: "Comparison") -> pd.DataFrame:
+    """Return the effect of each rule as text."""
+    rules = comparison.shadow.by_rule()
+    rows = {
+        rule_label(rule): (
+            format_money(rules.loc[rule, "effect"]),
+            format_number(rules.loc[rule, "effect_r"], "{:+,.1f}"),
+        )
+        for rule in rules_in_order(rules.index)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "R"])
+
+
+def _table(frame: pd.DataFrame) -> str:
+    html: str = frame.to_html(border=0)
+    return html
