@@ -16,6 +16,8 @@ def no_trades(record: RunRecord) -> str:
     if len(record.fills):
         return ""
     sentences = ["No order was executed."]
+    if record.mode == "bare":
+        sentences.append("A run without a gate has no record of the orders that failed.")
     if record.mode == "enforce":
         lines = record.decisions[["rule", "action", "reason"]].itertuples(index=False, name=None)
         sentences = [refusals(lines) or "No order was executed: the strategy sent none."]

@@ -5,6 +5,7 @@ import pandas as pd
 from bt_risk.report.account_charts import drawdowns
 from bt_risk.report.events import halts
 from bt_risk.report.labels import rule_label
+from bt_risk.report.no_trades import no_trades
 from bt_risk.report.record import RunRecord
 
 __all__ = ["headline"]
@@ -14,7 +15,8 @@ YEAR = pd.Timedelta(days=365.25)
 
 def headline(record: RunRecord, returns: pd.Series) -> str:
     """Return one sentence about a run, or why it has no trade."""
-    return _result(record, returns) if len(record.fills) else _no_trade(record)
+    reason = no_trades(record)
+    return f"{record.strategy} did not trade. {reason}" if reason else _result(record, returns)
 
 
 def _result(record: RunRecord, returns: pd.Series) -> str:
@@ -69,23 +71,3 @@ def _halts(record: RunRecord) -> str:
 def _span(span: pd.Timedelta) -> str:
     years = span / YEAR
     return f"{years:.1f} years" if years >= 2 else f"{span.days + 1:,} days"
-
-
-def _no_trade(record: RunRecord) -> str:
-    """Return that no order was filled, and the reason if the journal has one."""
-    begin = f"{record.strategy} did not trade: no order was filled"
-    refused = record.decisions[record.decisions["action"] == "reject"]
-    if record.mode == "bare":
-        return f"{begin}. A run without a gate has no record of the orders that failed."
-    if refused.empty:
-        return (
-            f"{begin}, and no order was refused. The strategy ordered nothing, or its orders had "
-            "no size, waited for another price, or came with the last bar."
-        )
-    first, when = str(refused["reason"].iloc[0]), refused["time"].iloc[0]
-    if len(refused) == 1:
-        return f"{begin}. The only one was refused on {when:%Y-%m-%d}: {first}."
-    return (
-        f"{begin}. {len(refused):,} orders were refused, most by {_busiest_rule(record)}; the "
-        f"first one on {when:%Y-%m-%d}: {first}."
-    )

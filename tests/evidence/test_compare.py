@@ -26,6 +26,7 @@ from bt_risk.evidence.variants import (
     without,
 )
 from bt_risk.policy import Policy
+from bt_risk.report.no_trades import no_trades
 
 FIVE = ["risk per trade", "size", "stop", "notional", "one direction", "correlation", "drawdown"]
 WHOLE = bt_risk.Policy(
@@ -284,7 +285,7 @@ def test_a_strategy_that_never_trades_is_named_first_and_has_no_ratio():
         return engine
 
     found = bt_risk.compare(build, workers=1, samples=200)
-    assert found.verdicts() == ["no trades in bare: No order was executed."]
+    assert found.verdicts() == [f"no trades in bare: {no_trades(found.records['bare'])}"]
     assert math.isnan(found.frame.loc[("bare", "Sharpe"), "value"])
     assert found.shadow.difference == 0
     assert str(found.halt).startswith("A drawdown of 10 % is reached within 365 days (a year) with")

@@ -129,7 +129,7 @@ def test_any_run_has_a_page(kind, tmp_path):
         "bare": "without a gate",
         "observe": "nothing was changed",
         "components": "<dt>DrawdownBreaker</dt><dd>0.1</dd>",
-        "idle": "Strategy did not trade: no order was filled",
+        "idle": "Strategy did not trade. No order was executed",
     }
     assert words[kind] in text
     assert figures_on(text)["Max drawdown"] >= 0
@@ -178,10 +178,10 @@ def test_a_run_without_a_trade_says_so_first_and_why(kind, tmp_path):
     engine.addstrategy(Plan, plan=((20, "buy", (("size", 5000),)),) * (kind == "refused"))
     text = tear_sheet(engine.run()[0], tmp_path / "page.html").read_text(encoding="utf-8")
     lead = re.search(r'<p class="lead">(.*?)</p>', text, re.DOTALL)[1]
-    assert lead.startswith("Plan did not trade: no order was filled")
+    assert lead.startswith("Plan did not trade. No order was executed")
     words = {
-        "refused": "The only one was refused on 2020-01-20: NotionalLimit: ",
-        "silent": "no order was refused",
+        "refused": "(rule 2, position value: 1). The first reason: NotionalLimit: ",
+        "silent": "the strategy sent none",
         "bare": "A run without a gate has no record",
     }
     assert words[kind] in lead
