@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bt_risk.cli.times import bar_time, utc
 from bt_risk.gate.journal import FIELDS
 from bt_risk.report.labels import ACTIONS
+from bt_risk.report.times import bar_time, utc
 from bt_risk.state.file import Record
 from bt_risk.state.history import Line, OrderHistory
 

@@ -13,8 +13,8 @@ from bt_risk.cli.history import journal_json, order_values, print_journal, print
 from bt_risk.cli.operate import operate
 from bt_risk.cli.options import Json
 from bt_risk.cli.status import print_status, watch_status
-from bt_risk.cli.summary import summary
-from bt_risk.cli.times import parse_since
+from bt_risk.report.state_summary import summary
+from bt_risk.report.times import parse_since
 from bt_risk.state.history import read_journal, read_order
 
 __all__ = ["explain", "flatten", "halt", "journal", "rearm", "reduce", "resume", "status"]

@@ -6,10 +6,10 @@ import socket
 import time
 from pathlib import Path
 
-from bt_risk.cli.summary import gate_state
 from bt_risk.errors import StateError
 from bt_risk.gate.trading_state import OPERATOR
 from bt_risk.orders import ACTIVE
+from bt_risk.report.state_summary import gate_state
 from bt_risk.state.file import SavedState, answer, is_running, read_state, request
 from bt_risk.state.inbox import kill_path
 from bt_risk.state.loss import check_whole

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bt_risk.cli.history import decision_text
-from bt_risk.cli.summary import Summary, summary
-from bt_risk.cli.times import duration
 from bt_risk.errors import StateError
 from bt_risk.gate.journal import FIELDS
 from bt_risk.orders import ACTIVE, HALTED
+from bt_risk.report.state_summary import Summary, summary
+from bt_risk.report.times import duration
 
 __all__ = ["page", "print_status", "watch_status"]
 
@@ -30,7 +30,7 @@ _COLOURS = {ACTIVE: "green", HALTED: "bold red"}
 
 
 def print_status(console: Console, status: Summary) -> None:
-    """Print what `bt_risk.cli.summary.summary` returns."""
+    """Print what `bt_risk.report.state_summary.summary` returns."""
     console.print(page(status))
 
 

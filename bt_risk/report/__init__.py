@@ -6,13 +6,17 @@ from bt_risk.report.plot import plot
 from bt_risk.report.pyfolio import pyfolio_inputs
 from bt_risk.report.record import ReportData, RunRecord
 
-__all__ = ["ReportData", "RunRecord", "plot", "pyfolio_inputs", "tear_sheet"]
+__all__ = ["ReportData", "RunRecord", "live", "plot", "pyfolio_inputs", "tear_sheet"]
 
 
 def __getattr__(name: str) -> Any:
-    # The tear sheet imports empyrical and Jinja2, which take seconds: only its users wait for them.
+    # The pages import empyrical and Jinja2, which take seconds: only its users wait for them.
     if name == "tear_sheet":
         from bt_risk.report.html import tear_sheet
 
         return tear_sheet
+    if name == "live":
+        from bt_risk.report.live_page import live
+
+        return live
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

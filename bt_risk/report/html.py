@@ -26,8 +26,8 @@ from bt_risk.report.tables import (
     correlation_table,
     journal_block,
     months,
+    multiples_of,
     policy_rows,
-    r_bins,
 )
 
 __all__ = ["tear_sheet"]
@@ -112,7 +112,7 @@ def tear_sheet(
         "use": use_chart(record, uses),
         "exposure": exposure_chart(record),
         "correlation": _correlation(record, worst),
-        "multiples": _multiples(record.trades["r_multiple"].dropna()),
+        "multiples": multiples_of(record.trades["r_multiple"]),
         "kelly": kelly_chart(record),
         "decided": count_decisions(record.decisions),
         "journal": journal,
@@ -182,16 +182,3 @@ def _correlation(record: RunRecord, found: WorstMoment | None) -> dict[str, Any]
     if len(names) < len(found.matrix):
         caption += f" Of {len(found.matrix)} names the {len(names)} with the highest are shown."
     return {"names": names, "cells": cells, "caption": caption}
-
-
-def _multiples(multiples: pd.Series) -> dict[str, Any] | None:
-    """Return the histogram of R-multiples, with a caption; None without a known multiple."""
-    if multiples.empty:
-        return None
-    caption = (
-        f"{len(multiples):,} trades: {(multiples > 0).mean():.0%} won, the mean is "
-        f"{multiples.mean():+.2f} R, the worst {multiples.min():.2f} R, the best "
-        f"{multiples.max():+.2f} R. Below -1 R the price gapped through a stop, or costs added to "
-        "the loss."
-    )
-    return {"bins": r_bins(multiples), "caption": caption}

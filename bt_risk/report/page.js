@@ -77,6 +77,20 @@
     showFeed(feed.value).then(() => idle(drawRest));
   } else idle(drawRest);
 
+  // -- a page that is written again and again -----------------------------------------------------
+
+  const { refresh, written } = document.documentElement.dataset;
+  if (refresh) {
+    const seconds = parseFloat(refresh);
+    const fields = ["search", "action", "of-feed"].map((id) => document.getElementById(id));
+    setInterval(() => {
+      document.getElementById("stale").hidden = Date.now() / 1000 - written < 3 * seconds + 10;
+      // Who has filtered the journal reads it.
+      if (!document.hidden && fields.every((field) => !field || !field.value)) location.reload();
+    }, 1000 * seconds);
+    document.getElementById("stale").hidden = Date.now() / 1000 - written < 3 * seconds + 10;
+  }
+
   // -- journal --------------------------------------------------------------------------------------
 
   const source = document.getElementById("journal-lines");

@@ -19,6 +19,7 @@ __all__ = [
     "correlation_table",
     "journal_block",
     "months",
+    "multiples_of",
     "policy_rows",
     "r_bins",
 ]
@@ -77,6 +78,20 @@ def r_bins(multiples: pd.Series) -> list[Bin]:
     counts = np.bincount(places, minlength=last - first + 1)
     edges = [(first + place) * width for place in range(len(counts) + 1)]
     return [Bin(edges[i], edges[i + 1], int(count)) for i, count in enumerate(counts)]
+
+
+def multiples_of(values: pd.Series) -> dict[str, Any] | None:
+    """Return the histogram of R-multiples, with a caption; None without a known multiple."""
+    multiples = values.dropna()
+    if multiples.empty:
+        return None
+    caption = (
+        f"{len(multiples):,} trades: {(multiples > 0).mean():.0%} won, the mean is "
+        f"{multiples.mean():+.2f} R, the worst {multiples.min():.2f} R, the best "
+        f"{multiples.max():+.2f} R. Below -1 R the price gapped through a stop, or costs added to "
+        "the loss."
+    )
+    return {"bins": r_bins(multiples), "caption": caption}
 
 
 def journal_block(decisions: pd.DataFrame) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from helpers.command_line import command_in
 from helpers.restarts import ROWS, run
 
 import bt_risk
-from bt_risk.cli.times import duration, parse_since
+from bt_risk.report.times import duration, parse_since
 
 OFF = dict.fromkeys(("notional_limit", "exposure_limit", "correlation_limit"))
 POLICY = bt_risk.Policy(**OFF, risk_limit=0.002, drawdown_limit=0.06, atr_multiple=5.0)

@@ -12,9 +12,9 @@ import time
 import pytest
 
 import bt_risk
-from bt_risk.cli.summary import summary
 from bt_risk.paper import session
 from bt_risk.paper.session import STATE, PaperSession, example_folder
+from bt_risk.report.state_summary import summary
 from bt_risk.state.file import StateFile, read_state
 
 
@@ -85,7 +85,7 @@ def test_the_status_of_a_file_whose_run_has_just_begun(tmp_path, monkeypatch):
     StateFile(path).close()
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("DELETE FROM meta WHERE key = 'process'")
-    monkeypatch.setattr("bt_risk.cli.summary.is_running", lambda path: True)
+    monkeypatch.setattr("bt_risk.report.state_summary.is_running", lambda path: True)
     assert summary(path, 0.0)["process"] is None
 
 

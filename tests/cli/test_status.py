@@ -11,7 +11,7 @@ from helpers.restarts import ROWS, Wants, run
 import bt_risk
 from bt_risk.cli import status as status_page
 from bt_risk.cli.status import print_status
-from bt_risk.cli.summary import summary
+from bt_risk.report.state_summary import summary
 from bt_risk.state.file import StateFile, request
 from bt_risk.state.requests import OperatorRequest
 
@@ -84,7 +84,7 @@ def test_a_day_begins_with_the_last_value_of_the_day_before(tmp_path):
 
 
 def test_a_deposit_is_no_profit_of_the_day():
-    from bt_risk.cli.summary import _account
+    from bt_risk.report.state_summary import _account
 
     beat = {"equity": 300_000.0, "value": 110.0, "day": {"value": 100.0, "since": AT}}
     account = _account(beat)

@@ -1,4 +1,4 @@
-"""Times in a terminal: always UTC, and read as UTC where they have no time zone."""
+"""Times in a terminal and on a page: always UTC, and read as UTC where they have no time zone."""
 
 import datetime
 import re

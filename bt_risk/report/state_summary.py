@@ -1,4 +1,4 @@
-"""The status of a state file as one object of plain values, for `bt-risk status`."""
+"""The status of a state file as one object of plain values, for a terminal and for a page."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bt_risk.cli.times import bar_time, utc
 from bt_risk.gate.journal import FIELDS
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
+from bt_risk.report.times import bar_time, utc
 from bt_risk.rules.drawdown import ARMED, TRIPPED
 from bt_risk.state.file import Record, SavedState, is_running, read_state
 from bt_risk.state.inbox import kill_path
 from bt_risk.tolerances import PRICE_EPS
 
-__all__ = ["Summary", "gate_state", "summary"]
+__all__ = ["Summary", "gate_state", "summary", "summary_of"]
 
 Summary = dict[str, Any]
 _STRICTEST = (HALTED, REDUCING)
@@ -32,7 +32,12 @@ def summary(path: Path, now: float, decisions: int = 10) -> Summary:
     decisions : int
         How many lines of the journal.
     """
-    saved, running = read_state(path, decisions), is_running(path)
+    return summary_of(path, read_state(path, decisions), now)
+
+
+def summary_of(path: Path, saved: SavedState, now: float) -> Summary:
+    """Return the same of a state that has been read."""
+    running = is_running(path)
     state, reason = gate_state(saved)
     beat = saved.records.get(("run", "heartbeat"))
     return {
