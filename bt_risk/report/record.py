@@ -362,11 +362,11 @@ def _kelly(strategy: bt.Strategy, bars: pd.DataFrame) -> Callable[[], pd.DataFra
     times = bars["time"].dropna()
     # A period begins with a day, so the first bar of each is enough.
     firsts = times[~times.dt.normalize().duplicated()]
-    return partial(_timeline, sizer.estimate(), [bt.date2num(time) for time in firsts])
+    return partial(_timeline, sizer.estimate(), firsts)
 
 
-def _timeline(estimate: KellyEstimate, times: Sequence[float]) -> pd.DataFrame:
-    frame = estimate.timeline(times)
+def _timeline(estimate: KellyEstimate, times: pd.Series) -> pd.DataFrame:
+    frame = estimate.timeline([bt.date2num(time) for time in times])
     return frame.assign(time=timestamps(frame["time"]))
 
 
