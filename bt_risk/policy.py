@@ -46,9 +46,11 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
     --------
     >>> Policy(drawdown_limit=0.15).risk_limit
     0.01
-    >>> Policy(risk_limit=1)
-    Traceback (most recent call last):
-    bt_risk.errors.ParameterError: Policy: risk_limit must be below 0.5, which is 50 %; got 1. \
+    >>> try:
+    ...     Policy(risk_limit=1)
+    ... except ParameterError as error:
+    ...     print(error)
+    Policy: risk_limit must be below 0.5, which is 50 %; got 1. \
 Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
     """
 

@@ -104,9 +104,11 @@ def read_prices(
 
     Examples
     --------
-    >>> read_prices("no-such-file.csv")
-    Traceback (most recent call last):
-    bt_risk.errors.DataError: read_prices: no-such-file.csv does not exist. Check the path.
+    >>> try:
+    ...     read_prices("no-such-file.csv")
+    ... except DataError as error:
+    ...     print(error)
+    read_prices: no-such-file.csv does not exist. Check the path.
     """
     path = Path(path)
     _check_parameters(columns, tz, decimal)
