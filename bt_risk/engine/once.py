@@ -52,4 +52,8 @@ def _forward(line: Any, value: float = math.nan, size: int = 1) -> None:
     """Do what ``LineBuffer.forward`` does."""
     line._idx += size
     line.lencount += size
-    line.array.extend(array("d", [value]) * size)
+    bars = array("d", [value]) * size
+    if line.array:
+        line.array.extend(bars)
+    else:  # `extend` would reserve room for bars that never come
+        line.array = bars

@@ -194,6 +194,6 @@ def _fill(data: Any, dates: np.ndarray, columns: list[tuple[LineBuffer, np.ndarr
             block[: len(rows)] = column[rows]
             if line.extension:
                 block[len(rows) : len(rows) + len(rest)] = column[rest]
-        del line.array[:]
-        line.array.frombytes(block.view(np.uint8))
+        # A copy has no room for bars that never come.
+        line.array = array("d", block.tobytes())[:]
     data._idx = end

@@ -33,6 +33,7 @@ class Correlations:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._lead = [one.copies[0].index for one in book.instruments]
+        self._copied = len(set(self._lead)) < len(self._lead)
         # What `_bets` returns of what is held; None where that has to be read again.
         self._held: dict[tuple[int, int], None] | None = None
         self._columns = _columns([])
@@ -96,7 +97,7 @@ class Correlations:
     def _bets(self, own: Instrument) -> tuple[Integers, Integers]:
         """Return index and side of what is held or may be opened by a working order, but `own`."""
         book = self._book
-        if book.gone:
+        if book.gone and self._copied:
             held = [one for one in self._sides_held() if one not in book.gone]
             bets = dict.fromkeys([(self._lead[k], side) for k, side in held])
             leads, sides = _columns(list(bets))
@@ -105,6 +106,9 @@ class Correlations:
                 self._held = dict.fromkeys([(self._lead[k], s) for k, s in self._sides_held()])
                 self._columns = _columns(list(self._held))
             bets, (leads, sides) = self._held, self._columns
+            if book.gone:
+                bets = dict.fromkeys([one for one in bets if one not in book.gone])
+                leads, sides = _columns(list(bets))
         new: dict[tuple[int, int], None] = {}
         for w in book.working.values():
             if w.opening > SIZE_EPS:

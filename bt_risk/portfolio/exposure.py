@@ -189,11 +189,16 @@ class Exposure:
         add, against = exposures.append, -side
         for one in instruments:
             parts = one.parts
-            if len(parts) != 1 or (leaving and parts[0] in leaving):
+            if len(parts) != 1:
                 add(self._one(one, side, unit))
                 continue
             part = parts[0]
             units, owner = part.size * side, part.owner
+            if leaving and units > 0.0 and part in leaving:
+                units = self._left_of(part)
+                if not units:
+                    add(self._one(one, side, unit))
+                    continue
             stop, enters, opened, left = None, 0.0, 0.0, 0.0
             for w in one.orders.values():
                 if w.owner is not owner:
@@ -218,6 +223,8 @@ class Exposure:
                 elif units > SIZE_EPS:
                     known = one.price - one.price  # NaN where there is no price
                     held = units * (one.stop_distance() + known) * one.multiplier
+                elif units > 0.0:
+                    held = 0.0 * one.multiplier
                 # What a position against them leaves of the entries is computed by `entering`.
                 if opened <= SIZE_EPS or units >= 0.0 or opened <= left + units + SIZE_EPS:
                     add(held + enters * one.multiplier if one.orders else held)

@@ -80,7 +80,8 @@ def loaded_bars(instrument: Instrument) -> LoadedBars | None:
     if not (instrument.priced and all(map(_holds_all, lines))):
         return None
     count: int = instrument.data.buflen()
-    *bars, times = (np.frombuffer(line.array, count=count).copy() for line in lines)
+    # Views of the lines themselves: nothing may hold them once a line can grow again.
+    *bars, times = (np.frombuffer(line.array, count=count) for line in lines)
     readable = count and np.isfinite(times).all() and _readable(instrument, bars)
     scan = _Scan(instrument, bars) if readable else None
     if scan is None or np.count_nonzero(~scan.sound) > 1 + _MOST_ODD * count:
@@ -186,9 +187,11 @@ class _Scan(Replay):
         self._bars = opened, high, low, close = bars
         sound = (low <= close) & (close <= high) & (low <= opened) & (opened <= high)
         self.sound: BoolArray = sound
-        before = np.concatenate(([np.nan], close[:-1]))
-        self._moves = close - before
-        self._ranges = np.maximum(high, before) - np.minimum(low, before)
+        self._moves = np.full(len(close), np.nan)
+        np.subtract(close[1:], close[:-1], out=self._moves[1:])
+        self._ranges = np.full(len(close), np.nan)
+        np.maximum(high[1:], close[:-1], out=self._ranges[1:])
+        self._ranges[1:] -= np.minimum(low[1:], close[:-1])
 
     def run(self) -> None:
         """Take all bars in."""
