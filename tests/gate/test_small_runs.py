@@ -9,7 +9,7 @@ from helpers.small_runs import KINDS, LEVELS, PATHS, Step, Units, play
 import bt_risk
 
 WORLDS = 100  # side by side in one Cerebro
-SEEDS = sliced(range(40), every=20)
+SEEDS = sliced(range(24), every=20)
 
 
 def one_unit(order, price, ago):
