@@ -31,7 +31,8 @@ def misfit(one):
     """Return why a fault can not be put into the source and tested there, None if it can."""
     try:
         path, text = one.applied()
-        compile(text, path, "exec")
+        if path.suffix == ".py":  # the scripts of a page are no Python
+            compile(text, path, "exec")
     except (OSError, SyntaxError, ValueError) as error:
         return f"{one.name}: {error}"
     if text == path.read_text(encoding="utf-8") or not one.tests:
