@@ -149,7 +149,8 @@ def round_down(size: Numbers, step: float | None = None) -> Numbers:
     values = np.where(values > 0, values, 0.0)
     if step is not None:
         step = float(check_positive("round_down", "step", step, remedy="None switches it off."))
-        with np.errstate(invalid="ignore"):  # infinity - infinity is NaN, hence not on the grid
+        # Infinity - infinity is NaN, hence not on the grid; so is what is too large for a float.
+        with np.errstate(invalid="ignore", over="ignore"):
             values = np.round(_whole_steps(values / step) * step, _decimals(step))
     if isinstance(size, pd.Series):
         return pd.Series(values, index=size.index, name=size.name)

@@ -14,7 +14,7 @@ from dataclasses import fields
 import backtrader as bt
 import numpy as np
 import pytest
-from helpers import random_market
+from helpers.random_market import full_world as world
 from helpers.scenarios import Plan, cerebro, random_walk
 from helpers.slices import sliced
 from helpers.step_by_step import plain
@@ -36,15 +36,6 @@ VARIANTS = {"bare": None, PROTECTED: POLICY, "other": alone(POLICY, "stop")}
 def forks(monkeypatch):
     """Fork although the runner of the tests has threads: they hold no lock that a run needs."""
     monkeypatch.setattr(runner, "can_fork", lambda: True)
-
-
-def world(seed):
-    """Return a Cerebro with something of everything."""
-    drawn = random_market.World(seed)
-    engine, _ = drawn.cerebro()
-    for number in range(drawn.strategies):
-        engine.addstrategy(random_market.Everything, seed=seed + 1000 * number, **drawn.params)
-    return engine
 
 
 def outcome(build, workers):

@@ -419,3 +419,12 @@ def play(world, setup=()):
         return type(error), re.sub("0x[0-9a-f]+", "", str(error))
     table, _, _ = written.getvalue().partition("\n====")
     return seen, table
+
+
+def full_world(seed):
+    """Return a Cerebro with something of everything; other processes can import this function."""
+    drawn = World(seed)
+    engine, _ = drawn.cerebro()
+    for number in range(drawn.strategies):
+        engine.addstrategy(Everything, seed=seed + 1000 * number, **drawn.params)
+    return engine

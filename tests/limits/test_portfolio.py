@@ -220,10 +220,18 @@ def net(book):
     return abs(sum(i.size for i in book.instruments)) * 100
 
 
+def one_side(book):
+    """Return what is held on the side with more, and what may be beside it.
+
+    A dormant order is reviewed again before it opens anything: its allowance is not counted.
+    """
+    if any(order.dormant for order in book.working.values()):
+        return max(sum(max(0.0, s * i.size) for i in book.instruments) for s in (1, -1)) * 100
+    return max(book.exposure.of_side(side, "notional") for side in (1, -1))
+
+
 MEASURES = {
-    ExposureLimit: lambda book: max(
-        book.exposure.of_side(1, "notional"), book.exposure.of_side(-1, "notional")
-    ),
+    ExposureLimit: one_side,
     GrossLimit: gross,
     PositionLimit: lambda book: max(abs(i.size) * 100 for i in book.instruments),
 }
@@ -237,6 +245,10 @@ MEASURES = {
 @example(
     [(0, 1, 3.0, False, False), (1, -1, 297.0, True, False), (1, 1, 1.0, False, False)]
     + [(0, 1, 1.0, False, False), (1, -1, 1.0, False, True)]
+)
+@example(  # an exit gives the resting sale back what others were allowed in its place
+    [(0, -1, 199.0, False, False), (1, -1, 1.0, True, False), (1, 1, 1.0, True, True)]
+    + [(0, -1, 101.0, False, False), (1, -1, 1.0, False, False), (2, 1, 1.0, False, True)]
 )
 def test_exposure_after_the_gate_is_at_most_the_cap(kind, orders):
     """Orders rest or fill at once, later or never; what they open is cut to what is left."""

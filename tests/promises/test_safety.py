@@ -28,6 +28,7 @@ from bt_risk.orders import OrderRequest
 from bt_risk.portfolio import preview, reachable
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.loaded_instrument import LoadedInstrument
 from promises import safety
 from promises.safety import Action, Feed, World, check, make_world, report, run
 
@@ -646,7 +647,8 @@ def test_a_fault_in_the_core_is_noticed(fault, monkeypatch):
 
 
 def test_a_gate_that_reads_the_close_at_the_open_is_noticed(monkeypatch):
-    monkeypatch.setattr(Instrument, "quote", lambda self: float(self.data.close[0]))
+    for kind in (Instrument, LoadedInstrument):
+        monkeypatch.setattr(kind, "quote", lambda self: float(self.data.close[0]))
     cheats = (seed for seed in range(60) if dict(make_world(seed).engine).get("cheat_on_open"))
     found = (b.promise for seed in cheats for b in run(make_world(seed)).breaches)
     assert "1 risk_limit" in found

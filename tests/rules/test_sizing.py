@@ -142,6 +142,7 @@ def test_rounding_never_adds_and_takes_less_than_a_step(size, step):
     assert size - rounded < step * AT_MOST
 
 
+@example(1.797693134862316e296, 1e-12)
 @given(
     st.one_of(sizes, st.floats(), st.integers(-5, 10**6)),
     st.one_of(st.none(), st.sampled_from(STEPS), st.floats(1e-12, 1e12)),
