@@ -158,7 +158,8 @@ def test_the_demo_as_json_has_the_figures_of_each_run(command, prices, tmp_path)
     status, text, error = command("demo", "--data", prices, "--out", tmp_path / "out", "--json")
     assert (status, error) == (0, "")
     found = json.loads(text)
-    (runs,) = found["portfolios"].values()
+    assert set(found["portfolios"]) == {"own", "own-filter"}
+    runs = found["portfolios"]["own"]
     assert runs["bare"]["orders judged"] is None
     assert runs["protected"]["orders judged"] > 0
     assert all(Path(file).is_file() for file in found["wrote"])

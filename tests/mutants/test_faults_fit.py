@@ -55,8 +55,8 @@ def test_every_fault_fits_the_source_of_today_and_the_tests_that_kill_it_exist()
 # -- the script ----------------------------------------------------------------------------------
 
 QUICK = "rules/test_sizing.py::test_rounding_down_to_the_step"
-ROUNDS_UP = Mutant("up", "rules/sizing.py", "np.floor(ratio)", "np.ceil(ratio)", (QUICK,))
-HARMLESS = Mutant("same", "rules/sizing.py", "np.floor(ratio)", "np.floor( ratio)", (QUICK,))
+ROUNDS_UP = Mutant("up", "rules/sizing.py", "math.floor(ratio)", "math.ceil(ratio)", (QUICK,))
+HARMLESS = Mutant("same", "rules/sizing.py", "math.floor(ratio)", "math.floor( ratio)", (QUICK,))
 
 
 @pytest.mark.parametrize("old", ["ratio", "no such text"])
