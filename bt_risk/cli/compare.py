@@ -1,7 +1,6 @@
 """``bt-risk compare``: what each rule does to a strategy, as tables and as a page."""
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +23,7 @@ from bt_risk.cli.options import (
     script_of,
 )
 from bt_risk.cli.output_folder import make_folder
+from bt_risk.cli.plain import plain
 from bt_risk.cli.tables import print_comparison
 from bt_risk.demo.runs import CASH, COMMISSION
 from bt_risk.errors import check_output
@@ -53,8 +53,7 @@ def compare(
     chosen = policy_of("compare", policy, settings)
     make_folder(out.parent, "compare")
     check_output("compare", "--out", out)
-    files = (*(data or ()), *(more or ()))
-    build = script_of("compare", script, files, params, cash, commission)
+    build = script_of("compare", script, (data, more), params, cash, commission)
     result = bt_risk.compare(build, chosen, rules, samples=samples)
     page = result.write(out, title=build.title)
     if as_json:
@@ -81,11 +80,6 @@ def _values(result: Comparison) -> dict[str, Any]:
 def _rows(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return a frame as dicts by row and column."""
     return {
-        str(row): {name: _plain(value) for name, value in values.items()}
+        str(row): {name: plain(value) for name, value in values.items()}
         for row, values in frame.to_dict("index").items()
     }
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value

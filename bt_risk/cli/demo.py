@@ -1,7 +1,6 @@
 """``bt-risk demo``: real portfolios, bare and protected."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bt_risk.cli.options import Json
 from bt_risk.cli.output_folder import make_folder
+from bt_risk.cli.plain import plain
 from bt_risk.cli.tables import print_halt_odds, print_legend, print_portfolio
 from bt_risk.demo import runs as jobs
 from bt_risk.demo.portfolios import COIN, Portfolio, bundled_portfolios, own_portfolios
@@ -66,16 +66,10 @@ def _values(results: list[list[DemoRun]]) -> dict[str, Any]:
     for runs in results:
         by_label = {run.label: summary(run) for run in runs}
         found[runs[0].portfolio.name] = {
-            label: {name: _plain(value) for name, value in figures.items()}
+            label: {name: plain(value) for name, value in figures.items()}
             for label, figures in by_label.items()
         }
     return {"portfolios": found}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, pd.Timestamp):
-        return str(value)
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _run(portfolios: list[Portfolio], out: Path) -> list[list[DemoRun]]:

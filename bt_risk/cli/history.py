@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bt_risk.cli.plain import plain
 from bt_risk.gate.journal import FIELDS
 from bt_risk.report.labels import ACTIONS
 from bt_risk.report.times import bar_time, utc
@@ -39,7 +40,7 @@ def journal_json(lines: Iterable[Line]) -> Iterator[str]:
 
 def _line_values(line: Line) -> dict[str, Any]:
     values = dict(zip(FIELDS, line.values, strict=True))
-    values = {name: _plain(value) for name, value in values.items()}
+    values = {name: plain(value) for name, value in values.items()}
     bar = line.values[0]
     values["time"] = bar_time(bar) if bar == bar else None
     written = utc(line.at) if line.at else None
@@ -102,7 +103,3 @@ def _now(order: OrderHistory) -> str:
     known = record["venue_id"]
     where = f"as {known} at the venue" if known else "and the venue has given it no id yet"
     return f"It works: {record['remaining']:g} of {record['size']:g} are left{price}, {where}."
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -134,7 +134,7 @@ def explain(
     ],
     as_json: Json = False,
 ) -> None:
-    """Tell the life of an order: what was requested and allowed, why, fills, moves, its end."""
+    """Show the life of an order: what was requested and allowed, why, fills, moves, its end."""
     found = read_order(state, order)
     if as_json:
         typer.echo(json.dumps(order_values(found)))

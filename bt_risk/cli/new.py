@@ -19,7 +19,7 @@ _HEAD = """\
 #   bt-risk run strategy.py:Cross --data prices.csv --policy {name}
 #   bt_risk.protect(cerebro, "{name}")
 """
-# What matters of a policy: the keys, and what stands above them.
+# The keys that matter, in groups, and the comment above each group.
 _KEYS: dict[str, tuple[str, ...]] = {
     "Rule 1: what one position may lose at its stop, of equity.": ("risk_limit",),
     "Rule 2, size: a share of the Kelly fraction of the last trades (0.5 is half Kelly), and the\n"
@@ -51,7 +51,7 @@ def new(
     path: Annotated[Path, typer.Argument(help="TOML file to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a policy file to begin with: what matters of it, at its defaults, with comments."""
+    """Write a policy file to begin with: the keys that matter, at their defaults, with comments."""
     make_folder(path.parent, "new")
     check_output("new", "path", path)
     if path.exists() and not force:

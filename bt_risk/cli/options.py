@@ -53,26 +53,27 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 def script_of(
     command: str,
     script: str,
-    files: Iterable[Path],
+    files: Iterable[list[Path] | None],
     params: Iterable[str] | None,
     cash: float,
     commission: float,
 ) -> Script:
     """Return the strategy of the command line with its data feeds, cash and commission.
 
-    It has been built once, so that a mistake in a file raises here.
+    `files` are those of `Data` and of `More`. The Cerebro is built once, so that a mistake in a
+    file raises here.
     """
-    files = list(files)
-    if not files:
+    paths = [path for given in files for path in given or ()]
+    if not paths:
         raise ParameterError(command, "--data", "given", "nothing", "Prices: --data FILE ...")
-    names = [path.name.split(".")[0] for path in files]
+    names = [path.name.split(".")[0] for path in paths]
     if len(set(names)) < len(names):
         raise ParameterError(command, "--data", "files with different names", names)
     check_positive(command, "--cash", cash)
     check_fraction(command, "--commission", commission, zero=True, one=False)
     path, name = parse_script(script)
     values = _pairs(command, "--param", params)
-    built = Script(path, name, tuple(map(str, files)), cash, commission, tuple(values.items()))
+    built = Script(path, name, tuple(map(str, paths)), cash, commission, tuple(values.items()))
     _check_keys(command, "--param", values, built.strategy().params._getkeys(), name)
     built()
     return built

@@ -26,6 +26,7 @@ from bt_risk.cli.options import (
     script_of,
 )
 from bt_risk.cli.output_folder import make_folder
+from bt_risk.cli.plain import plain
 from bt_risk.demo.runs import CASH, COMMISSION
 from bt_risk.errors import ParameterError, check_choice, check_output
 from bt_risk.evidence.metrics import MEASURES, days_of, measures
@@ -53,7 +54,7 @@ def run(
     commission: Commission = COMMISSION,
     as_json: Json = False,
 ) -> None:
-    """Run a strategy under a policy; print what it made and what the rules decided."""
+    """Run a strategy under a policy; print its figures and what the rules decided."""
     check_choice("run", "--mode", mode, MODES)
     given = {"--policy": policy, "--set": settings, "--journal": journal}
     for option, value in given.items() if mode == "bare" else ():
@@ -65,8 +66,7 @@ def run(
         if path is not None:
             make_folder(path.parent, "run")
             check_output("run", option, path)
-    files = (*(data or ()), *(more or ()))
-    build = script_of("run", script, files, params, cash, commission)
+    build = script_of("run", script, (data, more), params, cash, commission)
     cerebro = build()
     if mode != "bare":
         bt_risk.protect(cerebro, chosen, mode, journal=journal)
@@ -88,7 +88,7 @@ def _outcome(strategy: bt.Strategy, title: str, mode: str) -> dict[str, Any]:
     """Return what came of a run as plain values; what does not exist is None."""
     record = record_of(strategy)
     days, _, year = days_of(record)
-    figures = {name: float(value) for name, value in measures(days, year).items()}
+    figures = measures(days, year)
     return {
         "run": title,
         "mode": mode,
@@ -97,9 +97,7 @@ def _outcome(strategy: bt.Strategy, title: str, mode: str) -> dict[str, Any]:
         "to": _text(record, -1),
         "bars": len(record.times),
         "equity": float(record.bars["equity"].iloc[-1]),
-        "measures": {
-            name: value if math.isfinite(value) else None for name, value in figures.items()
-        },
+        "measures": {name: plain(value) for name, value in figures.items()},
         "decisions": count_decisions(record.decisions),
     }
 

@@ -122,7 +122,7 @@ def _effects(frame: pd.DataFrame) -> list[tuple[str, str | None, list[str], bool
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a chart without time; places are percentages of its width."""
+    """Hold a bar of a chart without time; places are percentages of its width."""
 
     name: str
     text: str

@@ -77,8 +77,10 @@ def forked_runs(
     try:
         # Garbage collection in a child would copy every page that it shares with the parent.
         gc.freeze()
-        children.extend(_Child(context, turns, run, job) for job in jobs)
-        gc.unfreeze()
+        try:
+            children.extend(_Child(context, turns, run, job) for job in jobs)
+        finally:
+            gc.unfreeze()
         yield _results(children)
     finally:
         for child in children:

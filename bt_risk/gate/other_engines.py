@@ -9,7 +9,7 @@ __all__ = ["HeldFeeds", "NotificationQueue", "list_observer", "order_held_feeds"
 
 
 class NotificationQueue:
-    """The notifications of a gate as a queue, for a Cerebro that empties ``broker.notifs`` itself.
+    """Show a gate's notifications as a queue to a Cerebro that empties ``broker.notifs``.
 
     Backtrader's Cerebro calls ``get_notification`` instead.
     """
@@ -28,7 +28,7 @@ class NotificationQueue:
 
 
 class HeldFeeds(dict[Any, None]):
-    """A set of data feeds in the order of a broker's positions, in which Backtrader adds values.
+    """Hold data feeds in the order of a broker's positions, in which Backtrader adds values.
 
     In a set their order, and with it the last digits of the account value, would depend on where
     the process has put them in memory.

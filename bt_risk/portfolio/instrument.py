@@ -272,7 +272,7 @@ class Instrument:
 
     @property
     def jump(self) -> float:
-        """How far the next close may be from the last one and be believed at once."""
+        """Return how far the next close may be from the last one and be believed at once."""
         return self._jump
 
     def advance(self, number: int = 0) -> None:

@@ -44,7 +44,7 @@ class OddBar(NamedTuple):
 
 @dataclass
 class LoadedBars:
-    """All bars of a data feed.
+    """Hold all bars of a data feed.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ def wilder_values(wilder: WilderATR, ranges: list[float], close: float) -> list[
 
 
 class _Values:
-    """An ATR, and all values that it has had; `count` bars are part of it."""
+    """Keep an ATR and all values that it has had; `count` bars are part of it."""
 
     def __init__(self, period: int) -> None:
         self.wilder, self.values, self.count = WilderATR(period), array("d"), 0
@@ -150,7 +150,7 @@ class _Values:
 
 
 class _Pointer:
-    """A line whose present is moved by hand."""
+    """Stand for a line whose current bar is set by the caller."""
 
     def __init__(self, line: Any) -> None:
         self.array, self._idx, self.lencount = line.array, -1, 0
@@ -161,7 +161,7 @@ class _Pointer:
 
 
 class Replay:
-    """An instrument of its own that is shown the bars of another one."""
+    """Read the bars of another instrument, one after the other, as one of its own would."""
 
     def __init__(self, instrument: Instrument) -> None:
         self.instrument = one = copy.copy(instrument)

@@ -44,7 +44,7 @@ def load(instrument: Instrument) -> bool:
 
 
 class LoadedInstrument(Instrument):
-    """An `Instrument` that reads its bars where they are; `load` makes it."""
+    """Read the bars of an `Instrument` where they are; `load` makes one of these."""
 
     def hold(self, bars: LoadedBars, unread: Instrument) -> None:
         """Begin with all bars; `unread` is the same instrument before it has met any."""
@@ -57,7 +57,7 @@ class LoadedInstrument(Instrument):
 
     @property
     def closed(self) -> float:  # type: ignore[override]
-        """Close of the last bar, maybe NaN."""
+        """Return the close of the last bar, maybe NaN."""
         length = self.length
         if self._odd and length in self._odd:
             return self._odd[length].closed
@@ -65,7 +65,7 @@ class LoadedInstrument(Instrument):
 
     @property
     def top(self) -> float:  # type: ignore[override]
-        """High of the last bar with a valid close."""
+        """Return the high of the last bar with a valid close."""
         length = self.length
         if self._odd and length in self._odd:
             return self._odd[length].top
@@ -73,7 +73,7 @@ class LoadedInstrument(Instrument):
 
     @property
     def bottom(self) -> float:  # type: ignore[override]
-        """Low of the last bar with a valid close."""
+        """Return the low of the last bar with a valid close."""
         length = self.length
         if self._odd and length in self._odd:
             return self._odd[length].bottom
@@ -81,12 +81,12 @@ class LoadedInstrument(Instrument):
 
     @property
     def time(self) -> float:  # type: ignore[override]
-        """Time of the last bar, a date number."""
+        """Return the time of the last bar, a date number."""
         return self._times[self.length - 1] if self.length else math.nan
 
     @property
     def longest_gap(self) -> float:  # type: ignore[override]
-        """The longest time between two bars so far, in days."""
+        """Return the longest time between two bars so far, in days."""
         times, gap = self._times, self._gap
         for k in range(self._gap_until, self.length):
             gap = max(gap, times[k] - times[k - 1])

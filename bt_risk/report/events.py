@@ -28,7 +28,7 @@ DAY = 86_400e9  # nanoseconds
 
 
 class Event(NamedTuple):
-    """What happened to a data feed at one time."""
+    """Hold what happened to a data feed at one time."""
 
     time: pd.Timestamp
     side: int
@@ -118,12 +118,12 @@ class WorstMoment:
 
     @property
     def matrix(self) -> pd.DataFrame:
-        """The correlations by name."""
+        """Return the correlations by name."""
         return pd.DataFrame(self.correlations, list(self.sides), list(self.sides))
 
     @property
     def pair(self) -> tuple[str, str]:
-        """The two names with the highest correlation."""
+        """Return the two names with the highest correlation."""
         names = list(self.sides)
         pairs = _upper(self.correlations)
         row, column = np.unravel_index(np.nanargmax(pairs), pairs.shape)

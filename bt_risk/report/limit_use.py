@@ -45,12 +45,12 @@ class LimitUse:
 
     @property
     def used(self) -> float:
-        """The largest share of the limit that was used, NaN where it is unknown."""
+        """Return the largest share of the limit that was used, NaN where it is unknown."""
         return self.most / self.limit if self.limit > 0 else math.nan
 
     @property
     def label(self) -> str:
-        """The name of the rule on the page."""
+        """Return the name of the rule on the page."""
         return rule_label(self.rule)
 
 

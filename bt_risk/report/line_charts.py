@@ -18,7 +18,7 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of the page.
+    """Hold a chart of the page.
 
     Attributes
     ----------

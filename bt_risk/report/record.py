@@ -128,13 +128,13 @@ class RunRecord:
 
     @cached_property
     def days(self) -> pd.DatetimeIndex:
-        """The days with a bar, to the end of the data."""
+        """Return the days with a bar, to the end of the data."""
         times = pd.DatetimeIndex(self.bars["time"].dropna()).union(self.rest)
         return times.normalize().unique().sort_values().rename("date")
 
     @cached_property
     def day_ends(self) -> pd.Series:
-        """The number of the last bar of each day whose equity is known, by day."""
+        """Return the number of the last bar of each day whose equity is known, by day."""
         bars = self.bars[np.isfinite(self.bars["equity"]) & self.bars["time"].notna()]
         places = last_of_days(pd.DatetimeIndex(bars["time"]))
         return pd.Series(bars.index[places.to_numpy()], places.index)

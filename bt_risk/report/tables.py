@@ -61,7 +61,7 @@ def correlation_table(moment: WorstMoment) -> tuple[list[str], list[list[float |
 
 @dataclass(frozen=True)
 class Bin:
-    """A bar of the histogram: from and to in R, and how many trades."""
+    """Hold a bar of the histogram: from and to in R, and how many trades."""
 
     low: float
     high: float
@@ -103,7 +103,8 @@ def journal_block(decisions: pd.DataFrame) -> tuple[str, int]:
     value: dict[str, Any] = {"hours": False, "time": []}
     known = frame["time"].notna().to_numpy()
     if known.any():
-        times = np.where(known, seconds(frame["time"].ffill().bfill()), np.nan)
+        times = np.full(len(frame), np.nan)
+        times[known] = seconds(frame["time"][known])
         hours = bool((times[known] % DAY).any())
         value = {"hours": hours, "time": differences(times, 1.0)}
     for name in JOURNAL_COLUMNS[1:]:

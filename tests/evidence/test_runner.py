@@ -86,6 +86,17 @@ def test_spawned_runs_are_those_of_one_process(monkeypatch):
     assert len(found) == 3
 
 
+# What a script of a user begins its function `build` with.
+BUILD = """
+def build():
+    engine = bt.Cerebro(stdstats=False)
+    close = 100 + np.cumsum(np.random.default_rng(1).normal(0, 1, 100))
+    columns = dict(open=close, high=close + 1, low=close - 1, close=close, volume=1.0)
+    frame = pd.DataFrame(columns, pd.date_range('2020-01-01', periods=100))
+    engine.adddata(bt.feeds.PandasData(dataname=frame), name='A')
+"""
+
+
 # -- how often ------------------------------------------------------------------------------------
 
 BUILT, RAN, LOADED = (multiprocessing.Value("i") for _ in range(3))
@@ -152,13 +163,8 @@ def test_no_process_that_runs_a_variant_imports_what_the_evidence_needs(tmp_path
         "class Shows(bt.Strategy):\n"
         "    def stop(self):\n"
         "        print([name for name in ('scipy', 'arch') if name in sys.modules], flush=True)\n"
-        "def build():\n"
-        "    engine = bt.Cerebro(stdstats=False)\n"
-        "    close = 100 + np.cumsum(np.random.default_rng(1).normal(0, 1, 100))\n"
-        "    columns = dict(open=close, high=close + 1, low=close - 1, close=close, volume=1.0)\n"
-        "    frame = pd.DataFrame(columns, pd.date_range('2020-01-01', periods=100))\n"
-        "    engine.adddata(bt.feeds.PandasData(dataname=frame), name='A')\n"
-        "    engine.addstrategy(Shows)\n"
+        + BUILD
+        + "    engine.addstrategy(Shows)\n"
         "    return engine\n"
         "if __name__ == '__main__':\n"
         "    bt_risk.compare(build, samples=200, workers=2)\n"
@@ -237,14 +243,7 @@ def test_what_a_notebook_defines_is_compared_in_one_process(package, monkeypatch
 @pytest.mark.parametrize(("fork", "workers"), [(True, None), (False, 2)])
 def test_a_script_without_a_guard_runs_once(fork, workers, tmp_path):
     (tmp_path / "mine.py").write_text(
-        "import backtrader as bt, numpy as np, pandas as pd\n"
-        "def build():\n"
-        "    engine = bt.Cerebro(stdstats=False)\n"
-        "    close = 100 + np.cumsum(np.random.default_rng(1).normal(0, 1, 100))\n"
-        "    columns = dict(open=close, high=close + 1, low=close - 1, close=close, volume=1.0)\n"
-        "    frame = pd.DataFrame(columns, pd.date_range('2020-01-01', periods=100))\n"
-        "    engine.adddata(bt.feeds.PandasData(dataname=frame), name='A')\n"
-        "    return engine\n"
+        "import backtrader as bt, numpy as np, pandas as pd\n" + BUILD + "    return engine\n"
     )
     no_fork = "" if fork else "import bt_risk.evidence.runner as r; r.can_fork = lambda: False\n"
     (tmp_path / "script.py").write_text(
