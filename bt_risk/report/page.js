@@ -4,11 +4,13 @@
 (() => {
   const idle = window.requestIdleCallback || ((work) => setTimeout(work, 200));
   const waiting = new Map();
+  const begun = [];
   const draw = (element) => {
     const work = waiting.get(element);
     waiting.delete(element);
     seen.unobserve(element);
-    return work ? work() : null;
+    if (work) begun.push(work());
+    return begun.at(-1);
   };
   const seen = new IntersectionObserver((entries) => entries
     .filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)), { rootMargin: "400px" });
@@ -19,6 +21,7 @@
   const drawRest = async () => {
     const next = waiting.keys().next();
     if (next.done) {
+      await Promise.all(begun); // some were begun by scrolling, and still unpack their data
       document.documentElement.dataset.drawn = "all";
       return;
     }
