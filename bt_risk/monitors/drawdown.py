@@ -11,8 +11,9 @@ from bt_risk.errors import (
     ParameterError,
 )
 from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.halt import Halt
 from bt_risk.monitors.settings import BreakerSettings
-from bt_risk.orders import ACTIVE, HALTED, REDUCING
+from bt_risk.orders import HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.rules.drawdown import (
@@ -29,7 +30,7 @@ from bt_risk.tolerances import RATIO_EPS
 __all__ = ["DrawdownMonitor"]
 
 # What is saved of a breaker, beside its state.
-_SAVED = ("trips", "drawdown", "max_drawdown", "reason")
+_SAVED = ("trips", "drawdown", "max_drawdown")
 
 
 class DrawdownMonitor(Monitor):
@@ -40,13 +41,13 @@ class DrawdownMonitor(Monitor):
         confirmations = max(settings.confirmations, gate.venue.min_confirmations)
         self.settings = replace(settings, confirmations=confirmations)
         self.gate, self.rule = gate, self.settings.rule
-        self.action, self.flatten = settings.action, settings.flatten
+        self.action = settings.action
+        self.halt = Halt(gate, self, self._gate_state, settings.flatten, self._journal)
         self.taper_from, self.equity = settings.taper_from, settings.equity
         self.state = BreakerState()
         self.trips: list[dict[str, Any]] = []
         self.drawdown = self.max_drawdown = 0.0
-        self.finished = self.cleared = False
-        self.reason = ""
+        self.finished = False
         # A lifetime limit is measured from another mark: every value is judged in full then.
         limits = self.rule.drawdown_limit, self.rule.lifetime_limit
         self._trips_at = limits[0] - RATIO_EPS if limits[1] == math.inf else -math.inf
@@ -64,7 +65,7 @@ class DrawdownMonitor(Monitor):
         """Yield ``(key, plain values)`` of the breaker."""
         record = {name: getattr(self, name) for name in _SAVED}
         also = {"unit": self.unit, "state": asdict(self.state), "gate": self._gate_state}
-        yield "", record | also
+        yield "", record | {"reason": self.halt.reason} | also
 
     def restore(self, saved: dict[str, dict[str, Any]]) -> None:
         """Go on in the saved state: a halt lasts until it is re-armed."""
@@ -76,11 +77,8 @@ class DrawdownMonitor(Monitor):
         self.state = BreakerState(**record["state"])
         if record["unit"] != self.unit:
             self._rebase(record["unit"])
-        if self.state.status != ARMED:
-            self.gate.trading_state.ask(self, self._gate_state, self.reason)
-        if self.state.status == TRIPPED and self.flatten:
-            for part in self.gate.book.parts.values():
-                self.gate.venue.mark_closing(part)
+        status = self.state.status
+        self.halt.restore(record["reason"], lasts=status != ARMED, closing=status == TRIPPED)
 
     def _rebase(self, unit: str) -> None:
         """Begin with new marks, and refuse entries until an operator re-arms."""
@@ -96,12 +94,9 @@ class DrawdownMonitor(Monitor):
 
     def on_fill(self, part: OwnerPosition) -> None:
         """Close what fills after everything was flat; other fills are judged through equity."""
-        if not (self.cleared and part.size and self.flatten) or self.state.status == ARMED:
-            return
-        self.cleared = self.finished = False
-        self.state = replace(self.state, status=TRIPPED)
-        held = f"{part.size:g} of {part.instrument.name}"
-        self._journal("halt", f"{held} came after everything was closed, and is closed too")
+        if self.state.status != ARMED and self.halt.reopens(part):
+            self.finished = False
+            self.state = replace(self.state, status=TRIPPED)
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Judge the account, act on a trip, and continue a halt until everything is flat."""
@@ -120,7 +115,7 @@ class DrawdownMonitor(Monitor):
         if state.status == TRIPPED:
             self._halt(before, value)
         elif before.status != ARMED and state.status == ARMED:
-            self._release("cool-down over")
+            self.halt.end("cool-down over")
 
     def _measure(self, value: float) -> None:
         """Set the drawdown and taper the risk budgets; a NaN changes nothing."""
@@ -155,7 +150,7 @@ class DrawdownMonitor(Monitor):
             self.state = rearm(self.state, self._value())
         if before != ARMED == self.state.status:  # it has no new mark while equity is unknown
             self._measure(self._value())
-            self._release("re-armed by hand")
+            self.halt.end("re-armed by hand")
 
     def _value(self) -> float:
         if self.equity is not None:
@@ -169,17 +164,10 @@ class DrawdownMonitor(Monitor):
     def _halt(self, before: BreakerState, value: float) -> None:
         if before.status != TRIPPED:
             self._trip(value)
-        if self.gate.observe:  # nothing is closed; the rest is the same
-            self._after_flat()
-            return
-        if self.flatten:
-            self.gate.exit_orders.close_all(self.name, self.reason)
-        if not self.flatten or self.gate.exit_orders.all_flat():
+        if self.halt.advance():
             self._after_flat()
 
     def _trip(self, value: float) -> None:
-        self.reason = reason = f"DrawdownBreaker: {self._measured(value)}"
-        self.gate.trading_state.ask(self, self._gate_state, reason)
         self.trips.append(
             {
                 "tripped_at": self.gate.latest,
@@ -189,9 +177,7 @@ class DrawdownMonitor(Monitor):
                 "flattened": False,
             }
         )
-        self._journal("halt", reason)
-        if not self.gate.observe:
-            self.gate.exit_orders.cancel_entries(self.name)
+        self.halt.begin(f"DrawdownBreaker: {self._measured(value)}")
 
     def _measured(self, value: float) -> str:
         rule = self.rule
@@ -201,8 +187,7 @@ class DrawdownMonitor(Monitor):
         return f"drawdown {self.drawdown:.4f} >= drawdown_limit {rule.drawdown_limit:.4f}"
 
     def _after_flat(self) -> None:
-        flat = self.gate.exit_orders.all_flat()
-        self.cleared = flat and not self.gate.observe
+        flat = self.halt.settle()
         self.trips[-1].update(
             flat_at=self.gate.latest if flat else math.nan,
             drawdown_at_flat=self.drawdown if flat else math.nan,
@@ -213,10 +198,6 @@ class DrawdownMonitor(Monitor):
             self.finished = True
         if flat:
             self._journal("flat", f"flat at a drawdown of {self.drawdown:.4f}")
-
-    def _release(self, reason: str) -> None:
-        self.gate.trading_state.ask(self, ACTIVE)
-        self._journal("rearm", reason)
 
     def _journal(self, action: str, reason: str) -> None:
         limit = self.rule.drawdown_limit

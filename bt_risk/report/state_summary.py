@@ -13,6 +13,7 @@ from bt_risk.report.times import bar_time, utc
 from bt_risk.rules.drawdown import ARMED, TRIPPED
 from bt_risk.state.file import Record, SavedState, is_running, read_state
 from bt_risk.state.inbox import kill_path
+from bt_risk.state.loss import HALTERS
 from bt_risk.tolerances import PRICE_EPS
 
 __all__ = ["Summary", "gate_state", "summary", "summary_of"]
@@ -70,14 +71,20 @@ def summary_of(path: Path, saved: SavedState, now: float) -> Summary:
 def gate_state(saved: SavedState) -> tuple[str, str]:
     """Return the strictest state that is requested, and its reason."""
     requested = [(record["state"], record["reason"]) for record in saved.of("gate").values()]
-    for breaker in saved.of("breaker").values():
-        if breaker["state"]["status"] != ARMED:
-            requested.append((breaker["gate"], breaker["reason"]))
+    for one in _halters(saved):
+        if one["state"]["status"] != ARMED:
+            requested.append((one["gate"], one["reason"]))
     for state in _STRICTEST:
         found = next((one for one in requested if one[0] == state), None)
         if found:
             return found
     return ACTIVE, ""
+
+
+def _halters(saved: SavedState) -> Iterator[Record]:
+    """Yield the records of the monitors that may have halted the run."""
+    for kind in HALTERS:
+        yield from saved.of(kind).values()
 
 
 # -- the account ---------------------------------------------------------------------------------
@@ -174,9 +181,9 @@ def _unfinished(saved: SavedState) -> Iterator[str]:
     for record in saved.of("gate").values():
         if record["flattening"]:
             yield f"closing every position: {record['flattening']}"
-    for breaker in saved.of("breaker").values():
-        if breaker["state"]["status"] == TRIPPED:
-            yield f"closing every position: {breaker['reason']}"
+    for one in _halters(saved):
+        if one["state"]["status"] == TRIPPED:
+            yield f"closing every position: {one['reason']}"
     resting = {record["data"]: record["price"] for record in saved.of("stop").values()}
     for key, order in saved.of("order").items():
         size = f"{order['side'] * order['remaining']:+g} {order['data']}"

@@ -30,6 +30,7 @@ from bt_risk.state.database import (
 from bt_risk.state.lock import lock_path
 
 __all__ = [
+    "HALTERS",
     "HALTING",
     "REMEDY",
     "check_exists",
@@ -44,8 +45,12 @@ __all__ = [
 
 REMEDY = "Restore a copy, or start the run: it refuses entries and says how to go on."
 
+# The kinds of the monitors that halt. Each is saved with its `state` (a `status`, ARMED while it
+# halts nothing, and whether it is `final`), the state of the `gate` that it requests, and a
+# `reason`.
+HALTERS = ("breaker", "floor", "daily")
 # The kinds of records in which `halting` looks.
-HALTING = ("gate", "breaker")
+HALTING = ("gate", *HALTERS)
 _DATABASE = b"SQLite format 3\0"
 _LOG = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # of machines of either byte order
 _ALONE, _WITH_LOG = "immutable=1", "mode=ro"
@@ -160,7 +165,7 @@ def halts_of(saved: SavedState) -> dict[Key, Record]:
     return {
         key: record
         for key, record in saved.records.items()
-        if key[0] == "breaker" or (key[0] == "gate" and key[1] != "state")
+        if key[0] in HALTERS or (key[0] == "gate" and key[1] != "state")
     }
 
 
@@ -168,7 +173,7 @@ def halting(records: Mapping[Key, Record]) -> dict[Key, object]:
     """Return what halts a run; a change of it is in the file itself before anything goes on."""
     found: dict[Key, object] = {key: record for key, record in records.items() if key[0] == "gate"}
     for key, record in records.items():
-        if key[0] == "breaker":
+        if key[0] in HALTERS:
             found[key] = record["state"]["status"], record["state"]["final"]
     return found
 
