@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bt_risk.errors import check_limit, check_whole
 from bt_risk.limits.base import Decision, Request
-from bt_risk.limits.trade_guards import Guard, check_count_limit
+from bt_risk.limits.trade_guards import ScopedGuard, check_count_limit
 from bt_risk.tolerances import RATIO_EPS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _TICK = 1e-8  # a millisecond: date numbers are no more exact than that
 
 
 @dataclass(frozen=True)
-class DailyLossLimit(Guard):
+class DailyLossLimit(ScopedGuard):
     """No new entry for the rest of a day on which the loss has reached a limit.
 
     Open losses count: the loss is measured at every close, from the last close of the day before.
@@ -101,7 +101,7 @@ class DailyLossLimit(Guard):
 
 
 @dataclass(frozen=True)
-class OrderRateLimit(Guard):
+class OrderRateLimit(ScopedGuard):
     """No new entry while too many orders were sent, as by a strategy in a loop.
 
     Every order that was sent counts, exits too, which always pass. A bracket counts once. Refused

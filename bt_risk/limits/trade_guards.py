@@ -37,6 +37,7 @@ __all__ = [
     "Guard",
     "LosingStreakGuard",
     "MinimumEdgeGuard",
+    "ScopedGuard",
     "StopoutGuard",
     "check_count_limit",
 ]
@@ -48,13 +49,6 @@ SCOPES = ("data", "all")
 class Guard(Limit):
     """Refuse entries for a while; the base class of all guards."""
 
-    scope: str = field(default="data", kw_only=True)
-    side_aware: bool = field(default=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        check_choice(self.name, "scope", self.scope, SCOPES)
-        check_flag(self.name, "side_aware", self.side_aware)
-
     def describe(self) -> str:
         """Return the rule in words."""
         return self.name
@@ -65,6 +59,18 @@ class Guard(Limit):
 
     def _refuse(self, reason: str, measured: float, limit: float) -> Decision:
         return Decision(0.0, f"{self.name}: {reason}", self.name, float(measured), float(limit))
+
+
+@dataclass(frozen=True)
+class ScopedGuard(Guard):
+    """Refuse entries because of the past of one instrument, or of one side; a base class."""
+
+    scope: str = field(default="data", kw_only=True)
+    side_aware: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_choice(self.name, "scope", self.scope, SCOPES)
+        check_flag(self.name, "side_aware", self.side_aware)
 
     def _concerns(self, event: ClosedTrade | SentOrder, request: Request) -> bool:
         """Return whether the past event counts for a request."""
@@ -89,7 +95,7 @@ class Guard(Limit):
         return where + (", on the same side" if self.side_aware else "")
 
 
-class _TradeGuard(Guard):
+class _TradeGuard(ScopedGuard):
     """Trip when a trade closes, if `_tripped` refuses because of the trades up to it."""
 
     cooldown_bars: int
