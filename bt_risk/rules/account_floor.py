@@ -40,8 +40,19 @@ FLOOR, DAILY, PAUSED = "floor", "daily", "PAUSED"
 
 _INF = math.inf
 # What is saved of a state.
-_SAVED = ("status", "cause", "initial", "mark", "day", "reference", "balance", "equity")
-_SAVED += ("breaches", "tripped_on", "trips")
+_SAVED = (
+    "status",
+    "cause",
+    "initial",
+    "mark",
+    "day",
+    "reference",
+    "balance",
+    "equity",
+    "breaches",
+    "tripped_on",
+    "trips",
+)
 
 
 def in_currency(amount: float, base: float) -> float:
