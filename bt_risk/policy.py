@@ -105,7 +105,7 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
 
     def describe(self) -> str:
         """Return every rule in words, with its unit, one on each line."""
-        risk = f"{_percent(self.risk_limit)} of equity at its stop"
+        risk = f"{_percent(self.risk_limit)} of equity at its stop{self._costs()}"
         unit = "at the stops" if self.exposure_unit == "risk" else "in positions"
         atr = f"{self.atr_multiple:g} x ATR({self.atr_period})"
         kelly = f"{self.kelly_scale:g} x Kelly of the last {self.lookback} trades"
@@ -174,6 +174,11 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
         ]
         return "".join(f", {text}" for on, text in words if on)
 
+    def _costs(self) -> str:
+        """Return which costs are part of the risk, in words."""
+        slips = f" and slippage of {_percent(self.slippage)}" if self.slippage else ""
+        return f", commission{slips} included" if self.costs_in_risk else ""
+
     def _pause(self) -> str:
         until = "until rearm()" if self.cooldown_bars is None else f"for {self.cooldown_bars} bars"
         return f"refuses entries {until}"
@@ -181,7 +186,7 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
     def limits(self) -> list[Limit]:
         """Return new limits for a run; those that are switched off are not active."""
         return [
-            RiskPerTrade(self.risk_limit),
+            RiskPerTrade(self.risk_limit, self.costs_in_risk, self.slippage),
             NotionalLimit(self.notional_limit),
             *portfolio_limits(self),
             *self.guards,

@@ -284,6 +284,8 @@ WHOLE = "a whole number of at least 1"
 BAD = [
     ({"risk_limit": 1.5}, OR_NONE),
     ({"risk_limit": 0}, POSITIVE_OR_NONE),
+    ({"costs_in_risk": 1}, "True or False"),
+    ({"slippage": 1.5, "costs_in_risk": True}, "in [0, 1]"),
     ({"notional_limit": -1}, POSITIVE_OR_NONE),
     ({"exposure_limit": 0}, POSITIVE_OR_NONE),
     ({"gross_limit": 0}, POSITIVE_OR_NONE),

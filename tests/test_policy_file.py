@@ -70,7 +70,7 @@ WRONG = {
     'atr_period = "14"': "atr_period must be a whole number of at least 1; got '14'.",
     "flatten = 1": "flatten must be True or False; got 1.",
     'action = "halt"': "action must be one of 'stop', 'pause'; got 'halt'.",
-    "drawdwn = 0.1": "a key must be one of risk_limit, ",
+    "drawdwn = 0.1": "a key must be one of costs_in_risk, ",
     'instruments.BTC.steps = 1\naction = "stop"': "instruments['BTC'] must be facts named step",
     "history = [1, nan]": "history must be finite multiples of the risk taken (R)",
     "group_limit = 0.1": "groups must be given with group_limit",

@@ -13,15 +13,20 @@ from bt_risk.policy import Policy
 __all__ = ["new", "policy_text"]
 
 _HEAD = """\
-# A policy of bt_risk at its defaults. Ratios are fractions (0.01 is 1 %), durations are bars, and
-# inf switches a limit off. docs/rules.md has every other key.
+# A policy of bt_risk at its defaults, with costs as part of the risk. Ratios are fractions (0.01 is
+# 1 %), durations are bars, and inf switches a limit off. docs/rules.md has every other key.
 #
 #   bt-risk run strategy.py:Cross --data prices.csv --policy {name}
 #   bt_risk.protect(cerebro, "{name}")
 """
 # The keys that matter, in groups, and the comment above each group.
 _KEYS: dict[str, tuple[str, ...]] = {
-    "Rule 1: what one position may lose at its stop, of equity.": ("risk_limit",),
+    "Rule 1: what one position may lose at its stop, of equity; with commission, and with the\n"
+    "# fraction of its price by which a stop may fill worse (false: without).": (
+        "risk_limit",
+        "costs_in_risk",
+        "slippage",
+    ),
     "Rule 2, size: a share of the Kelly fraction of the last trades (0.5 is half Kelly), and the\n"
     "# most that it may put at risk, of equity.": ("kelly_scale", "kelly_limit"),
     "Rule 2, stop: so many ATRs behind the price, each the mean of so many bars.": (
@@ -61,8 +66,8 @@ def new(
 
 
 def policy_text(name: str) -> str:
-    """Return the text of the file of this name; the values are the defaults of `Policy`."""
-    policy, parts = Policy(), [_HEAD.format(name=name)]
+    """Return the text of the file of this name: the defaults of `Policy`, with costs as risk."""
+    policy, parts = Policy(costs_in_risk=True), [_HEAD.format(name=name)]
     for comment, keys in _KEYS.items():
         values: dict[str, Any] = {key: getattr(policy, key) for key in keys}
         parts.append(f"\n# {comment}\n{tomli_w.dumps(values)}")

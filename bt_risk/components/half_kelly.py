@@ -14,9 +14,11 @@ from bt_risk.components.settings import SizerSettings
 from bt_risk.errors import wrong_place
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.buying_power import affordable
+from bt_risk.limits.base import Request
 from bt_risk.orders import SizeProposal
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.rules.sizing import position_size, round_down
+from bt_risk.rules.stop_costs import largest_within
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["HalfKellySizer"]
@@ -59,6 +61,8 @@ class HalfKellySizer(bt.Sizer):
       - ``atr_period``, ``atr_multiple`` (default: ``14``, ``2.0``) the stop that it sizes for
       - ``atr_floor`` (default: ``0.5``) least ATR that sizes come from, in multiples of its median
       - ``notional_limit`` (default: ``1.0``) of one position, fraction of equity; None: no limit
+      - ``costs_in_risk`` (default: ``False``) count commission and slippage as part of the risk
+      - ``slippage`` (default: ``0.0``) how far beyond its price a stop fills, fraction of the price
       - ``step`` (default: ``None``) size step; None: that of the broker's `instruments`, or 1
 
     ``state`` is WARMUP, KELLY, PROBE or STARVED (a probe is below the step or the minimum notional;
@@ -80,6 +84,8 @@ class HalfKellySizer(bt.Sizer):
         self.strategy = strategy
         self.broker = RiskBroker.of(strategy)
         self.broker.venue.clamp_fills()  # to cut an order to what cash affords when it fills
+        if self._settings.stop_costs is not None:
+            self.broker.book.costs = self._settings.stop_costs
         self._kelly = KellyEstimate(self._settings, strategy, self.broker.book)
         for instrument in self.broker.book.instruments:
             instrument.track_atr(self._settings.atr_period)
@@ -114,6 +120,9 @@ class HalfKellySizer(bt.Sizer):
             return _refusal("unknown: what the account is worth")
         risk *= gate.book.risk_scale
         size = position_size(equity, risk, floored, multiplier, step)
+        if gate.book.costs is not None and size > 0:
+            size = self._with_costs(instrument, side, size, risk * equity, floored)
+            size = round_down(size, step)
         if size <= 0:
             return self._too_small(instrument, risk, step)
         size = min(size, self._notional_room(instrument, side, equity, multiplier))
@@ -122,6 +131,15 @@ class HalfKellySizer(bt.Sizer):
         if size <= 0 or self._below_minimum(instrument, size, multiplier):
             return self._too_small(instrument, risk, step)
         return SizeProposal(size, distance, step)
+
+    def _with_costs(
+        self, instrument: Instrument, side: int, size: float, budget: float, distance: float
+    ) -> float:
+        """Return how much of a size loses no more than a budget with the costs of a stop-out."""
+        # The order is judged by the same numbers.
+        costs = self.broker.book.costs
+        order = Request(instrument, side, size, instrument.price, distance, costs=costs)
+        return largest_within(budget, order.loss, size)
 
     def _risk(self, instrument: Instrument) -> tuple[float, str]:
         """Return the fraction of equity to risk, and the reason if it is none."""

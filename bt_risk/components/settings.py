@@ -13,7 +13,7 @@ from bt_risk.errors import (
     check_whole,
     is_number,
 )
-from bt_risk.limits.settings import EXTREME_RISK, TradeSettings
+from bt_risk.limits.settings import EXTREME_RISK, CostSettings, TradeSettings
 from bt_risk.monitors.settings import StopDistanceSettings
 from bt_risk.parameters import (
     Check,
@@ -73,7 +73,7 @@ class KellySettings(StopDistanceSettings, ExtremeSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SizerSettings(KellySettings):
+class SizerSettings(KellySettings, CostSettings):
     """The parameters of `bt_risk.HalfKellySizer`, which describes them."""
 
     notional_limit: EquityLimit = TradeSettings.notional_limit

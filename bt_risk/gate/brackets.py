@@ -203,7 +203,8 @@ class Brackets:
         size = self.order_review.units(family.request, verdict.size)
         self._resize(family.parent, entry, size)
         entry.opening, entry.closing = min(verdict.opening, size), verdict.closing
-        entry.distance, entry.waits = verdict.distance, False
+        entry.waits = False
+        self.order_review.book.set_distance(entry, verdict.distance)
         return size
 
     def _accept(self, family: _Family, verdict: Verdict, entry: WorkingOrder) -> None:
@@ -245,8 +246,9 @@ class Brackets:
                 return decision
             if order is not None:
                 child = working[order.ref]
-                child.waits, child.distance = False, distance
+                child.waits = False
                 child.opening, child.closing = child.remaining, 0.0
+                review.book.set_distance(child, distance)
         return None
 
     @staticmethod
@@ -348,7 +350,7 @@ class Brackets:
         working = self.order_review.book.working[order.ref]
         working.opening = min(share.opening, working.remaining)
         working.closing = min(request.preview.closing, working.remaining)
-        working.distance = share.distance
+        self.order_review.book.set_distance(working, share.distance)
         if share.size < request.size - SIZE_EPS:
             order.addinfo(bt_risk=share.decision.reason)
             self.order_review.journal(request, "trim", share.size, share.decision, order)
@@ -380,7 +382,8 @@ class Brackets:
         )
         opening, entry.opening = entry.opening, 0.0
         decision = self.order_review.limits.review(parent, opening, distance, entry.dearest)
-        entry.opening, entry.distance = opening, distance
+        entry.opening = opening
+        self.order_review.book.set_distance(entry, distance)
         return decision if decision.size < opening - SIZE_EPS else None
 
     def _reject_sent(self, request: OrderRequest, parent: Any, decision: Decision) -> Any:

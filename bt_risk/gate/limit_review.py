@@ -144,7 +144,8 @@ class LimitReview:
         again = price is not None
         at = request.dearest if price is None else price
         opens = Request(
-            instrument, request.side, opening, at, distance, budgeted, again, request.owner
+            *(instrument, request.side, opening, at, distance, budgeted, again, request.owner),
+            self.book.costs,
         )
         decision = Decision(opening)
         for limit in limits:

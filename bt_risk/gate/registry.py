@@ -52,6 +52,8 @@ class Registry:
 
     def add_limit(self, limit: Limit) -> None:
         """Ask this limit before anything opens in this run."""
+        if isinstance(limit, RiskPerTrade) and limit.costs is not None:
+            self.gate.book.costs = limit.costs
         if limit.active:
             self.limits.append(limit)
             limit.prepare(self.gate.book)

@@ -313,6 +313,7 @@ class SimulatedExecution:
         step = working.instrument.facts.get("step", 1.0 if opening.is_integer() else None)
         allowed = decision.size if decision.size >= opening else round_down(decision.size, step)
         working.opening = allowed
+        self.gate.book.set_distance(working, working.distance)
         if allowed >= opening - SIZE_EPS:
             return
         order: Any = working.handle

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from bt_risk.errors import ParameterError
 from bt_risk.limits.settings import REJECT, TRIM, TradeSettings
 from bt_risk.parameters import ceiling
+from bt_risk.rules.stop_costs import largest_within
 from bt_risk.tolerances import LIMIT_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
     from bt_risk.portfolio.instrument import Instrument
+    from bt_risk.portfolio.stop_costs import StopCosts
 
 __all__ = [
     "REJECT",
@@ -55,6 +57,8 @@ class Request:
         Whether the order was judged before and is working at the broker.
     owner : object
         The strategy that sends it.
+    costs : StopCosts or None
+        What a stop-out costs beside the distance; None where the distance alone is counted.
     """
 
     instrument: Instrument
@@ -65,11 +69,26 @@ class Request:
     budgeted: bool = False
     again: bool = False
     owner: object = field(default=None, repr=False, compare=False)
+    costs: StopCosts | None = field(default=None, repr=False, compare=False)
 
     @property
     def unit_risk(self) -> float:
-        """Currency lost per unit if the stop is hit."""
-        return self.stop_distance * self.instrument.multiplier
+        """Currency lost per unit if the stop is hit, with the costs of all units shared out."""
+        if self.costs is None:
+            return self.stop_distance * self.instrument.multiplier
+        return self.loss(self.size) / self.size
+
+    def loss(self, size: float) -> float:
+        """Return the currency lost at the stop by so many units, with costs where they count."""
+        lost = size * self.stop_distance * self.instrument.multiplier
+        return lost if self.costs is None else lost + self.cost(size)
+
+    def cost(self, size: float) -> float:
+        """Return what is counted of commission and slippage for so many units, in currency."""
+        if self.costs is None:
+            return 0.0
+        stop_price = self.price - self.side * self.stop_distance
+        return self.costs.of(self.instrument, self.side, size, self.price, stop_price)
 
     @property
     def unit_notional(self) -> float:
@@ -189,8 +208,11 @@ class Limit:
         if wanted <= limit * equity * (1 + LIMIT_EPS):
             return Decision(request.size)
         room = max(0.0, (limit * equity - used) / per_unit) if per_unit > 0 else 0.0
-        measured = wanted / equity
-        reason = f"{measured:.4f} of equity > {parameter} {limit:.4f}"
+        measured, counted = wanted / equity, ""
+        if unit == "risk" and request.costs is not None:
+            room = largest_within(limit * equity - used, request.loss, min(room, request.size))
+            counted = " with costs"
+        reason = f"{measured:.4f} of equity{counted} > {parameter} {limit:.4f}"
         allowed = 0.0 if on == REJECT else min(room, request.size)
         return Decision(allowed, f"{self.name}: {reason}", self.name, measured, limit)
 
@@ -199,6 +221,8 @@ class Limit:
         instrument = request.instrument
         if math.isnan(request.stop_distance) and not math.isnan(instrument.stop_distance()):
             return "its stop is not on the losing side of its price"
+        if not math.isnan(request.stop_distance) and math.isnan(request.cost(request.size)):
+            return "its commission scheme answers no number"
         return instrument.why_unknown()
 
 
@@ -213,13 +237,22 @@ class RiskPerTrade(Limit):
     ----------
     risk_limit : float, default 0.01
         Fraction of equity; None or infinity switches the limit off.
+    costs_in_risk : bool
+        Whether commission of the entry and of the exit at the stop, and slippage, count as lost at
+        the stop: in every limit that counts risk.
+    slippage : float
+        How far beyond its price a stop fills, as a fraction of that price.
     """
 
-    def __init__(self, risk_limit: float | None = TradeSettings.risk_limit) -> None:
-        settings = TradeSettings.checked(
-            self.name, {"risk_limit": risk_limit, "allow_extreme": True}
-        )
-        self.limit = ceiling(settings.risk_limit)
+    def __init__(
+        self,
+        risk_limit: float | None = TradeSettings.risk_limit,
+        costs_in_risk: bool = TradeSettings.costs_in_risk,
+        slippage: float = TradeSettings.slippage,
+    ) -> None:
+        given = {"risk_limit": risk_limit, "costs_in_risk": costs_in_risk, "slippage": slippage}
+        settings = TradeSettings.checked(self.name, given | {"allow_extreme": True})
+        self.limit, self.costs = ceiling(settings.risk_limit), settings.stop_costs
 
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""

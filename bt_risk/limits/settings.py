@@ -14,12 +14,15 @@ from bt_risk.parameters import (
     ExtremeSettings,
     Flag,
     FractionLimit,
+    FractionOrZero,
     OptionalPositive,
     PositiveOrZero,
     Returns,
+    Settings,
     ceiling,
     one_of,
 )
+from bt_risk.portfolio.stop_costs import StopCosts
 from bt_risk.rules.estimators import Estimator
 from bt_risk.rules.return_model import STALE_BARS, ReturnModel
 
@@ -30,6 +33,7 @@ __all__ = [
     "REJECT",
     "TRIM",
     "UNITS",
+    "CostSettings",
     "LimitSettings",
     "TradeSettings",
 ]
@@ -48,7 +52,27 @@ ESTIMATOR = {"estimator": "correlation_estimator"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TradeSettings(ExtremeSettings):
+class CostSettings(Settings):
+    """Whether commission and slippage are part of what a position loses at its stop."""
+
+    costs_in_risk: Flag = False
+    slippage: FractionOrZero = 0.0  # of the price of the stop
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.slippage and not self.costs_in_risk:
+            remedy = "Add costs_in_risk=True: slippage is one of the costs that it counts."
+            name, constraint = type(self).__name__, "0 with costs_in_risk=False"
+            raise ParameterError(name, "slippage", constraint, self.slippage, remedy)
+
+    @property
+    def stop_costs(self) -> StopCosts | None:
+        """Return what is counted beside the distance to a stop, None where nothing is."""
+        return StopCosts(self.slippage) if self.costs_in_risk else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradeSettings(CostSettings, ExtremeSettings):
     """The limits of a single position: what it may lose at its stop, and what it may be worth."""
 
     risk_limit: FractionLimit = 0.01

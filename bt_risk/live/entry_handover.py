@@ -152,7 +152,8 @@ class EntryHandover:
         size = review.units(request, verdict.size)
         working.remaining = working.size = float(size)
         working.opening, working.closing = min(verdict.opening, size), verdict.closing
-        working.distance, working.waits = verdict.distance, False
+        working.waits = False
+        self.gate.book.set_distance(working, verdict.distance)
         working.handle.addinfo(bt_risk="")
         self.gate.book.count(working)
         review.record_accepted(request, size, verdict, working.handle)

@@ -29,6 +29,7 @@ from bt_risk.portfolio.position import (
 )
 from bt_risk.portfolio.reachable import note_dormant
 from bt_risk.portfolio.return_windows import ReturnWindows
+from bt_risk.portfolio.stop_costs import StopCosts
 from bt_risk.portfolio.tradeids import book_tradeid, book_unnamed
 from bt_risk.tolerances import SIZE_EPS
 
@@ -56,6 +57,8 @@ class Book:
         The closes that they are computed from, as far as a limit has requested them.
     risk_scale : float
         Factor that tapering breakers put on every risk budget, in [0, 1]; 1 without one.
+    costs : StopCosts or None
+        What counts as risk beside the distances to the stops; None: nothing.
     trades : list of ClosedTrade
         Oldest first.
     working : dict of int to WorkingOrder
@@ -107,6 +110,7 @@ class Book:
         self.equity = math.nan
         self.risk_scale = 1.0
         self._risk_scales: dict[object, float] = {}
+        self.costs: StopCosts | None = None
         self.trades: list[ClosedTrade] = []
         self.sent: list[SentOrder] | None = None
         self.curve = EquityCurve()
@@ -212,6 +216,15 @@ class Book:
         working.instrument.orders[working.ref] = working
         part = working.part = self.part(working.instrument, working.owner)
         working.had_position |= working.shared or part.size * working.side < 0.0
+        if self.costs is not None:
+            self.set_distance(working, working.distance)
+
+    def set_distance(self, working: WorkingOrder, distance: float) -> None:
+        """Set the stop distance that an order was judged with, and what a stop-out costs then."""
+        working.distance = distance
+        if self.costs is not None and working.opening > SIZE_EPS:
+            of = working.instrument, working.side, working.opening, working.dearest
+            working.cost = self.costs.per_unit(*of, distance)
 
     def drop(self, ref: int) -> None:
         """Remove an order that cannot fill any more."""
@@ -247,6 +260,7 @@ class Book:
         distance: float = math.nan,
         stopped: bool = False,
         tradeid: Any = None,
+        cost: float = math.nan,
     ) -> None:
         """Book one execution.
 
@@ -266,6 +280,9 @@ class Book:
             Whether a stop order was executed.
         tradeid : hashable, optional
             That of the order; None where no order of the owner is known.
+        cost : float
+            What a stop-out costs beside the distance, in points for each unit, as it was when the
+            order was reviewed; NaN where that is unknown: as it is now.
         """
         closing = 0.0
         if part.size * size < 0:
@@ -275,7 +292,7 @@ class Book:
             self._close(part, closing, price, commission * share, time, stopped)
         opening = size - closing
         if abs(opening) > SIZE_EPS:
-            self._open(part, opening, price, commission * (1.0 - share), time, distance)
+            self._open(part, opening, price, commission * (1.0 - share), time, distance, cost)
         if tradeid is None:
             book_unnamed(part, size)
         else:
@@ -297,6 +314,7 @@ class Book:
         commission: float,
         time: float,
         distance: float,
+        cost: float,
     ) -> None:
         if not part.size:
             part.number += 1
@@ -304,12 +322,20 @@ class Book:
             part.stop_distance = distance
             if math.isnan(distance):
                 part.stop_distance = part.instrument.stop_distance()
+            part.cost = 0.0
+            if self.costs is not None:
+                part.cost = self._cost(part, size, price) if math.isnan(cost) else cost
             part.pnl = part.peak = part.price = 0.0
         total = part.size + size
         part.price = (part.price * part.size + price * size) / total
         part.size = total
         part.peak = max(part.peak, abs(total))
         part.pnl -= commission
+
+    def _cost(self, part: OwnerPosition, size: float, price: float) -> float:
+        assert self.costs is not None
+        side = 1 if size > 0 else -1
+        return self.costs.per_unit(part.instrument, side, abs(size), price, part.stop_distance)
 
     def _close(
         self,

@@ -154,12 +154,12 @@ class Exposure:
         price, waiting = instrument.price, self._book.working
         if from_entry:
             price = max(part.price, price) if side > 0 else min(part.price, price)
-        if len(instrument.orders) == 1:  # mostly: the stop behind a position
+        if len(instrument.orders) == 1 and self._book.costs is None:  # mostly: the stop behind it
             (w,) = instrument.orders.values()
             whole = w.kind == "stop" and w.side == -side and w.remaining >= size
             if whole and w.owner is part.owner and w.parent is None:
                 return size * max(0.0, side * (price - w.price)) * instrument.multiplier
-        left, lost = size, 0.0
+        left, lost, costs = size, 0.0, self._book.costs
         stops = [
             (max(0.0, side * (price - w.price)), w.remaining)
             for w in instrument.orders.values()
@@ -173,7 +173,10 @@ class Exposure:
         if left > SIZE_EPS:
             under_water = side * (price - instrument.price)
             lost += left * (instrument.stop_distance() + under_water)
-        return lost * instrument.multiplier
+        if costs is None:
+            return lost * instrument.multiplier
+        paid = costs.of(instrument, side, size, part.price, price - side * lost / size)
+        return lost * instrument.multiplier + paid
 
     def _each(self, instruments: Iterable[Instrument], side: int, unit: Unit) -> list[float]:
         """Return the exposure of each instrument on one side: `_one` of it.
@@ -183,7 +186,7 @@ class Exposure:
         computed here, because calls cost more than that.
         """
         leaving = self._book.leaving
-        if unit != "risk":
+        if unit != "risk" or self._book.costs is not None:
             return [self._one(instrument, side, unit) for instrument in instruments]
         exposures: list[float] = []
         add, against = exposures.append, -side

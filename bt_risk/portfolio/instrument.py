@@ -139,6 +139,8 @@ class Instrument:
         days.
     scheme : object
         Commission scheme that `multiplier` was measured from, None where it depends on the price.
+    charges : object or None
+        Commission scheme that was measured last: its ``getcommission`` states the commission.
     multiplier : float
         Currency of the account that a move of the price by 1 earns per unit.
     rate : callable or None
@@ -192,7 +194,7 @@ class Instrument:
         self.known_until, self.repeats = -math.inf, False
         self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
-        self.multiplier, self.scheme = 1.0, None
+        self.multiplier, self.scheme, self.charges = 1.0, None, None
         self.rate: Callable[[Instrument], float] | None = None
         self.exchange, self.unconverted = 1.0, ""
         self.negative_prices = bool(self.facts.get("negative_prices", False))
@@ -226,6 +228,7 @@ class Instrument:
         A scheme that multiplies is measured once, and kept as `scheme`; one that converts by the
         price is measured each time.
         """
+        self.charges = scheme
         # What is held on margin, a future or a spread, may cost less than nothing.
         on_margin = not getattr(scheme, "stocklike", True)
         # A live data feed may know its contract only once it has started.

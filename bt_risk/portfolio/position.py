@@ -36,6 +36,9 @@ class OwnerPosition:
         Price and time (a date number) of the first entry of the open trade.
     stop_distance : float
         Price distance to the stop that the trade was opened with; NaN where it was unknown.
+    cost : float
+        What a stop-out of its first entry costs beside that distance, in points for each unit; 0
+        where costs do not count as risk.
     peak, pnl : float
         Largest absolute size of the trade so far, and its net profit in currency from what is
         closed already.
@@ -59,6 +62,7 @@ class OwnerPosition:
     price: float = 0.0
     entry: float = math.nan
     stop_distance: float = math.nan
+    cost: float = 0.0
     peak: float = 0.0
     pnl: float = 0.0
     opened: float = math.nan
@@ -92,8 +96,9 @@ class WorkingOrder:
     kind : str
         ``"market"``, ``"close"`` for the close of a bar, ``"limit"``, or ``"stop"`` for all that
         wait for a stop price.
-    distance : float
-        The stop distance that it was judged with.
+    distance, cost : float
+        The stop distance that it was judged with, and what a stop-out costs beside it, in points
+        for each unit; 0 where costs do not count as risk.
     group : hashable
         Shared by orders that replace each other: OCO, or the children of one parent.
     own : bool
@@ -180,6 +185,7 @@ class WorkingOrder:
     assumed: str = ""
     foreign: bool = False
     seen_at: float | None = None
+    cost: float = 0.0
 
     def __post_init__(self) -> None:
         self.size = self.remaining
@@ -256,7 +262,7 @@ def closed_trade(
 ) -> ClosedTrade:
     """Return the trade that an owner has just closed, in round `number` of the book."""
     instrument, lead = part.instrument, part.instrument.lead
-    risk = part.stop_distance * part.peak * instrument.multiplier
+    risk = (part.stop_distance + part.cost) * part.peak * instrument.multiplier
     return ClosedTrade(
         instrument.name,
         part.owner,

@@ -136,8 +136,8 @@ def entering(
     part : OwnerPosition
     side : int
     unit : str
-        ``"notional"`` counts each unit at its dearest price, ``"risk"`` at its stop distance, and
-        nothing at 1.
+        ``"notional"`` counts each unit at its dearest price, ``"risk"`` at its stop distance and
+        what a stop-out costs beside it, and nothing at 1.
     kinds : collection of str, optional
 
     Returns
@@ -189,7 +189,7 @@ def _entering_in_groups(
 def _per_unit(working: WorkingOrder, unit: str) -> float:
     if unit == "notional":
         return working.dearest if working.dearest >= 0.0 else -working.dearest
-    return working.distance if unit else 1.0
+    return working.distance + working.cost if unit else 1.0
 
 
 def note_dormant(part: OwnerPosition, side: int) -> None:

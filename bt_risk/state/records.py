@@ -35,6 +35,7 @@ _PART = (
     "price",
     "entry",
     "stop_distance",
+    "cost",
     "peak",
     "pnl",
     "opened",
@@ -89,7 +90,7 @@ def part_record(part: OwnerPosition, place: int) -> Record:
 def restore_part(part: OwnerPosition, record: Record) -> None:
     """Give an owner's position the values of its record."""
     for name in _PART:
-        setattr(part, name, record[name])
+        setattr(part, name, record.get(name, getattr(part, name)))
     if part.size:  # Backtrader has no trades of an earlier process that a flat position could leave
         part.tradeids = dict(record.get("tradeids", [(record.get("tradeid", 0), part.size)]))
 

@@ -54,7 +54,7 @@ def of_run(command, *words):
 def test_a_new_file_is_the_default_policy_and_is_never_replaced_unasked(command, tmp_path):
     assert command("new", "my/policy.toml") == (0, "wrote my/policy.toml\n", "")
     file = tmp_path / "my" / "policy.toml"
-    assert bt_risk.Policy.from_toml(file) == bt_risk.Policy()
+    assert bt_risk.Policy.from_toml(file) == bt_risk.Policy(costs_in_risk=True)
     text = file.read_text(encoding="utf-8")
     assert max(len(line) for line in text.splitlines()) <= 100
     file.write_text("risk_limit = 0.002\n", encoding="utf-8")
