@@ -34,7 +34,7 @@ def make_world(seed):
         # Backtrader itself fails with exactbars=1 where clocks differ.
         world = replace(world, engine=(("exactbars", 1),))
     world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
-    return _number(_beyond(_strange(_portfolio(_hold_off(world)))))
+    return _costs(_number(_beyond(_strange(_portfolio(_hold_off(world))))))
 
 
 def _make_feed(rng, index):
@@ -175,6 +175,16 @@ def _portfolio(world):
     limits["multi_bar"] = rng.choice([1, 1, 3])
     limits["downside"] = rng.random() < 0.3
     limits["hysteresis"] = rng.choice([0.0, 0.2])
+    return replace(world, limits=tuple(sorted(limits.items())))
+
+
+def _costs(world):
+    """Let some worlds count what a stop-out costs: what the model adds up is the least then."""
+    rng = random.Random(f"costs {world.seed}")
+    if rng.random() > 0.2:
+        return world
+    slippage = rng.choice([0.0, 0.0005, 0.01])
+    limits = dict(world.limits) | {"costs_in_risk": True, "slippage": slippage}
     return replace(world, limits=tuple(sorted(limits.items())))
 
 
