@@ -44,6 +44,7 @@ from .feeds.files import read_prices
 from .feeds.frame import FrameData
 from .gate.broker import RiskBroker
 from .gate.cash_flow import cash_flow
+from .gate.headroom import Headroom
 from .limits.base import Decision, Limit, NotionalLimit, Request, RiskPerTrade
 from .limits.clock_guards import DailyLossLimit, OrderRateLimit
 from .limits.correlation import CorrelationLimit
@@ -96,6 +97,7 @@ __all__ = [
     "GrossLimit",
     "GroupLimit",
     "HalfKellySizer",
+    "Headroom",
     "Limit",
     "Live",
     "LosingStreakGuard",

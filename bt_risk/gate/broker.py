@@ -15,6 +15,7 @@ from bt_risk.gate.broker_proxy import BrokerProxy
 from bt_risk.gate.bypass import ON_BYPASS, Bypass, running_gate
 from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.fills import FillTracker
+from bt_risk.gate.headroom import Headroom
 from bt_risk.gate.journal import Journal
 from bt_risk.gate.live_venue import LiveVenue
 from bt_risk.gate.operator import Operator
@@ -432,6 +433,43 @@ class RiskBroker(BrokerProxy):
     def sell(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Any:
         """Review a sell order and send what is allowed of it."""
         return self.order_review.submit(-1, owner, data, size, args, kwargs)
+
+    def headroom(
+        self,
+        data: Any,
+        side: int,
+        stop_price: float | None = None,
+        *,
+        owner: Any = None,
+        price: float | None = None,
+        exectype: int | None = None,
+    ) -> Headroom:
+        """Return the largest order that would pass now, and the rule that allows no more.
+
+        It is judged like an order, by the same limits; nothing is sent, and nothing is written to
+        the journal. Cash is not asked: Backtrader's broker checks that when the order fills.
+
+        Parameters
+        ----------
+        data : data feed
+        side : {1, -1}
+            1 buys, -1 sells.
+        stop_price : float, optional
+            Stop behind the order, as in ``buy(..., stop_price=)``. Without it the stop that covers
+            the position counts, or the ATR distance.
+        owner : strategy, optional
+            The strategy that would send it; needed where the run has several.
+        price, exectype : optional
+            As of the order; without them it is one at the market.
+
+        Returns
+        -------
+        Headroom
+            `size` (whole steps of the instrument, whole units without a step), `rule`, `reason`,
+            and `answers`: the `Decision` of each limit alone.
+        """
+        terms = {"price": price, "exectype": exectype}
+        return self.order_review.headroom.ask(data, side, stop_price, owner, terms)
 
     def cancel(self, order: Any, *args: Any, **kwargs: Any) -> Any:
         """Cancel a working order; the protective orders of bt_risk stay."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from backtrader import num2date
 
 from bt_risk.gate import compensation
-from bt_risk.limits.base import Decision, Request, RiskPerTrade
+from bt_risk.limits.base import Decision, Limit, Request, RiskPerTrade
 from bt_risk.orders import DEFAULTS, OrderRequest, SizeProposal, refusal
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.position import WorkingOrder
@@ -33,11 +33,13 @@ class LimitReview:
         distance: float,
         price: float | None = None,
         gone: Collection[WorkingOrder] = (),
+        asked: Sequence[Limit] | None = None,
     ) -> Decision:
         """Ask every limit about the part that opens; the smallest answer counts.
 
         A `price` is given for an order that was reviewed before, and sent. What the market exits in
-        `gone` close counts as closed: they fill before the order.
+        `gone` close counts as closed: they fill before the order. Where limits are `asked`, only
+        these are.
         """
         if opening <= SIZE_EPS:
             return Decision(opening)
@@ -45,9 +47,9 @@ class LimitReview:
         leader = self.book.working.get(oco.ref) if oco is not None else None
         beside = request.preview is not None and request.preview.closing
         if not (gone or beside or leader):  # nothing in the book counts differently
-            return self._ask_limits(request, opening, distance, price)
+            return self._ask_limits(request, opening, distance, price, asked)
         with self._counted_as_gone(gone), self._replacing(leader), self._beside(request):
-            return self._ask_limits(request, opening, distance, price)
+            return self._ask_limits(request, opening, distance, price, asked)
 
     def review_again(self, working: WorkingOrder, opening: float, price: float) -> Decision:
         """Ask every limit about an order that works already, as if it came now at `price`."""
@@ -106,7 +108,12 @@ class LimitReview:
             del orders[0]
 
     def _ask_limits(
-        self, request: OrderRequest, opening: float, distance: float, price: float | None
+        self,
+        request: OrderRequest,
+        opening: float,
+        distance: float,
+        price: float | None,
+        asked: Sequence[Limit] | None,
     ) -> Decision:
         trading_state = self.gate.trading_state
         if trading_state.asked:
@@ -148,7 +155,7 @@ class LimitReview:
             self.book.costs,
         )
         decision = Decision(opening)
-        for limit in limits:
+        for limit in limits if asked is None else asked:
             answer = limit.review(opens, self.book)
             if answer.size < decision.size:
                 explained = answer.reason and answer.rule

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
 from bt_risk.errors import ParameterError, is_number
 from bt_risk.gate import compensation
 from bt_risk.gate.brackets import Brackets
+from bt_risk.gate.headroom import HeadroomReview
 from bt_risk.gate.limit_review import LimitReview
 from bt_risk.gate.native_orders import refused_order
 from bt_risk.gate.order_events import OrderAsked, OrderEvents
-from bt_risk.limits.base import Decision
+from bt_risk.limits.base import Decision, Limit
 from bt_risk.live.late_fills import LATE_FILL
 from bt_risk.orders import (
     ARGUMENTS,
@@ -50,6 +51,7 @@ class OrderReview:
         self.rejected: dict[int, str] = {}
         self._noted = False
         self.limits = LimitReview(gate)
+        self.headroom = HeadroomReview(self)
         self.brackets = Brackets(self)
 
     def submit(
@@ -155,10 +157,16 @@ class OrderReview:
 
     # -- judging ---------------------------------------------------------------------------------
 
-    def judge(self, request: OrderRequest, distance: float | None = None) -> Verdict:
+    def judge(
+        self,
+        request: OrderRequest,
+        distance: float | None = None,
+        asked: Sequence[Limit] | None = None,
+    ) -> Verdict:
         """Return what may be sent of an order, and why not all of it.
 
-        The stop `distance` is that of the bracket that the order begins, if it begins one.
+        The stop `distance` is that of the bracket that the order begins, if it begins one. Where
+        limits are `asked`, only these judge, and nobody sends the order.
         """
         problem = self.problem(request)
         if problem is not None:
@@ -171,11 +179,12 @@ class OrderReview:
             reason = f"{leaving.handle.info.bt_risk}; it is being closed already"
             return Verdict(0.0, Decision(0.0, reason, leaving.rule))
         closing, opening, void = preview.closing, preview.opening, preview.void
+        bracketed = distance
         distance = self.stop_distance(request) if distance is None else distance
         exits: Collection[WorkingOrder] = ()
         if opening > SIZE_EPS and [w for w in self.book.working.values() if w.kind == "market"]:
             exits = self.gate.venue.leaving(request.instrument)
-        decision = self.limits.review(request, opening, distance, gone=exits)
+        decision = self.limits.review(request, opening, distance, gone=exits, asked=asked)
         relied = tuple(exits) if decision.size > SIZE_EPS else ()
         if not decision.reason and void <= SIZE_EPS:
             return Verdict(request.size, decision, closing, opening, distance, relies_on=relied)
@@ -185,6 +194,8 @@ class OrderReview:
         # An exit is never refused: what it may not open is clamped when it fills.
         size = min(request.size, max(closing + allowed, preview.reduces))
         void = min(void, request.size - size)
+        if size <= SIZE_EPS and asked is None:
+            decision = self.headroom.explain(request, decision, bracketed)
         return Verdict(size, decision, closing, allowed, distance, void, relied)
 
     def problem(self, request: OrderRequest) -> Decision | None:

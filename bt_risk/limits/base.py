@@ -132,8 +132,10 @@ class Limit:
     less. Pass an instance to ``RiskBroker(limits=[...])`` or ``protect(cerebro, limits=[...])``.
     The order is cut to the smallest decision of all limits; exits are never reviewed.
 
-    Two members are optional: ``prepare(book)`` is called before the first bar of a run, and a limit
-    whose `active` is False is not asked.
+    Three members are optional: ``prepare(book)`` is called before the first bar of a run, a limit
+    whose `active` is False is not asked, and one whose `by_size` is False refuses every size where
+    it refuses one. ``review`` is also asked about orders that nobody sends
+    (`RiskBroker.headroom`): it changes nothing.
 
     Attributes
     ----------
@@ -163,6 +165,14 @@ class Limit:
     def name(self) -> str:
         """Name of the limit in decisions and errors."""
         return type(self).__name__
+
+    @property
+    def by_size(self) -> bool:
+        """Return whether it may let a smaller order pass where it lets nothing pass of one.
+
+        A rejected order names the size that would have passed: such a limit is asked again.
+        """
+        return True
 
     @property
     def active(self) -> bool:
@@ -254,6 +264,11 @@ class RiskPerTrade(Limit):
         settings = TradeSettings.checked(self.name, given | {"allow_extreme": True})
         self.limit, self.costs = ceiling(settings.risk_limit), settings.stop_costs
 
+    @property
+    def by_size(self) -> bool:
+        """Return False: it cuts an order to what fits."""
+        return False
+
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         limit: float = request.instrument.facts.get("risk_limit", self.limit) * book.risk_scale
@@ -275,6 +290,11 @@ class NotionalLimit(Limit):
     def __init__(self, notional_limit: float | None = TradeSettings.notional_limit) -> None:
         settings = TradeSettings.checked(self.name, {"notional_limit": notional_limit})
         self.limit = ceiling(settings.notional_limit)
+
+    @property
+    def by_size(self) -> bool:
+        """Return False: it cuts an order to what fits."""
+        return False
 
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""

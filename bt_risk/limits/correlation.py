@@ -77,6 +77,11 @@ class CorrelationLimit(Limit):
         self.on, self.scale = settings.on_correlation, settings.correlated_scale
         self.hysteresis, self.downside = settings.hysteresis, settings.downside
 
+    @property
+    def by_size(self) -> bool:
+        """Return False: a correlation has no size."""
+        return False
+
     def prepare(self, book: Book) -> None:
         """Record the closes that correlations are computed from."""
         if len({id(instrument.root) for instrument in book.instruments}) > 1:

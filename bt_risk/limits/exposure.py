@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bt_risk.errors import ParameterError
 from bt_risk.limits.base import Decision, Limit, Request
-from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings
+from bt_risk.limits.settings import EXPOSURE_LIMIT, REJECT, LimitSettings
 from bt_risk.parameters import ceiling
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class _Exposure(Limit):
         self.limit = ceiling(limit)
         self.unit: Unit = "risk" if settings.exposure_unit == "risk" else "notional"
         self.on = settings.on_exposure
+
+    @property
+    def by_size(self) -> bool:
+        """Return whether it refuses whole what it could cut."""
+        return self.on == REJECT
 
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""

@@ -49,6 +49,11 @@ SCOPES = ("data", "all")
 class Guard(Limit):
     """Refuse entries for a while; the base class of all guards."""
 
+    @property
+    def by_size(self) -> bool:
+        """Return False: it decides all or nothing."""
+        return False
+
     def describe(self) -> str:
         """Return the rule in words."""
         return self.name

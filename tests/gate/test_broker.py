@@ -47,7 +47,8 @@ def test_a_refused_order_arrives_in_notify_order_as_rejected_with_its_reason(mod
     (row,) = strategy.orders
     assert row[0] == (20 if mode == "quicknotify" else 21)
     assert row[2:6] == ("Rejected", 10, 0, 0.0)
-    assert row[6] == "ExposureLimit: 0.0100 of equity > exposure_limit 0.0010"
+    reason = "ExposureLimit: 0.0100 of equity > exposure_limit 0.0010; at most 1 would pass"
+    assert row[6] == reason
     (order,) = strategy.made
     assert order.status == order.Rejected
     assert not order.alive()

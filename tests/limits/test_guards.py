@@ -81,6 +81,7 @@ def test_three_bars_lie_between_an_exit_and_the_next_entry(mode):
     assert [bar for bar, _ in tape["reasons"]] == told(8, 9, 10)
     assert tape["reasons"][0][1] == (
         "CooldownGuard: a position in D0 was closed less than cooldown_bars 3 ago"
+        "; at most 0 would pass"
     )
 
 
@@ -168,6 +169,7 @@ def test_entries_are_refused_after_so_many_stop_outs():
     assert (line["rule"], line["measured"], line["limit"]) == ("StopoutGuard", 3, 3)
     assert line["reason"] == (
         "StopoutGuard: 3 trades of any data feed stopped out within 9 bars >= stopout_limit 3"
+        "; at most 0 would pass"
     )
 
 
@@ -264,6 +266,7 @@ def test_what_does_not_pay_for_its_risk_is_left_alone():
     assert line["measured"] == pytest.approx(edge)
     assert line["reason"] == (
         f"MinimumEdgeGuard: {edge:.2f} R from the last 2 trades of D0 < edge_floor 9.00"
+        "; at most 0 would pass"
     )
 
 
@@ -300,6 +303,7 @@ def test_an_open_loss_ends_the_day_for_entries_also_when_it_comes_back(mode):
     loss = (301 * 10) / 100_000
     assert tape["reasons"][0][1] == (
         f"DailyLossLimit: {loss:.4f} of equity lost in a day >= daily_loss_limit 0.0300"
+        "; at most 0 would pass"
     )
 
 
@@ -396,7 +400,8 @@ def repeat(count, **kwargs):
 def test_a_strategy_that_runs_wild_is_held_back_in_every_bar():
     strategy = play(guarded(OrderRateLimit(bar_limit=3)), {5: repeat(5), 6: repeat(2)})
     assert statuses(strategy) == ["Completed"] * 3 + ["Rejected"] * 2 + ["Completed"] * 2
-    assert ends(strategy)[3][-1] == "OrderRateLimit: 3 orders in one bar >= bar_limit 3"
+    reason = "OrderRateLimit: 3 orders in one bar >= bar_limit 3; at most 0 would pass"
+    assert ends(strategy)[3][-1] == reason
 
 
 def test_orders_of_a_day_and_of_a_minute():
