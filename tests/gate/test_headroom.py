@@ -233,6 +233,52 @@ def test_a_rejected_order_says_what_would_have_passed():
     assert ends == ["at most 30 would pass", "at most 30.86 would pass"]
 
 
+def test_a_rejected_order_counts_every_limit():
+    """The exposure limit, which refuses whole orders, would let 1,000 pass: rule 1 only 250."""
+    reason = answer(
+        lambda s: s.buy(size=5000).info.bt_risk,
+        exposure_limit=0.04,
+        on_exposure="reject",
+        notional_limit=None,
+        sizer=False,
+    )
+    assert reason.endswith("; at most 250 would pass")
+
+
+class Latching(bt_risk.Limit):
+    """Refuse orders of more than 10 units, and note every question as `CorrelationLimit` does."""
+
+    limit = 10.0
+
+    def review(self, request, book):
+        """Return the `Decision` for `request`."""
+        book.latched.add((len(book.latched), frozenset(), 1))
+        if request.size <= 10:
+            return bt_risk.Decision(request.size)
+        return self.refuse(0.0, f"{request.size:g} units > 10")
+
+
+def test_asking_leaves_no_trace_in_the_book():
+    seen = []
+
+    def ask(strategy):
+        book = strategy.broker.book
+        before = book.equity, set(book.latched), list(book.parts), list(book.instruments[0].parts)
+        assert strategy.broker.headroom(strategy.data, 1).size == 10
+        assert math.isnan(before[0])  # no order was judged yet
+        assert math.isnan(book.equity)
+        assert before[1:] == (book.latched, list(book.parts), book.instruments[0].parts)
+        order = strategy.buy(size=500)
+        seen.append((order.info.bt_risk, len(book.latched)))
+
+    engine = cerebro(bars(*flat(40)))
+    engine.addstrategy(Asking, ask=ask)
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, limits=[Latching()]))
+    engine.run()
+    # The order itself was judged once.
+    assert seen == [("Latching: 500 units > 10; at most 10 would pass", 1)]
+
+
 @pytest.mark.parametrize("most", [0, 1, 2, 3, 17, 263, 10**9])
 @pytest.mark.parametrize("hint", [0, 1, 262, 263, 264, 10**6])
 def test_the_search_finds_the_most_from_any_hint(most, hint):

@@ -156,7 +156,8 @@ def test_what_is_held_and_what_rests_counts_with_its_costs():
 def test_fees_above_the_budget_refuse_and_say_so():
     result = taped(market(scheme(Least), cash=8_000.0), [(5, "buy", {"size": 10})])
     (reason,) = [reason for _, reason in tape_of(result)["reasons"]]
-    assert reason == "RiskPerTrade: 0.0175 of equity with costs > risk_limit 0.0100"
+    expected = "RiskPerTrade: 0.0175 of equity with costs > risk_limit 0.0100"
+    assert reason == f"{expected}; at most 0 would pass"
 
 
 def test_a_commission_that_is_no_number_is_unknown():
@@ -164,6 +165,7 @@ def test_a_commission_that_is_no_number_is_unknown():
     (reason,) = [reason for _, reason in tape_of(result)["reasons"]]
     assert reason == (
         "RiskPerTrade: risk_limit cannot be judged: its commission scheme answers no number"
+        "; at most 0 would pass"
     )
 
 
