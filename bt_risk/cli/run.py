@@ -34,6 +34,7 @@ from bt_risk.evidence.number_format import format_measure
 from bt_risk.report.labels import count_decisions
 from bt_risk.report.no_trades import no_trades
 from bt_risk.report.record import RunRecord, record_of
+from bt_risk.report.statistics import loss_figures
 
 __all__ = ["run"]
 
@@ -99,7 +100,18 @@ def _outcome(strategy: bt.Strategy, title: str, mode: str) -> dict[str, Any]:
         "equity": float(record.bars["equity"].iloc[-1]),
         "measures": {name: plain(value) for name, value in figures.items()},
         "decisions": count_decisions(record.decisions),
+        "losses": _losses(record),
     }
+
+
+def _losses(record: RunRecord) -> dict[str, Any] | None:
+    """Return the losses in R as plain values, None where no trade with a known R was closed."""
+    losses = record.losses
+    if not losses.trades:
+        return None
+    figures = {name: plain(value) for name, value in loss_figures(losses).items()}
+    causes = {f"beyond {limit:g} R": dict(by_cause) for limit, by_cause in losses.beyond.items()}
+    return {"figures": figures, "causes": causes, "text": losses.sentences()}
 
 
 def _text(record: RunRecord, place: int) -> str:
@@ -121,6 +133,10 @@ def _print(console: Console, found: dict[str, Any]) -> None:
         word = "would have decided" if found["mode"] == "observe" else "decided"
         console.print(f"\nWhat each rule {word}:\n")
         _print_rows(console, {name: f"{count:,}" for name, count in found["decisions"].items()})
+    if found["losses"]:
+        console.print()
+        for sentence in found["losses"]["text"]:
+            console.print(sentence)
     console.print()
 
 

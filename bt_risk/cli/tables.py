@@ -29,6 +29,7 @@ from bt_risk.report.labels import (
     rules_in_order,
 )
 from bt_risk.report.pyfolio import daily_returns
+from bt_risk.rules.loss_distribution import THRESHOLDS
 
 __all__ = [
     "print_comparison",
@@ -150,6 +151,9 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     variants = {v: _variant(comparison, v) for v in comparison.sharpe.index}
     rows = list(variants)
     _print_table(console, {name: {v: variants[v][name] for v in rows} for name in BRIEF}, rows)
+    if len(comparison.losses):
+        console.print("\nTrades that lost more than they risked, and why the worst:\n")
+        _print_table(console, _loss_columns(comparison), list(comparison.losses.index))
     console.print("\nWhat each rule cost (-) and saved (+), in currency and in R:\n")
     _print_table(console, _shadow_columns(comparison.shadow))
 
@@ -169,6 +173,18 @@ def _variant(comparison: Comparison, variant: str) -> dict[str, str]:
     cells = {name: format_measure(name, figures[name]) for name in BRIEF[:-1]}
     deflated = comparison.sharpe.loc[variant, "deflated"]
     return cells | {"deflated": format_measure("Sharpe", deflated)}
+
+
+def _loss_columns(comparison: Comparison) -> dict[str, dict[str, str]]:
+    """Return the columns of the table of losses in R, each by variant."""
+    columns: dict[str, dict[str, str]] = {}
+    for variant, row in comparison.losses.iterrows():
+        cells = {f"beyond {r:g} R": f"{row[f'Trades beyond {r:g} R']:.1%}" for r in THRESHOLDS}
+        cells |= {"worst": f"{row['Worst trade, R']:.2f}", "why": row["cause"]}
+        cells["full stop-out"] = format_number(row["Full stop-out, R"], "{:.2f}")
+        for name, cell in cells.items():
+            columns.setdefault(name, {})[str(variant)] = cell
+    return columns
 
 
 def _shadow_columns(book: ShadowBook) -> dict[str, dict[str, str]]:

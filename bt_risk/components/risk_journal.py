@@ -14,6 +14,7 @@ import pandas as pd
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.errors import check_output
 from bt_risk.gate.journal import FIELDS, Journal
+from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
 
 __all__ = ["RiskJournal"]
 
@@ -109,6 +110,10 @@ class RiskJournal(QuietAnalyzer):
         """
         multiples: list[float] = self.trades()["r_multiple"].dropna().tolist()
         return multiples
+
+    def losses(self) -> LossDistribution:
+        """Return how many closed trades lost more than they risked, and why."""
+        return loss_distribution(trade.loss for trade in (self._journal or Journal()).trades)
 
     def _lines(self) -> list[tuple[Any, ...]]:
         return self._journal.lines if self._journal else []

@@ -31,6 +31,7 @@ from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy, policy_of
 from bt_risk.report.no_trades import no_trades
 from bt_risk.report.record import RunRecord
+from bt_risk.report.statistics import loss_figures
 
 __all__ = ["Comparison", "compare"]
 
@@ -75,6 +76,21 @@ class Comparison:
     block: float
     confidence: float
     samples: int
+
+    @property
+    def losses(self) -> pd.DataFrame:
+        """The losses in R of every protected variant, by variant.
+
+        The figures of `bt_risk.report.statistics.loss_figures`, ``trades`` with a known R, and the
+        ``cause`` of the worst.
+        """
+        rows = {
+            variant: loss_figures(record.losses)
+            | {"cause": record.losses.worst_cause, "trades": record.losses.trades}
+            for variant, record in self.records.items()
+            if record.losses.trades
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     def verdict(self, variant: str = PROTECTED) -> str:
         """Return one sentence: whether a variant earned more or less for its risk than bare."""

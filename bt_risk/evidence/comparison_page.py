@@ -24,6 +24,7 @@ from bt_risk.report.page import write_page
 from bt_risk.report.pyfolio import daily_equity
 from bt_risk.report.tables import policy_rows
 from bt_risk.rules.drawdown import drawdown
+from bt_risk.rules.loss_distribution import THRESHOLDS
 
 if TYPE_CHECKING:
     from bt_risk.evidence.compare import Comparison
@@ -49,6 +50,7 @@ def comparison_page(comparison: "Comparison", path: Path, title: str) -> Path:
         "variants": list(comparison.sharpe.index),
         "values": _value_table(comparison),
         "sharpe": _sharpe_table(comparison),
+        "losses": _loss_table(comparison),
         "by_rule": _effects(comparison.shadow.by_rule().reset_index()),
         "by_feed": _effects(comparison.shadow.effects),
         "equity": _equity_chart(comparison),
@@ -86,6 +88,18 @@ def _value_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
         (name, [format_measure(name, values.loc[(v, name)]) for v in comparison.sharpe.index])
         for name in MEASURES
     ]
+
+
+def _loss_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
+    """Return a row for each protected variant: its losses in R, and why the worst."""
+    rows = []
+    for variant, row in comparison.losses.iterrows():
+        shares = [f"{row[f'Trades beyond {limit:g} R']:.1%}" for limit in THRESHOLDS]
+        worst = f"{row['Worst trade, R']:.2f}"
+        full = format_number(row["Full stop-out, R"], "{:.2f}")
+        entry = format_number(row["Entry bar, R"], "{:.2f}")
+        rows.append((str(variant), [*shares, worst, row["cause"], full, entry]))
+    return rows
 
 
 def _sharpe_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:

@@ -9,6 +9,7 @@ from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.reachable import book_claims, parts_closed
+from bt_risk.portfolio.shortfalls import note_shortfall
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["FillTracker"]
@@ -99,6 +100,9 @@ class FillTracker:
             tradeid = working.tradeid
         for one, units in parts_closed(part, side, size, shared):
             cost, under = commission * units / size, tradeid if one is part else None
+            if one.size * side < 0.0 and side * (price - one.entry) > one.stop_distance:
+                kind = "stop" if working is None else working.kind
+                note_shortfall(one, min(units, abs(one.size)), price, kind)
             self.book.fill(
                 one, side * units, price, cost, bit.dt, distance, stopped, under, unit_cost
             )

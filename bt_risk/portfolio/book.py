@@ -318,19 +318,21 @@ class Book:
     ) -> None:
         if not part.size:
             part.number += 1
-            part.entry, part.opened = price, time
+            part.entry, part.opened, part.beyond = price, time, {}
+            part.since = part.instrument.length - part.instrument.forming
             part.stop_distance = distance
             if math.isnan(distance):
                 part.stop_distance = part.instrument.stop_distance()
             part.cost = 0.0
             if self.costs is not None:
                 part.cost = self._cost(part, size, price) if math.isnan(cost) else cost
-            part.pnl = part.peak = part.price = 0.0
+            part.pnl = part.paid = part.peak = part.price = 0.0
         total = part.size + size
         part.price = (part.price * part.size + price * size) / total
         part.size = total
         part.peak = max(part.peak, abs(total))
         part.pnl -= commission
+        part.paid += commission
 
     def _cost(self, part: OwnerPosition, size: float, price: float) -> float:
         assert self.costs is not None
@@ -347,6 +349,7 @@ class Book:
         stopped: bool = False,
     ) -> None:
         part.pnl += -size * (price - part.price) * part.instrument.multiplier - commission
+        part.paid += commission
         side = part.side
         part.size += size
         if part.excess:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.rules.loss_distribution import TradeLoss
 
 __all__ = [
     "ClosedTrade",
@@ -42,6 +43,12 @@ class OwnerPosition:
     peak, pnl : float
         Largest absolute size of the trade so far, and its net profit in currency from what is
         closed already.
+    paid, beyond : float, dict of str to float
+        Commission of the trade so far, and what it has lost beyond its first stop, by cause: both
+        in currency.
+    since : int
+        Bars of the instrument that had closed when the trade was opened; -1 where that was in an
+        earlier run.
     number : int
         Trades so far, the open one included: a stop belongs to the trade of its number.
     tradeids : dict of tradeid to float
@@ -65,6 +72,9 @@ class OwnerPosition:
     cost: float = 0.0
     peak: float = 0.0
     pnl: float = 0.0
+    paid: float = 0.0
+    beyond: dict[str, float] = field(default_factory=dict)
+    since: int = -1
     opened: float = math.nan
     number: int = 0
     tradeids: dict[Any, float] = field(default_factory=dict)
@@ -224,6 +234,8 @@ class ClosedTrade:
         Net profit in currency, and as a multiple of what it risked (NaN where that is unknown).
     stopped : bool
         Whether a stop has closed it.
+    loss : TradeLoss
+        What it lost beside the distance to its stop.
     index, bar, round : int
         Instrument and time of its last execution, as in `SentOrder`.
     """
@@ -237,6 +249,7 @@ class ClosedTrade:
     pnl: float = 0.0
     r_multiple: float = math.nan
     stopped: bool = field(default=False, compare=False)
+    loss: TradeLoss = field(default=TradeLoss(math.nan), repr=False, compare=False)
     index: int = field(default=0, compare=False)
     bar: int = field(default=0, compare=False)
     round: int = field(default=0, compare=False)
@@ -273,9 +286,23 @@ def closed_trade(
         part.pnl,
         part.pnl / risk if risk > 0 else math.nan,
         stopped,
+        _loss(part, risk, stopped),
         lead.index,
         lead.length + 1,  # a fill is booked before the bar that it happens in
         number,
+    )
+
+
+def _loss(part: OwnerPosition, risk: float, stopped: bool) -> TradeLoss:
+    if not risk > 0.0:
+        return TradeLoss(math.nan)
+    instrument = part.instrument
+    return TradeLoss(
+        part.pnl / risk,
+        part.paid / risk,
+        part.cost / (part.stop_distance + part.cost),
+        {cause: lost / risk for cause, lost in part.beyond.items()},
+        stopped and part.since == instrument.length - instrument.forming,
     )
 
 

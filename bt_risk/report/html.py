@@ -18,17 +18,19 @@ from bt_risk.report.price_charts import price_charts
 from bt_risk.report.pyfolio import daily_returns, pyfolio_inputs
 from bt_risk.report.pyfolio_sheet import full_sheet
 from bt_risk.report.record import RunRecord, record_of
-from bt_risk.report.statistics import figures
+from bt_risk.report.statistics import figures, loss_figures
 from bt_risk.report.summary import headline
 from bt_risk.report.tables import (
     JOURNAL_COLUMNS,
     JOURNAL_NUMBERS,
     correlation_table,
     journal_block,
+    loss_rows,
     months,
     multiples_of,
     policy_rows,
 )
+from bt_risk.rules.loss_distribution import CAUSES, THRESHOLDS
 
 __all__ = ["tear_sheet"]
 
@@ -113,6 +115,10 @@ def tear_sheet(
         "exposure": exposure_chart(record),
         "correlation": _correlation(record, worst),
         "multiples": multiples_of(record.trades["r_multiple"]),
+        "losses": loss_rows(record.losses),
+        "loss_causes": [cause for cause in CAUSES if cause in record.losses.beyond[THRESHOLDS[0]]],
+        "loss_figures": loss_figures(record.losses) if record.losses.trades else {},
+        "loss_notes": record.losses.sentences(),
         "kelly": kelly_chart(record),
         "decided": count_decisions(record.decisions),
         "journal": journal,

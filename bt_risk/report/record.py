@@ -24,6 +24,7 @@ from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import last_of_days, remaining_times, timestamps
 from bt_risk.report.held_positions import EXPOSURE, HeldPositions, unit_value
 from bt_risk.report.seen_bars import seen_bars
+from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
 from bt_risk.rules.return_model import ReturnModel
 
 __all__ = [
@@ -38,7 +39,7 @@ __all__ = [
 ACCOUNT = ["equity", "unit_value", "breaker_drawdown", "risk_scale"]
 BARS = ["time", *ACCOUNT]
 FILLS = ["time", "name", "size", "price", "multiplier", "commission", "stop"]
-CLOSED = ["name", "side", "opened", "closed", "size", "pnl", "r_multiple"]
+CLOSED = ["name", "side", "opened", "closed", "size", "pnl", "r_multiple", "cause"]
 RANGE = ["open", "high", "low"]
 BREAKER = ["drawdown_limit", "lifetime_limit", "taper_from", "action"]
 
@@ -76,7 +77,9 @@ class RunRecord:
     decisions : DataFrame
         The journal (`bt_risk.gate.journal.FIELDS`).
     trades : DataFrame
-        Closed trades, flat to flat: `CLOSED`.
+        Closed trades, flat to flat: `CLOSED`; cause is why one lost more than 1 R, else empty.
+    losses : LossDistribution
+        How many of them lost more than they risked, and why.
     kelly_timeline : callable
         Returns `kelly`.
     breakers : list of dict
@@ -104,6 +107,7 @@ class RunRecord:
     fills: pd.DataFrame
     decisions: pd.DataFrame
     trades: pd.DataFrame
+    losses: LossDistribution
     kelly_timeline: Callable[[], pd.DataFrame]
     breakers: list[dict[str, Any]]
     limits: dict[str, float]
@@ -239,6 +243,7 @@ class ReportData(QuietAnalyzer):
             [m for m in gate.registry.monitors if isinstance(m, DrawdownMonitor)] if gated else []
         )
         limits = gate.registry.limits if gated else []
+        trades = gate.book.trades if gated else []
         return RunRecord(
             strategy=type(strategy).__name__,
             mode=("observe" if gate.observe else "enforce") if gated else "bare",
@@ -252,7 +257,8 @@ class ReportData(QuietAnalyzer):
             held=held,
             fills=_fill_frame(_all_fills(strategy), feeds, names),
             decisions=_decisions(gate.journal if gated else None),
-            trades=_trades(gate.book.trades if gated else []),
+            trades=_trades(trades),
+            losses=loss_distribution(trade.loss for trade in trades),
             kelly_timeline=_kelly(strategy, bars),
             breakers=[_breaker_facts(breaker) for breaker in breakers],
             limits={limit.name: limit.limit for limit in limits if hasattr(limit, "limit")},
@@ -349,7 +355,10 @@ def _decisions(journal: Journal | None) -> pd.DataFrame:
 
 
 def _trades(trades: Iterable[Any]) -> pd.DataFrame:
-    rows = [(t.instrument, t.side, t.opened, t.closed, t.size, t.pnl, t.r_multiple) for t in trades]
+    rows = [
+        (t.instrument, t.side, t.opened, t.closed, t.size, t.pnl, t.r_multiple, t.loss.cause)
+        for t in trades
+    ]
     frame = pd.DataFrame(rows, columns=CLOSED)
     return frame.assign(opened=timestamps(frame.opened), closed=timestamps(frame.closed))
 

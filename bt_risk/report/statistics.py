@@ -4,7 +4,9 @@ import empyrical as ep
 import numpy as np
 import pandas as pd
 
-__all__ = ["figures"]
+from bt_risk.rules.loss_distribution import THRESHOLDS, LossDistribution
+
+__all__ = ["figures", "loss_figures"]
 
 
 def figures(
@@ -47,3 +49,24 @@ def figures(
             found["Alpha"] = ep.alpha(returns, benchmark, **year)
             found["Beta"] = ep.beta(returns, benchmark)
     return {name: float(value) for name, value in found.items()}
+
+
+def loss_figures(losses: LossDistribution) -> dict[str, float]:
+    """Return the figures of the losses in R by name.
+
+    Parameters
+    ----------
+    losses : LossDistribution
+
+    Returns
+    -------
+    dict of str to float
+        Shares of all trades with a known R; the worst trade is an R-multiple, the full stop-out
+        and the cost of the entry bar are losses in R. NaN where a figure does not exist.
+    """
+    shares = {f"Trades beyond {limit:g} R": losses.share(limit) for limit in THRESHOLDS}
+    return shares | {
+        "Worst trade, R": losses.worst,
+        "Full stop-out, R": losses.full_stop_out,
+        "Entry bar, R": losses.entry_bar,
+    }

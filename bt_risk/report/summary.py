@@ -27,7 +27,7 @@ def _result(record: RunRecord, returns: pd.Series) -> str:
         f"{drawdowns(record).max():.1%}{_allowed(record)}"
     ]
     if record.mode != "bare":
-        parts += [_orders(record), _halts(record)]
+        parts += [_orders(record), *_losses(record), _halts(record)]
     return "; ".join(parts) + "."
 
 
@@ -50,6 +50,19 @@ def _busiest_rule(record: RunRecord) -> str:
     decisions = record.decisions
     rules = decisions[decisions["action"].isin(["trim", "reject"])]["rule"]
     return rule_label(str(rules.value_counts().index[0]))
+
+
+def _losses(record: RunRecord) -> list[str]:
+    """Return how many trades lost more than they risked, and the worst with its cause."""
+    losses = record.losses
+    if not losses.trades:
+        return []
+    share, many = losses.share(1.0), losses.count(1.0) != 1
+    if not share:
+        return ["no trade lost more than 1 R"]
+    worst = f"the worst {-losses.worst:.2f} R ({losses.worst_cause})"
+    count = f"{losses.count(1.0):,} trade{'s' if many else ''} ({share:.1%})"
+    return [f"{count} lost more than 1 R, {worst}"]
 
 
 def _halts(record: RunRecord) -> str:

@@ -11,6 +11,7 @@ from bt_risk.report.events import WorstMoment
 from bt_risk.report.line_charts import DAY
 from bt_risk.report.packing import differences, pack, seconds
 from bt_risk.report.record import RunRecord
+from bt_risk.rules.loss_distribution import THRESHOLDS, LossDistribution
 
 __all__ = [
     "JOURNAL_COLUMNS",
@@ -18,6 +19,7 @@ __all__ = [
     "Bin",
     "correlation_table",
     "journal_block",
+    "loss_rows",
     "months",
     "multiples_of",
     "policy_rows",
@@ -113,6 +115,16 @@ def journal_block(decisions: pd.DataFrame) -> tuple[str, int]:
     for name in JOURNAL_NUMBERS:
         value[name] = [f"{x:.6g}" if x == x else "" for x in frame[name].astype(float)]
     return pack(value), len(frame)
+
+
+def loss_rows(losses: LossDistribution) -> list[tuple[float, int, float, dict[str, int]]]:
+    """Return a row for each threshold: R, trades beyond it, their share, and trades by cause."""
+    if not losses.trades:
+        return []
+    return [
+        (limit, losses.count(limit), losses.share(limit), dict(losses.beyond[limit]))
+        for limit in THRESHOLDS
+    ]
 
 
 def policy_rows(

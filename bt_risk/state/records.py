@@ -6,7 +6,7 @@ of the strategy among those of the run instead, and the id that the order was se
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from bt_risk.portfolio.instrument import Instrument
@@ -15,6 +15,7 @@ from bt_risk.portfolio.position import (
     OwnerPosition,
     SentOrder,
 )
+from bt_risk.rules.loss_distribution import TradeLoss
 from bt_risk.state.file import Record
 
 __all__ = [
@@ -38,6 +39,8 @@ _PART = (
     "cost",
     "peak",
     "pnl",
+    "paid",
+    "beyond",
     "opened",
     "number",
     "lost",
@@ -97,7 +100,8 @@ def restore_part(part: OwnerPosition, record: Record) -> None:
 
 def trade_record(trade: ClosedTrade, place: int) -> Record:
     """Return a closed trade as plain values."""
-    return {name: getattr(trade, name) for name in _TRADE} | {"owner": place}
+    loss = {"loss": asdict(trade.loss)}
+    return {name: getattr(trade, name) for name in _TRADE} | {"owner": place} | loss
 
 
 def restored_trade(
@@ -106,7 +110,9 @@ def restored_trade(
     """Return a closed trade; its bars are counted back from the last saved bar."""
     values = {name: record[name] for name in _TRADE}
     values |= {"bar": record["bar"] - bars, "round": record["round"] - rounds}
-    return ClosedTrade(owner=owner, index=index, **values)
+    # A state file of an earlier version does not say what its trades lost beside their stops.
+    loss = TradeLoss(**record.get("loss", {"r_multiple": record["r_multiple"]}))
+    return ClosedTrade(owner=owner, index=index, loss=loss, **values)
 
 
 def sent_record(sent: SentOrder, name: str) -> Record:

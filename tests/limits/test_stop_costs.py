@@ -141,16 +141,14 @@ def test_a_full_stop_out_loses_what_was_planned(mode, method, row):
 def test_what_is_held_and_what_rests_counts_with_its_costs():
     # 100 held lose 100 x 4.196, a limit at 100 for 50 loses 50 x 4.196: 88 of 238 are left.
     rows = [*CALM, *flat(3)]
-    limit = {"size": 50, "exectype": bt.Order.Limit, "price": 99.5}
+    limit = {"size": 50, "exectype": bt.Order.Limit, "price": 98.5}
     plan = [(5, "buy", {"size": 100}), (7, "buy", limit), (8, "buy", {"size": 900})]
     policy = dataclasses.replace(COSTS, trailing_stop=False)
     result = taped(market(percent, rows, policy), plan)
     cut = result.analyzers.riskjournal.frame().iloc[-1]
-    # From the last close on what is held loses 4 and 0.196, and the limit 4 and 0.1955.
-    left = (1_000 - 0.0005 * 0 - 100 * 4.196 - 50 * (4 + 0.0995 + 0.0955)) / 4.196
-    equity = 100_000 - 10
-    assert cut.action == "trim"
-    assert cut.allowed == math.floor(left - (100_000 - equity) * 0.01 / 4.196)
+    # Equity is 99,990 after commission. The limit loses 4, and 0.1 % of 98.5 and of 94.5.
+    left = (999.9 - 100 * 4.196 - 50 * (4 + 0.0985 + 0.0945)) / 4.196
+    assert (cut.action, cut.allowed) == ("trim", math.floor(left))
 
 
 def test_fees_above_the_budget_refuse_and_say_so():
