@@ -12,7 +12,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import bt_risk
 
-SECTIONS = "verdict figures equity sharpe variants shadow policy method"
+SECTIONS = "verdict figures equity sharpe variants losses shadow policy method"
 
 
 def build(count=400):
