@@ -17,9 +17,11 @@ from typing import Any, TypeGuard, TypeVar
 __all__ = [
     "BtRiskError",
     "DataError",
+    "EXTREME",
     "ParameterError",
     "StateError",
     "check_choice",
+    "check_extreme",
     "check_flag",
     "check_fraction",
     "check_limit",
@@ -93,6 +95,9 @@ def _anchor(message: str) -> str:
         return "a-policy-file"
     return component.lower().replace(" ", "-").replace(".", "")
 
+
+# Of equity. A limit of risk from here on is likely percent, written as a number.
+EXTREME = 0.5
 
 _FRACTIONS = "Ratios are fractions: 2 % is 0.02."
 
@@ -169,6 +174,20 @@ def check_limit(
     if fraction and not math.isinf(value) and value > 1:
         raise ParameterError(component, param, "in (0, 1], or None for no limit", value, remedy)
     return float(value)
+
+
+def check_extreme(
+    component: str, param: str, value: float | None, allow_extreme: bool, least: float = EXTREME
+) -> None:
+    """Raise a ParameterError for a fraction from `least` on: 1 for 1 % is 100 %.
+
+    None and infinity are no limit, and pass.
+    """
+    if value is None or not least <= value < math.inf or allow_extreme:
+        return
+    constraint = f"below {least:g}, which is {100 * least:g} %"
+    remedy = "Write 0.01 for 1 %, or add allow_extreme=True if you mean it."
+    raise ParameterError(component, param, constraint, value, remedy)
 
 
 def check_choice(component: str, param: str, value: _T, choices: Collection[_T]) -> _T:

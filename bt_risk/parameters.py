@@ -23,6 +23,7 @@ from typing import Annotated, Any, Self, TypeVar, get_type_hints
 from bt_risk.errors import (
     ParameterError,
     check_choice,
+    check_extreme,
     check_flag,
     check_fraction,
     check_limit,
@@ -168,10 +169,7 @@ class ExtremeSettings(Settings):
         super().__post_init__()
         for name, least in self.extremes().items():
             value = getattr(self, name)
-            if value is not None and value >= least and not self.allow_extreme:
-                constraint = f"below {least:g}, which is {100 * least:g} %"
-                remedy = "Write 0.01 for 1 %, or add allow_extreme=True if you mean it."
-                raise ParameterError(type(self).__name__, name, constraint, value, remedy)
+            check_extreme(type(self).__name__, name, value, self.allow_extreme, least)
 
     def extremes(self) -> dict[str, float]:
         """Return the first extreme value by name of the limit."""

@@ -37,7 +37,7 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
     `guards` are additional rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in a file
     one table each: ``[[guards]]``, ``guard = "DailyLossLimit"`` and its parameters.
     A limit of risk of 0.5 and more, and a drawdown of 1, are refused as percent that were written
-    as numbers, unless ``allow_extreme=True`` is given.
+    as numbers, here and in `instruments`, unless ``allow_extreme=True`` is given.
     ``trailing_stop=False`` leaves the stops to the strategy (risk is then judged at its own stop
     orders, else at ``atr_multiple`` ATRs), ``sizer=False`` the sizes; every order is judged all
     the same.
@@ -64,7 +64,7 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("guards", check_guards("Policy", self.guards))
-        check_instruments("Policy", self.instruments)
+        check_instruments("Policy", self.instruments, self.allow_extreme)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
@@ -186,7 +186,12 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
     def limits(self) -> list[Limit]:
         """Return new limits for a run; those that are switched off are not active."""
         return [
-            RiskPerTrade(self.risk_limit, self.costs_in_risk, self.slippage),
+            RiskPerTrade(
+                self.risk_limit,
+                self.costs_in_risk,
+                self.slippage,
+                allow_extreme=self.allow_extreme,
+            ),
             NotionalLimit(self.notional_limit),
             *portfolio_limits(self),
             *self.guards,

@@ -15,6 +15,7 @@ from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.limits.settings import ESTIMATOR, LimitSettings
 from bt_risk.live.settings import Live
 from bt_risk.parameters import keyword_parameters, with_signature
+from bt_risk.portfolio.instrument import check_instruments
 
 __all__ = ["CorrelationCap"]
 
@@ -92,7 +93,8 @@ class CorrelationCap(RiskBroker):
     exposure_unit : {"risk", "notional"}
         Whether these are fractions of equity lost at the stops, or held.
     allow_extreme : bool, default False
-        Take limits of risk of 0.5 and more, which are percent by mistake otherwise.
+        Take limits of risk of 0.5 and more, which are percent by mistake otherwise; those of
+        `instruments` too.
     on_exposure : {"trim", "reject"}
         Cut an order to what they leave, or refuse it.
     volatility_limit : float, optional
@@ -119,6 +121,9 @@ class CorrelationCap(RiskBroker):
         given = {key: settings.pop(key) for key in _LIMITS if key in settings}
         limits = LimitSettings.checked(name, given, ESTIMATOR)
         known = _history(history, history_kind)
+        if limits.allow_extreme:
+            facts = check_instruments(name, settings.get("instruments"), allow_extreme=True)
+            settings["instruments"] = {n: own | {"allow_extreme": True} for n, own in facts.items()}
         super().__init__(broker, **settings)
         self.call_stale_after(limits.max_stale_bars)
         for limit in portfolio_limits(limits):

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from bt_risk.errors import (
+    EXTREME,
     ParameterError,
     check_fraction,
     check_whole,
     is_number,
 )
-from bt_risk.limits.settings import EXTREME_RISK, CostSettings, TradeSettings
+from bt_risk.limits.settings import CostSettings, TradeSettings
 from bt_risk.monitors.settings import StopDistanceSettings
 from bt_risk.parameters import (
     Check,
@@ -62,7 +63,7 @@ class KellySettings(StopDistanceSettings, ExtremeSettings):
     def extremes(self) -> dict[str, float]:
         """Return the first extreme value by name of the limit."""
         names = ("kelly_limit", "warmup_risk", "probe_risk")
-        return super().extremes() | dict.fromkeys(names, EXTREME_RISK)
+        return super().extremes() | dict.fromkeys(names, EXTREME)
 
     def first_trades(self) -> list[float]:
         """Return the R-multiples that count as the first trades of the window."""

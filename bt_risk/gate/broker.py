@@ -67,7 +67,7 @@ class RiskBroker(BrokerProxy):
     instruments : dict, optional
         Facts by name of the data feed: ``{"BTC": dict(step=1e-5, min_notional=10, atr_multiple=3,
         risk_limit=0.005, tick=0.05)}``. Without a step, sizes are whole units; with a tick, stops
-        rest at whole ticks.
+        rest at whole ticks. A `risk_limit` of 0.5 and more needs ``allow_extreme=True`` beside it.
     atr_period, atr_multiple
         Stop distance of a position that has no stop order (yet): 2 x ATR(14) if left out.
     bar_jump : float, default 20

@@ -252,6 +252,8 @@ class RiskPerTrade(Limit):
         the stop: in every limit that counts risk.
     slippage : float
         How far beyond its price a stop fills, as a fraction of that price.
+    allow_extreme : bool, default False
+        Take a limit of 0.5 and more, which is percent by mistake otherwise.
     """
 
     def __init__(
@@ -259,9 +261,11 @@ class RiskPerTrade(Limit):
         risk_limit: float | None = TradeSettings.risk_limit,
         costs_in_risk: bool = TradeSettings.costs_in_risk,
         slippage: float = TradeSettings.slippage,
+        *,
+        allow_extreme: bool = TradeSettings.allow_extreme,
     ) -> None:
         given = {"risk_limit": risk_limit, "costs_in_risk": costs_in_risk, "slippage": slippage}
-        settings = TradeSettings.checked(self.name, given | {"allow_extreme": True})
+        settings = TradeSettings.checked(self.name, given | {"allow_extreme": allow_extreme})
         self.limit, self.costs = ceiling(settings.risk_limit), settings.stop_costs
 
     @property

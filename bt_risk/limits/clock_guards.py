@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING
 
-from bt_risk.errors import check_limit, check_whole
+from bt_risk.errors import check_extreme, check_flag, check_limit, check_whole
 from bt_risk.limits.base import Decision, Request
 from bt_risk.limits.trade_guards import ScopedGuard, check_count_limit
 from bt_risk.tolerances import RATIO_EPS
@@ -47,15 +47,20 @@ class DailyLossLimit(ScopedGuard):
         Whose losses count.
     side_aware : bool, default False
         Whether longs and shorts are measured, and refused, apart.
+    allow_extreme : bool, default False
+        Take a limit of 0.5 and more, which is percent by mistake otherwise.
     """
 
     daily_loss_limit: float = 0.03
     cooldown_bars: int = 0
     scope: str = field(default="all", kw_only=True)
+    allow_extreme: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        allowed = check_flag(self.name, "allow_extreme", self.allow_extreme)
         limit = check_limit(self.name, "daily_loss_limit", self.daily_loss_limit, fraction=True)
+        check_extreme(self.name, "daily_loss_limit", limit, allowed)
         bars = check_whole(self.name, "cooldown_bars", self.cooldown_bars, low=0)
         self._set(daily_loss_limit=limit, cooldown_bars=bars)
 

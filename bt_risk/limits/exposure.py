@@ -35,6 +35,7 @@ class _Exposure(Limit):
         limit: float | None,
         exposure_unit: str,
         on_exposure: str,
+        allow_extreme: bool,
         groups: Groups | None = None,
     ) -> None:
         given = {
@@ -42,7 +43,7 @@ class _Exposure(Limit):
             "exposure_unit": exposure_unit,
             "on_exposure": on_exposure,
             "groups": groups,
-            "allow_extreme": True,
+            "allow_extreme": allow_extreme,
         }
         settings = LimitSettings.checked(self.name, given)
         self.limit = ceiling(limit)
@@ -81,6 +82,9 @@ class ExposureLimit(_Exposure):
         Whether the loss at the stops or the value of the positions is added up.
     on_exposure : {"trim", "reject"}
         Cut the order to what fits, or refuse it whole.
+    allow_extreme : bool, default False
+        Take a limit of risk of 0.5 and more, which is percent by mistake otherwise. A limit in
+        notional may be above 1 without it.
     """
 
     parameter = "exposure_limit"
@@ -90,8 +94,10 @@ class ExposureLimit(_Exposure):
         exposure_limit: float | None = EXPOSURE_LIMIT,
         exposure_unit: str = LimitSettings.exposure_unit,
         on_exposure: str = LimitSettings.on_exposure,
+        *,
+        allow_extreme: bool = LimitSettings.allow_extreme,
     ) -> None:
-        super().__init__(exposure_limit, exposure_unit, on_exposure)
+        super().__init__(exposure_limit, exposure_unit, on_exposure, allow_extreme)
 
     def _used(self, request: Request, book: Book) -> float:
         return book.exposure.of_side(request.side, self.unit)
@@ -104,7 +110,7 @@ class GrossLimit(_Exposure):
     ----------
     gross_limit : float, optional
         Fraction of equity; None or infinity switches it off.
-    exposure_unit, on_exposure
+    exposure_unit, on_exposure, allow_extreme
         As of `ExposureLimit`.
     """
 
@@ -115,8 +121,10 @@ class GrossLimit(_Exposure):
         gross_limit: float | None = LimitSettings.gross_limit,
         exposure_unit: str = LimitSettings.exposure_unit,
         on_exposure: str = LimitSettings.on_exposure,
+        *,
+        allow_extreme: bool = LimitSettings.allow_extreme,
     ) -> None:
-        super().__init__(gross_limit, exposure_unit, on_exposure)
+        super().__init__(gross_limit, exposure_unit, on_exposure, allow_extreme)
 
     def _used(self, request: Request, book: Book) -> float:
         own = book.exposure.of(request.instrument, request.side, self.unit)
@@ -132,7 +140,7 @@ class NetLimit(_Exposure):
     ----------
     net_limit : float, optional
         Fraction of equity; None or infinity switches it off.
-    exposure_unit, on_exposure
+    exposure_unit, on_exposure, allow_extreme
         As of `ExposureLimit`.
     """
 
@@ -143,8 +151,10 @@ class NetLimit(_Exposure):
         net_limit: float | None = LimitSettings.net_limit,
         exposure_unit: str = LimitSettings.exposure_unit,
         on_exposure: str = LimitSettings.on_exposure,
+        *,
+        allow_extreme: bool = LimitSettings.allow_extreme,
     ) -> None:
-        super().__init__(net_limit, exposure_unit, on_exposure)
+        super().__init__(net_limit, exposure_unit, on_exposure, allow_extreme)
 
     def _used(self, request: Request, book: Book) -> float:
         return book.exposure.net(request.instrument, request.owner, request.side, self.unit)
@@ -157,7 +167,7 @@ class PositionLimit(_Exposure):
     ----------
     position_limit : float, optional
         Fraction of equity; None or infinity switches it off.
-    exposure_unit, on_exposure
+    exposure_unit, on_exposure, allow_extreme
         As of `ExposureLimit`.
     """
 
@@ -168,8 +178,10 @@ class PositionLimit(_Exposure):
         position_limit: float | None = LimitSettings.position_limit,
         exposure_unit: str = LimitSettings.exposure_unit,
         on_exposure: str = LimitSettings.on_exposure,
+        *,
+        allow_extreme: bool = LimitSettings.allow_extreme,
     ) -> None:
-        super().__init__(position_limit, exposure_unit, on_exposure)
+        super().__init__(position_limit, exposure_unit, on_exposure, allow_extreme)
 
     def _used(self, request: Request, book: Book) -> float:
         return book.exposure.of(request.instrument, request.side, self.unit)
@@ -185,7 +197,7 @@ class GroupLimit(_Exposure):
         several groups; a name without a data feed raises when the run begins.
     group_limit : float, optional
         Fraction of equity for each group; None or infinity switches it off.
-    exposure_unit, on_exposure
+    exposure_unit, on_exposure, allow_extreme
         As of `ExposureLimit`.
     """
 
@@ -197,8 +209,10 @@ class GroupLimit(_Exposure):
         group_limit: float | None = LimitSettings.group_limit,
         exposure_unit: str = LimitSettings.exposure_unit,
         on_exposure: str = LimitSettings.on_exposure,
+        *,
+        allow_extreme: bool = LimitSettings.allow_extreme,
     ) -> None:
-        super().__init__(group_limit, exposure_unit, on_exposure, groups)
+        super().__init__(group_limit, exposure_unit, on_exposure, allow_extreme, groups)
         self.groups = {name: frozenset(members) for name, members in (groups or {}).items()}
 
     def prepare(self, book: Book) -> None:

@@ -58,4 +58,6 @@ def guard_from(component: str, table: Any) -> Guard:
 def guard_table(guard: Guard) -> dict[str, Any]:
     """Return the table from which `guard_from` makes the same guard; TOML has no None."""
     values = {one.name: getattr(guard, one.name) for one in fields(guard)}
+    if not values.get("allow_extreme"):
+        values.pop("allow_extreme", None)
     return {"guard": guard.name, **{key: v for key, v in values.items() if v is not None}}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from bt_risk.errors import ParameterError, check_fraction, check_whole, raised_as
+from bt_risk.errors import EXTREME, ParameterError, check_fraction, check_whole, raised_as
 from bt_risk.parameters import (
     Bars,
     Check,
@@ -29,7 +29,6 @@ from bt_risk.rules.return_model import STALE_BARS, ReturnModel
 __all__ = [
     "ESTIMATOR",
     "EXPOSURE_LIMIT",
-    "EXTREME_RISK",
     "REJECT",
     "TRIM",
     "UNITS",
@@ -39,8 +38,6 @@ __all__ = [
 ]
 
 REJECT, TRIM = "reject", "trim"
-# Of equity at risk at the stops.
-EXTREME_RISK = 0.5
 UNITS = ("risk", "notional")
 
 # Rule 3 where it is on: in a Policy, and in an ExposureLimit that a user builds.
@@ -80,7 +77,7 @@ class TradeSettings(CostSettings, ExtremeSettings):
 
     def extremes(self) -> dict[str, float]:
         """Return the first extreme value by name of the limit."""
-        return super().extremes() | {"risk_limit": EXTREME_RISK}
+        return super().extremes() | {"risk_limit": EXTREME}
 
 
 def check_groups(component: str, param: str, groups: Any) -> Any:
@@ -140,7 +137,7 @@ class LimitSettings(ExtremeSettings):
         if self.exposure_unit != "risk":
             return super().extremes()
         names = ("exposure_limit", "gross_limit", "net_limit", "position_limit", "group_limit")
-        return super().extremes() | dict.fromkeys(names, EXTREME_RISK)
+        return super().extremes() | dict.fromkeys(names, EXTREME)
 
     def _estimator(self) -> Estimator:
         name = type(self).__name__

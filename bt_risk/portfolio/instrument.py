@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import (
     ParameterError,
+    check_extreme,
     check_flag,
     check_fraction,
     check_positive,
@@ -38,12 +39,19 @@ _FACTS: dict[str, Callable[[str, str, Any], Any]] = {
     "atr_multiple": lambda c, p, v: check_positive(c, p, v),
     "negative_prices": lambda c, p, v: check_flag(c, p, v),
     "risk_limit": lambda c, p, v: check_fraction(c, p, v),
+    "allow_extreme": lambda c, p, v: check_flag(c, p, v),
     "currency": lambda c, p, v: check_text(c, p, v),
 }
 
 
-def check_instruments(component: str, instruments: Any) -> dict[str, dict[str, float]]:
-    """Return a copy of ``{name: {fact: value}}``, every fact checked; None gives no facts."""
+def check_instruments(
+    component: str, instruments: Any, allow_extreme: bool = False
+) -> dict[str, dict[str, float]]:
+    """Return a copy of ``{name: {fact: value}}``, every fact checked; None gives no facts.
+
+    A `risk_limit` of 0.5 and more is percent by mistake, unless `allow_extreme` is given, here or
+    among the facts of the instrument.
+    """
     checked: dict[str, dict[str, float]] = {}
     facts_of = {} if instruments is None else instruments
     if not isinstance(facts_of, dict) or not all(isinstance(f, dict) for f in facts_of.values()):
@@ -60,6 +68,9 @@ def check_instruments(component: str, instruments: Any) -> dict[str, dict[str, f
                     fact,
                 )
             _FACTS[fact](component, f"instruments[{name!r}][{fact!r}]", value)
+        allowed = allow_extreme or bool(facts.get("allow_extreme"))
+        param = f"instruments[{name!r}]['risk_limit']"
+        check_extreme(component, param, facts.get("risk_limit"), allowed)
         checked[name] = dict(facts)
     return checked
 

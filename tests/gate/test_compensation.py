@@ -187,7 +187,7 @@ def test_a_data_feed_without_a_bar_opens_nothing():
     """The spot begins ten bars later: an order on it would be made at a price to come."""
     late = bars(*flat(20), start="2020-01-25")
     engine = engine_of(bars(*flat(40)), late)
-    limit_orders(engine, bt_risk.PositionLimit(5))
+    limit_orders(engine, bt_risk.PositionLimit(5, allow_extreme=True))
     engine.addstrategy(Fills, actions={16: order(1, 10, 1), 30: order(1, 10, 1)})
     ran = engine.run()[0]
     assert [row[0] for row in ran.orders if row[2] == "Rejected"] == [17]

@@ -595,6 +595,8 @@ BAD = [
     (DailyLossLimit, "daily_loss_limit", -0.03, "positive"),
     (DailyLossLimit, "daily_loss_limit", math.nan, "positive"),
     (DailyLossLimit, "cooldown_bars", -1, WHOLE),
+    (DailyLossLimit, "daily_loss_limit", 1, "below 0.5, which is 50 %"),
+    (DailyLossLimit, "allow_extreme", 1, "True or False"),
     (OrderRateLimit, "bar_limit", 0, WHOLE),
     (OrderRateLimit, "minute_limit", True, WHOLE),
     (OrderRateLimit, "day_limit", -5, WHOLE),

@@ -111,7 +111,7 @@ def test_an_unknown_risk_is_not_none(kind):
     book = book_of(2)
     fill(book, 10, index=1)
     work(book, 1, 1, 30, index=1, distance=NAN)
-    judged = kind(0.5).review(ask(book, 1, 1, 1), book)
+    judged = kind(0.4).review(ask(book, 1, 1, 1), book)
     assert judged.size == 0
     assert "cannot be judged" in judged.reason
 
@@ -122,7 +122,7 @@ def test_an_unknown_risk_elsewhere_is_not_none():
         book = book_of(2)
         work(book, 1, unknown, 30, index=1, distance=NAN)
         work(book, 2, -unknown, 30, index=1)
-        assert GrossLimit(0.5).review(ask(book, 0, 1, 1), book).size == 0
+        assert GrossLimit(0.4).review(ask(book, 0, 1, 1), book).size == 0
 
 
 def test_copies_are_one_instrument_in_every_sum():
