@@ -26,7 +26,7 @@ from bt_risk.live.settings import Live
 from bt_risk.live.store_settings import StoreSettings
 from bt_risk.monitors.settings import BreakerSettings, StopSettings
 from bt_risk.policy import Policy, policy_of
-from bt_risk.report.no_trades import refusals
+from bt_risk.report.no_trades import NO_TRADES, refusals
 from bt_risk.report.page_at_end import ReportPage
 from bt_risk.state.file import check_state
 
@@ -255,7 +255,7 @@ class _PolicyJournal(RiskJournal):
         if not any(traded(one) for one in cerebro.runningstrats):
             text = refusals([line[2:4] + line[-1:] for line in gate.journal.lines])
             if text and strategy is cerebro.runningstrats[0]:
-                _log.warning("%s", text)
+                _log.warning("%s", text, extra={"topic": NO_TRADES})
         if text := halt_note(strategy, gate):
             _log.warning("%s", text)
 

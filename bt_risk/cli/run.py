@@ -1,8 +1,10 @@
 """``bt-risk run``: a strategy of a file under a policy, with what came of it."""
 
 import json
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +34,7 @@ from bt_risk.errors import ParameterError, check_choice, check_output
 from bt_risk.evidence.metrics import MEASURES, days_of, measures
 from bt_risk.evidence.number_format import format_measure
 from bt_risk.report.labels import count_decisions
-from bt_risk.report.no_trades import no_trades
+from bt_risk.report.no_trades import NO_TRADES, no_trades
 from bt_risk.report.record import RunRecord, record_of
 from bt_risk.report.statistics import loss_figures
 
@@ -72,7 +74,8 @@ def run(
     if mode != "bare":
         bt_risk.protect(cerebro, chosen, mode, journal=journal)
     cerebro.addanalyzer(bt_risk.ReportData)
-    (strategy,) = cerebro.run()
+    with _reason_printed_once():
+        (strategy,) = cerebro.run()
     found = _outcome(strategy, build.title, mode)
     written = [] if journal is None else [journal]
     if report is not None:
@@ -83,6 +86,21 @@ def run(
     _print(Console(highlight=False), found)
     for path in written:
         typer.echo(f"wrote {path}")
+
+
+@contextmanager
+def _reason_printed_once() -> Iterator[None]:
+    """Keep the reason of a run without trades out of the log: the command prints it itself."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return getattr(record, "topic", "") != NO_TRADES
+
+    log = logging.getLogger("bt_risk")
+    log.addFilter(others)
+    try:
+        yield
+    finally:
+        log.removeFilter(others)
 
 
 def _outcome(strategy: bt.Strategy, title: str, mode: str) -> dict[str, Any]:

@@ -56,6 +56,20 @@ Page.recolour = () => Page.charts.forEach((chart) => {
   chart.titles.forEach((title) => title());
 });
 
+// A print is light, and it waits for no animation frame: a picture stands for each chart, which the
+// library draws at once when one is taken.
+Page.print = (begins) => {
+  document.documentElement.toggleAttribute("data-print", begins);
+  Page.recolour();
+  document.querySelectorAll(".printed").forEach((picture) => picture.remove());
+  if (!begins) return;
+  Page.charts.forEach((chart) => {
+    const picture = chart.takeScreenshot(true);
+    picture.className = "printed";
+    chart.chartElement().parentElement.after(picture);
+  });
+};
+
 // -- charts -----------------------------------------------------------------------------------------
 
 Page.create = (box, hours, many = false) => {

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from bt_risk.report.labels import rule_label, rules_in_order
 from bt_risk.report.record import RunRecord
 
-__all__ = ["no_trades", "refusals"]
+__all__ = ["NO_TRADES", "no_trades", "refusals"]
+
+# The `topic` of the record in Python's log: who prints the reason has no need of it.
+NO_TRADES = "no trades"
 
 JUDGED = ("allow", "trim", "reject")
 

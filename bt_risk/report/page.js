@@ -36,6 +36,8 @@
     later(box, async () => Page.lineChart(box, box.previousElementSibling, await Page.unpack(block)));
   });
   Page.dark.addEventListener("change", Page.recolour);
+  addEventListener("beforeprint", () => Page.print(true));
+  addEventListener("afterprint", () => Page.print(false));
 
   // -- prices ---------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import tomllib
 
 import pytest
@@ -181,3 +182,13 @@ def test_it_completes_in_shells(command, monkeypatch):
     monkeypatch.setenv("COMP_CWORD", "1")
     status, out, _ = command()
     assert (status, out.split()) == (0, ["check-data"])
+
+
+def test_the_reason_of_a_run_without_trades_is_printed_once(command, caplog):
+    status, out, err = command(*RUN, "--set", "risk_limit=1e-9")
+    assert status == 0
+    assert "".join([*out.split("\n"), err, caplog.text]).count("No order was executed") == 1
+    assert not logging.getLogger("bt_risk").filters
+    found = of_run(command, "--set", "risk_limit=1e-9")
+    assert found["no_trades"].startswith("No order was executed: each of")
+    assert "No order was executed" not in caplog.text

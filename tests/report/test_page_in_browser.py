@@ -169,6 +169,30 @@ def test_it_prints(chromium, page):
     assert chromium.get_log("browser") == []
 
 
+def test_a_print_of_a_dark_page_is_light(chromium, page):
+    open_at(chromium, page, 1440, dark=True)
+    chromium.execute_script("""
+        const corner = canvas => [...canvas.getContext('2d')
+            .getImageData(canvas.width - 1, 1, 1, 1).data.slice(0, 3)].join();
+        addEventListener('beforeprint', () => window.seen = [
+            getComputedStyle(document.body).backgroundColor,
+            ...[...document.querySelectorAll('.printed')].map(corner)]);""")
+    ranges = (
+        "return [...Page.charts].map(c => Object.values(c.timeScale().getVisibleLogicalRange()))"
+    )
+    before = chromium.execute_script(ranges)
+    chromium.execute_cdp_cmd("Page.printToPDF", {})
+    assert chromium.execute_script("return seen") == ["rgb(255, 255, 255)", *["255,255,255"] * 5]
+    assert chromium.find_elements("class name", "printed") == []
+    assert chromium.execute_script("return getComputedStyle(document.body).color") == (
+        "rgb(230, 233, 237)"
+    )
+    texts = "return [...Page.charts].map(chart => chart.options().layout.textColor)"
+    assert set(chromium.execute_script(texts)) == {"#e6e9ed"}
+    after = chromium.execute_script(ranges)
+    assert np.array(after) == pytest.approx(np.array(before), abs=0.1)
+
+
 @pytest.mark.full
 def test_a_year_of_hourly_bars_is_below_1_mb(chromium, tmp_path):
     engine = bt.Cerebro(stdstats=False)
