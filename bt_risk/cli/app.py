@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 import bt_risk
+from bt_risk.cli.check import check
 from bt_risk.cli.check_data import check_data
 from bt_risk.cli.compare import compare
 from bt_risk.cli.demo import demo
+from bt_risk.cli.diff import diff
 from bt_risk.cli.doctor import doctor
 from bt_risk.cli.exit_status import BAD_INPUT, RAISED
+from bt_risk.cli.headroom import headroom
 from bt_risk.cli.live import explain, flatten, halt, journal, rearm, reduce, resume, status
 from bt_risk.cli.new import new
 from bt_risk.cli.paper import paper
@@ -72,6 +75,7 @@ def path() -> None:
 
 _GROUPS = {
     "Backtests": (new, check_data, run, compare, demo, path),
+    "Policies": (check, diff, headroom),
     "Live runs": (paper, doctor, status, journal, explain),
     "Operating a live run": (halt, reduce, flatten, resume, rearm),
 }

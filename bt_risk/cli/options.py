@@ -16,10 +16,12 @@ __all__ = [
     "Cash",
     "Commission",
     "Data",
+    "Equity",
     "Json",
     "More",
     "Params",
     "PolicyFile",
+    "Prices",
     "ScriptName",
     "Settings",
     "policy_of",
@@ -47,6 +49,11 @@ Params = Annotated[
 ]
 Cash = Annotated[float, typer.Option(help="Currency at the start.")]
 Commission = Annotated[float, typer.Option(help="Share of the notional, a side.")]
+Prices = Annotated[
+    list[Path] | None,
+    typer.Option(help="Prices (CSV, gz or Parquet), one file per data feed: --prices A B C."),
+]
+Equity = Annotated[float, typer.Option(help="Currency of an account that holds nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 

@@ -1,0 +1,220 @@
+"""Two policies compared: what the second one allows that the first one did not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from itertools import zip_longest
+from typing import Any
+
+from bt_risk.limits.trade_guards import Guard
+from bt_risk.policy import Policy
+
+__all__ = ["CHANGED", "LOOSENED", "TIGHTENED", "Change", "policy_changes"]
+
+LOOSENED, TIGHTENED, CHANGED = "loosened", "tightened", "changed"
+
+# A larger value allows more; None is no limit.
+_CEILINGS = {
+    "risk_limit",
+    "notional_limit",
+    "exposure_limit",
+    "gross_limit",
+    "net_limit",
+    "position_limit",
+    "group_limit",
+    "correlation_limit",
+    "correlated_scale",
+    "volatility_limit",
+    "gap_limit",
+    "drawdown_limit",
+    "lifetime_limit",
+    "taper_from",
+    "confirmations",
+    "kelly_scale",
+    "kelly_limit",
+    "warmup_risk",
+    "probe_risk",
+    "max_stale_bars",
+    "bar_jump",
+    "stopout_limit",
+    "streak_limit",
+    "daily_loss_limit",
+    "bar_limit",
+    "minute_limit",
+    "day_limit",
+}
+# A smaller value allows more.
+_FLOORS = {"hysteresis", "min_periods", "min_trades", "atr_floor", "slippage", "edge_floor"}
+# A longer pause allows less; None is one without an end, in the policy alone.
+_PAUSES = {"cooldown_bars"}
+# Words and switches from the strictest on.
+_ORDERS: dict[str, tuple[Any, ...]] = {
+    "on_exposure": ("reject", "trim"),
+    "on_correlation": ("reject", "trim"),
+    "on_volatility": ("reject", "trim"),
+    "unknown": ("refuse", "allow"),
+    "action": ("stop", "pause"),
+    "flatten": (True, False),
+    "downside": (True, False),
+    "costs_in_risk": (True, False),
+    "trailing_stop": (True, False),
+    "allow_extreme": (False, True),
+    "scope": ("all", "data"),
+    "side_aware": (False, True),
+}
+# What moves a rule without a direction: of these a change is named, and counts as neither.
+_NEUTRAL = {
+    "exposure_unit",
+    "window",
+    "correlation_estimator",
+    "halflife",
+    "multi_bar",
+    "periods_per_year",
+    "rearm_at",
+    "atr_period",
+    "atr_multiple",
+    "anchor",
+    "buffer",
+    "trigger",
+    "min_step",
+    "lookback",
+    "recalculate",
+    "estimator",
+    "confidence",
+    "history",
+    "win_rate",
+    "payoff_ratio",
+    "pool",
+    "sizer",
+    "step",
+    "min_notional",
+    "tick",
+    "currency",
+    "negative_prices",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between two policies.
+
+    Attributes
+    ----------
+    kind : str
+        `LOOSENED`: the second policy allows more; `TIGHTENED`: it allows less; `CHANGED`: a
+        parameter without such a direction. A parameter whose direction is not known counts as
+        loosened.
+    key : str
+        The parameter; with the name of the instrument, group or guard where it belongs to one.
+    before, after : object
+        The two values; None for no limit, and for what the other policy does not have.
+    """
+
+    kind: str
+    key: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.key} {_words(self.before)} -> {_words(self.after)}"
+
+
+def policy_changes(before: Policy, after: Policy) -> list[Change]:
+    """Return every difference between two policies, in the sequence of the parameters."""
+    found: list[Change] = []
+    for one in fields(Policy):
+        if one.name not in _PARTS:
+            old, new = getattr(before, one.name), getattr(after, one.name)
+            if old != new:
+                found.append(Change(_kind(one.name, old, new), one.name, old, new))
+    for compare in _PARTS.values():
+        found += compare(before, after)
+    return found
+
+
+def _kind(key: str, before: Any, after: Any) -> str:
+    """Return what a change of one parameter from a value to another means."""
+    if key in _NEUTRAL:
+        return CHANGED
+    if key in _ORDERS:
+        words = _ORDERS[key]
+        looser = words.index(after) > words.index(before)
+    elif key in _CEILINGS:
+        looser = _number(after) > _number(before)
+    elif key in _FLOORS | _PAUSES:
+        looser = _number(after) < _number(before)
+    else:
+        return LOOSENED
+    return LOOSENED if looser else TIGHTENED
+
+
+def _number(value: Any) -> float:
+    return math.inf if value is None else float(value)
+
+
+def _of_instruments(before: Policy, after: Policy) -> Iterable[Change]:
+    """Yield the changes of the facts of each instrument; without its own, rule 1's limit counts."""
+    old, new = before.instruments or {}, after.instruments or {}
+    for name in dict.fromkeys([*old, *new]):
+        was, facts = old.get(name, {}), new.get(name, {})
+        for key in dict.fromkeys([*was, *facts]):
+            if was.get(key) != facts.get(key):
+                values = was.get(key), facts.get(key)
+                if key == "risk_limit":
+                    values = was.get(key, before.risk_limit), facts.get(key, after.risk_limit)
+                kind = CHANGED if values[0] == values[1] else _kind(key, *values)
+                yield Change(kind, f"instruments.{name}.{key}", *values)
+
+
+def _of_groups(before: Policy, after: Policy) -> Iterable[Change]:
+    """Yield the groups that have lost or won names."""
+    old, new = before.groups or {}, after.groups or {}
+    for name in dict.fromkeys([*old, *new]):
+        was, members = sorted(old.get(name, ())), sorted(new.get(name, ()))
+        if was != members:
+            kind = TIGHTENED if set(was) <= set(members) else LOOSENED
+            yield Change(kind, f"groups.{name}", was or None, members or None)
+
+
+def _of_guards(before: Policy, after: Policy) -> Iterable[Change]:
+    """Yield the guards that have come or gone, and the changes of each of the others.
+
+    Of several guards of one kind the equal ones are paired first, then the others in sequence.
+    """
+    for name in dict.fromkeys([one.name for one in (*before.guards, *after.guards)]):
+        old, new = _named(before, name), _named(after, name)
+        for was in list(old):
+            if was in new:
+                old.remove(was)
+                new.remove(was)
+        for was, guard in zip_longest(old, new):
+            if was is None or guard is None:
+                kind = TIGHTENED if was is None else LOOSENED
+                texts = [None if one is None else one.describe() for one in (was, guard)]
+                yield Change(kind, name, *texts)
+                continue
+            for one in fields(guard):
+                values = getattr(was, one.name), getattr(guard, one.name)
+                if values[0] != values[1]:
+                    yield Change(_kind(one.name, *values), f"{name}.{one.name}", *values)
+
+
+def _named(policy: Policy, name: str) -> list[Guard]:
+    return [guard for guard in policy.guards if guard.name == name]
+
+
+_PARTS: dict[str, Callable[[Policy, Policy], Iterable[Change]]] = {
+    "groups": _of_groups,
+    "instruments": _of_instruments,
+    "guards": _of_guards,
+}
+
+
+def _words(value: Any) -> str:
+    if value is None or value == math.inf:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
