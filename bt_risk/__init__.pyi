@@ -46,8 +46,9 @@ from .gate.broker import RiskBroker
 from .gate.cash_flow import cash_flow
 from .gate.headroom import Headroom
 from .limits.base import Decision, Limit, NotionalLimit, Request, RiskPerTrade
-from .limits.clock_guards import DailyLossLimit, OrderRateLimit
+from .limits.clock_guards import OrderRateLimit
 from .limits.correlation import CorrelationLimit
+from .limits.day_guards import DailyLossLimit, DailyProfitTarget, ProfitLock
 from .limits.exposure import (
     ExposureLimit,
     GrossLimit,
@@ -89,6 +90,7 @@ __all__ = [
     "CorrelationCap",
     "CorrelationLimit",
     "DailyLossLimit",
+    "DailyProfitTarget",
     "DataError",
     "Decision",
     "DrawdownBreaker",
@@ -109,6 +111,7 @@ __all__ = [
     "Policy",
     "PortfolioRisk",
     "PositionLimit",
+    "ProfitLock",
     "ReportData",
     "Request",
     "RiskBroker",

@@ -31,7 +31,7 @@ FIELDS = (
 _log = logging.getLogger("bt_risk")
 
 # These actions are logged as warnings; the others are only in the journal.
-_LOUD = {"halt", "reduce", "resume", "open", "starved", "unprotected"}
+_LOUD = {"halt", "over", "reduce", "resume", "open", "starved", "unprotected"}
 _LOUD |= {"emulated", "equity", "stale", "doubt", "bypass", "silent", "request", "flow"}
 _LOUD |= {"unanswered", "unfinished", "left over"}
 _LOUD |= set(DIFFERENCES)
@@ -48,17 +48,18 @@ class Journal:
 
     Actions: ``allow``, ``trim`` and ``reject`` judge an order; ``exit`` passes a reducing order
     that would have been lost; ``stop`` is a protective stop that filled; ``halt``, ``flat`` and
-    ``rearm`` belong to the breaker; ``halt``, ``reduce``, ``resume``, ``flat`` and ``open`` (a
-    position or an entry that a run leaves open when a signal ends it) to the kill switch;
-    ``starved`` to the sizer; ``unprotected`` says that a position has no stop, ``emulated`` that
-    this process is its stop; ``equity``, ``stale`` and ``doubt`` that the account, a data feed or
-    an order cannot be trusted; ``bypass`` that an order, a position or a broker got around the
-    gate; those in `DIFFERENCES` that the broker's book is not that of the gate; ``silent`` that a
-    strategy has ordered nothing since a stop closed its position; ``request`` that an operator has
-    requested something, with the answer; ``unanswered`` that the broker answers no request to
-    cancel an order, ``left over`` that such a stop may outlive its position, ``unfinished`` that a
-    position which is being closed stands still; ``flow`` is a deposit or a withdrawal; ``start``
-    what a live run with a state file has restored; ``note`` explains what a user may wonder about.
+    ``rearm`` belong to the breaker; ``over`` and ``flat`` to the guards of a day; ``halt``,
+    ``reduce``, ``resume``, ``flat`` and ``open`` (a position or an entry that a run leaves open
+    when a signal ends it) to the kill switch; ``starved`` to the sizer; ``unprotected`` says that a
+    position has no stop, ``emulated`` that this process is its stop; ``equity``, ``stale`` and
+    ``doubt`` that the account, a data feed or an order cannot be trusted; ``bypass`` that an order,
+    a position or a broker got around the gate; those in `DIFFERENCES` that the broker's book is not
+    that of the gate; ``silent`` that a strategy has ordered nothing since a stop closed its
+    position; ``request`` that an operator has requested something, with the answer; ``unanswered``
+    that the broker answers no request to cancel an order, ``left over`` that such a stop may
+    outlive its position, ``unfinished`` that a position which is being closed stands still;
+    ``flow`` is a deposit or a withdrawal; ``start`` what a live run with a state file has restored;
+    ``note`` explains what a user may wonder about.
     Loud lines are logged as warnings and passed to `notify`.
 
     Parameters

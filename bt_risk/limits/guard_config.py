@@ -6,7 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from bt_risk.errors import ParameterError, raised_as
-from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.limits.clock_guards import OrderRateLimit
+from bt_risk.limits.day_guards import DailyLossLimit, DailyProfitTarget, ProfitLock
 from bt_risk.limits.trade_guards import (
     CooldownGuard,
     Guard,
@@ -24,6 +25,8 @@ GUARDS: dict[str, type[Guard]] = {
         StopoutGuard,
         LosingStreakGuard,
         DailyLossLimit,
+        DailyProfitTarget,
+        ProfitLock,
         OrderRateLimit,
         MinimumEdgeGuard,
     )

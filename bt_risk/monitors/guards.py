@@ -1,16 +1,20 @@
-"""GuardMonitor: keep the equity curve for the guards, and cancel entries that they refuse."""
+"""GuardMonitor: follow the day for the guards, cancel entries that they refuse, close positions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from bt_risk.limits.base import Request
-from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.limits.clock_guards import OrderRateLimit
+from bt_risk.limits.day_guards import DayGuard
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.base import Monitor
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import WorkingOrder
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.portfolio.worst_equity import worst_change
+from bt_risk.rules.day_result import DayResult
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["GuardMonitor"]
@@ -19,31 +23,46 @@ __all__ = ["GuardMonitor"]
 class GuardMonitor(Monitor):
     """Work for the guards of one gate; it is added with the first of them."""
 
+    name, state_kind = "guards", "day"
+
     def __init__(self, gate: Any) -> None:
         self.gate = gate
         self._guards: list[Guard] = []
+        self._noting: list[DayGuard] = []
+        self._between_bars = False
 
     def add(self, guard: Guard) -> None:
         """Work for this guard from now on."""
         book = self.gate.book
-        if isinstance(guard, DailyLossLimit):
-            book.curve.track(guard.keys(book.instruments))
+        if isinstance(guard, DayGuard):
+            book.days.follow(guard)
+            if guard.notes:
+                self._noting.append(guard)
+            self._between_bars |= guard.intrabar and not self.gate.venue.direct
         if isinstance(guard, OrderRateLimit):
             book.count_orders()
         self._guards.append(guard)
 
     def on_bar(self, fresh: list[Instrument]) -> None:
-        """Add the close to the equity curve, and cancel resting entries that a guard refuses."""
+        """Add the close to the day; cancel entries and close positions that a guard forbids."""
         gate, book = self.gate, self.gate.book
-        if fresh and book.curve.series:
-            doubted = book.suspects and book.doubt(bars=1)
-            value = math.nan if doubted else gate.unit_value()
-            book.curve.mark(book, book.latest, value, gate.equity())
+        if book.days and (fresh or self._between_bars):
+            self._mark(fresh)
         if not gate.observe:
             for working in list(book.working.values()):
                 if not working.own and working.opening > SIZE_EPS:
                     self._judge(working)
             gate.process_notifications()  # what is cancelled makes room at once
+        for guard in self._noting:
+            self._end_day(guard)
+
+    def _mark(self, fresh: list[Instrument]) -> None:
+        gate, book = self.gate, self.gate.book
+        doubted = book.suspects and book.doubt(bars=1)
+        value = math.nan if doubted else gate.unit_value()
+        venue, days = gate.venue, book.days
+        changes = {key: worst_change(book, fresh, not venue.direct, key) for key in days.worst_keys}
+        days.mark(book, value, gate.equity(), changes, venue.min_confirmations, closed=bool(fresh))
 
     def _judge(self, working: WorkingOrder) -> None:
         """Ask the guards about an entry that was allowed when it was placed."""
@@ -59,3 +78,60 @@ class GuardMonitor(Monitor):
                         working.handle, decision.rule, "trim", decision.reason, closing
                     )
                 return
+
+    # -- a day that is over ----------------------------------------------------------------------
+
+    def _end_day(self, guard: DayGuard) -> None:
+        """Write that a day is over, once, and close what is held on it if the guard flattens."""
+        for day in self.gate.book.days.days(guard):
+            if not day.over:
+                continue
+            decision = guard.refusal(day)
+            if not day.noted:
+                day.noted = True
+                self._journal(guard, "over", day, decision.reason)
+            if guard.flatten and day.confirmed and not self.gate.observe:
+                self._close(guard, day, decision.reason)
+
+    def _close(self, guard: DayGuard, day: DayResult, reason: str) -> None:
+        """Close what is held on a day that is over, as often as it takes."""
+        held = self._held(guard, day)
+        for part in held:
+            self.gate.exit_orders.close(part, guard.name, reason)
+        if held:
+            day.exits = "closing"
+        elif day.exits == "closing":
+            day.exits = "flat"
+            self._journal(guard, "flat", day, f"flat: {reason}")
+
+    def _held(self, guard: DayGuard, day: DayResult) -> list[OwnerPosition]:
+        """Return the positions on which a guard lets nothing open because of this day."""
+        book = self.gate.book
+        return [
+            part
+            for part in book.parts.values()
+            if part.size and book.days.of(guard, part.instrument, part.side) is day
+        ]
+
+    def _journal(self, guard: DayGuard, action: str, day: DayResult, reason: str) -> None:
+        decision = guard.refusal(day)
+        numbers = {"measured": decision.measured, "limit": decision.limit}
+        self.gate.journal.account(guard.name, action, reason, **numbers)
+
+    # -- across a restart ------------------------------------------------------------------------
+
+    def persist(self) -> Iterable[tuple[str, dict[str, Any]]]:
+        """Return ``(key, plain values)`` of the days of the guards."""
+        return self.gate.book.days.persist(self.gate.book)
+
+    def restore(self, saved: dict[str, dict[str, Any]]) -> None:
+        """Go on with the days of an earlier run; positions that it was closing get no stop."""
+        book = self.gate.book
+        if not book.days:
+            return
+        book.days.restore(saved, book)
+        for guard in self._noting:
+            for day in book.days.days(guard) if guard.flatten else ():
+                if day.confirmed:
+                    for part in self._held(guard, day):
+                        self.gate.venue.mark_closing(part)

@@ -1,1 +1,1 @@
-"""The book: instruments, positions, working orders, exposure and the equity curve."""
+"""The book: instruments, positions, working orders, exposure and results of the day."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.correlation import Correlations
-from bt_risk.portfolio.equity_curve import EquityCurve
+from bt_risk.portfolio.day_results import DayResults
 from bt_risk.portfolio.exposure import Exposure
 from bt_risk.portfolio.instrument import STALE_BARS, Instrument
 from bt_risk.portfolio.loaded_instrument import load
@@ -76,8 +76,8 @@ class Book:
     sent : list of SentOrder or None
         Orders that strategies have sent, oldest first, a bracket once; None where no guard counts
         them.
-    curve : EquityCurve
-        Equity at every close, where a guard needs it.
+    days : DayResults
+        Results of the trading day, where a guard needs them.
     rounds : int
         Points in time so far at which at least one data feed had a new bar.
     max_stale_bars : int
@@ -113,7 +113,7 @@ class Book:
         self.costs: StopCosts | None = None
         self.trades: list[ClosedTrade] = []
         self.sent: list[SentOrder] | None = None
-        self.curve = EquityCurve()
+        self.days = DayResults()
         self.rounds = 0
         self.working: dict[int, WorkingOrder] = {}
         self.parts: dict[tuple[int, object], OwnerPosition] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,10 @@ from bt_risk.errors import (
 )
 from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
 from bt_risk.portfolio.contract_facts import tick_of
+from bt_risk.portfolio.feed_day import feed_day
 from bt_risk.portfolio.point_value import is_linear, point_value
 from bt_risk.rules.return_model import STALE_BARS
+from bt_risk.rules.trading_day import TradingDay
 from bt_risk.rules.trailing_stop import WilderATR
 
 if TYPE_CHECKING:
@@ -263,10 +265,10 @@ class Instrument:
         """The first of the copies of one instrument: it has the most bars."""
         return self.copies[0]
 
-    def day_begin(self, time: float) -> float:
-        """Return when the calendar day of `time` began in the time zone of the data feed."""
-        day = self.data.num2date(time).date()
-        return float(self.data.date2num(datetime.combine(day, datetime.min.time())))
+    @cached_property
+    def day(self) -> TradingDay:
+        """The trading days of the data feed, which is asked once it has started."""
+        return feed_day(self.data)
 
     def track_atr(self, atr_period: int) -> None:
         """Compute the ATR of this period from the next bar on."""

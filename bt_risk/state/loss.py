@@ -48,9 +48,9 @@ REMEDY = "Restore a copy, or start the run: it refuses entries and says how to g
 # The kinds of the monitors that halt. Each is saved with its `state` (a `status`, ARMED while it
 # halts nothing, and whether it is `final`), the state of the `gate` that it requests, and a
 # `reason`.
-HALTERS = ("breaker", "floor", "daily")
+HALTERS = ("breaker", "floor")
 # The kinds of records in which `halting` looks.
-HALTING = ("gate", *HALTERS)
+HALTING = ("gate", "day", *HALTERS)
 _DATABASE = b"SQLite format 3\0"
 _LOG = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # of machines of either byte order
 _ALONE, _WITH_LOG = "immutable=1", "mode=ro"
@@ -165,7 +165,7 @@ def halts_of(saved: SavedState) -> dict[Key, Record]:
     return {
         key: record
         for key, record in saved.records.items()
-        if key[0] in HALTERS or (key[0] == "gate" and key[1] != "state")
+        if key[0] in ("day", *HALTERS) or (key[0] == "gate" and key[1] != "state")
     }
 
 
@@ -175,6 +175,8 @@ def halting(records: Mapping[Key, Record]) -> dict[Key, object]:
     for key, record in records.items():
         if key[0] in HALTERS:
             found[key] = record["state"]["status"], record["state"]["final"]
+        if key[0] == "day":
+            found[key] = record["begin"], record["over"], record["confirmed"]
     return found
 
 

@@ -26,7 +26,7 @@ from bt_risk.state.requests import Answer
 
 __all__ = ["StateRecorder"]
 
-# How many executed orders, sent orders and equity marks are saved one by one.
+# How many executed orders and sent orders are saved one by one.
 _LOOK_BACK = 500
 
 
@@ -300,7 +300,7 @@ class StateRecorder:
         return record
 
     def _history(self) -> Iterator[tuple[Key, Record]]:
-        """Yield closes, booked executions, sent orders and equity marks, the newest of each."""
+        """Yield closes, booked executions and sent orders, the newest of each."""
         for time, row in self.closes.rows.items():
             yield ("close", repr(time)), row
         for known in list(self._booked)[-_LOOK_BACK:]:
@@ -310,9 +310,6 @@ class StateRecorder:
         for number in range(max(0, len(sent) - _LOOK_BACK), len(sent)):
             name = book.instruments[sent[number].index].name
             yield ("sent", f"{number:012d}"), sent_record(sent[number], name)
-        if book.curve.times:
-            for number, mark in book.curve.marks(_LOOK_BACK):
-                yield ("mark", f"{number:012d}"), mark
 
 
 def _end(order: Any) -> Record:

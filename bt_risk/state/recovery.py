@@ -139,7 +139,6 @@ class Recovery:
                 bars = saved.records["instrument", instrument.name]["bars"]
                 book.sent.append(restored_sent(record, instrument, rounds, bars))
         if self._last_run["datas"] == [i.name for i in book.instruments]:
-            book.curve.restore([saved.of("mark")[key] for key in sorted(saved.of("mark"))])
             limits = self.gate.registry.limits
             for place, one, other, side in self._last_run["latched"]:
                 if place < len(limits):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bt_risk.limits.base import Limit, NotionalLimit
-from bt_risk.limits.clock_guards import DailyLossLimit
+from bt_risk.limits.day_guards import DailyLossLimit
 from bt_risk.limits.exposure import (
     ExposureLimit,
     GrossLimit,
@@ -52,7 +52,10 @@ def _breaker(breaker: Any) -> Iterator[Use]:
 
 def _limit(limit: Limit, book: Book) -> Iterator[Use]:
     if isinstance(limit, DailyLossLimit):
-        yield "daily_loss_limit", _lost_today(limit, book), limit.daily_loss_limit
+        # An amount of currency is a fraction of equity at the begin of the day, as all others are.
+        one = 1.0 if limit.unit == "fraction" else book.days.base_equity(limit)
+        lost = [-day.low for day in book.days.days(limit)]
+        yield "daily_loss_limit", max([0.0, *lost]) / one, limit.daily_loss_limit / one
     elif isinstance(limit, NotionalLimit):
         yield from _of_positions("notional_limit", "notional", limit.limit, book)
     elif isinstance(limit, PositionLimit):
@@ -89,13 +92,3 @@ def _gross(unit: Unit, book: Book, members: Iterable[str] | None = None) -> floa
         if members is None or any(copy.name in members for copy in one.copies):
             total += max(book.exposure.of(one, side, unit) for side, _ in _SIDES)
     return total
-
-
-def _lost_today(guard: DailyLossLimit, book: Book) -> float:
-    """Return the largest loss of the day among what the guard measures apart."""
-    end = len(book.curve.times)
-    if not end:
-        return 0.0
-    begin = book.curve.day_begin(end - 1, book.instruments[0])
-    keys = guard.keys(book.instruments)
-    return max(0.0, *(book.curve.loss(key, begin, begin, end) for key in keys))

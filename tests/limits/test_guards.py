@@ -1,5 +1,6 @@
 """Guards: what refuses entries for a while, by hand-made bars, alone and in a policy."""
 
+import datetime as dt
 import inspect
 import math
 import pickle
@@ -27,11 +28,13 @@ import bt_risk
 from bt_risk import (
     CooldownGuard,
     DailyLossLimit,
+    DailyProfitTarget,
     LosingStreakGuard,
     MinimumEdgeGuard,
     OrderRateLimit,
     ParameterError,
     Policy,
+    ProfitLock,
     StopoutGuard,
 )
 from bt_risk.limits.guard_config import GUARDS
@@ -390,7 +393,51 @@ def test_a_nan_close_neither_trips_nor_hides_a_loss():
     assert statuses(strategy)[1:] == ["Rejected", "Rejected"]
 
 
+# A session from 18:00 to 17:00 that begins on bar 19, and loses 3 % on bar 23, before midnight.
+OVERNIGHT = [*flat(22), (100, 100, 89, 90), *flat(40, price=99.0)]
+CME = dict(sessionstart=dt.time(18), sessionend=dt.time(17))
+
+
+def on_session(guard, rows=OVERNIGHT, tz=None, **session):
+    engine = bt.Cerebro(stdstats=False)
+    frame = hours(rows, start="2020-01-06 00:00", tz=tz and "UTC")
+    engine.adddata(PandasData(dataname=frame, tz=tz, **(session or CME)), name="D0")
+    engine.broker.setcash(100_000.0)
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[guard]))
+    return engine
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_session_that_runs_over_midnight_is_one_day(mode):
+    """Lost at 22:00, bar 23: bar 25 is after midnight, bar 42 at 17:00 the last of the session."""
+    plan = [(19, "buy", {"size": 300})]
+    plan += [(bar, "buy", {"size": 1}) for bar in (22, 23, 25, 42, 43)]
+    tape = tape_of(taped(on_session(DailyLossLimit(0.03)), plan, mode))
+    assert [bar for bar, _ in tape["reasons"]] == told(23, 25, 42)
+
+
+def test_the_times_of_a_session_are_in_the_zone_of_the_data():
+    """17:00 in New York is 22:00 UTC: bar 23 is in the session that it ends, bar 24 is not."""
+    tries = {bar: buy() for bar in (23, 24)}
+    engine = on_session(DailyLossLimit(0.03), tz="America/New_York")
+    strategy = play(engine, {19: buy(300)} | tries)
+    assert statuses(strategy) == ["Completed", "Rejected", "Completed"]
+
+
+def test_a_session_within_a_date_leaves_the_days_of_the_calendar():
+    session = dict(sessionstart=dt.time(9), sessionend=dt.time(17))
+    engine = on_session(DailyLossLimit(0.03), **session)
+    strategy = play(engine, {19: buy(300), 24: buy(), 25: buy()})
+    assert statuses(strategy) == ["Completed", "Rejected", "Completed"]
+
+
 # -- OrderRateLimit -------------------------------------------------------------------------------
+
+
+def test_the_orders_of_a_session_over_midnight_are_those_of_one_day():
+    tries = {bar: buy() for bar in (18, 19, 26, 42, 43)}
+    strategy = play(on_session(OrderRateLimit(day_limit=2)), tries)
+    assert statuses(strategy) == ["Completed", "Completed", "Completed", "Rejected", "Completed"]
 
 
 def repeat(count, **kwargs):
@@ -461,6 +508,7 @@ ALWAYS = [
     StopoutGuard(1, lookback=99, cooldown_bars=99),
     LosingStreakGuard(1, cooldown_bars=99),
     DailyLossLimit(1e-9, cooldown_bars=99),
+    DailyLossLimit(140, 99, unit="currency", reset="00:00 UTC", base="higher", trigger="intrabar"),
     OrderRateLimit(bar_limit=1, cooldown_bars=99),
     MinimumEdgeGuard(99.0, lookback=1, cooldown_bars=99, scope="all"),
 ]
@@ -545,6 +593,8 @@ OFF = [
     StopoutGuard(None),
     LosingStreakGuard(math.inf),
     DailyLossLimit(None),
+    DailyProfitTarget(None),
+    ProfitLock(None),
     OrderRateLimit(),
     MinimumEdgeGuard(None),
     MinimumEdgeGuard(-math.inf),
@@ -606,6 +656,22 @@ BAD = [
     (MinimumEdgeGuard, "edge_floor", "0", "a number of R"),
     (MinimumEdgeGuard, "lookback", 0, WHOLE),
     (MinimumEdgeGuard, "cooldown_bars", 0, WHOLE),
+    *[
+        (kind, name, value, constraint)
+        for kind in (DailyLossLimit, DailyProfitTarget, ProfitLock)
+        for name, value, constraint in (
+            ("flatten", 1, "True or False"),
+            ("base", "cash", "one of 'equity', 'balance', 'higher'"),
+            ("unit", "usd", "one of 'fraction', 'currency'"),
+            ("reset", "midnight", "'session', or a time and a zone"),
+            ("trigger", "low", "one of 'close', 'intrabar'"),
+        )
+        if kind is not DailyProfitTarget or name != "trigger"
+    ],
+    (DailyProfitTarget, "profit_target", 0, "positive"),
+    (ProfitLock, "give_back", 1.5, "in (0, 1]"),
+    (ProfitLock, "give_back", 0, "in (0, 1]"),
+    (ProfitLock, "profit_from", -1, "positive"),
     *[(kind, "scope", "pair", "one of 'data', 'all'") for kind in KINDS],
     *[(kind, "side_aware", 1, "True or False") for kind in KINDS],
 ]

@@ -7,14 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bt_risk.limits.base import Request
-from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.limits.clock_guards import OrderRateLimit
+from bt_risk.limits.day_guards import DailyLossLimit
 from bt_risk.limits.trade_guards import (
     CooldownGuard,
     LosingStreakGuard,
     MinimumEdgeGuard,
     StopoutGuard,
 )
-from bt_risk.portfolio.equity_curve import ACCOUNT, EquityCurve
+from bt_risk.portfolio.day_results import DayResults
 from bt_risk.portfolio.position import ClosedTrade, SentOrder
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)
@@ -26,9 +27,10 @@ class Fake:
 
     def __init__(self, index, length):
         self.index, self.length, self.name = index, length, f"D{index}"
-        self.lead = self
+        self.lead = self.day = self
+        self.name = "days of ten"
 
-    def day_begin(self, time):
+    def begin(self, time):
         return time // DAY * DAY
 
 
@@ -126,10 +128,12 @@ def test_a_guard_refuses_if_a_trade_of_its_cool_down_had_tripped_it(
     st.integers(0, 25),
 )
 def test_a_day_is_over_once_a_close_of_it_has_lost_the_limit(values, bars):
-    curve = EquityCurve()
-    curve.track([ACCOUNT])
+    days, guard = DayResults(), DailyLossLimit(0.03, cooldown_bars=bars)
+    days.follow(guard)
+    book = SimpleNamespace(trades=[], parts={}, instruments=[Fake(0, 0)], days=days)
     for time, value in enumerate(values):
-        curve.mark(SimpleNamespace(trades=[], parts={}), float(time), value, value)
+        book.latest = float(time)
+        days.mark(book, value, value)
     last = len(values) - 1
 
     def lost(close):
@@ -138,8 +142,7 @@ def test_a_day_is_over_once_a_close_of_it_has_lost_the_limit(values, bars):
 
     today = range(last // DAY * DAY, last + 1)
     tripped = any(lost(close) for close in {*today, *range(max(0, last - bars + 1), last + 1)})
-    guard = DailyLossLimit(0.03, cooldown_bars=bars)
-    decision = guard.review(request(last, 1), SimpleNamespace(curve=curve))
+    decision = guard.review(request(last, 1), book)
     assert decision.size == (0.0 if tripped else 5.0)
 
 

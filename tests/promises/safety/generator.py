@@ -284,6 +284,15 @@ GUARDS = (
     lambda r: bt_risk.StopoutGuard(r.choice([1, 2]), 15, r.choice([3, 8]), scope=_scope(r)),
     lambda r: bt_risk.LosingStreakGuard(r.choice([1, 2]), r.choice([3, 8]), scope=_scope(r)),
     lambda r: bt_risk.DailyLossLimit(r.choice([0.001, 0.01]), r.choice([0, 5]), scope=_scope(r)),
+    lambda r: bt_risk.DailyLossLimit(
+        r.choice([0.001, 0.01]),
+        scope=_scope(r),
+        flatten=r.random() < 0.5,
+        trigger=r.choice(["close", "intrabar"]),
+        reset=r.choice(["session", "17:00 America/New_York"]),
+    ),
+    lambda r: bt_risk.DailyProfitTarget(r.choice([0.001, 0.01]), flatten=r.random() < 0.5),
+    lambda r: bt_risk.ProfitLock(0.5, 0.001, flatten=r.random() < 0.5, scope=_scope(r)),
     lambda r: bt_risk.OrderRateLimit(r.choice([1, 2, 4]), cooldown_bars=r.choice([0, 3])),
     lambda r: bt_risk.MinimumEdgeGuard(r.choice([0.0, -1.0]), 3, r.choice([3, 8])),
 )

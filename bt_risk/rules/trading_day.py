@@ -1,0 +1,174 @@
+"""Trading days: on which day an instant lies where a day does not begin at midnight.
+
+An instant is a date number as Backtrader has it: days in UTC, midnight of 0001-01-01 is 1.0. The
+times of a data feed are taken as UTC: a feed with ``tzinput`` has been converted by Backtrader, and
+``tz`` changes only how its times are shown.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bt_risk.errors import ParameterError
+
+__all__ = ["SESSION", "TradingDay", "check_reset", "date_number", "moment", "zone"]
+
+# The `reset` of a day that is the session of each data feed.
+SESSION = "session"
+
+_DAY = dt.timedelta(days=1)
+_MIDNIGHT = dt.time.min
+_US_PER_SECOND = 1_000_000
+
+
+def moment(time: float) -> dt.datetime:
+    """Return a date number as a naive datetime in UTC.
+
+    Examples
+    --------
+    >>> moment(738886.75)
+    datetime.datetime(2024, 1, 1, 18, 0)
+    """
+    whole = math.floor(time)
+    microseconds = round((time - whole) * 86_400 * _US_PER_SECOND)
+    # A date number of today is exact to 10 microseconds.
+    over = microseconds % _US_PER_SECOND
+    if over < 10:
+        microseconds -= over
+    elif over >= _US_PER_SECOND - 5:
+        microseconds += _US_PER_SECOND - over
+    return dt.datetime.fromordinal(whole) + dt.timedelta(microseconds=microseconds)
+
+
+def date_number(moment: dt.datetime) -> float:
+    """Return the date number of a naive datetime in UTC, to the last digit as Backtrader has it.
+
+    Examples
+    --------
+    >>> date_number(dt.datetime(2024, 1, 1, 18))
+    738886.75
+    """
+    seconds = moment.second / 86_400, moment.microsecond / 86_400e6
+    return math.fsum((moment.toordinal(), moment.hour / 24.0, moment.minute / 1440.0, *seconds))
+
+
+class TradingDay:
+    """Cut time into trading days, which begin at one local time of every date.
+
+    A day of 23 or 25 hours, where clocks change, is one day. Where clocks skip the local time, the
+    day begins when they have skipped it.
+
+    Parameters
+    ----------
+    reset : datetime.time
+        Local time at which a day begins.
+    tz : tzinfo, optional
+        Zone of that time, of zoneinfo or pytz; None is UTC.
+    after : bool, default False
+        Whether an instant exactly at `reset` belongs to the day before, as the last bar of a
+        session does.
+
+    Examples
+    --------
+    >>> day = TradingDay(dt.time(17), ZoneInfo("America/New_York"))
+    >>> noon = date_number(dt.datetime(2024, 7, 1, 12))
+    >>> moment(day.begin(noon)), moment(day.end(noon)), day.date(noon)
+    (datetime.datetime(2024, 6, 30, 21, 0), datetime.datetime(2024, 7, 1, 21, 0), \
+datetime.date(2024, 7, 1))
+    """
+
+    def __init__(self, reset: dt.time, tz: dt.tzinfo | None = None, after: bool = False) -> None:
+        self.reset, self.tz, self.after = reset, tz, after
+        self.name = f"{reset} {'UTC' if tz is None else tz}{' after' if after else ''}"
+        self._begin, self._end = math.inf, -math.inf  # of the day that was computed last
+        self._date = dt.date.min
+
+    @classmethod
+    def of_session(cls, start: dt.time, end: dt.time, tz: dt.tzinfo | None) -> TradingDay | None:
+        """Return the days of a session that runs over midnight, None where it does not.
+
+        A day ends with the session, its last bar included; what comes between a session and the
+        next one belongs to the next.
+        """
+        if start == end != _MIDNIGHT:
+            return cls(start, tz)
+        return cls(end, tz, after=True) if start > end else None
+
+    def begin(self, time: float) -> float:
+        """Return the date number at which the day of an instant began; NaN for NaN."""
+        if not self._begin <= time < self._end:
+            if not math.isfinite(time):
+                return math.nan
+            self._find(time)
+        return self._begin
+
+    def end(self, time: float) -> float:
+        """Return the date number at which the day of an instant ends, and the next one begins."""
+        return self._end if math.isfinite(self.begin(time)) else math.nan
+
+    def date(self, time: float) -> dt.date:
+        """Return the date of the day of a finite instant: that on which its last instant lies.
+
+        A session that begins on Sunday evening is that of Monday.
+        """
+        self.begin(time)
+        return self._date
+
+    def _find(self, time: float) -> None:
+        """Compute the day of a finite instant."""
+        date = self._local(moment(time)).date()
+        while self._boundary(date) > time:
+            date -= _DAY
+        while self._boundary(date + _DAY) <= time:
+            date += _DAY
+        self._begin, self._end = self._boundary(date), self._boundary(date + _DAY)
+        self._date = date if self.reset == _MIDNIGHT else date + _DAY
+
+    def _boundary(self, date: dt.date) -> float:
+        """Return the date number at which the day begins that begins on a local date."""
+        number = date_number(self._utc(dt.datetime.combine(date, self.reset)))
+        return math.nextafter(number, math.inf) if self.after else number
+
+    def _local(self, utc: dt.datetime) -> dt.datetime:
+        return utc if self.tz is None else utc.replace(tzinfo=dt.UTC).astimezone(self.tz)
+
+    def _utc(self, local: dt.datetime) -> dt.datetime:
+        if self.tz is None:
+            return local
+        localize: Any = getattr(self.tz, "localize", None)  # pytz has no other right way
+        aware: dt.datetime = localize(local) if localize else local.replace(tzinfo=self.tz)
+        return aware.astimezone(dt.UTC).replace(tzinfo=None)
+
+
+def zone(component: str, param: str, name: object) -> dt.tzinfo:
+    """Return the zone of a name such as ``"Europe/Prague"``."""
+    try:
+        return ZoneInfo(str(name))
+    except (KeyError, ValueError, OSError):
+        pass
+    constraint = "the name of a time zone, such as 'Europe/Prague' or 'UTC'"
+    raise ParameterError(component, param, constraint, name)
+
+
+def check_reset(component: str, param: str, value: object) -> TradingDay | None:
+    """Return the days of ``"00:00 Europe/Prague"``, or None for ``"session"``.
+
+    Examples
+    --------
+    >>> check_reset("DailyLossLimit", "reset", "17:00 America/New_York").reset
+    datetime.time(17, 0)
+    """
+    if value == SESSION:
+        return None
+    time, _, name = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
+    try:
+        reset = dt.time.fromisoformat(time)
+    except ValueError:
+        reset = None
+    if reset is None or reset.tzinfo is not None or not name:
+        constraint = "'session', or a time and a zone, such as '00:00 Europe/Prague'"
+        raise ParameterError(component, param, constraint, value)
+    return TradingDay(reset, zone(component, param, name.strip()))
