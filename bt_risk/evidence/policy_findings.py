@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bt_risk.evidence.price_headroom import Asked
-from bt_risk.limits.clock_guards import DailyLossLimit, OrderRateLimit
+from bt_risk.limits.clock_guards import OrderRateLimit
+from bt_risk.limits.day_guards import DailyLossLimit
 from bt_risk.parameters import ceiling
 from bt_risk.policy import Policy
 
@@ -101,9 +102,10 @@ def _guards(policy: Policy) -> Iterator[Finding]:
     for guard in policy.guards:
         if not guard.active:
             yield Finding(NEVER_BINDS, guard.name, "it is switched off")
-        elif isinstance(guard, DailyLossLimit) and guard.daily_loss_limit >= drawdown:
-            why = f"{guard.daily_loss_limit:g} is not below drawdown_limit {drawdown:g}"
-            yield Finding(NEVER_BINDS, guard.name, f"{why}: the breaker trips first")
+        elif isinstance(guard, DailyLossLimit):
+            if guard.unit == "fraction" and guard.daily_loss_limit >= drawdown:
+                why = f"{guard.daily_loss_limit:g} is not below drawdown_limit {drawdown:g}"
+                yield Finding(NEVER_BINDS, guard.name, f"{why}: the breaker trips first")
         elif isinstance(guard, OrderRateLimit):
             longer = min(guard.minute_limit or math.inf, guard.day_limit or math.inf)
             if math.isfinite(guard.bar_limit or math.inf) and (guard.bar_limit or 0) > longer:

@@ -57,9 +57,8 @@ def worst_change(
 
 def _worst(part: OwnerPosition, stops: Iterable[tuple[float, float]]) -> float:
     """Return the change of one position in price times units, NaN where its bar is unknown."""
+    # High and low are still those of an older bar where this one is not believed: `closed` is NaN.
     instrument = part.instrument
-    if instrument.suspect or instrument.closed != instrument.closed:
-        return math.nan  # high and low are still those of an older bar
     top, bottom, first = instrument.top, instrument.bottom, instrument.open
     opened = math.nan if first is None else float(first.array[first._idx - instrument.forming])
     return worst_in_bar(part.size, opened, top, bottom, instrument.closed, stops)
