@@ -6,10 +6,10 @@ import datetime
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
-import backtrader as bt
 import pandas as pd
 
 from bt_risk.components.settings import ESTIMATORS, KellySettings
@@ -122,24 +122,26 @@ class KellyEstimate:
         """Return when the period of a bar began; trades that closed before it count."""
         if self.settings.recalculate == "trade":
             return math.inf
-        day = bt.num2date(time).date()
+        day = int(time)
         if self.settings.recalculate == "weekly":
-            day -= datetime.timedelta(days=day.weekday())
+            day -= (day - 1) % 7  # day 1 was a Monday
         elif self.settings.recalculate == "monthly":
-            day = day.replace(day=1)
-        return float(bt.date2num(day))
+            day = datetime.date.fromordinal(day).replace(day=1).toordinal()
+        return float(day)
 
     def _sample(self, pool: str | None, begin: float) -> list[float]:
         """Return the last `lookback` R-multiples of the trades that closed before `begin`."""
-        own = [
+        lookback = self.settings.lookback
+        newest_first = (
             trade.r_multiple
-            for trade in self._book.trades
+            for trade in reversed(self._book.trades)
             if trade.owner is self._strategy
             and pool in (None, trade.instrument)
             and trade.closed < begin
             and not math.isnan(trade.r_multiple)
-        ]
-        return (self._first_trades + own)[-self.settings.lookback :]
+        )
+        own = list(islice(newest_first, lookback))
+        return (self._first_trades + own[::-1])[-lookback:]
 
     def _estimate(self, sample: list[float]) -> float | None:
         settings = self.settings

@@ -55,7 +55,7 @@ def _reserved(gate: Any) -> float:
 
 def _released(gate: Any, instrument: Instrument) -> float:
     """Return the cash that exits bring which fill before an order on an instrument would."""
-    if not [w for w in gate.book.working.values() if w.kind == "market"]:
+    if not gate.book.market_orders:
         return 0.0
     return sum([_proceeds(gate, w) for w in gate.venue.leaving(instrument)])
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from backtrader import num2date
 
 from bt_risk.gate import compensation
-from bt_risk.limits.base import Decision, Limit, Request, RiskPerTrade
+from bt_risk.limits.base import Decision, Limit, Request
 from bt_risk.orders import DEFAULTS, OrderRequest, SizeProposal, refusal
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.position import WorkingOrder
@@ -48,8 +47,22 @@ class LimitReview:
         beside = request.preview is not None and request.preview.closing
         if not (gone or beside or leader):  # nothing in the book counts differently
             return self._ask_limits(request, opening, distance, price, asked)
-        with self._counted_as_gone(gone), self._replacing(leader), self._beside(request):
+        replaced = [] if leader is None else self._group_of(leader)
+        allowances, orders = [w.opening for w in replaced], request.instrument.orders
+        try:
+            self._count_as_gone(gone)
+            for w in replaced:  # only one order of an OCO group can fill
+                w.opening = 0.0
+            if beside:  # its own size closes something: what rests behind it may open then
+                orders[0] = self._stand_in(request)
             return self._ask_limits(request, opening, distance, price, asked)
+        finally:
+            self.book.leaving.clear()
+            self.book.gone.clear()
+            for w, size in zip(replaced, allowances, strict=True):
+                w.opening = size
+            if beside:
+                orders.pop(0, None)
 
     def review_again(self, working: WorkingOrder, opening: float, price: float) -> Decision:
         """Ask every limit about an order that works already, as if it came now at `price`."""
@@ -62,8 +75,7 @@ class LimitReview:
             distance = working.instrument.stop_distance()
         return self.review(request, opening, distance, price)
 
-    @contextmanager
-    def _counted_as_gone(self, exits: Collection[WorkingOrder]) -> Iterator[None]:
+    def _count_as_gone(self, exits: Collection[WorkingOrder]) -> None:
         """Leave out of the book what market exits close before the order fills."""
         leaving, gone = self.book.leaving, self.book.gone
         for w in exits:
@@ -72,40 +84,18 @@ class LimitReview:
             others = part.instrument.parts[1:]
             if not others and leaving[part] >= -w.side * part.size - SIZE_EPS:
                 gone[part.instrument.index, -w.side] = True
-        try:
-            yield
-        finally:
-            leaving.clear()
-            gone.clear()
 
-    @contextmanager
-    def _replacing(self, leader: WorkingOrder | None) -> Iterator[None]:
-        """Leave out what the order would replace: only one order of an OCO group can fill."""
-        group = [w for w in self.book.working.values() if leader and w.group == leader.group]
-        opening = [w.opening for w in group]
-        for w in group:
-            w.opening = 0.0
-        try:
-            yield
-        finally:
-            for w, size in zip(group, opening, strict=True):
-                w.opening = size
+    def _group_of(self, leader: WorkingOrder) -> list[WorkingOrder]:
+        """Return the working orders of which only one can fill, as the order would replace them."""
+        return [w for w in self.book.working.values() if w.group == leader.group]
 
-    @contextmanager
-    def _beside(self, request: OrderRequest) -> Iterator[None]:
-        """Count the size of the order as one that closes: what rests behind it may open then."""
-        orders = request.instrument.orders
-        if request.preview is None or not request.preview.closing:
-            yield
-            return
-        size = float(request.size)
-        orders[0] = WorkingOrder(  # Backtrader numbers orders from 1 on
-            0, request.instrument, request.owner, request.side, size, 0.0, request.kind, 0.0
+    @staticmethod
+    def _stand_in(request: OrderRequest) -> WorkingOrder:
+        """Return an order that closes the size of a request; Backtrader numbers them from 1 on."""
+        instrument, size = request.instrument, float(request.size)
+        return WorkingOrder(
+            0, instrument, request.owner, request.side, size, 0.0, request.kind, 0.0
         )
-        try:
-            yield
-        finally:
-            del orders[0]
 
     def _ask_limits(
         self,
@@ -145,9 +135,7 @@ class LimitReview:
         if limits and late and self.book.is_stale(instrument):
             since = num2date(instrument.time).isoformat(" ", "seconds")
             return refusal("unknown", f"{instrument.name} has had no bar since {since}")
-        budgeted = isinstance(request.size, SizeProposal) or any(
-            isinstance(limit, RiskPerTrade) for limit in limits
-        )
+        budgeted = self.gate.registry.budgets or isinstance(request.size, SizeProposal)
         again = price is not None
         at = request.dearest if price is None else price
         opens = Request(

@@ -64,7 +64,9 @@ class OrderReview:
         kwargs: dict[str, Any],
     ) -> Any:
         """Answer one call of ``broker.buy`` or ``broker.sell``."""
-        arguments = DEFAULTS | dict(zip(ARGUMENTS, args, strict=False)) | kwargs
+        arguments = DEFAULTS | kwargs
+        if args:
+            arguments = DEFAULTS | dict(zip(ARGUMENTS, args, strict=False)) | kwargs
         stop_price = arguments.get("stop_price")
         if not self.gate.observe:
             arguments.pop("stop_price", None)
@@ -75,7 +77,7 @@ class OrderReview:
         if sent_on is None:  # the gate does not know this data feed
             send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
             return send(owner, data, size, **arguments)
-        self.gate.silence.asked[owner] += [self.book.rounds]
+        self.gate.silence.asked[owner].append(self.book.rounds)
         instrument = sent_on
         if data._compensate is not None:
             instrument = self.gate.venue.held_in(data) or sent_on
@@ -182,7 +184,7 @@ class OrderReview:
         bracketed = distance
         distance = self.stop_distance(request) if distance is None else distance
         exits: Collection[WorkingOrder] = ()
-        if opening > SIZE_EPS and [w for w in self.book.working.values() if w.kind == "market"]:
+        if opening > SIZE_EPS and self.book.market_orders:
             exits = self.gate.venue.leaving(request.instrument)
         decision = self.limits.review(request, opening, distance, gone=exits, asked=asked)
         relied = tuple(exits) if decision.size > SIZE_EPS else ()

@@ -22,7 +22,7 @@ class Registry:
     """The limits and monitors of one `RiskBroker`.
 
     `limits` and `monitors` are those of the run; `permanent` are the limits of every run, and
-    `bind` names those of the next run alone.
+    `bind` names those of the next run alone. `budgets` says that one of `limits` is a risk budget.
     """
 
     def __init__(self, gate: RiskBroker) -> None:
@@ -31,6 +31,7 @@ class Registry:
         self._bound: list[Limit] = []
         self.limits: list[Limit] = []
         self.monitors: list[Monitor] = []
+        self.budgets = False
 
     def bind(self, limits: Iterable[Limit]) -> None:
         """Ask these limits too, in the next run."""
@@ -38,7 +39,7 @@ class Registry:
 
     def clear(self) -> None:
         """Forget the limits and monitors of the last run."""
-        self.limits, self.monitors = [], []
+        self.limits, self.monitors, self.budgets = [], [], False
 
     def begin(self, instruments: dict[str, dict[str, Any]]) -> None:
         """Add the limits of this run; `instruments` are the facts by name."""
@@ -46,8 +47,9 @@ class Registry:
             self.add_limit(limit)
         self._bound = []
         own_limits = any("risk_limit" in facts for facts in instruments.values())
-        if own_limits and not any(isinstance(limit, RiskPerTrade) for limit in self.limits):
+        if own_limits and not self.budgets:
             self.limits.append(RiskPerTrade(None))
+            self.budgets = True
             self.gate.venue.clamp_fills()
 
     def add_limit(self, limit: Limit) -> None:
@@ -56,6 +58,7 @@ class Registry:
             self.gate.book.costs = limit.costs
         if limit.active:
             self.limits.append(limit)
+            self.budgets |= isinstance(limit, RiskPerTrade)
             limit.prepare(self.gate.book)
             if isinstance(limit, Guard):
                 self._guard_monitor().add(limit)

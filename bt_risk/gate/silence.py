@@ -50,7 +50,7 @@ class Silence:
             asked = self.asked[owner]
             if asked and asked[-1] >= since:
                 del self._stopped[owner]
-            elif now - since > max(_BARS, _INTERVALS * _usual_interval(asked)):
+            elif now - since > _BARS and now - since > _INTERVALS * _usual_interval(asked):
                 del self._stopped[owner]
                 self._named.add(owner)
                 self._name(part, now - since, _usual_interval(asked))

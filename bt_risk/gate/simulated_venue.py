@@ -197,9 +197,8 @@ class SimulatedVenue(Venue):
         book = self.gate.book
         return [
             w
-            for w in book.working.values()
-            if w.kind == "market"
-            and w.closing > SIZE_EPS
+            for w in book.market_orders.values()
+            if w.closing > SIZE_EPS
             and w.instrument.bar_length <= instrument.bar_length
             and (w.instrument.round == book.rounds or not book.is_stale(w.instrument))
         ]

@@ -63,6 +63,8 @@ class Book:
         Oldest first.
     working : dict of int to WorkingOrder
         Orders that may still fill, by ref.
+    market_orders : dict of int to WorkingOrder
+        Those of them that fill at the next price: of kind ``"market"``.
     parts : dict of (int, owner) to OwnerPosition
         What each owner holds, by index of the instrument.
     sides : ndarray of int, shape (n instruments,)
@@ -116,6 +118,7 @@ class Book:
         self.days = DayResults()
         self.rounds = 0
         self.working: dict[int, WorkingOrder] = {}
+        self.market_orders: dict[int, WorkingOrder] = {}
         self.parts: dict[tuple[int, object], OwnerPosition] = {}
         self.windows = ReturnWindows(self.instruments)
         self.max_stale_bars = max_stale_bars
@@ -213,6 +216,8 @@ class Book:
     def add_back(self, working: WorkingOrder) -> None:
         """Add an order that was sent before this run."""
         self.working[working.ref] = working
+        if working.kind == "market":
+            self.market_orders[working.ref] = working
         working.instrument.orders[working.ref] = working
         part = working.part = self.part(working.instrument, working.owner)
         working.had_position |= working.shared or part.size * working.side < 0.0
@@ -230,6 +235,7 @@ class Book:
         """Remove an order that cannot fill any more."""
         working = self.working.pop(ref, None)
         if working is not None:
+            self.market_orders.pop(ref, None)
             del working.instrument.orders[ref]
             part = working.part
             if part.lost_side == -working.side:
@@ -240,9 +246,9 @@ class Book:
 
     def rekey(self, working: WorkingOrder, order: Any) -> None:
         """Replace the stand-in of an order by the broker's own order, and its ref by that one's."""
-        for orders in (self.working, working.instrument.orders):
-            del orders[working.ref]
-            orders[order.ref] = working
+        for orders in (self.working, self.market_orders, working.instrument.orders):
+            if orders.pop(working.ref, None) is not None:
+                orders[order.ref] = working
         for child in self.working.values():
             if child.parent == working.ref:
                 child.parent = order.ref

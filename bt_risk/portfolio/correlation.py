@@ -34,9 +34,10 @@ class Correlations:
         self._book = book
         self._lead = [one.copies[0].index for one in book.instruments]
         self._copied = len(set(self._lead)) < len(self._lead)
-        # What `_bets` returns of what is held; None where that has to be read again.
+        # Index and side of what is held; None where that has to be read again.
         self._held: dict[tuple[int, int], None] | None = None
-        self._columns = _columns([])
+        # The round of the book that was seen last, and the oldest last bar in it.
+        self._round, self._oldest = -1, 0
 
     def same_bets(
         self, instrument: Instrument, side: int, model: ReturnModel, downside: bool = False
@@ -96,31 +97,27 @@ class Correlations:
 
     def _bets(self, own: Instrument) -> tuple[Integers, Integers]:
         """Return index and side of what is held or may be opened by a working order, but `own`."""
-        book = self._book
-        if book.gone and self._copied:
-            held = [one for one in self._sides_held() if one not in book.gone]
+        book, gone = self._book, self._book.gone
+        if gone and self._copied:
+            held = [one for one in self._sides_held() if one not in gone]
             bets = dict.fromkeys([(self._lead[k], side) for k, side in held])
-            leads, sides = _columns(list(bets))
+            gone = {}
         else:
             if self._held is None:
                 self._held = dict.fromkeys([(self._lead[k], s) for k, s in self._sides_held()])
-                self._columns = _columns(list(self._held))
-            bets, (leads, sides) = self._held, self._columns
-            if book.gone:
-                bets = dict.fromkeys([one for one in bets if one not in book.gone])
-                leads, sides = _columns(list(bets))
+            bets = self._held
         new: dict[tuple[int, int], None] = {}
         for w in book.working.values():
             if w.opening > SIZE_EPS:
                 one = w.instrument.copies[0].index, w.side
                 # Against a position of its owner an order may only close.
-                if one not in bets and (w.part.size * w.side >= 0.0 or opens_now(w.part, w.side)):
+                if (one not in bets or one in gone) and (
+                    w.part.size * w.side >= 0.0 or opens_now(w.part, w.side)
+                ):
                     new[one] = None
-        if new:
-            more = _columns(list(new))
-            leads, sides = np.concatenate((leads, more[0])), np.concatenate((sides, more[1]))
-        others = leads != own.index
-        return leads[others], sides[others]
+        rows, index = [one for one in bets if one not in gone], own.index
+        rows += new
+        return _columns([one for one in rows if one[0] != index])
 
     def _sides_held(self) -> list[tuple[int, int]]:
         """Return index and side of all that is held, one that owners hold both sides of twice."""
@@ -138,6 +135,11 @@ class Correlations:
         """Return those of these indexes whose instruments are stale."""
         book = self._book
         late = book.rounds - book.max_stale_bars
+        if self._round != book.rounds:
+            self._round = book.rounds
+            self._oldest = min([one.round for one in book.instruments])
+        if self._oldest >= late:
+            return []
         old = [k for k in indexes.tolist() if book.instruments[k].round < late]
         return [k for k in old if book.is_stale(book.instruments[k])]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,20 @@ if TYPE_CHECKING:
 __all__ = ["ReturnWindows"]
 
 _LOADED = {LoadedInstrument}
+# Bars whose closes are taken out of the lines at once.
+_BLOCK = 64
+
+
+class _Block(NamedTuple):
+    """Hold the next bars of instruments that hold all of theirs.
+
+    `times` are those of the first instrument, or None where they are not those of all, one after
+    the other; `own` are those of each. `closes` has a row for each bar.
+    """
+
+    times: array[float] | None
+    own: list[array[float]]
+    closes: FloatArray
 
 
 class ReturnWindows:
@@ -35,7 +50,11 @@ class ReturnWindows:
         self._instruments = list(instruments)
         self._leads = [one for one in self._instruments if one.copies[0] is one]
         self._names = [instrument.name for instrument in self._instruments]
+        # Bars that have closed and are not added yet; where they begin, and the block of them,
+        # which lasts until a bar of one instrument comes without one of every other.
         self._pending, self._bars = 0, [0]
+        self._block: _Block | None = None
+        self._used = 0
         self.active = False
         self._frames: dict[tuple[int, ...], TimeFrames] = {}
         self._histories: dict[tuple[int, ...], tuple[pd.DataFrame, str]] = {}
@@ -67,31 +86,48 @@ class ReturnWindows:
         reads the windows.
         """
         if len(fresh) == len(self._instruments) and set(map(type, fresh)) == _LOADED:
-            if not self._pending:
+            if not self._pending and self._block is None:
                 self._bars = [one.length - 1 for one in self._leads]
             self._pending += 1
             return
         if self._pending:
             self._read_bars()
+        self._block = None
         self._add(fresh)
 
     def _read_bars(self) -> None:
         """Add the bars that have closed since the windows were read last."""
-        count, self._pending = self._pending, 0
-        rows: list[tuple[Any, int]] = list(zip(self._leads, self._bars, strict=True))
-        times = [one.datetime.array[k : k + count] for one, k in rows]
-        closes = np.full((count, len(self._names)), math.nan)
-        for one, k in rows:
-            closes[:, one.index] = LoadedInstrument.closes(one, k, count)
+        while self._pending:
+            if self._block is None or self._used == len(self._block.closes):
+                self._block, self._used = self._next_block(), 0
+            begin = self._used
+            count = min(self._pending, len(self._block.closes) - begin)
+            self._pending, self._used = self._pending - count, begin + count
+            self._add_bars(self._block, begin, begin + count)
+
+    def _next_block(self) -> _Block:
+        """Return the next bars of all instruments, the first that is not added yet and others."""
+        leads: list[tuple[Any, int]] = list(zip(self._leads, self._bars, strict=True))
+        size = min([_BLOCK, *[len(one.close.array) - k for one, k in leads]])
+        own = [one.datetime.array[k : k + size] for one, k in leads]
+        closes = np.full((size, len(self._names)), math.nan)
+        for one, k in leads:
+            closes[:, one.index] = LoadedInstrument.closes(one, k, size)
+        self._bars = [k + size for k in self._bars]
+        same = _increasing(own[0]) and all(some == own[0] for some in own[1:])
+        return _Block(own[0] if same else None, own, closes)
+
+    def _add_bars(self, block: _Block, begin: int, end: int) -> None:
+        """Add these bars of a block."""
         if self._histories:
-            self._seed(before=min([some[0] for some in times]))
-        same = _increasing(times[0]) and all(some == times[0] for some in times[1:])
-        if same and not np.isnan(closes).any():
+            self._seed(before=min([some[begin] for some in block.own]))
+        closes = block.closes[begin:end]
+        if block.times is not None and not np.isnan(closes).any():
             for frames in self._frames.values():
-                frames.extend(times[0], closes)
+                frames.extend(block.times[begin:end], closes)
             return
-        for k in range(count):
-            self._add_by_time([some[k] for some in times], closes[k])
+        for k in range(begin, end):
+            self._add_by_time([some[k] for some in block.own], block.closes[k])
 
     def _add_by_time(self, times: Sequence[float], closes: FloatArray) -> None:
         """Add the closes of the first copies, each at a time of its own, in order of time."""

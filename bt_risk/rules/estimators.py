@@ -19,6 +19,7 @@ __all__ = [
     "ROLLING",
     "Estimator",
     "centred",
+    "centred_row",
     "pearson",
     "semi_correlation",
     "shrinkage",
@@ -124,6 +125,12 @@ def centred(returns: FloatArray) -> FloatArray:
     mean = np.add.reduce(returns, axis=1, keepdims=True) / max(returns.shape[1], 1)
     rows: FloatArray = returns - mean
     return rows
+
+
+def centred_row(returns: FloatArray) -> FloatArray:
+    """Return one row less its mean, as `centred` does."""
+    row: FloatArray = returns - np.add.reduce(returns) / max(len(returns), 1)
+    return row
 
 
 def squares(rows: FloatArray, counts: float) -> FloatArray:

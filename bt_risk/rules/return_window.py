@@ -6,6 +6,7 @@ tick after it has left, and lose all digits for a name that stands still.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ from bt_risk.rules.estimators import (
     ROLLING,
     Estimator,
     centred,
+    centred_row,
     pearson,
     semi_correlation,
     shrinkage,
@@ -241,17 +243,19 @@ class ReturnWindow:
         else:
             spread = squares_about_the_mean(steps)
         plain = sides is None and not (estimator.fades or estimator.shrinks)
-        if plain and not np.isnan(spread.sum()):
-            # Centred twice: the others' means would multiply the rounding error of its mean.
-            products = steps @ centred(centred(steps[candidate if every else -1][None]))[0]
-            products = products[others] if every else products[:-1]
-            rho = pearson(products, spread[:-1], spread[-1])
-            counts = np.full(len(others), steps.shape[1])
-        else:
+        if not plain or math.isnan(np.add.reduce(spread)):
             rows = steps[names] if every else steps
             rho, counts = self._estimate(names, rows, spread, estimator, sides)
-        rho[counts < self.min_periods] = np.nan
-        return rho, counts
+            rho[counts < self.min_periods] = np.nan
+            return rho, counts
+        count = steps.shape[1]
+        counts = np.full(len(others), count)
+        if count < self.min_periods:
+            return np.full(len(others), np.nan), counts
+        # Centred twice: the others' means would multiply the rounding error of its mean.
+        products = steps @ centred_row(centred_row(steps[candidate if every else -1]))
+        products = products[others] if every else products[:-1]
+        return pearson(products, spread[:-1], spread[-1]), counts
 
     def covariance(
         self, rows: Rows, estimator: Estimator = ROLLING

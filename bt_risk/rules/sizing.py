@@ -242,7 +242,7 @@ def _units_of_one(equity: float, risk: float, stop_distance: float, multiplier: 
 
 def _round_one_down(size: float, step: float | None) -> float:
     """Return one size, rounded down: the same operations, in a fraction of the time."""
-    if step is not None:
+    if step is not None and not (type(step) is float and 0.0 < step < math.inf):
         step = float(check_positive("round_down", "step", step, remedy="None switches it off."))
     if not size > 0.0:
         return 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -112,8 +113,10 @@ class TimeFrames:
         """Return whether bars of all names at these times are of the one time frame there is."""
         if len(self._axes) > 1 or not times[0] > self.last_time:
             return False
-        gaps, length = np.append(times[0] - self._times, np.diff(times)), self._axes[0].length
-        return not (gaps * _SAME < length).any()
+        length = self._axes[0].length
+        if any((later - one) * _SAME < length for one, later in pairwise(times)):
+            return False
+        return not ((times[0] - self._times) * _SAME < length).any()
 
     def seed(self, history: Table, kind: str = "prices", before: Time = None) -> None:
         """Fill the windows with history from before the run: see `ReturnWindow.seed`."""

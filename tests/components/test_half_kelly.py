@@ -6,7 +6,7 @@ The market stands still at 100 with a range of 2, so the ATR is 2 and the stop 4
 
 import logging
 import math
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import backtrader as bt
 import pytest
@@ -14,6 +14,8 @@ from helpers.recording import play
 from helpers.scenarios import MODES, Plan, bars, cerebro, flat, optimised, tape_of, taped
 
 import bt_risk
+from bt_risk.components.kelly_estimate import KellyEstimate
+from bt_risk.components.settings import SizerSettings
 from bt_risk.errors import ParameterError
 
 NAN = math.nan
@@ -402,6 +404,21 @@ def test_recalculate_says_when(recalculate, first):
     """Hourly bars from Thursday 30 January on; both trades are over that morning."""
     frame = bars(*flat(120), start="2020-01-30", freq="h")
     assert probe_times(frame, round_trips(5, 8), recalculate=recalculate)[0] == first
+
+
+@pytest.mark.parametrize("recalculate", ["daily", "weekly", "monthly"])
+def test_a_period_begins_where_the_calendar_says(recalculate):
+    kelly = KellyEstimate(SizerSettings(recalculate=recalculate), None, None)
+    first = date(2019, 12, 20).toordinal()
+    for day in range(first, first + 60):
+        for part in (0.0, 0.5, 0.99991, 1.0 - 1e-7, 1.0 - 1.2e-10):
+            now = bt.num2date(day + part).date()
+            begin = {
+                "daily": now,
+                "weekly": now - timedelta(days=now.weekday()),
+                "monthly": now.replace(day=1),
+            }
+            assert kelly._period_begin(day + part) == begin[recalculate].toordinal()
 
 
 def test_recalculate_trade_counts_at_once():

@@ -1,6 +1,7 @@
 """The book by hand, without Backtrader: positions, working orders, what is at stake."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from helpers.books import ME, NAN, OTHER, book_of, close, fill, work
@@ -138,6 +139,19 @@ def test_an_order_is_split_in_what_closes_and_what_opens(held, side, size, expec
     if held:
         fill(book, held)
     assert split(book, side, size) == expected
+
+
+def test_market_orders_are_those_that_work():
+    book = book_of()
+    work(book, 1, 1, 10, kind="market")
+    work(book, 2, -1, 10, kind="stop")
+    assert list(book.market_orders) == [1]
+    book.rekey(book.working[1], SimpleNamespace(ref=7))
+    book.rekey(book.working[2], SimpleNamespace(ref=8))
+    assert book.market_orders == {7: book.working[7]}
+    book.drop(8)
+    book.drop(7)
+    assert not book.market_orders
 
 
 def test_what_working_exits_will_close_is_not_closed_again():
