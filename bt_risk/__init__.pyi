@@ -56,6 +56,7 @@ from .limits.exposure import (
     NetLimit,
     PositionLimit,
 )
+from .limits.gap import GapLimit
 from .limits.trade_guards import (
     CooldownGuard,
     LosingStreakGuard,
@@ -97,6 +98,7 @@ __all__ = [
     "ExposureLimit",
     "FrameData",
     "GrossLimit",
+    "GapLimit",
     "GroupLimit",
     "HalfKellySizer",
     "Headroom",

@@ -159,8 +159,14 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
             (self.net_limit, f"long less short: {at_most['net_limit']} {unit}"),
             (self.position_limit, f"one instrument: {at_most['position_limit']} {unit}"),
             (self.group_limit, f"one group: {at_most['group_limit']} {unit} ({groups})"),
+            (self.gap_limit, f"gap: {at_most['gap_limit']} lost in {self._gap()}"),
             (self.volatility_limit, f"volatility: {at_most['volatility_limit']} a year, ex-ante"),
         ]
+
+    def _gap(self) -> str:
+        """Return which gap is assumed, in words."""
+        least = f", {_percent(self.gap_floor)} of the price at least" if self.gap_floor else ""
+        return f"a gap like the worst of {self.window} bars{least}"
 
     def _estimate(self) -> str:
         """Return how the measure of correlations differs from the default, in words."""

@@ -316,6 +316,8 @@ BAD = [
     ({"max_stale_bars": 0}, WHOLE),
     ({"bar_jump": 0}, "positive, or None for no limit"),
     ({"volatility_limit": 0}, POSITIVE_OR_NONE),
+    ({"gap_limit": 3}, OR_NONE),
+    ({"gap_floor": 0.02}, "0 without gap_limit"),
     ({"on_volatility": "drop"}, "one of 'trim', 'reject'"),
     ({"periods_per_year": 0}, "positive and finite"),
     ({"unknown": "pass"}, "one of 'refuse', 'allow'"),

@@ -101,6 +101,9 @@ class CorrelationCap(RiskBroker):
         Ex-ante volatility of a year after the order, fraction of equity.
     on_volatility : {"trim", "reject"}
         Cut an order to the largest size that keeps it, or refuse it. A hedge passes.
+    gap_limit, gap_floor : float, optional
+        What a position may lose in a gap like the worst of the window, fraction of equity, and
+        the least gap that is assumed, fraction of the price.
     periods_per_year : float, optional
         Bars in a year; None: counted in the window itself, by the calendar.
     instruments, atr_period, atr_multiple, bar_jump, on_bypass, guards, limits, state, **live

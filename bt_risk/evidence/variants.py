@@ -28,6 +28,7 @@ RULES: dict[str, dict[str, Any]] = {
     "group": {"group_limit": None},
     "correlation": {"correlation_limit": None},
     "volatility": {"volatility_limit": None},
+    "gap": {"gap_limit": None, "gap_floor": 0.0},
     "drawdown": {"drawdown_limit": None, "lifetime_limit": None, "taper_from": None},
     "guards": {"guards": ()},
 }

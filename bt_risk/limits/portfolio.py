@@ -13,6 +13,7 @@ from bt_risk.limits.exposure import (
     NetLimit,
     PositionLimit,
 )
+from bt_risk.limits.gap import GapLimit
 from bt_risk.limits.settings import ESTIMATOR, LimitSettings
 from bt_risk.limits.volatility import VolatilityLimit
 
@@ -26,6 +27,7 @@ KINDS: tuple[type[Limit], ...] = (
     GroupLimit,
     CorrelationLimit,
     VolatilityLimit,
+    GapLimit,
 )
 
 

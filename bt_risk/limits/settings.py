@@ -117,6 +117,8 @@ class LimitSettings(ExtremeSettings):
     unknown: Annotated[str, one_of("refuse", "allow")] = "refuse"
     max_stale_bars: Bars = STALE_BARS
     volatility_limit: EquityLimit = None  # standard deviation of a year
+    gap_limit: FractionLimit = None  # of equity
+    gap_floor: FractionOrZero = 0.0  # of the price
     on_volatility: Annotated[str, one_of(TRIM, REJECT)] = TRIM
     periods_per_year: OptionalPositive = None  # bars
 
@@ -128,6 +130,10 @@ class LimitSettings(ExtremeSettings):
         if self.hysteresis >= ceiling(self.correlation_limit):
             constraint = f"below correlation_limit, which is {self.correlation_limit:g}"
             raise ParameterError(name, "hysteresis", constraint, self.hysteresis)
+        if self.gap_floor and self.gap_limit is None:
+            remedy = "Add gap_limit=0.03: gap_floor is the least gap that it assumes."
+            constraint = "0 without gap_limit"
+            raise ParameterError(name, "gap_floor", constraint, self.gap_floor, remedy)
         if self.group_limit is not None and not self.groups:
             constraint = 'given with group_limit, as {"majors": ["BTC", "ETH"]}'
             raise ParameterError(name, "groups", constraint, self.groups)

@@ -18,6 +18,7 @@ from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.correlation import Correlations
 from bt_risk.portfolio.day_results import DayResults
 from bt_risk.portfolio.exposure import Exposure
+from bt_risk.portfolio.gaps import note_gaps
 from bt_risk.portfolio.instrument import STALE_BARS, Instrument
 from bt_risk.portfolio.loaded_instrument import load
 from bt_risk.portfolio.position import (
@@ -57,6 +58,8 @@ class Book:
         The closes that they are computed from, as far as a limit has requested them.
     risk_scale : float
         Factor that tapering breakers put on every risk budget, in [0, 1]; 1 without one.
+    tracks_gaps : bool
+        Whether a limit needs the gaps between bars: see `Instrument.gaps`.
     costs : StopCosts or None
         What counts as risk beside the distances to the stops; None: nothing.
     trades : list of ClosedTrade
@@ -109,8 +112,7 @@ class Book:
         self.opposed: set[int] = set()
         self.leaving: defaultdict[OwnerPosition, float] = defaultdict(float)
         self.gone: dict[tuple[int, int], bool] = {}
-        self.equity = math.nan
-        self.risk_scale = 1.0
+        self.equity, self.risk_scale = math.nan, 1.0
         self._risk_scales: dict[object, float] = {}
         self.costs: StopCosts | None = None
         self.trades: list[ClosedTrade] = []
@@ -123,7 +125,7 @@ class Book:
         self.windows = ReturnWindows(self.instruments)
         self.max_stale_bars = max_stale_bars
         self.suspects: dict[int, Instrument] = {}
-        self.loads_bars = False
+        self.loads_bars = self.tracks_gaps = False
         for one in self.instruments:
             one.bar_jump = bar_jump
         self.latched: set[tuple[int, frozenset[int], int]] = set()
@@ -189,6 +191,8 @@ class Book:
                     self.suspects.pop(instrument.index, None)
             if self.windows.active:
                 self.windows.update(fresh)
+            if self.tracks_gaps:
+                note_gaps(fresh)
         return fresh
 
     # -- orders and fills ------------------------------------------------------------------------
@@ -227,9 +231,8 @@ class Book:
     def set_distance(self, working: WorkingOrder, distance: float) -> None:
         """Set the stop distance that an order was judged with, and what a stop-out costs then."""
         working.distance = distance
-        if self.costs is not None and working.opening > SIZE_EPS:
-            of = working.instrument, working.side, working.opening, working.dearest
-            working.cost = self.costs.per_unit(*of, distance)
+        if self.costs is not None:
+            self.costs.charge(working)
 
     def drop(self, ref: int) -> None:
         """Remove an order that cannot fill any more."""
@@ -331,7 +334,10 @@ class Book:
                 part.stop_distance = part.instrument.stop_distance()
             part.cost = 0.0
             if self.costs is not None:
-                part.cost = self._cost(part, size, price) if math.isnan(cost) else cost
+                part.cost = cost
+                if math.isnan(cost):
+                    of = abs(size), price, part.stop_distance
+                    part.cost = self.costs.per_unit(part.instrument, 1 if size > 0 else -1, *of)
             part.pnl = part.paid = part.peak = part.price = 0.0
         total = part.size + size
         part.price = (part.price * part.size + price * size) / total
@@ -339,11 +345,6 @@ class Book:
         part.peak = max(part.peak, abs(total))
         part.pnl -= commission
         part.paid += commission
-
-    def _cost(self, part: OwnerPosition, size: float, price: float) -> float:
-        assert self.costs is not None
-        side = 1 if size > 0 else -1
-        return self.costs.per_unit(part.instrument, side, abs(size), price, part.stop_distance)
 
     def _close(
         self,

@@ -47,6 +47,16 @@ class Exposure:
         """
         return sum(self._each(instrument.copies, side, unit))
 
+    def units(self, instrument: Instrument, side: int) -> float:
+        """Return the units that are held on one side and that working orders may add to it."""
+        return sum(
+            [
+                (self._left_of(part) if part.size * side > 0.0 else 0.0) + entering(part, side)
+                for copy in instrument.copies
+                for part in copy.parts
+            ]
+        )
+
     def of_owner(self, instrument: Instrument, owner: object, side: int, unit: Unit) -> float:
         """Return the exposure of what one owner has of an instrument on one side."""
         return sum(

@@ -20,6 +20,7 @@ from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
 from bt_risk.portfolio.contract_facts import tick_of
 from bt_risk.portfolio.feed_day import feed_day
 from bt_risk.portfolio.point_value import is_linear, point_value
+from bt_risk.rules.gaps import GapWindow
 from bt_risk.rules.return_model import STALE_BARS
 from bt_risk.rules.trading_day import TradingDay
 from bt_risk.rules.trailing_stop import WilderATR
@@ -184,6 +185,8 @@ class Instrument:
         Whether the data feed has lines of prices.
     bar_length : tuple of (int, int)
         Time frame and compression of the data feed, to compare it with others.
+    gaps : GapWindow or None
+        Gaps between its bars, where a limit needs them; the first of its copies has them.
     stop_rule : tuple of (int, float)
         Period of the ATR, and its multiple that is the stop distance without a stop order.
     """
@@ -222,6 +225,7 @@ class Instrument:
         self.parts: list[OwnerPosition] = []
         self.orders: dict[int, WorkingOrder] = {}
         self.stop_rule = (14, 2.0)
+        self.gaps: GapWindow | None = None
         self._atrs: dict[int, _ATR] = {}
         self._updates: tuple[Callable[[float, float, float], None], ...] = ()
 
@@ -377,6 +381,8 @@ class Instrument:
     def persist(self) -> dict[str, Any]:
         """Return the state of this data feed as plain values."""
         numbers = {name: getattr(self, name) for name in _SAVED}
+        if self.gaps is not None:
+            numbers["gaps"] = self.gaps.persist()
         return numbers | {"atrs": {str(k): atr.persist() for k, atr in self._atrs.items()}}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -386,6 +392,8 @@ class Instrument:
         for atr_period, atr in self._atrs.items():
             if str(atr_period) in saved["atrs"]:
                 atr.restore(saved["atrs"][str(atr_period)])
+        if self.gaps is not None and "gaps" in saved:
+            self.gaps.restore(saved["gaps"])
         self._jump = self.bar_jump * self._first.wilder.value  # for the first bar of this run
         if self.time == self.time:
             self.known_until, self.repeats = self.time, True
@@ -394,6 +402,8 @@ class Instrument:
         """Process bars from this one on; reset the ATRs after a gap that no old bar fills."""
         if time - self.known_until > 2.0 * self.longest_gap > 0.0:
             self.compute({atr_period: _ATR(atr_period) for atr_period in self._atrs})
+            if self.gaps is not None:
+                self.gaps.skip()
         self.known_until, self.repeats = -math.inf, False
 
     @property

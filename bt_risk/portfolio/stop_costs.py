@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bt_risk.rules.stop_costs import stop_out_cost
+from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.instrument import Instrument
+    from bt_risk.portfolio.position import WorkingOrder
 
 __all__ = ["StopCosts"]
 
@@ -50,6 +52,12 @@ class StopCosts:
             return 0.0
         cost = self.of(instrument, side, size, price, price - side * distance)
         return cost / size / instrument.multiplier
+
+    def charge(self, working: WorkingOrder) -> None:
+        """Set the cost of each unit that an order opens, from its price and its stop distance."""
+        if working.opening > SIZE_EPS:
+            of = working.opening, working.dearest, working.distance
+            working.cost = self.per_unit(working.instrument, working.side, *of)
 
 
 def _no_commission(_size: float, _price: float) -> float:

@@ -31,6 +31,7 @@ RULES = {
     "GroupLimit": "rule 3, one group",
     "CorrelationLimit": "rule 4, correlation",
     "VolatilityLimit": "rule 4, volatility",
+    "GapLimit": "rule 1, gap",
     "DrawdownBreaker": "rule 5, drawdown",
     "CooldownGuard": "guard, cool-down",
     "StopoutGuard": "guard, stop-outs",

@@ -42,6 +42,7 @@ OTHER = {
     "group_limit": 0.15,
     "correlation_limit": 0.16,
     "volatility_limit": 0.17,
+    "gap_limit": 0.18,
 }
 
 

@@ -160,6 +160,9 @@ def test_without_trades_there_is_nothing_to_say():
     losses = loss_distribution([])
     assert (losses.sentences(), losses.worst_cause) == ([], "")
     assert loss_distribution([TradeLoss(float("nan"))]).trades == 0
+    assert TradeLoss(2.0, 0.05).parts() == {}
+    planned = TradeLoss(-1.5, 0.05, 0.05, {"gap": 0.5})
+    assert planned.parts() == pytest.approx({"gap": 0.5})
     assert loss_distribution([TradeLoss(-3.0)]).beyond[2.0] == {"unknown": 1}
 
 

@@ -158,7 +158,7 @@ class Book:
             "exposure": self.policy["exposure_limit"] if self.capped else None,
             "correlation": self.policy["correlation_limit"] if self.capped else None,
         }
-        for name in ("gross", "net", "position", "group", "volatility"):
+        for name in ("gross", "net", "position", "group", "volatility", "gap"):
             self.limit[name] = self.policy[f"{name}_limit"] if self.capped else None
         self.guards = self.policy["guards"] if self.capped else ()
         self.limited = any(limit is not None for limit in self.limit.values()) or bool(self.guards)

@@ -170,6 +170,8 @@ def _portfolio(world):
     if rng.random() < 0.4:
         limits["volatility_limit"] = rng.choice([0.05, 0.15, 0.3])
     limits["correlation_estimator"] = rng.choice(["rolling", "rolling", "ewm"])
+    if random.Random(f"gap {world.seed}").random() < 0.3:
+        limits |= {"gap_limit": 0.01, "gap_floor": 0.02}
     if limits["correlation_estimator"] == "ewm":
         limits["halflife"] = rng.choice([3, 10])
     limits["multi_bar"] = rng.choice([1, 1, 3])

@@ -33,6 +33,8 @@ class Limits(Reach):
             lambda o: sum(self._stake(i, side, o, unit) for i in every),
         )
         self._check_exposures(asked, unit)
+        # The least gap that was asked for: 2 % of what is held, and of what may be.
+        self._most("1 gap_limit", "gap", lambda o: 0.02 * self._stake(d, side, o, "notional"))
         self._check_volatility(asked, others, equity)
         return self.found
 

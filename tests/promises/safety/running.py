@@ -116,7 +116,7 @@ def _protect(cerebro, world):
     if "cap" in world.parts:
         names = "correlation_limit window min_periods exposure_limit exposure_unit atr_period"
         names += " atr_multiple gross_limit net_limit position_limit groups group_limit halflife"
-        names += " volatility_limit multi_bar downside hysteresis guards"
+        names += " volatility_limit gap_limit gap_floor multi_bar downside hysteresis guards"
         args = {name: policy[name] for name in names.split()}
         args["estimator"] = policy["correlation_estimator"]
         cerebro.setbroker(bt_risk.CorrelationCap(cerebro.broker, **args))

@@ -92,6 +92,8 @@ POLICY = {
     "groups": None,
     "group_limit": None,
     "volatility_limit": None,
+    "gap_limit": None,
+    "gap_floor": 0.0,
     "correlation_limit": 0.7,
     "correlation_estimator": "rolling",
     "halflife": None,
