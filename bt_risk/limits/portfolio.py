@@ -25,9 +25,9 @@ KINDS: tuple[type[Limit], ...] = (
     NetLimit,
     PositionLimit,
     GroupLimit,
+    GapLimit,
     CorrelationLimit,
     VolatilityLimit,
-    GapLimit,
 )
 
 

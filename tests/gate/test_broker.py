@@ -810,6 +810,8 @@ BAD = [
     (bt_risk.CorrelationCap, "bar_jump", -20.0, "positive, or None"),
     (bt_risk.RiskBroker, "bar_jump", 0, "positive, or None"),
     (bt_risk.CorrelationCap, "volatility_limit", 0, "positive, or None"),
+    (bt_risk.CorrelationCap, "gap_limit", 2, "in (0, 1], or None"),
+    (bt_risk.CorrelationCap, "gap_floor", 2, "in [0, 1]"),
     (bt_risk.CorrelationCap, "on_volatility", "drop", "one of 'trim', 'reject'"),
     (bt_risk.CorrelationCap, "periods_per_year", -252, "positive and finite"),
     (bt_risk.CorrelationCap, "exposure_unit", "percent", "one of 'risk', 'notional'"),
