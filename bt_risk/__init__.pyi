@@ -45,7 +45,9 @@ from .feeds.frame import FrameData
 from .gate.broker import RiskBroker
 from .gate.cash_flow import cash_flow
 from .gate.headroom import Headroom
+from .limits.account_floor import AccountFloor
 from .limits.base import Decision, Limit, NotionalLimit, Request, RiskPerTrade
+from .limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
 from .limits.clock_guards import OrderRateLimit
 from .limits.correlation import CorrelationLimit
 from .limits.day_guards import DailyLossLimit, DailyProfitTarget, ProfitLock
@@ -86,7 +88,9 @@ __version__: str
 
 __all__ = [
     "ATRTrailingStop",
+    "AccountFloor",
     "BtRiskError",
+    "Consistency",
     "CooldownGuard",
     "CorrelationCap",
     "CorrelationLimit",
@@ -106,6 +110,7 @@ __all__ = [
     "Live",
     "LosingStreakGuard",
     "MinimumEdgeGuard",
+    "MinimumTradingDays",
     "NetLimit",
     "NotionalLimit",
     "OrderRateLimit",
@@ -114,6 +119,7 @@ __all__ = [
     "PortfolioRisk",
     "PositionLimit",
     "ProfitLock",
+    "ProfitTarget",
     "ReportData",
     "Request",
     "RiskBroker",

@@ -9,7 +9,6 @@ import backtrader as bt
 
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.gate.broker import RiskBroker
-from bt_risk.limits.taper import Taper
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.settings import BreakerSettings
 
@@ -70,13 +69,14 @@ class DrawdownBreaker(QuietAnalyzer):
         elif not math.isinf(min(breaker.rule.drawdown_limit, breaker.rule.lifetime_limit)):
             self._gate.registry.add_monitor(breaker)
             if breaker.taper_from is not None:
-                self._gate.registry.add_limit(Taper())
+                self._gate.registry.add_taper()
         self._breaker: Any = breaker
+        self._ending: Any = self._gate.ending
         self._analysis: dict[str, Any] | None = None
 
     def next(self) -> None:
         """End the run after the last strategy has seen this bar, once all is flat."""
-        if self._breaker.finished and self.strategy is self.strategy.cerebro.runningstrats[-1]:
+        if self._ending and self.strategy is self.strategy.cerebro.runningstrats[-1]:
             self._gate.stop_engine()
 
     def rearm(self) -> None:
@@ -92,7 +92,7 @@ class DrawdownBreaker(QuietAnalyzer):
     def stop(self) -> None:
         """Keep plain values only: an optimisation sends them between processes."""
         self._analysis = self._summary()
-        self._breaker = self._gate = None
+        self._breaker = self._gate = self._ending = None
 
     def get_analysis(self) -> dict[str, Any]:
         """Return the state and the trips so far."""

@@ -46,10 +46,10 @@ class Counterfactual:
     trading_costs : TradingCosts, optional
     stop_rule : PaperStop, optional
         How paper trades trail their stop; without it they have none.
-    halts : list of (begin, end)
-        The times between which the breaker allowed no position.
+    halts : list of (begin, end, rule)
+        The times between which a rule allowed no position: the breaker, or a loss floor.
     ended_at : int, optional
-        Number of the last bar of a protected run that the breaker has ended; -1 before the first.
+        Number of the last bar of a protected run that a halt has ended; -1 before the first.
     broker : PaperBroker, optional
         The broker that fills shadow orders; one without slippage when left out.
     cash : PaperCash, optional
@@ -61,7 +61,7 @@ class Counterfactual:
         bars: Sequence[Bar],
         trading_costs: TradingCosts | None = None,
         stop_rule: PaperStop | None = None,
-        halts: Sequence[tuple[pd.Timestamp, pd.Timestamp]] = (),
+        halts: Sequence[tuple[pd.Timestamp, pd.Timestamp, str]] = (),
         ended_at: int | None = None,
         broker: PaperBroker | None = None,
         cash: PaperCash | None = None,
@@ -234,9 +234,9 @@ class Counterfactual:
         self._bare_only[side] += opened
         for trade in self.positions.held_on(side, follows_exit=False):
             trade.matched = True
-        if self._ended:  # the protected run is over: the breaker misses or saves all that follows
+        if self._ended:  # the protected run is over: its halt misses or saves all that follows
             self.positions.distance[side] = math.nan
-            self.positions.follow_exit(BREAKER, side, opened, bar, price, cost * opened)
+            self.positions.follow_exit(self._ended_by, side, opened, bar, price, cost * opened)
 
     def _fill_protected(self, fill: Fill, bar: Bar) -> None:
         positions = self.positions
@@ -245,7 +245,7 @@ class Counterfactual:
         closed = min(abs(fill.size), abs(positions.protected)) if fill.size * side < 0 else 0.0
         positions.protected = _settled(positions.protected + fill.size)
         if closed and positions.bare * side > SIZE_EPS:
-            rule = STOP if fill.stop else BREAKER if self._is_halted(bar) else None
+            rule = STOP if fill.stop else self._halted_by(bar)
             if rule:
                 positions.follow_exit(rule, side, closed, bar, fill.price, -cost * closed)
         opened, side = abs(fill.size) - closed, sign_of(fill.size)
@@ -263,8 +263,13 @@ class Counterfactual:
             opened -= units
             self.positions.reduce(trade, units, bar, price, "re-entered", -cost * units)
 
-    def _is_halted(self, bar: Bar) -> bool:
-        return any(begin < bar.time <= end for begin, end in self.halts)
+    def _halted_by(self, bar: Bar) -> str | None:
+        return next((rule for begin, end, rule in self.halts if begin < bar.time <= end), None)
+
+    @property
+    def _ended_by(self) -> str:
+        """Return the rule whose halt has ended the protected run: the last one."""
+        return self.halts[-1][2] if self.halts else BREAKER
 
     # -- fills of shadow orders ------------------------------------------------------------------
 
@@ -363,7 +368,7 @@ class Counterfactual:
         self.positions.protected, self._ended = 0.0, True
         self._pending.clear()
         if units and self.positions.bare * side > SIZE_EPS:
-            self.positions.follow_exit(BREAKER, side, units, bar, bar.close, 0.0)
+            self.positions.follow_exit(self._ended_by, side, units, bar, bar.close, 0.0)
 
 
 def _settled(size: float) -> float:

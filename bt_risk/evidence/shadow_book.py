@@ -158,8 +158,8 @@ def _loaded(
 ) -> Counterfactual:
     bars = _bars(order_log.bars[name], bare, name, policy)
     stops = protected.mode == "enforce" and policy.trailing_stop
-    closed = [(begin, end) for begin, end, _ in halts(protected)]
-    # A breaker that ended the run answers for the rest of the data.
+    closed = [(begin, end, why.partition(":")[0]) for begin, end, why in halts(protected)]
+    # A rule that ended the run answers for the rest of the data.
     ended_at = len(order_log.bars[name]) - 1 if protected.halted and closed else None
     trading_costs = order_log.trading_costs[name]
     stop_rule = _stop_rule(name, policy) if stops else None

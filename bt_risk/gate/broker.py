@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSet
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,7 @@ class RiskBroker(BrokerProxy):
     observe: bool
     late: bool
     ticks: int
+    ending: MutableSet[Any]  # monitors after whose halt the run is to end
     _stop_rule: tuple[int, float]
     _notifications: deque[Any]
     _stopped: bool
@@ -283,6 +284,7 @@ class RiskBroker(BrokerProxy):
         """Begin anew with a book: every part of the gate belongs to one run."""
         self._release()
         self.book, self.own, self.allocations, self.ticks = book, {}, {}, 0
+        self.ending = set()
         self._notifications, self._stopped = deque(), False
         self.alerts = Alerts(self.live.listeners, self.live.heartbeat_url())
         self.journal = Journal(self.observe, self.alerts.notify)

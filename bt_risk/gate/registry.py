@@ -5,15 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.limits.base import Limit, RiskPerTrade
+from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
+from bt_risk.limits.taper import Taper
 from bt_risk.limits.trade_guards import Guard
+from bt_risk.monitors.account_floor import FloorMonitor
 from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.challenge import (
+    ConsistencyMonitor,
+    ProfitTargetMonitor,
+    TradingDaysMonitor,
+)
 from bt_risk.monitors.guards import GuardMonitor
 
 if TYPE_CHECKING:
     from bt_risk.gate.broker import RiskBroker
 
 __all__ = ["Registry"]
+
+# The monitors of the guards that have one of their own.
+_MONITORS: dict[type[Limit], type[Monitor]] = {
+    AccountFloor: FloorMonitor,
+    Consistency: ConsistencyMonitor,
+    MinimumTradingDays: TradingDaysMonitor,
+    ProfitTarget: ProfitTargetMonitor,
+}
 
 M = TypeVar("M", bound=Monitor)
 
@@ -60,9 +77,19 @@ class Registry:
             self.limits.append(limit)
             self.budgets |= isinstance(limit, RiskPerTrade)
             limit.prepare(self.gate.book)
-            if isinstance(limit, Guard):
+            monitor: Any = _MONITORS.get(type(limit))
+            if monitor is not None:
+                self.add_monitor(monitor(self.gate, limit))
+                if getattr(limit, "taper_to_floor", None) is not None:
+                    self.add_taper()
+            elif isinstance(limit, Guard):
                 self._guard_monitor().add(limit)
             self.gate.venue.clamp_fills()
+
+    def add_taper(self) -> None:
+        """Scale orders that no risk budget limits by what tapering monitors leave."""
+        if not any(isinstance(limit, Taper) for limit in self.limits):
+            self.add_limit(Taper())
 
     def _guard_monitor(self) -> GuardMonitor:
         """Return the monitor that works for the guards, made on first use."""

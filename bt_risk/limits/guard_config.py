@@ -6,6 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from bt_risk.errors import ParameterError, raised_as
+from bt_risk.limits.account_floor import AccountFloor
+from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
 from bt_risk.limits.clock_guards import OrderRateLimit
 from bt_risk.limits.day_guards import DailyLossLimit, DailyProfitTarget, ProfitLock
 from bt_risk.limits.trade_guards import (
@@ -29,6 +31,10 @@ GUARDS: dict[str, type[Guard]] = {
         ProfitLock,
         OrderRateLimit,
         MinimumEdgeGuard,
+        AccountFloor,
+        ProfitTarget,
+        MinimumTradingDays,
+        Consistency,
     )
 }
 

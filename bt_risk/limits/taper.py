@@ -13,12 +13,13 @@ __all__ = ["Taper"]
 
 
 class Taper(Limit):
-    """Scale orders that no risk budget limits by the factor of a tapering breaker."""
+    """Scale orders that no risk budget limits by the factor of a tapering breaker or floor."""
 
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         if request.budgeted or book.risk_scale >= 1.0:
             return Decision(request.size)
-        reason = f"DrawdownBreaker: tapered to {book.risk_scale:.4f} of the size"
-        size = request.size * book.risk_scale
-        return Decision(size, reason, "DrawdownBreaker", book.risk_scale, 1.0)
+        scales, scale = book.risk_scales, book.risk_scale
+        rule = str(getattr(min(scales, key=scales.__getitem__), "name", ""))
+        reason = f"{rule}: tapered to {scale:.4f} of the size"
+        return Decision(request.size * scale, reason, rule, scale, 1.0)

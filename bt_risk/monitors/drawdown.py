@@ -47,7 +47,6 @@ class DrawdownMonitor(Monitor):
         self.state = BreakerState()
         self.trips: list[dict[str, Any]] = []
         self.drawdown = self.max_drawdown = 0.0
-        self.finished = False
         # A lifetime limit is measured from another mark: every value is judged in full then.
         limits = self.rule.drawdown_limit, self.rule.lifetime_limit
         self._trips_at = limits[0] - RATIO_EPS if limits[1] == math.inf else -math.inf
@@ -95,12 +94,11 @@ class DrawdownMonitor(Monitor):
     def on_fill(self, part: OwnerPosition) -> None:
         """Close what fills after everything was flat; other fills are judged through equity."""
         if self.state.status != ARMED and self.halt.reopens(part):
-            self.finished = False
             self.state = replace(self.state, status=TRIPPED)
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Judge the account, act on a trip, and continue a halt until everything is flat."""
-        if self.finished and not fresh:
+        if self.halt.finished and not fresh:
             self.gate.stop_engine(between_bars=True)
             return
         before, value = self.state, self._value()
@@ -195,7 +193,7 @@ class DrawdownMonitor(Monitor):
         )
         self.state = step(self.state, math.nan, self.rule, flat=True, new_bar=False)
         if self.action == "stop" and not self.gate.observe:
-            self.finished = True
+            self.halt.finish()
         if flat:
             self._journal("flat", f"flat at a drawdown of {self.drawdown:.4f}")
 

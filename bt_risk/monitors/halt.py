@@ -33,6 +33,8 @@ class Halt:
         Why the last halt began; empty before the first.
     cleared : bool
         Whether everything has been closed since.
+    finished : bool
+        Whether the run is to end, after the last strategy has seen the present bar.
     """
 
     def __init__(
@@ -48,9 +50,19 @@ class Halt:
         self._journal = journal
         self.reason, self.cleared = "", False
 
+    @property
+    def finished(self) -> bool:
+        """Return whether the run is to end."""
+        return self.source in self.gate.ending
+
+    def finish(self) -> None:
+        """End the run once the last strategy has seen the present bar."""
+        self.gate.ending.add(self.source)
+
     def begin(self, reason: str) -> None:
         """Refuse entries from now on, and cancel those that rest."""
         self.reason, self.cleared = reason, False
+        self.gate.ending.discard(self.source)
         self.gate.trading_state.ask(self.source, self.state, reason)
         self._journal("halt", reason)
         if not self.gate.observe:
@@ -81,12 +93,14 @@ class Halt:
         if not (self.cleared and part.size and self.flatten):
             return False
         self.cleared = False
+        self.gate.ending.discard(self.source)
         held = f"{part.size:g} of {part.instrument.name}"
         self._journal("halt", f"{held} came after everything was closed, and is closed too")
         return True
 
     def end(self, reason: str) -> None:
         """Let entries be judged again."""
+        self.gate.ending.discard(self.source)
         self.gate.trading_state.ask(self.source, ACTIVE)
         self._journal("rearm", reason)
 

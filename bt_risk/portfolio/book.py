@@ -57,7 +57,7 @@ class Book:
     windows : ReturnWindows
         The closes that they are computed from, as far as a limit has requested them.
     risk_scale : float
-        Factor that tapering breakers put on every risk budget, in [0, 1]; 1 without one.
+        Factor that breakers and floors put on every risk budget, in [0, 1]; 1 without one.
     tracks_gaps : bool
         Whether a limit needs the gaps between bars: see `Instrument.gaps`.
     costs : StopCosts or None
@@ -113,7 +113,7 @@ class Book:
         self.leaving: defaultdict[OwnerPosition, float] = defaultdict(float)
         self.gone: dict[tuple[int, int], bool] = {}
         self.equity, self.risk_scale = math.nan, 1.0
-        self._risk_scales: dict[object, float] = {}
+        self.risk_scales: dict[object, float] = {}
         self.costs: StopCosts | None = None
         self.trades: list[ClosedTrade] = []
         self.sent: list[SentOrder] | None = None
@@ -166,9 +166,9 @@ class Book:
         return ""
 
     def set_risk_scale(self, source: object, scale: float) -> None:
-        """Let a tapering breaker scale every risk budget; the smallest of all scales counts."""
-        self._risk_scales[source] = scale
-        self.risk_scale = min(self._risk_scales.values())
+        """Let a tapering monitor scale every risk budget; the smallest of all scales counts."""
+        self.risk_scales[source] = scale
+        self.risk_scale = min(self.risk_scales.values())
 
     def count_orders(self) -> None:
         """Record the orders that strategies send from now on in `sent`."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.report.events import exposure_bounds, halts
+from bt_risk.report.floors import floor_lines
 from bt_risk.report.line_charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, LineChart
 from bt_risk.report.record import RunRecord
 from bt_risk.rules.drawdown import drawdown
@@ -40,6 +41,8 @@ def equity_chart(record: RunRecord, benchmark: pd.Series | None = None) -> Chart
         path = record.start[0] * (1.0 + benchmark).cumprod()
         path.index = path.index.tz_localize(None)
         chart.line(str(benchmark.name or "benchmark"), path.reindex(times, method="ffill"), GREY)
+    for floor in floor_lines(record):
+        chart.line("floor", _repeated(record, floor[known]), RED, width=1)
     chart.pane("drawdown", "percent", inverted=True)
     chart.line("drawdown", _repeated(record, fall[known]), RED, fill=True)
     rebased = bars["breaker_drawdown"]

@@ -39,20 +39,23 @@ Events = list[Event]
 
 
 def halts(record: RunRecord) -> list[tuple[pd.Timestamp, pd.Timestamp, str]]:
-    """Return ``(begin, end, reason)`` of every halt; one still open ends with the data."""
+    """Return ``(begin, end, reason)`` of every halt by a rule; one still open ends with the data.
+
+    The reason of a halt begins with the name of its rule. Halts by an operator are left out.
+    """
     decisions = record.decisions
-    of_breaker = decisions[decisions["rule"] == "DrawdownBreaker"]
+    of_rules = decisions[decisions["rule"] != "RiskBroker"]
     last = record.rest[-1] if record.halted else record.times[-1]
-    found, open_since = [], None
-    for row in of_breaker.itertuples():
-        if row.action == "halt" and open_since is None:
-            open_since = row.time, row.reason
-        elif row.action == "rearm" and open_since is not None:
-            found.append((open_since[0], row.time, open_since[1]))
-            open_since = None
-    if open_since is not None:
-        found.append((open_since[0], last, open_since[1]))
-    return found
+    found: list[tuple[pd.Timestamp, pd.Timestamp, str]] = []
+    open_since: dict[str, tuple[pd.Timestamp, str]] = {}
+    for row in of_rules.itertuples():
+        if row.action == "halt":
+            open_since.setdefault(row.rule, (row.time, row.reason))
+        elif row.action == "rearm" and row.rule in open_since:
+            begin, reason = open_since.pop(row.rule)
+            found.append((begin, row.time, reason))
+    found += [(begin, last, reason) for begin, reason in open_since.values()]
+    return sorted(found, key=lambda halt: halt[0])
 
 
 def stop_line(record: RunRecord, name: str) -> pd.Series:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from bt_risk.report.account_charts import drawdowns
 from bt_risk.report.events import WorstMoment
+from bt_risk.report.floors import floors_used
 from bt_risk.report.labels import rule_label, rules_in_order
 from bt_risk.report.line_charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, LineChart
 from bt_risk.report.record import RunRecord
@@ -60,6 +61,8 @@ def limit_uses(record: RunRecord, worst: WorstMoment | None) -> list[LimitUse]:
     for breaker in record.breakers:
         if math.isfinite(breaker["drawdown_limit"]):
             limits["DrawdownBreaker"] = breaker["drawdown_limit"]
+    if record.floors:
+        limits["AccountFloor"] = 1.0  # of what may be lost
     judged = record.decisions[record.decisions["action"].isin(["trim", "reject"])]["rule"]
     counts = judged.value_counts()
     return [
@@ -87,6 +90,8 @@ def _line(record: RunRecord, rule: str) -> pd.Series | None:
     if rule == "DrawdownBreaker":
         fall = record.bars["breaker_drawdown"]
         return fall if fall.notna().any() else drawdowns(record)
+    if rule == "AccountFloor":
+        return floors_used(record)
     unit = record.units.get(rule, "risk")
     long, short = record.bars[f"long_{unit}"], record.bars[f"short_{unit}"]
     if rule == "ExposureLimit":

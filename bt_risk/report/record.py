@@ -22,6 +22,7 @@ from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import last_of_days, remaining_times, timestamps
+from bt_risk.report.floors import floor_frames
 from bt_risk.report.held_positions import EXPOSURE, HeldPositions, unit_value
 from bt_risk.report.seen_bars import seen_bars
 from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
@@ -84,6 +85,8 @@ class RunRecord:
         Returns `kelly`.
     breakers : list of dict
         Limits of the drawdown breakers: `BREAKER`.
+    floors : list of DataFrame
+        The levels of each `AccountFloor`, with the time of each change.
     limits : dict
         Value of each limit of the gate, by its name.
     units : dict
@@ -110,6 +113,7 @@ class RunRecord:
     losses: LossDistribution
     kelly_timeline: Callable[[], pd.DataFrame]
     breakers: list[dict[str, Any]]
+    floors: list[pd.DataFrame]
     limits: dict[str, float]
     units: dict[str, str]
     model: ReturnModel
@@ -261,6 +265,7 @@ class ReportData(QuietAnalyzer):
             losses=loss_distribution(trade.loss for trade in trades),
             kelly_timeline=_kelly(strategy, bars),
             breakers=[_breaker_facts(breaker) for breaker in breakers],
+            floors=floor_frames(gate.registry.monitors if gated else []),
             limits={limit.name: limit.limit for limit in limits if hasattr(limit, "limit")},
             units={limit.name: limit.unit for limit in limits if hasattr(limit, "unit")},
             model=next((limit.model for limit in limits if hasattr(limit, "model")), ReturnModel()),

@@ -66,9 +66,9 @@ def _losses(record: RunRecord) -> list[str]:
 
 
 def _halts(record: RunRecord) -> str:
-    if not record.breakers:
-        return "it had no drawdown breaker"
     found = halts(record)
+    if not (record.breakers or record.floors or found):
+        return "it had no drawdown breaker"
     if not found:
         return "it was never halted"
     first = f"{found[0][0]:%Y-%m-%d}"

@@ -15,6 +15,7 @@ __all__ = [
     "DAILY",
     "FLOOR",
     "HALT",
+    "INTRADAY",
     "MODES",
     "ON_DAILY",
     "PAUSED",
@@ -284,6 +285,17 @@ class FloorState:
         self.status, self.cause, self.breaches = ARMED, "", 0
         self._set_levels()
 
+    @property
+    def allowances(self) -> tuple[float, float]:
+        """Return what may be lost in all and within the day, in currency; infinite without it."""
+        rule = self.rule
+        amount = daily = math.inf
+        if rule.amount != math.inf:
+            amount = in_currency(rule.amount, self.initial)
+        if rule.daily != math.inf:
+            daily = self._daily_amount()
+        return amount, daily
+
     def room(self, equity: float) -> float:
         """Return the distance to the nearest floor as a share of what that floor allows to lose.
 
@@ -296,12 +308,12 @@ class FloorState:
         >>> state.room(95_550.0)
         0.5
         """
+        amount, daily = self.allowances
         shares = [math.inf]
-        if self.rule.amount != math.inf:
-            amount = in_currency(self.rule.amount, self.initial)
+        if amount != math.inf:
             shares.append((equity - self.floor) / amount)
-        if self.rule.daily != math.inf:
-            shares.append((equity - self.daily) / self._daily_amount())
+        if daily != math.inf:
+            shares.append((equity - self.daily) / daily)
         return min(shares)
 
     def persist(self) -> dict[str, Any]:

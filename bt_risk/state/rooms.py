@@ -34,6 +34,8 @@ def limits_in_use(monitors: Iterable[Any], limits: Iterable[Limit], book: Book) 
     for monitor in monitors:
         if monitor.state_kind == "breaker":
             uses += _breaker(monitor)
+        elif monitor.state_kind == "floor":
+            uses += _floor(monitor)
     for limit in limits:
         uses += _limit(limit, book)
     return [
@@ -48,6 +50,18 @@ def _breaker(breaker: Any) -> Iterator[Use]:
     state = breaker.state
     value = state.high_water_mark * (1.0 - breaker.drawdown)
     yield "lifetime_limit", 1.0 - value / state.lifetime_mark, breaker.rule.lifetime_limit
+
+
+def _floor(monitor: Any) -> Iterator[Use]:
+    """Yield what is lost and what may be lost, as fractions of the initial balance."""
+    state = monitor.state
+    if math.isnan(state.initial):
+        return
+    levels = ("account_floor", state.floor), ("account_floor of the day", state.daily)
+    for (name, floor), allowed in zip(levels, state.allowances, strict=True):
+        if math.isfinite(allowed):
+            lost = floor + allowed - state.equity
+            yield name, lost / state.initial, allowed / state.initial
 
 
 def _limit(limit: Limit, book: Book) -> Iterator[Use]:

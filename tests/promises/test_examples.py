@@ -64,6 +64,10 @@ def risk_parity(r):
     assert equal[2] > parity[2] > capped[2]  # drawdown
 
 
+def challenge(r):
+    assert r == {"bare": False, "with 1 % at risk": True}
+
+
 def own_limit(r):
     assert r["refused"] > 0
     assert r["falls"][1] < 0.7 * r["falls"][0]
@@ -83,6 +87,7 @@ CHECKS = {
     "05_all_together": all_together,
     "06_pure_functions": pure_functions,
     "07_risk_parity": risk_parity,
+    "08_challenge": challenge,
     "09_own_limit": own_limit,
     "btc_mean_reversion": btc_mean_reversion,
 }

@@ -2,7 +2,10 @@
 
 import math
 
+import bt_risk
 from promises.safety.book import EPS, Book
+
+START = 100.0  # BackBroker's fund value at the begin
 
 
 class Breaker(Book):
@@ -11,13 +14,13 @@ class Breaker(Book):
     def _check_breaker(self):
         if not self.breaks:
             return
-        value, limit = self.tape.fundvalue, self.policy["drawdown_limit"]
+        value = self.tape.fundvalue
         if any(self.doubted(i) == 1 and self._held(i) for i in range(len(self.datas))):
             value = math.nan  # one bar that cannot be true moves no mark and trips nothing
         new, finite = 0 in self.fresh, math.isfinite(value)
         if finite and not self.blocked:
             self.mark = value if math.isnan(self.mark) else max(self.mark, value)
-            if 1 - value / self.mark >= limit - 1e-12:
+            if self._touched(value):
                 self._trip()
         elif self.cooling is not None and new:
             self.cooling -= 1
@@ -30,6 +33,16 @@ class Breaker(Book):
         if self.blocked and self.flat_at is None and (not self.policy["flatten"] or self._flat()):
             self.flat_at = self.bar
             self.cooling = self.policy["cooldown_bars"]
+
+    def _touched(self, value):
+        """Return whether the account has fallen to the limit, or to the floor under it."""
+        for floor in self.guards:
+            if isinstance(floor, bt_risk.AccountFloor):
+                mark = START if floor.mode == "static" else max(self.mark, START)
+                level = mark - floor.amount * START
+                level = level if floor.lock is None else min(level, START)
+                return value <= level + 1e-10
+        return 1 - value / self.mark >= self.policy["drawdown_limit"] - 1e-12
 
     def _held(self, index):
         return any(share.size for (i, _), share in self.shares.items() if i == index)

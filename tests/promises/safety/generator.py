@@ -34,7 +34,7 @@ def make_world(seed):
         # Backtrader itself fails with exactbars=1 where clocks differ.
         world = replace(world, engine=(("exactbars", 1),))
     world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
-    return _costs(_number(_beyond(_strange(_portfolio(_hold_off(world))))))
+    return _floored(_costs(_number(_beyond(_strange(_portfolio(_hold_off(world)))))))
 
 
 def _make_feed(rng, index):
@@ -187,6 +187,27 @@ def _costs(world):
         return world
     slippage = rng.choice([0.0, 0.0005, 0.01])
     limits = dict(world.limits) | {"costs_in_risk": True, "slippage": slippage}
+    return replace(world, limits=tuple(sorted(limits.items())))
+
+
+def _floored(world):
+    """Give some worlds a floor under the account in place of the breaker."""
+    rng = random.Random(f"floor {world.seed}")
+    if rng.random() > 0.15 or world.parts:
+        return world
+    action = rng.choice(["stop", "pause"])
+    flatten = action == "stop" or rng.random() < 0.7
+    mode = rng.choice(["static", "trailing_intraday"])
+    floor = bt_risk.AccountFloor(
+        rng.choice([0.10, 0.03, 0.01]),
+        mode,
+        lock=None if mode == "static" else rng.choice([None, 0.0]),
+        action=action,
+        flatten=flatten,
+        initial_balance=world.cash,
+    )
+    limits = dict(world.limits) | {"drawdown_limit": None, "action": action, "flatten": flatten}
+    limits |= {"cooldown_bars": None, "guards": (*limits.get("guards", ()), floor)}
     return replace(world, limits=tuple(sorted(limits.items())))
 
 

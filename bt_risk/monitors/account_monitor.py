@@ -1,0 +1,84 @@
+"""AccountMonitor: the base of rules on the balance and the equity of an account."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.halt import Halt
+from bt_risk.monitors.net_account import NetAccount
+from bt_risk.orders import REDUCING
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import OwnerPosition
+from bt_risk.rules.drawdown import ARMED, TRIPPED
+from bt_risk.rules.trading_day import TradingDay, check_reset
+
+__all__ = ["AccountMonitor"]
+
+
+class AccountMonitor(Monitor):
+    """Sample the account of one gate in every round, and carry out a halt.
+
+    A subclass defines `_judge`, which begins a halt and sets `status`, and `_after_flat`.
+
+    Attributes
+    ----------
+    status : str
+        ARMED while it halts nothing, TRIPPED while positions are being closed.
+    account : NetAccount
+    halt : Halt
+    """
+
+    def __init__(self, gate: Any, reset: str, flatten: bool) -> None:
+        self.gate = gate
+        self.account = NetAccount(gate)
+        self.halt = Halt(gate, self, REDUCING, flatten, self._journal)
+        self._days: TradingDay | None = check_reset(self.name, "reset", reset)
+        self._time = -math.inf
+        self._measured = self._limit = math.nan
+
+    status = ARMED
+
+    def on_fill(self, part: OwnerPosition) -> None:
+        """Close what fills after everything was flat; the account shows all other fills."""
+        if self.status != ARMED and self.halt.reopens(part):
+            self._reopen()
+
+    def on_bar(self, fresh: list[Instrument]) -> None:
+        """Judge the account, act on a trip, and continue a halt until everything is flat."""
+        if self.halt.finished:
+            self.gate.stop_engine(between_bars=True)
+            return
+        if self.account.sample():
+            day = self._day(fresh)
+            if day == day:  # before the first bar there is none
+                self._judge(fresh, day)
+        if self.status == TRIPPED and self.halt.advance():
+            self._after_flat()
+
+    def _judge(self, fresh: list[Instrument], day: float) -> None:
+        """Act on a sample of the account on a trading day."""
+        raise TypeError(f"{type(self).__name__} judges nothing")
+
+    def _reopen(self) -> None:
+        """Wait again until everything is flat."""
+        self.status = TRIPPED
+
+    def _after_flat(self) -> None:
+        """Go on once nothing is left to be closed."""
+        raise TypeError(f"{type(self).__name__} halts nothing")
+
+    def _day(self, fresh: list[Instrument]) -> float:
+        """Return when the trading day of the newest bar began; time does not run backwards."""
+        for instrument in fresh:
+            if instrument.time > self._time:
+                self._time = instrument.time
+        if self._days is None:
+            self._days = self.gate.book.instruments[0].day
+        return self._days.begin(self._time)
+
+    def _journal(self, action: str, reason: str) -> None:
+        self.gate.journal.account(
+            self.name, action, reason, measured=self._measured, limit=self._limit
+        )

@@ -1,0 +1,222 @@
+"""Monitors of a profit target, of the days that were traded, and of the best of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from bt_risk.limits.challenge import (
+    PAUSE,
+    REPORT,
+    STOP,
+    Consistency,
+    MinimumTradingDays,
+    ProfitTarget,
+)
+from bt_risk.monitors.account_monitor import AccountMonitor
+from bt_risk.orders import HALTED, REDUCING
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import OwnerPosition
+from bt_risk.rules.account_floor import PAUSED, in_currency
+from bt_risk.rules.challenge import DayProfits
+from bt_risk.rules.drawdown import ARMED, LOCKED, TRIPPED
+from bt_risk.tolerances import RATIO_EPS
+
+__all__ = ["ConsistencyMonitor", "ProfitTargetMonitor", "TradingDaysMonitor"]
+
+_ANY_DAY = "00:00 UTC"
+
+
+class _ProfitMonitor(AccountMonitor):
+    """Follow the profit of an account by day; the base class of the others."""
+
+    def __init__(self, gate: Any, reset: str, flatten: bool, initial: float | None) -> None:
+        super().__init__(gate, reset, flatten)
+        self.status = ARMED
+        self.profits = DayProfits(initial)
+
+    def persist(self) -> Iterable[tuple[str, dict[str, Any]]]:
+        """Yield ``(key, plain values)`` of the rule."""
+        yield "", self._record()
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            "state": {"status": self.status, "final": False},
+            "gate": self.halt.state,
+            "reason": self.halt.reason,
+            "account": self.account.persist(),
+            "profits": self.profits.persist(),
+        }
+
+    def restore(self, saved: dict[str, dict[str, Any]]) -> None:
+        """Go on in the saved state."""
+        if "" in saved:
+            self._restore(saved[""])
+
+    def _restore(self, record: dict[str, Any]) -> None:
+        self.account.restore(record["account"])
+        self.profits.restore(record["profits"])
+        self.halt.state = record["gate"]
+        self.status = record["state"]["status"]
+        closing = self.status == TRIPPED
+        self.halt.restore(record["reason"], lasts=self.status != ARMED, closing=closing)
+
+
+class ProfitTargetMonitor(_ProfitMonitor):
+    """Report that a profit is reached, and act on it."""
+
+    name, state_kind = "ProfitTarget", "target"
+
+    def __init__(self, gate: Any, guard: ProfitTarget) -> None:
+        super().__init__(gate, _ANY_DAY, guard.flatten, guard.initial_balance)
+        self.guard = guard
+        self.reached, self._values = False, 0
+        self._confirmations = max(guard.confirmations, gate.venue.min_confirmations)
+        self.halt.state = HALTED if guard.action == STOP else REDUCING
+
+    def _record(self) -> dict[str, Any]:
+        return super()._record() | {"reached": self.reached}
+
+    def _restore(self, record: dict[str, Any]) -> None:
+        super()._restore(record)
+        self.reached = record["reached"]
+
+    @property
+    def amount(self) -> float:
+        """Return the profit that is asked for, in currency; NaN before the first sample."""
+        return in_currency(self.guard.amount or 0.0, self.profits.initial)
+
+    def _judge(self, fresh: list[Instrument], day: float) -> None:
+        account, profits = self.account, self.profits
+        profits.update(account.balance, day)
+        if self.reached:
+            return
+        value = account.balance if self.guard.of == "balance" else account.equity
+        goal = profits.initial + self.amount
+        if value < goal - RATIO_EPS * abs(goal):
+            self._values = 0
+            return
+        self._values += 1
+        if self._values >= self._confirmations:
+            self._reach(value + account.flows, goal + account.flows)
+
+    def _reach(self, value: float, goal: float) -> None:
+        self.reached, self._measured, self._limit = True, value, goal
+        reason = f"{self.name}: {self.guard.of} {value:,.2f} >= {goal:,.2f}"
+        if self.guard.action == REPORT:
+            self._journal("note", reason)
+            return
+        self.status = TRIPPED
+        self.halt.begin(reason)
+
+    def _after_flat(self) -> None:
+        flat, self.status = self.halt.settle(), LOCKED
+        if flat:
+            self._measured = self.account.equity + self.account.flows
+            self._journal("flat", f"flat at an equity of {self._measured:,.2f}")
+        if self.guard.action == STOP and not self.gate.observe:
+            self.halt.finish()
+
+    def rearm(self) -> None:
+        """Measure the profit from the balance of now on, and allow entries."""
+        if self.status == ARMED or not self.account.sample():
+            return
+        self.profits.update(self.account.balance, self.profits.day)
+        self.profits.restart()
+        self.status, self.reached, self._values = ARMED, False, 0
+        self.halt.end("re-armed by hand")
+
+
+class TradingDaysMonitor(_ProfitMonitor):
+    """Count the days on which a position was opened."""
+
+    name, state_kind = "MinimumTradingDays", "trading_days"
+
+    def __init__(self, gate: Any, guard: MinimumTradingDays) -> None:
+        super().__init__(gate, guard.reset, False, None)
+        self.guard = guard
+        self._opened = False
+        self._trades: dict[int, int] = {}
+
+    def _restore(self, record: dict[str, Any]) -> None:
+        super()._restore(record)
+        self._trades = {id(part): part.number for part in self.gate.book.parts.values()}
+
+    def on_fill(self, part: OwnerPosition) -> None:
+        """Note that a position was opened; the bar that it was filled in has the day."""
+        if part.number != self._trades.get(id(part), 0):
+            self._trades[id(part)] = part.number
+            self._opened = True
+
+    def _judge(self, fresh: list[Instrument], day: float) -> None:
+        before, profits = self.profits.days, self.profits
+        profits.update(self.account.balance, day, self._opened)
+        self._opened = False
+        if before < self.guard.days <= profits.days:
+            self._measured, self._limit = profits.days, self.guard.days
+            self._journal("note", f"{self.name}: {profits.days} trading days >= {self.guard.days}")
+
+
+class ConsistencyMonitor(_ProfitMonitor):
+    """Compare the best day with all profit, and end a day that has brought enough."""
+
+    name, state_kind = "Consistency", "consistency"
+
+    def __init__(self, gate: Any, guard: Consistency) -> None:
+        super().__init__(gate, guard.reset, guard.flatten, guard.initial_balance)
+        self.guard = guard
+        self.consistent: bool | None = None
+        self._paused_on = self._released_on = math.nan
+
+    def _record(self) -> dict[str, Any]:
+        return super()._record() | {"consistent": self.consistent, "paused_on": self._paused_on}
+
+    def _restore(self, record: dict[str, Any]) -> None:
+        super()._restore(record)
+        self.consistent, self._paused_on = record["consistent"], record["paused_on"]
+
+    def _judge(self, fresh: list[Instrument], day: float) -> None:
+        profits = self.profits
+        if day != profits.day and profits.profit > 0.0:
+            self._end_day()
+        profits.update(self.account.balance, day)
+        if self.status == PAUSED and day != self._paused_on:
+            self.status = ARMED
+            self.halt.end("a new day has begun")
+        if self.guard.action == PAUSE and self.status == ARMED and day != self._released_on:
+            self._watch(day)
+
+    def _end_day(self) -> None:
+        """Write whether the best day is a share that is allowed, where the answer is new."""
+        profits, limit = self.profits, self.guard.best_day_limit
+        consistent = profits.share <= limit + RATIO_EPS
+        if consistent is self.consistent:
+            return
+        self.consistent = consistent
+        self._measured, self._limit = profits.share, limit
+        sign = "<=" if consistent else ">"
+        share = f"{profits.share:.4f} of the profit {sign} best_day_limit {limit:.4f}"
+        self._journal("note", f"{self.name}: the best day is {share}")
+
+    def _watch(self, day: float) -> None:
+        """End a day that has brought its share of the target."""
+        profits = self.profits
+        target = max(in_currency(self.guard.target or 0.0, profits.initial), profits.profit)
+        most = self.guard.best_day_limit * target
+        if profits.today < most - RATIO_EPS * most:
+            return
+        self._measured, self._limit, self._paused_on = profits.today, most, day
+        self.status = TRIPPED
+        what = f"{profits.today:,.2f} earned in a day >= {most:,.2f}"
+        self.halt.begin(f"{self.name}: {what}, which is best_day_limit of the target")
+
+    def _after_flat(self) -> None:
+        self.halt.settle()
+        self.status = PAUSED
+
+    def rearm(self) -> None:
+        """Allow entries again on the present day."""
+        if self.status != ARMED:
+            self.status, self._released_on = ARMED, self.profits.day
+            self.halt.end("re-armed by hand")
