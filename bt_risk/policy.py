@@ -18,7 +18,12 @@ from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
 from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings, TradeSettings
 from bt_risk.limits.trade_guards import Guard
-from bt_risk.monitors.settings import DrawdownSettings, StopSettings
+from bt_risk.monitors.settings import (
+    BreakerSettings,
+    BreakerTrigger,
+    DrawdownSettings,
+    StopSettings,
+)
 from bt_risk.parameters import ATRLimit, EquityLimit, Flag, Settings, read_toml
 from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.instrument import check_instruments
@@ -31,7 +36,8 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
     """The five rules and their limits; ratios are fractions, durations are bars.
 
     The parameters are those of `HalfKellySizer`, `ATRTrailingStop`, `DrawdownBreaker` and
-    `CorrelationCap` (whose `estimator` is `correlation_estimator` here), and `risk_limit`: what
+    `CorrelationCap` (whose `estimator` is `correlation_estimator` here, and the breaker's `trigger`
+    `drawdown_trigger`), and `risk_limit`: what
     one position may lose at its stop, a fraction of equity.
 
     `guards` are additional rules: ``guards=[DailyLossLimit(0.03), CooldownGuard(5)]``, in a file
@@ -54,6 +60,7 @@ class Policy(KellySettings, StopSettings, DrawdownSettings, LimitSettings, Trade
 Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
     """
 
+    drawdown_trigger: BreakerTrigger = "close"
     exposure_limit: EquityLimit = EXPOSURE_LIMIT
     bar_jump: ATRLimit = BAR_JUMP
     instruments: dict[str, dict[str, Any]] | None = None
@@ -113,6 +120,7 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
         stop = f"{atr} behind the {self.anchor}, {self.trigger}"
         halt = "ends the run" if self.action == "stop" else self._pause()
         flat = "closes everything and " if self.flatten else ""
+        inside = ", each bar at its worst," if self.drawdown_trigger == "intrabar" else ""
         lines = [
             (self.risk_limit, f"risk per trade: a position loses at most {risk}"),
             (True, f"size: {size if self.sizer else 'as the strategy has it'}"),
@@ -132,7 +140,8 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
             ),
             (
                 self.drawdown_limit,
-                f"drawdown: {_percent(self.drawdown_limit)} below the high-water mark {flat}{halt}",
+                f"drawdown: {_percent(self.drawdown_limit)} below the high-water mark{inside} "
+                f"{flat}{halt}",
             ),
         ]
         described = [
@@ -206,7 +215,8 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
     def params(self, kind: type[Settings]) -> dict[str, Any]:
         """Return the parameters of a component that the policy has, by name."""
         own = {one.name for one in fields(self)}
-        return {one.name: getattr(self, one.name) for one in fields(kind) if one.name in own}
+        values = {one.name: getattr(self, one.name) for one in fields(kind) if one.name in own}
+        return values | ({"trigger": self.drawdown_trigger} if kind is BreakerSettings else {})
 
 
 def policy_of(component: str, policy: Any, named: Mapping[str, Any] | None = None) -> Policy:

@@ -335,6 +335,7 @@ BAD = [
     ({"anchor": "low"}, "one of 'close', 'extreme', 'high'"),
     ({"buffer": -1}, "zero or more, and finite"),
     ({"trigger": "open"}, "one of 'intrabar', 'close'"),
+    ({"drawdown_trigger": "open"}, "one of 'close', 'intrabar'"),
     ({"min_step": -1}, "zero or more, and finite"),
     ({"kelly_scale": 2}, FRACTION),
     ({"kelly_limit": 2}, FRACTION),

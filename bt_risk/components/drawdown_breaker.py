@@ -36,12 +36,16 @@ class DrawdownBreaker(QuietAnalyzer):
         nothing at the limit
       - ``confirmations`` (default: ``1``) consecutive values beyond the limit that trip it; at
         least 2 behind a live broker, where values may arrive between bars
+      - ``trigger`` (default: ``"close"``) ``"intrabar"`` judges each bar at its worst for what is
+        held: longs at the low, shorts at the high, all of them at once. What a stop has closed
+        counts at the price of its fill. The high-water mark is that of closes
       - ``equity`` (default: ``None``) a callable without arguments that returns equity, where the
         broker's value is something else
 
     The drawdown is that of the unit value, which deposits and withdrawals do not move. It is
     judged at every close, and positions are closed at the next open: after a gap the loss exceeds
-    the limit. ``overshoot`` is by how much.
+    the limit. ``overshoot`` is by how much; with ``trigger="intrabar"`` the drawdown inside the bar
+    that has tripped it counts where that was more.
 
     get_analysis:
 
@@ -100,7 +104,8 @@ class DrawdownBreaker(QuietAnalyzer):
 
     def _summary(self) -> dict[str, Any]:
         breaker = self._breaker
-        trips = [_dated(trip, breaker.rule.drawdown_limit) for trip in breaker.trips]
+        limit, inside = breaker.rule.drawdown_limit, breaker.intrabar
+        trips = [_dated(trip, limit, inside) for trip in breaker.trips]
         last = trips[-1] if trips else _dated(dict(_NO_TRIP), math.nan)
         return {
             "state": breaker.state.status,
@@ -121,9 +126,12 @@ _NO_TRIP = {
 }
 
 
-def _dated(trip: dict[str, Any], limit: float) -> dict[str, Any]:
+def _dated(trip: dict[str, Any], limit: float, inside: bool = False) -> dict[str, Any]:
     dates = {key: _date(trip[key]) for key in ("tripped_at", "flat_at")}
-    return trip | dates | {"overshoot": trip["drawdown_at_flat"] - limit}
+    drawdown = trip["drawdown_at_flat"]
+    if inside and not drawdown > trip["drawdown_at_trip"]:  # NaN: it is not flat
+        drawdown = trip["drawdown_at_trip"]
+    return trip | dates | {"overshoot": drawdown - limit}
 
 
 def _date(number: float) -> Any:

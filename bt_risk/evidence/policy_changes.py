@@ -41,6 +41,9 @@ _CEILINGS = {
     "stopout_limit",
     "streak_limit",
     "daily_loss_limit",
+    "profit_target",
+    "give_back",
+    "profit_from",
     "bar_limit",
     "minute_limit",
     "day_limit",
@@ -63,6 +66,7 @@ _ORDERS: dict[str, tuple[Any, ...]] = {
     "allow_extreme": (False, True),
     "scope": ("all", "data"),
     "side_aware": (False, True),
+    "drawdown_trigger": ("intrabar", "close"),
 }
 # What moves a rule without a direction: of these a change is named, and counts as neither.
 _NEUTRAL = {
@@ -93,6 +97,9 @@ _NEUTRAL = {
     "tick",
     "currency",
     "negative_prices",
+    "base",
+    "unit",
+    "reset",
 }
 
 

@@ -16,6 +16,7 @@ from bt_risk.monitors.settings import BreakerSettings
 from bt_risk.orders import HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
+from bt_risk.portfolio.worst_equity import worst_change
 from bt_risk.rules.drawdown import (
     ARMED,
     TRIPPED,
@@ -34,7 +35,10 @@ _SAVED = ("trips", "drawdown", "max_drawdown")
 
 
 class DrawdownMonitor(Monitor):
-    """Judge the equity of one gate at every close, and act on a drawdown beyond the limit."""
+    """Judge the equity of one gate at every close, and act on a drawdown beyond the limit.
+
+    Where bars are judged at their worst, that of a bar counts before its close.
+    """
 
     def __init__(self, gate: Any, settings: BreakerSettings) -> None:
         # One sample of a live broker is no reason to sell everything.
@@ -44,6 +48,7 @@ class DrawdownMonitor(Monitor):
         self.action = settings.action
         self.halt = Halt(gate, self, self._gate_state, settings.flatten, self._journal)
         self.taper_from, self.equity = settings.taper_from, settings.equity
+        self.intrabar = settings.trigger == "intrabar"
         self.state = BreakerState()
         self.trips: list[dict[str, Any]] = []
         self.drawdown = self.max_drawdown = 0.0
@@ -102,28 +107,35 @@ class DrawdownMonitor(Monitor):
             self.gate.stop_engine(between_bars=True)
             return
         before, value = self.state, self._value()
+        worst = self._worst(value, fresh) if self.intrabar and fresh else value
         if value <= before.high_water_mark and before.status == ARMED and not before.breaches:
             fallen = fall(value, before.high_water_mark)
-            if fallen < self._trips_at:  # nothing changes but the drawdown
-                self._set_drawdown(fallen)
+            deepest = fallen if worst == value else fall(worst, before.high_water_mark)
+            if deepest < self._trips_at:  # nothing changes but the drawdown
+                self._set_drawdown(fallen, deepest)
                 return
         data0 = self.gate.book.instruments[0]
-        self.state = state = step(before, value, self.rule, new_bar=data0 in fresh)
-        self._measure(value)
+        self.state = state = step(before, value, self.rule, worst=worst, new_bar=data0 in fresh)
+        self._measure(value, worst, before)
         if state.status == TRIPPED:
-            self._halt(before, value)
+            self._halt(before, worst)
         elif before.status != ARMED and state.status == ARMED:
             self.halt.end("cool-down over")
 
-    def _measure(self, value: float) -> None:
+    def _measure(self, value: float, worst: float, before: BreakerState) -> None:
         """Set the drawdown and taper the risk budgets; a NaN changes nothing."""
-        if math.isfinite(value):
-            self._set_drawdown(fall(value, self.state.high_water_mark))
+        if not math.isfinite(value):
+            return
+        fallen = deepest = fall(value, self.state.high_water_mark)
+        if worst < value and not math.isnan(before.high_water_mark):
+            deepest = fall(worst, before.high_water_mark)
+        tripped = self.state.status == TRIPPED != before.status
+        self._set_drawdown(deepest if tripped else fallen, deepest)
 
-    def _set_drawdown(self, fallen: float) -> None:
+    def _set_drawdown(self, fallen: float, deepest: float) -> None:
         self.drawdown = fallen
-        if fallen > self.max_drawdown:
-            self.max_drawdown = fallen
+        if deepest > self.max_drawdown:
+            self.max_drawdown = deepest
         if self.taper_from is not None:
             left = taper(fallen, self.taper_from, self.rule.drawdown_limit)
             self.gate.book.set_risk_scale(self, left)
@@ -147,7 +159,8 @@ class DrawdownMonitor(Monitor):
         if before != ARMED:
             self.state = rearm(self.state, self._value())
         if before != ARMED == self.state.status:  # it has no new mark while equity is unknown
-            self._measure(self._value())
+            value = self._value()
+            self._measure(value, value, self.state)
             self.halt.end("re-armed by hand")
 
     def _value(self) -> float:
@@ -156,6 +169,15 @@ class DrawdownMonitor(Monitor):
         if self.gate.book.suspects and self.gate.book.doubt(bars=1):
             return math.nan  # one suspect bar moves no mark and trips nothing
         return self.gate.unit_value()
+
+    def _worst(self, value: float, fresh: list[Instrument]) -> float:
+        """Return the value at the worst point of the new bars for what is held, NaN for NaN."""
+        venue = self.gate.venue
+        change = worst_change(self.gate.book, fresh, resting=not venue.direct)
+        if not change:
+            return value
+        equity = value if self.equity is not None else self.gate.equity()
+        return value * (1.0 + change / equity) if equity > 0.0 else value
 
     # -- a halt ----------------------------------------------------------------------------------
 
@@ -178,11 +200,12 @@ class DrawdownMonitor(Monitor):
         self.halt.begin(f"DrawdownBreaker: {self._measured(value)}")
 
     def _measured(self, value: float) -> str:
-        rule = self.rule
+        rule, inside = self.rule, ", inside a bar" if self.intrabar else ""
         if self.state.final:
             fallen = fall(value, self.state.lifetime_mark)
-            return f"drawdown {fallen:.4f} >= lifetime_limit {rule.lifetime_limit:.4f}"
-        return f"drawdown {self.drawdown:.4f} >= drawdown_limit {rule.drawdown_limit:.4f}"
+            return f"drawdown {fallen:.4f}{inside} >= lifetime_limit {rule.lifetime_limit:.4f}"
+        measured = f"drawdown {self.drawdown:.4f}{inside}"
+        return f"{measured} >= drawdown_limit {rule.drawdown_limit:.4f}"
 
     def _after_flat(self) -> None:
         flat = self.halt.settle()

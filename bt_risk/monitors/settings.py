@@ -22,7 +22,13 @@ from bt_risk.parameters import (
 )
 from bt_risk.rules.drawdown import BreakerRule
 
-__all__ = ["BreakerSettings", "DrawdownSettings", "StopDistanceSettings", "StopSettings"]
+__all__ = [
+    "BreakerSettings",
+    "BreakerTrigger",
+    "DrawdownSettings",
+    "StopDistanceSettings",
+    "StopSettings",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,10 @@ class StopSettings(StopDistanceSettings):
     buffer: PositiveOrZero = 0.0  # ATRs
     trigger: Annotated[str, one_of("intrabar", "close")] = "intrabar"
     min_step: PositiveOrZero = 0.0  # ATRs
+
+
+# What of a bar is judged: its close, or the worst for what is held.
+BreakerTrigger = Annotated[str, one_of("close", "intrabar")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +104,10 @@ def _check_equity(component: str, param: str, value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class BreakerSettings(DrawdownSettings):
-    """The parameters of `bt_risk.DrawdownBreaker`, which describes them."""
+    """The parameters of `bt_risk.DrawdownBreaker`, which describes them.
 
+    `trigger` is `drawdown_trigger` in a policy, whose `trigger` is that of the stop.
+    """
+
+    trigger: BreakerTrigger = "close"
     equity: Annotated[Callable[[], float] | None, Check(_check_equity, optional=True)] = None

@@ -173,6 +173,7 @@ def step(
     value: float,
     rule: BreakerRule,
     *,
+    worst: float = math.nan,
     flat: bool = False,
     new_bar: bool = True,
 ) -> BreakerState:
@@ -186,6 +187,9 @@ def step(
         Unit value of the account (unmoved by deposits). NaN or infinite: nothing is concluded.
     rule : BreakerRule
         The limits.
+    worst : float
+        The lowest value inside the bar that ended with `value`, where bars are judged at their
+        worst. It came before the close: it is compared with the marks before that.
     flat : bool
         Whether every position that the breaker closes is closed.
     new_bar : bool
@@ -201,11 +205,16 @@ def step(
     >>> state = step(BreakerState(), 100.0, BreakerRule())
     >>> step(state, 90.0, BreakerRule()).status
     'TRIPPED'
+    >>> step(state, 101.0, BreakerRule(), worst=90.0).status
+    'TRIPPED'
     """
     if math.isfinite(value):
-        state = _mark(state, value)
-        if state.status == ARMED:
-            state = _watch(state, value, rule)
+        if worst < value and state.status == ARMED and not math.isnan(state.high_water_mark):
+            state = _mark(_watch(state, worst, rule), value)
+        else:
+            state = _mark(state, value)
+            if state.status == ARMED:
+                state = _watch(state, value, rule)
     if state.status == COOLING and new_bar:
         return _cool(state, value, rule)
     if state.status == TRIPPED and flat:
