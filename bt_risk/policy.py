@@ -19,6 +19,7 @@ from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings, TradeSettings
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.settings import (
+    ATTACHED,
     BreakerSettings,
     BreakerTrigger,
     DrawdownSettings,
@@ -117,7 +118,8 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
         atr = f"{self.atr_multiple:g} x ATR({self.atr_period})"
         kelly = f"{self.kelly_scale:g} x Kelly of the last {self.lookback} trades"
         size = f"{kelly}, at most {_percent(self.kelly_limit)} of equity at risk"
-        stop = f"{atr} behind the {self.anchor}, {self.trigger}"
+        attached = ", active within the bar of the entry" if self.entry_stop == ATTACHED else ""
+        stop = f"{atr} behind the {self.anchor}, {self.trigger}{attached}"
         halt = "ends the run" if self.action == "stop" else self._pause()
         flat = "closes everything and " if self.flatten else ""
         inside = ", each bar at its worst," if self.drawdown_trigger == "intrabar" else ""

@@ -318,6 +318,7 @@ BAD = [
     ({"volatility_limit": 0}, POSITIVE_OR_NONE),
     ({"gap_limit": 3}, OR_NONE),
     ({"gap_floor": 0.02}, "0 without gap_limit"),
+    ({"entry_stop": "now"}, "one of 'next bar', 'attached'"),
     ({"on_volatility": "drop"}, "one of 'trim', 'reject'"),
     ({"periods_per_year": 0}, "positive and finite"),
     ({"unknown": "pass"}, "one of 'refuse', 'allow'"),

@@ -35,11 +35,14 @@ class ATRTrailingStop(bt.Observer):
       - ``trigger`` (default: ``"intrabar"``) ``"intrabar"``: an order rests at the broker;
         ``"close"``: the position is closed at the open after a close beyond the stop
       - ``min_step`` (default: ``0.0``) ATRs that the level must gain before the order moves
+      - ``entry_stop`` (default: ``"next bar"``) ``"attached"``: the stop is active from the fill of
+        the entry on
 
     The first stop is the entry fill less the distance that the order was judged with. From the
     close of the entry bar on it moves to ``anchor - side x atr_multiple x ATR`` wherever that is
     tighter, and never loosens. It is active from the next bar of its data feed: the bar of the
-    entry is not protected. After a gap it fills at the open.
+    entry is not protected. With ``entry_stop="attached"`` BackBroker judges it by the extreme of
+    that bar, too. After a gap it fills at the open.
 
     Lines: ``stop``, the price of the resting order, NaN without a position.
 

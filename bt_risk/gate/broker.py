@@ -328,7 +328,7 @@ class RiskBroker(BrokerProxy):
         if watched:
             news = self._check_account(fresh, news)
         if self.fill_tracker.touched:
-            self._follow_fills()
+            self.follow_fills()
         if self.feed_monitor.missed:
             for monitor in self.registry.monitors:
                 monitor.on_missed(self.feed_monitor.missed)
@@ -362,7 +362,7 @@ class RiskBroker(BrokerProxy):
                 reason = f"bar: {instrument.suspect}; it counts once the next bar agrees"
                 self.journal.instrument(instrument, "bar", "note", reason)
 
-    def _follow_fills(self) -> None:
+    def follow_fills(self) -> None:
         """Call the monitors for every fill."""
         touched = self.fill_tracker.touched
         while touched:

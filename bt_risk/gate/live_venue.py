@@ -194,6 +194,12 @@ class LiveVenue(Venue):
 
     # -- orders ----------------------------------------------------------------------------------
 
+    def attach_stops(self) -> None:
+        """Note once that a stop is sent when its entry has filled, and not with it."""
+        if self.gate.judges and self.gate.journal.once("entry_stop"):
+            reason = "entry_stop: the stop is sent when the broker reports the fill of its entry"
+            self.gate.journal.account("ATRTrailingStop", "note", reason)
+
     def amend(self, working: WorkingOrder, size: float, price: float) -> bool:
         """Replace a resting stop of ours in one request; return whether that is done.
 

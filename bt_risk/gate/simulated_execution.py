@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
@@ -25,14 +25,18 @@ from bt_risk.portfolio.reachable import allowed_fill, coming, held_for
 from bt_risk.rules.sizing import round_down
 from bt_risk.tolerances import SIZE_EPS
 
+if TYPE_CHECKING:
+    from bt_risk.gate.entry_bar import EntryBar
+
 __all__ = ["SimulatedExecution"]
 
 
 class SimulatedExecution:
     """Clamp the orders of one gate in one BackBroker.
 
-    `fitted` holds the size steps of the orders that are cut to what cash affords when they fill,
-    `triggered` the refs of stops that were reached before all of their position was there.
+    `entry_bar` is there where stops are active from the fill of an entry on, `fitted` holds the
+    size steps of the orders that are cut to what cash affords when they fill, `triggered` the refs
+    of stops that were reached before all of their position was there.
     """
 
     def __init__(self, gate: Any, inner: Any) -> None:
@@ -40,6 +44,7 @@ class SimulatedExecution:
         self.fitted: dict[int, float | None] = {}
         self.triggered: set[int] = set()
         self._refused = 0
+        self.entry_bar: EntryBar | None = None
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
         self._notifies = type(inner) is bt.brokers.BackBroker and "notify" not in vars(inner)
@@ -59,13 +64,15 @@ class SimulatedExecution:
         ref = order.ref
         if ref in self.gate.own:
             if not self._out_of_reach(order):
-                self._try_own(order)
+                self.try_own(order)
         elif ref in self.gate.exit_orders.ended:
             self._cancel(order, "entries are refused now", alone=True)
         elif ref in self.triggered:
             self._try_at_market(order)
-        else:
+        elif self.entry_bar is None:
             self._native_try(order)
+        else:
+            self.entry_bar.try_exec(order, self._native_try)
 
     def execute(
         self,
@@ -127,7 +134,8 @@ class SimulatedExecution:
 
     # -- our own exits ------------------------------------------------------------------------
 
-    def _try_own(self, order: Any) -> None:
+    def try_own(self, order: Any) -> None:
+        """Let an order of ours execute for what it covers now."""
         self.gate.process_notifications()
         working = self.gate.book.working.get(order.ref)
         if working is None:
@@ -141,11 +149,11 @@ class SimulatedExecution:
         begun = order.status == order.Partial
         if not begun and not working.instrument.after(working.set_at):
             return
-        size = min(working.remaining, self._free(part, working))
+        size = min(working.remaining, self.free(part, working))
         if size > SIZE_EPS:
-            self._run(order, working, size, begun)
+            self.run(order, working, size, begun)
 
-    def _free(self, part: OwnerPosition, working: WorkingOrder) -> float:
+    def free(self, part: OwnerPosition, working: WorkingOrder) -> float:
         """Return the size of the order's trade that no market exit of this bar closes.
 
         Those fill first, at the open.
@@ -178,8 +186,18 @@ class SimulatedExecution:
         coc = self.inner.p.coc and order.info.get("coc", True)
         return now > order.created.dt or coc or self.inner.p.coo
 
-    def _run(self, order: Any, working: WorkingOrder, size: float, begun: bool) -> None:
-        """Let the order execute for `size`; a stop that has begun to fill goes on at the open."""
+    def run(
+        self,
+        order: Any,
+        working: WorkingOrder,
+        size: float,
+        begun: bool = False,
+        native: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Let the order execute for `size`; a stop that has begun to fill goes on at the open.
+
+        It executes by `native`, or as BackBroker does.
+        """
         sign = 1 if order.isbuy() else -1
         stop_price = order.created.price
         clamped = size != abs(order.executed.remsize)
@@ -188,7 +206,7 @@ class SimulatedExecution:
         if begun:
             order.created.price = -sign * math.inf
         before = order.executed.size
-        self._native_try(order)
+        (native or self._native_try)(order)
         order.created.price = stop_price
         if clamped and order.alive():  # what did not fill on this bar still works
             filled = abs(order.executed.size - before)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import backtrader as bt
 
+from bt_risk.gate.entry_bar import EntryBar
 from bt_risk.gate.native_orders import send
 from bt_risk.gate.other_engines import order_held_feeds
 from bt_risk.gate.simulated_execution import SimulatedExecution
@@ -118,6 +119,12 @@ class SimulatedVenue(Venue):
         """Clamp orders at the moment they execute, from now on."""
         if self.execution is None and not self.gate.observe:
             self.execution = SimulatedExecution(self.gate, self.inner)
+
+    def attach_stops(self) -> None:
+        """Execute stops within the bar of the entry, from now on."""
+        self.clamp_fills()
+        if self.execution is not None and self.execution.entry_bar is None:
+            self.execution.entry_bar = EntryBar(self.execution)
 
     def release(self) -> None:
         """Leave the broker as it was found."""

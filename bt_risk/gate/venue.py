@@ -153,6 +153,9 @@ class Venue:
     def clamp_fills(self) -> None:
         """Clamp orders at the moment they execute, from now on, where the broker allows that."""
 
+    def attach_stops(self) -> None:
+        """Let stops be active from the fill of the entry on, where the broker allows that."""
+
     def release(self) -> None:
         """Leave the broker as it was found."""
 

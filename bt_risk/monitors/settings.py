@@ -23,12 +23,16 @@ from bt_risk.parameters import (
 from bt_risk.rules.drawdown import BreakerRule
 
 __all__ = [
+    "ATTACHED",
     "BreakerSettings",
     "BreakerTrigger",
     "DrawdownSettings",
     "StopDistanceSettings",
     "StopSettings",
 ]
+
+# When a stop is active: from the bar after the entry on, or from the fill of the entry on.
+NEXT_BAR, ATTACHED = "next bar", "attached"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,14 @@ class StopSettings(StopDistanceSettings):
     buffer: PositiveOrZero = 0.0  # ATRs
     trigger: Annotated[str, one_of("intrabar", "close")] = "intrabar"
     min_step: PositiveOrZero = 0.0  # ATRs
+    entry_stop: Annotated[str, one_of(NEXT_BAR, ATTACHED)] = NEXT_BAR
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.entry_stop == ATTACHED and self.trigger == "close":
+            name, remedy = type(self).__name__, "A stop that acts at closes rests nowhere."
+            constraint = "'next bar' with trigger='close'"
+            raise ParameterError(name, "entry_stop", constraint, self.entry_stop, remedy)
 
 
 # What of a bar is judged: its close, or the worst for what is held.

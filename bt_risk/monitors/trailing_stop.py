@@ -12,7 +12,7 @@ import backtrader as bt
 
 from bt_risk.errors import ParameterError
 from bt_risk.monitors.base import Monitor
-from bt_risk.monitors.settings import StopSettings
+from bt_risk.monitors.settings import ATTACHED, StopSettings
 from bt_risk.monitors.trade_stop import RestingOrder, TradeStop
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, place_of, position_key
@@ -42,6 +42,8 @@ class TrailingStopMonitor(Monitor):
     def guard(self, owner: Any, instrument: Instrument, rule: StopSettings) -> None:
         """Guard what this owner holds of an instrument from now on."""
         key = (instrument.index, owner)
+        if rule.entry_stop == ATTACHED:
+            self.gate.venue.attach_stops()
         if self.rules.setdefault(key, rule) != rule:
             raise ParameterError(
                 "ATRTrailingStop",
@@ -170,7 +172,7 @@ class TrailingStopMonitor(Monitor):
     def _begin(self, part: OwnerPosition, rule: StopSettings) -> TradeStop:
         # The distance was frozen when the order was reviewed: the risk taken is the risk planned.
         price = _first_stop(part)
-        length = part.instrument.length
+        length = part.instrument.close.lencount  # with the bar of the entry
         orders = [RestingOrder(next(iter(part.tradeids)))]
         stop = TradeStop(part, rule, part.number, part.side, price, part.entry, length, orders)
         stop.late = self.gate.feed_monitor.behind(part.instrument)

@@ -181,8 +181,13 @@ def _portfolio(world):
 
 
 def _costs(world):
-    """Let some worlds count what a stop-out costs: what the model adds up is the least then."""
+    """Let some worlds count what a stop-out costs: what the model adds up is the least then.
+
+    In some the stops are active from the fill of the entry on.
+    """
     rng = random.Random(f"costs {world.seed}")
+    if random.Random(f"entry bar {world.seed}").random() < 0.2:
+        world = replace(world, limits=tuple(sorted([*world.limits, ("entry_stop", "attached")])))
     if rng.random() > 0.2:
         return world
     slippage = rng.choice([0.0, 0.0005, 0.01])
