@@ -88,7 +88,7 @@ class FillTracker:
         price = float(bit.price)
         if working is None and order.ref not in self.gate.own and order.ref not in self.ended:
             self.gate.bypass.filled(order, instrument, side * size, price)
-        distance, unit_cost, stopped, shared = math.nan, math.nan, False, False
+        distance, stopped, shared = math.nan, False, False
         if working is None:
             opens = size - part.held_against(side)
             excess = 0.0 if opens <= SIZE_EPS else self.gate.venue.beyond(order, opens)
@@ -96,16 +96,13 @@ class FillTracker:
         else:
             excess = book_claims(part, working, size)
             distance, stopped, shared = working.distance, working.stops, working.shared
-            unit_cost = working.cost
             tradeid = working.tradeid
         for one, units in parts_closed(part, side, size, shared):
             cost, under = commission * units / size, tradeid if one is part else None
             if one.size * side < 0.0 and side * (price - one.entry) > one.stop_distance:
                 kind = "stop" if working is None else working.kind
                 note_shortfall(one, min(units, abs(one.size)), price, kind)
-            self.book.fill(
-                one, side * units, price, cost, bit.dt, distance, stopped, under, unit_cost
-            )
+            self.book.fill(one, side * units, price, cost, bit.dt, distance, stopped, under)
             self.touch(one)
         if excess > SIZE_EPS:
             self.gate.venue.note_excess(order, part, excess)

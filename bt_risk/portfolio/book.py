@@ -269,7 +269,6 @@ class Book:
         distance: float = math.nan,
         stopped: bool = False,
         tradeid: Any = None,
-        cost: float = math.nan,
     ) -> None:
         """Book one execution.
 
@@ -289,9 +288,6 @@ class Book:
             Whether a stop order was executed.
         tradeid : hashable, optional
             That of the order; None where no order of the owner is known.
-        cost : float
-            What a stop-out costs beside the distance, in points for each unit, as it was when the
-            order was reviewed; NaN where that is unknown: as it is now.
         """
         closing = 0.0
         if part.size * size < 0:
@@ -301,7 +297,7 @@ class Book:
             self._close(part, closing, price, commission * share, time, stopped)
         opening = size - closing
         if abs(opening) > SIZE_EPS:
-            self._open(part, opening, price, commission * (1.0 - share), time, distance, cost)
+            self._open(part, opening, price, commission * (1.0 - share), time, distance)
         if tradeid is None:
             book_unnamed(part, size)
         else:
@@ -323,7 +319,6 @@ class Book:
         commission: float,
         time: float,
         distance: float,
-        cost: float,
     ) -> None:
         if not part.size:
             part.number += 1
@@ -332,12 +327,6 @@ class Book:
             part.stop_distance = distance
             if math.isnan(distance):
                 part.stop_distance = part.instrument.stop_distance()
-            part.cost = 0.0
-            if self.costs is not None:
-                part.cost = cost
-                if math.isnan(cost):
-                    of = abs(size), price, part.stop_distance
-                    part.cost = self.costs.per_unit(part.instrument, 1 if size > 0 else -1, *of)
             part.pnl = part.paid = part.peak = part.price = 0.0
         total = part.size + size
         part.price = (part.price * part.size + price * size) / total
@@ -363,7 +352,7 @@ class Book:
             part.excess = side * max(0.0, side * (part.excess + size))
         if abs(part.size) <= SIZE_EPS:
             part.size = part.excess = 0.0
-            self.trades.append(closed_trade(part, side, time, stopped, self.rounds + 1))
+            self.trades.append(closed_trade(part, side, time, stopped, self.rounds + 1, self.costs))
 
     def sum_up(self, instrument: Instrument) -> None:
         """Update the net size of an instrument, and the sides that owners hold of it."""

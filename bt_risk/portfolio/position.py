@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.stop_costs import StopCosts
 from bt_risk.rules.loss_distribution import TradeLoss
 
 __all__ = [
@@ -37,9 +38,6 @@ class OwnerPosition:
         Price and time (a date number) of the first entry of the open trade.
     stop_distance : float
         Price distance to the stop that the trade was opened with; NaN where it was unknown.
-    cost : float
-        What a stop-out of its first entry costs beside that distance, in points for each unit; 0
-        where costs do not count as risk.
     peak, pnl : float
         Largest absolute size of the trade so far, and its net profit in currency from what is
         closed already.
@@ -69,7 +67,6 @@ class OwnerPosition:
     price: float = 0.0
     entry: float = math.nan
     stop_distance: float = math.nan
-    cost: float = 0.0
     peak: float = 0.0
     pnl: float = 0.0
     paid: float = 0.0
@@ -271,11 +268,24 @@ class SentOrder(NamedTuple):
 
 
 def closed_trade(
-    part: OwnerPosition, side: int, time: float, stopped: bool, number: int
+    part: OwnerPosition,
+    side: int,
+    time: float,
+    stopped: bool,
+    number: int,
+    costs: StopCosts | None = None,
 ) -> ClosedTrade:
-    """Return the trade that an owner has just closed, in round `number` of the book."""
+    """Return the trade that an owner has just closed, in round `number` of the book.
+
+    With `costs` its R contains what a stop-out of its largest size costs.
+    """
     instrument, lead = part.instrument, part.instrument.lead
-    risk = (part.stop_distance + part.cost) * part.peak * instrument.multiplier
+    distance = part.stop_distance * part.peak * instrument.multiplier
+    planned = 0.0
+    if costs is not None:
+        stop_price = part.entry - side * part.stop_distance
+        planned = costs.of(instrument, side, part.peak, part.entry, stop_price)
+    risk = distance + planned
     return ClosedTrade(
         instrument.name,
         part.owner,
@@ -286,21 +296,21 @@ def closed_trade(
         part.pnl,
         part.pnl / risk if risk > 0 else math.nan,
         stopped,
-        _loss(part, risk, stopped),
+        _loss(part, risk, planned, stopped),
         lead.index,
         lead.length + 1,  # a fill is booked before the bar that it happens in
         number,
     )
 
 
-def _loss(part: OwnerPosition, risk: float, stopped: bool) -> TradeLoss:
+def _loss(part: OwnerPosition, risk: float, planned: float, stopped: bool) -> TradeLoss:
     if not risk > 0.0:
         return TradeLoss(math.nan)
     instrument = part.instrument
     return TradeLoss(
         part.pnl / risk,
         part.paid / risk,
-        part.cost / (part.stop_distance + part.cost),
+        planned / risk,
         {cause: lost / risk for cause, lost in part.beyond.items()},
         stopped and part.since == instrument.length - instrument.forming,
     )

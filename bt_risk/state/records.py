@@ -36,7 +36,6 @@ _PART = (
     "price",
     "entry",
     "stop_distance",
-    "cost",
     "peak",
     "pnl",
     "paid",

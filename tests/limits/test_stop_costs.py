@@ -193,15 +193,22 @@ def test_by_hand():
     assert largest_within(1.0, lambda size: math.nan, 5.0) == 0.0
 
 
-def test_a_position_of_an_older_state_file_has_no_costs():
+def test_a_position_of_an_older_state_file_has_paid_nothing():
     book = book_of()
     part = book.part(book.instruments[0], ME)
-    book.fill(part, 10.0, 100.0, 0.0, 1.0, 4.0)
-    part.cost = 0.2
+    book.fill(part, 10.0, 100.0, 2.0, 1.0, 4.0)
     record = part_record(part, 0)
-    other = dataclasses.replace(part, cost=0.0)
+    other = book_of().part(book.instruments[0], ME)
     restore_part(other, record)
-    assert other.cost == 0.2
-    del record["cost"]
-    restore_part(other := dataclasses.replace(part, cost=0.0), record)
-    assert (other.cost, other.size) == (0.0, 10.0)
+    assert (other.paid, other.size) == (2.0, 10.0)
+    del record["paid"]
+    older = book_of().part(book.instruments[0], ME)
+    restore_part(older, record)
+    assert (older.paid, older.size) == (0.0, 10.0)
+
+
+def test_a_fill_above_the_price_of_the_review_is_a_full_stop_out_all_the_same():
+    rows = [*CALM[:5], (101, 102, 100, 100), (99, 99, 96, 97), *flat(2, 97)]
+    result = taped(market(percent, rows), [(5, "buy", {"size": 900})])
+    assert result.analyzers.riskjournal.r_multiples() == pytest.approx([-1.0], abs=1e-12)
+    assert result.analyzers.riskjournal.losses().share(1.0) == 0.0
