@@ -59,6 +59,8 @@ from .limits.exposure import (
     PositionLimit,
 )
 from .limits.gap import GapLimit
+from .limits.name_guards import Allow, Deny, LongOnly, MaxPositions
+from .limits.order_guards import DuplicateOrder, OrderSize, PriceCollar, RepeatedOrders
 from .limits.trade_guards import (
     CooldownGuard,
     LosingStreakGuard,
@@ -87,6 +89,14 @@ from .rules.trailing_stop import atr, atr_stop, ratchet
 __version__: str
 
 __all__ = [
+    "RepeatedOrders",
+    "PriceCollar",
+    "OrderSize",
+    "DuplicateOrder",
+    "MaxPositions",
+    "LongOnly",
+    "Deny",
+    "Allow",
     "ATRTrailingStop",
     "AccountFloor",
     "BtRiskError",

@@ -185,6 +185,14 @@ class OrderRequest:
             self.dearest = max(price, market)
             self.riskiest = max(price, market) if self.side > 0 else min(price, market)
 
+    @property
+    def prices(self) -> tuple[float, ...]:
+        """Return the limit and stop price of the order, none of one at the market."""
+        if self.kind in AT_MARKET:
+            return ()
+        own = self.args["price"], self.args["plimit"]
+        return tuple(float(price) for price in own if price)
+
     def native_order(self, size: float) -> Any:
         """Return Backtrader's own order object for this request, known to no broker."""
         args = dict(self.args)

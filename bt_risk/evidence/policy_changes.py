@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from itertools import zip_longest
 from typing import Any
 
+from bt_risk.limits.name_guards import Allow
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.policy import Policy
 
@@ -47,9 +48,23 @@ _CEILINGS = {
     "bar_limit",
     "minute_limit",
     "day_limit",
+    "atr",
+    "fraction",
+    "units",
+    "currency",
+    "volume_share",
+    "n",
 }
 # A smaller value allows more.
-_FLOORS = {"hysteresis", "min_periods", "min_trades", "atr_floor", "slippage", "edge_floor"}
+_FLOORS = {
+    "hysteresis",
+    "min_periods",
+    "min_trades",
+    "atr_floor",
+    "slippage",
+    "edge_floor",
+    "within",
+}
 # A longer pause allows less; None is one without an end, in the policy alone.
 _PAUSES = {"cooldown_bars"}
 # Words and switches from the strictest on.
@@ -57,6 +72,7 @@ _ORDERS: dict[str, tuple[Any, ...]] = {
     "on_exposure": ("reject", "trim"),
     "on_correlation": ("reject", "trim"),
     "on_volatility": ("reject", "trim"),
+    "on_size": ("reject", "trim"),
     "unknown": ("refuse", "allow"),
     "action": ("stop", "pause"),
     "flatten": (True, False),
@@ -82,6 +98,8 @@ _NEUTRAL = {
     "anchor",
     "buffer",
     "trigger",
+    "base",
+    "reset",
     "min_step",
     "lookback",
     "recalculate",
@@ -95,11 +113,8 @@ _NEUTRAL = {
     "step",
     "min_notional",
     "tick",
-    "currency",
     "negative_prices",
-    "base",
     "unit",
-    "reset",
 }
 
 
@@ -143,7 +158,7 @@ def policy_changes(before: Policy, after: Policy) -> list[Change]:
 
 def _kind(key: str, before: Any, after: Any) -> str:
     """Return what a change of one parameter from a value to another means."""
-    if key in _NEUTRAL:
+    if key in _NEUTRAL or isinstance(before or after, str) and key == "currency":
         return CHANGED
     if key in _ORDERS:
         words = _ORDERS[key]
@@ -205,7 +220,20 @@ def _of_guards(before: Policy, after: Policy) -> Iterable[Change]:
             for one in fields(guard):
                 values = getattr(was, one.name), getattr(guard, one.name)
                 if values[0] != values[1]:
-                    yield Change(_kind(one.name, *values), f"{name}.{one.name}", *values)
+                    if one.name == "names":
+                        kind = _listed(guard, *map(set, values))
+                    elif one.name == "trigger":  # the stop of a policy has one too
+                        kind = LOOSENED if values[1] == "close" else TIGHTENED
+                    else:
+                        kind = _kind(one.name, *values)
+                    yield Change(kind, f"{name}.{one.name}", *values)
+
+
+def _listed(guard: Guard, before: set[str], after: set[str]) -> str:
+    """Return what a change of a list of names means: `Allow` passes them, `Deny` refuses them."""
+    more, fewer = after - before, before - after
+    looser = more if isinstance(guard, Allow) else fewer
+    return LOOSENED if looser else TIGHTENED
 
 
 def _named(policy: Policy, name: str) -> list[Guard]:

@@ -104,7 +104,24 @@ class HeadroomReview:
         if not answers:
             return Headroom(math.inf)
         least = min(answers, key=lambda answer: answer.size)
+        least = self._that_passes(request, lot, least)
         return Headroom(least.size, least.rule, least.reason if least.rule else "", answers)
+
+    def _that_passes(self, request: OrderRequest, lot: float, least: Decision) -> Decision:
+        """Return the answer itself, or a smaller one where a limit refuses just that size."""
+        size, limits = least.size, self.gate.registry.limits
+        if not 0.0 < size < math.inf:
+            return least
+        verdict = self._judge(request, size, None, limits)
+        if verdict.size >= size - SIZE_EPS:
+            return least
+
+        def passes(lots: int) -> bool:
+            smaller = lots * lot
+            return self._judge(request, smaller, None, limits).size >= smaller - SIZE_EPS
+
+        lots = _most(passes, max(0, round(size / lot) - 1), round(size / lot))
+        return replace(verdict.decision, size=round_down(lots * lot, lot))
 
     def _alone(self, request: OrderRequest, lot: float, asked: Sequence[Limit]) -> Decision:
         """Return the largest size that passes some of the limits, and why no more does."""

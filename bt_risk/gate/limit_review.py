@@ -141,6 +141,7 @@ class LimitReview:
         opens = Request(
             *(instrument, request.side, opening, at, distance, budgeted, again, request.owner),
             self.book.costs,
+            None if again else request,
         )
         decision = Decision(opening)
         for limit in limits if asked is None else asked:

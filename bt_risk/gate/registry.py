@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.limits.base import Limit, RiskPerTrade
 from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
+from bt_risk.limits.order_guards import RepeatedOrders
 from bt_risk.limits.taper import Taper
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.account_floor import FloorMonitor
@@ -18,6 +19,7 @@ from bt_risk.monitors.challenge import (
     TradingDaysMonitor,
 )
 from bt_risk.monitors.guards import GuardMonitor
+from bt_risk.monitors.repeats import RepeatMonitor
 
 if TYPE_CHECKING:
     from bt_risk.gate.broker import RiskBroker
@@ -84,6 +86,8 @@ class Registry:
                     self.add_taper()
             elif isinstance(limit, Guard):
                 self._guard_monitor().add(limit)
+            if isinstance(limit, RepeatedOrders):
+                self.add_monitor(RepeatMonitor(self.gate, limit))
             self.gate.venue.clamp_fills()
 
     def add_taper(self) -> None:

@@ -59,6 +59,8 @@ class Request:
         The strategy that sends it.
     costs : StopCosts or None
         What a stop-out costs beside the distance; None where the distance alone is counted.
+    order : OrderRequest or None
+        The whole order, with its `size`, `kind` and `prices` of its own; None where it is `again`.
     """
 
     instrument: Instrument
@@ -70,6 +72,7 @@ class Request:
     again: bool = False
     owner: object = field(default=None, repr=False, compare=False)
     costs: StopCosts | None = field(default=None, repr=False, compare=False)
+    order: Any = field(default=None, repr=False, compare=False)
 
     @property
     def unit_risk(self) -> float:

@@ -10,6 +10,8 @@ from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
 from bt_risk.limits.clock_guards import OrderRateLimit
 from bt_risk.limits.day_guards import DailyLossLimit, DailyProfitTarget, ProfitLock
+from bt_risk.limits.name_guards import Allow, Deny, LongOnly, MaxPositions
+from bt_risk.limits.order_guards import DuplicateOrder, OrderSize, PriceCollar, RepeatedOrders
 from bt_risk.limits.trade_guards import (
     CooldownGuard,
     Guard,
@@ -35,6 +37,14 @@ GUARDS: dict[str, type[Guard]] = {
         ProfitTarget,
         MinimumTradingDays,
         Consistency,
+        PriceCollar,
+        OrderSize,
+        DuplicateOrder,
+        RepeatedOrders,
+        Allow,
+        Deny,
+        LongOnly,
+        MaxPositions,
     )
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from bt_risk.limits.base import Request
 from bt_risk.limits.clock_guards import OrderRateLimit
 from bt_risk.limits.day_guards import DayGuard
+from bt_risk.limits.order_guards import DuplicateOrder, RepeatedOrders
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.base import Monitor
 from bt_risk.portfolio.instrument import Instrument
@@ -39,7 +40,7 @@ class GuardMonitor(Monitor):
             if guard.notes:
                 self._noting.append(guard)
             self._between_bars |= guard.intrabar and not self.gate.venue.direct
-        if isinstance(guard, OrderRateLimit):
+        if isinstance(guard, (OrderRateLimit, DuplicateOrder, RepeatedOrders)):
             book.count_orders()
         self._guards.append(guard)
 

@@ -8,7 +8,7 @@ does not import Backtrader: a data feed is any object with the line buffers ``cl
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +27,7 @@ from bt_risk.portfolio.position import (
     SentOrder,
     WorkingOrder,
     closed_trade,
+    identity,
 )
 from bt_risk.portfolio.reachable import note_dormant
 from bt_risk.portfolio.return_windows import ReturnWindows
@@ -83,6 +84,9 @@ class Book:
         them.
     days : DayResults
         Results of the trading day, where a guard needs them.
+    repeats : Counter of (int, int, owner)
+        Entries in a row, by index of the first copy of the instrument, side and owner; counted like
+        `sent`, and forgotten once the position is closed.
     rounds : int
         Points in time so far at which at least one data feed had a new bar.
     max_stale_bars : int
@@ -117,6 +121,7 @@ class Book:
         self.costs: StopCosts | None = None
         self.trades: list[ClosedTrade] = []
         self.sent: list[SentOrder] | None = None
+        self.repeats: Counter[tuple[int, int, object]] = Counter()
         self.days = DayResults()
         self.rounds = 0
         self.working: dict[int, WorkingOrder] = {}
@@ -215,7 +220,10 @@ class Book:
     def count(self, working: WorkingOrder) -> None:
         """Count an order among those that strategies have sent, a bracket once."""
         if self.sent is not None and not working.own and working.parent is None:
-            self.sent.append(self.now(working.instrument, working.side))
+            order = None if working.request is None else identity(working.request)
+            self.sent.append(self.now(working.instrument, working.side)._replace(order=order))
+            if working.opening > SIZE_EPS:
+                self.repeats[working.instrument.lead.index, working.side, working.owner] += 1
 
     def add_back(self, working: WorkingOrder) -> None:
         """Add an order that was sent before this run."""

@@ -434,6 +434,13 @@ class Instrument:
             return float(self.open[0])
         return self.price
 
+    def volume(self) -> float:
+        """Return the volume of the last closed bar, NaN where the data feed has none."""
+        try:
+            return float(self.data.volume[self.complete - self.close.lencount])
+        except (AttributeError, IndexError):
+            return math.nan
+
     def atr(self, atr_period: int) -> float:
         """Return the ATR of the last closed bar, NaN while it has too little history."""
         value: float = self._atrs[atr_period].wilder.value

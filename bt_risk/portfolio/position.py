@@ -17,6 +17,7 @@ __all__ = [
     "SentOrder",
     "WorkingOrder",
     "closed_trade",
+    "identity",
     "place_of",
     "position_key",
 ]
@@ -257,7 +258,7 @@ class SentOrder(NamedTuple):
 
     `index` is that of the first copy of the instrument and `bar` counts the bars of that copy;
     `round` counts bars of all data feeds together (bars of one time count once); `time` is a date
-    number.
+    number; `order` is the `identity` of the order, None where that is not known.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls
@@ -265,6 +266,12 @@ class SentOrder(NamedTuple):
     bar: int
     round: int
     time: float
+    order: tuple[Any, float, str, tuple[float, ...]] | None = None
+
+
+def identity(order: Any) -> tuple[Any, float, str, tuple[float, ...]]:
+    """Return what two orders have in common that are the same: owner, size, kind, prices."""
+    return order.owner, float(order.size), order.kind, order.prices
 
 
 def closed_trade(

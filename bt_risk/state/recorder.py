@@ -306,10 +306,10 @@ class StateRecorder:
         for known in list(self._booked)[-_LOOK_BACK:]:
             yield ("done", known), {"executions": self._booked[known]}
         book = self.run.book
-        sent = book.sent or []
+        sent, strategies = book.sent or [], self.run.cerebro.runningstrats
         for number in range(max(0, len(sent) - _LOOK_BACK), len(sent)):
             name = book.instruments[sent[number].index].name
-            yield ("sent", f"{number:012d}"), sent_record(sent[number], name)
+            yield ("sent", f"{number:012d}"), sent_record(sent[number], name, strategies)
 
 
 def _end(order: Any) -> Record:

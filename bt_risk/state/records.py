@@ -6,14 +6,16 @@ of the strategy among those of the run instead, and the id that the order was se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import (
     ClosedTrade,
     OwnerPosition,
     SentOrder,
+    place_of,
 )
 from bt_risk.rules.loss_distribution import TradeLoss
 from bt_risk.state.file import Record
@@ -114,15 +116,25 @@ def restored_trade(
     return ClosedTrade(owner=owner, index=index, loss=loss, **values)
 
 
-def sent_record(sent: SentOrder, name: str) -> Record:
+def sent_record(sent: SentOrder, name: str, strategies: Sequence[Any]) -> Record:
     """Return a sent order as plain values."""
-    return {"data": name} | sent._asdict()
+    order = None
+    if sent.order is not None:
+        owner, *others = sent.order
+        order = [place_of(owner, strategies), *others]
+    return {"data": name} | sent._replace(order=None)._asdict() | {"order": order}
 
 
-def restored_sent(record: Record, instrument: Instrument, rounds: int, bars: int) -> SentOrder:
+def restored_sent(
+    record: Record, instrument: Instrument, rounds: int, bars: int, strategies: Sequence[Any]
+) -> SentOrder:
     """Return a sent order; its bars are counted back from the last saved bar."""
     back = record["bar"] - bars, record["round"] - rounds
-    return SentOrder(instrument.lead.index, record["side"], *back, record["time"])
+    order, saved = None, record.get("order")
+    if saved is not None and saved[0] < len(strategies):
+        place, size, kind, prices = saved
+        order = strategies[place], size, kind, tuple(prices)
+    return SentOrder(instrument.lead.index, record["side"], *back, record["time"], order)
 
 
 def shifted(event: Event, bars: int, rounds: int) -> Event:

@@ -137,7 +137,8 @@ class Recovery:
             instrument = self._instrument(record["data"])
             if instrument is not None and book.sent is not None:
                 bars = saved.records["instrument", instrument.name]["bars"]
-                book.sent.append(restored_sent(record, instrument, rounds, bars))
+                strategies = self.gate.cerebro.runningstrats
+                book.sent.append(restored_sent(record, instrument, rounds, bars, strategies))
         if self._last_run["datas"] == [i.name for i in book.instruments]:
             limits = self.gate.registry.limits
             for place, one, other, side in self._last_run["latched"]:

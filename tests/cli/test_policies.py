@@ -52,6 +52,15 @@ def kinds(before, after):
             {"guards": [bt_risk.OrderRateLimit(3)]},
             {"guards": [bt_risk.OrderRateLimit(None)]},
         ),
+        ({"guards": [bt_risk.MaxPositions(3)]}, {"guards": [bt_risk.MaxPositions(4)]}),
+        ({"guards": [bt_risk.DuplicateOrder(3)]}, {"guards": [bt_risk.DuplicateOrder(1)]}),
+        ({"guards": [bt_risk.Deny(["X", "Y"])]}, {"guards": [bt_risk.Deny(["X"])]}),
+        ({"guards": [bt_risk.Allow(["X"])]}, {"guards": [bt_risk.Allow(["X", "Y"])]}),
+        ({"guards": [bt_risk.OrderSize(50)]}, {"guards": [bt_risk.OrderSize(None)]}),
+        (
+            {"guards": [bt_risk.DailyLossLimit(0.03, trigger="intrabar")]},
+            {"guards": [bt_risk.DailyLossLimit(0.03)]},
+        ),
         (
             {"group_limit": 0.02, "groups": {"a": ["X", "Y"]}},
             {"group_limit": 0.02, "groups": {"a": ["X"]}},

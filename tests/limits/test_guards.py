@@ -26,22 +26,31 @@ from helpers.scenarios import (
 
 import bt_risk
 from bt_risk import (
+    Allow,
     CooldownGuard,
     DailyLossLimit,
     DailyProfitTarget,
+    Deny,
+    DuplicateOrder,
     LosingStreakGuard,
+    MaxPositions,
     MinimumEdgeGuard,
     OrderRateLimit,
+    OrderSize,
     ParameterError,
     Policy,
+    PriceCollar,
     ProfitLock,
+    RepeatedOrders,
     StopoutGuard,
 )
 from bt_risk.limits.guard_config import GUARDS
 from bt_risk.limits.trade_guards import ScopedGuard
 
 # Those of the whole account have tests of their own: test_account_floor.py.
-KINDS = [kind for kind in GUARDS.values() if issubclass(kind, ScopedGuard)]
+SCOPED = [kind for kind in GUARDS.values() if issubclass(kind, ScopedGuard)]
+SINGLE = [PriceCollar, OrderSize, DuplicateOrder, RepeatedOrders, Allow, Deny, MaxPositions]
+KINDS = [*SCOPED, *SINGLE]
 CALM = bars(*flat(40))
 
 
@@ -674,8 +683,20 @@ BAD = [
     (ProfitLock, "give_back", 1.5, "in (0, 1]"),
     (ProfitLock, "give_back", 0, "in (0, 1]"),
     (ProfitLock, "profit_from", -1, "positive"),
-    *[(kind, "scope", "pair", "one of 'data', 'all'") for kind in KINDS],
-    *[(kind, "side_aware", 1, "True or False") for kind in KINDS],
+    (PriceCollar, "atr", 0, "positive"),
+    (PriceCollar, "fraction", -0.1, "positive"),
+    (OrderSize, "units", 0, "positive"),
+    (OrderSize, "currency", "all", "positive"),
+    (OrderSize, "volume_share", -1, "positive"),
+    (OrderSize, "on_size", "cut", "one of 'reject', 'trim'"),
+    (DuplicateOrder, "within", -1, WHOLE),
+    (RepeatedOrders, "n", 0, WHOLE),
+    (RepeatedOrders, "until", "noon", "one of 'rearm'"),
+    *[(kind, "names", "SPY", "a list of names of data feeds") for kind in (Allow, Deny)],
+    *[(kind, "side", 2, "one of 1, -1, None") for kind in (Allow, Deny)],
+    (MaxPositions, "n", 1.5, WHOLE),
+    *[(kind, "scope", "pair", "one of 'data', 'all'") for kind in SCOPED],
+    *[(kind, "side_aware", 1, "True or False") for kind in SCOPED],
 ]
 
 

@@ -134,3 +134,20 @@ def test_a_run_that_dies_while_it_closes_goes_on_closing(tmp_path):
     frame = strategy.analyzers.riskjournal.frame()
     assert (frame.action == "flat").sum() == 1
     assert (frame.action == "over").sum() == 0  # the first run has written it
+
+
+@pytest.mark.parametrize("restarts", [(), (21,), (21, 23, 25), (27,), (27, 29)])
+def test_entries_in_a_row_are_counted_over_a_restart_and_stay_refused(tmp_path, restarts):
+    tries = dict.fromkeys(range(20, 34, 2), 1)
+    for last in (*restarts, None):
+        strategy = run(tmp_path, flat(40), bt_risk.RepeatedOrders(3), tries, last=last)
+    assert sent(tmp_path) == [20, 22, 24]
+    assert strategy.broker.state == "REDUCING"
+
+
+@pytest.mark.parametrize("restarts", [(), (20,), (21,), (21, 23)])
+def test_a_repeated_order_is_refused_over_a_restart(tmp_path, restarts):
+    """Within four bars: those of bars 22 and 23 repeat that of bar 20."""
+    for last in (*restarts, None):
+        run(tmp_path, flat(40), bt_risk.DuplicateOrder(4), {20: 1, 22: 1, 23: 1, 24: 1}, last=last)
+    assert sent(tmp_path) == [20, 24]

@@ -323,6 +323,13 @@ GUARDS = (
     lambda r: bt_risk.ProfitLock(0.5, 0.001, flatten=r.random() < 0.5, scope=_scope(r)),
     lambda r: bt_risk.OrderRateLimit(r.choice([1, 2, 4]), cooldown_bars=r.choice([0, 3])),
     lambda r: bt_risk.MinimumEdgeGuard(r.choice([0.0, -1.0]), 3, r.choice([3, 8])),
+    lambda r: bt_risk.PriceCollar(r.choice([1.0, 5.0]), r.choice([None, 0.05])),
+    lambda r: bt_risk.OrderSize(r.choice([5.0, 50.0]), on_size=r.choice(["reject", "trim"])),
+    lambda r: bt_risk.DuplicateOrder(r.choice([1, 5])),
+    lambda r: bt_risk.RepeatedOrders(r.choice([3, 10])),
+    lambda r: bt_risk.Deny(["D0"], side=r.choice([1, -1])),
+    lambda r: bt_risk.LongOnly(),
+    lambda r: bt_risk.MaxPositions(r.choice([1, 2])),
 )
 
 
