@@ -12,10 +12,11 @@ import pandas as pd
 import tomli_w
 
 from bt_risk.components.settings import KellySettings
-from bt_risk.errors import ParameterError, check_names, raised_as
+from bt_risk.errors import ParameterError, check_choice, check_names, raised_as
 from bt_risk.limits.base import Limit, NotionalLimit, RiskPerTrade
 from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
 from bt_risk.limits.portfolio import portfolio_limits
+from bt_risk.limits.presets import PRESETS
 from bt_risk.limits.settings import EXPOSURE_LIMIT, LimitSettings, TradeSettings
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.settings import (
@@ -73,6 +74,27 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
         super().__post_init__()
         self._set("guards", check_guards("Policy", self.guards))
         check_instruments("Policy", self.instruments, self.allow_extreme)
+
+    @classmethod
+    def checks(cls, name: str, **params: Any) -> Self:
+        """Return a policy with the guards of a preset, before any that are given.
+
+        Parameters
+        ----------
+        name : {"market-access"}
+            Guards of a single order and of repetition that regulators ask for:
+            docs/market-access.md says which rule each of them answers.
+        **params
+            Parameters of the policy.
+
+        Examples
+        --------
+        >>> [guard.name for guard in Policy.checks("market-access").guards]
+        ['PriceCollar', 'DuplicateOrder', 'OrderRateLimit', 'RepeatedOrders']
+        """
+        check_choice("Policy.checks", "name", name, tuple(PRESETS))
+        guards = check_guards("Policy", params.pop("guards", ()))
+        return cls(guards=(*PRESETS[name], *guards), **params)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:

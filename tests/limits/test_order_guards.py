@@ -321,3 +321,18 @@ def test_they_change_nothing_in_observe_mode_and_headroom_knows_them():
     strategy = play(engine, {30: ask})
     assert ends(strategy)[0][:2] == ("Completed", 500)
     assert (rooms[0].size, rooms[0].rule) == (17, "OrderSize")
+
+
+def test_a_preset_is_a_policy_to_which_more_can_be_added():
+    preset = Policy.checks("market-access")
+    assert [guard.name for guard in preset.guards] == [
+        "PriceCollar",
+        "DuplicateOrder",
+        "OrderRateLimit",
+        "RepeatedOrders",
+    ]
+    more = Policy.checks("market-access", risk_limit=0.005, guards=[LongOnly()])
+    assert (more.risk_limit, more.guards) == (0.005, (*preset.guards, LongOnly()))
+    assert Policy().guards == ()
+    with pytest.raises(bt_risk.ParameterError, match="Policy.checks: name must be one of"):
+        Policy.checks("prime-broker")
