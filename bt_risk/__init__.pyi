@@ -59,6 +59,7 @@ from .limits.exposure import (
     PositionLimit,
 )
 from .limits.gap import GapLimit
+from .limits.hours_guards import Blackout, TradingHours
 from .limits.name_guards import Allow, Deny, LongOnly, MaxPositions
 from .limits.order_guards import DuplicateOrder, OrderSize, PriceCollar, RepeatedOrders
 from .limits.trade_guards import (
@@ -99,6 +100,7 @@ __all__ = [
     "Allow",
     "ATRTrailingStop",
     "AccountFloor",
+    "Blackout",
     "BtRiskError",
     "Consistency",
     "CooldownGuard",
@@ -140,6 +142,7 @@ __all__ = [
     "StateError",
     "StopoutGuard",
     "StoreReport",
+    "TradingHours",
     "VolatilityLimit",
     "atr",
     "atr_stop",

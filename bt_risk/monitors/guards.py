@@ -9,6 +9,7 @@ from typing import Any
 from bt_risk.limits.base import Request
 from bt_risk.limits.clock_guards import OrderRateLimit
 from bt_risk.limits.day_guards import DayGuard
+from bt_risk.limits.hours_guards import HoursGuard
 from bt_risk.limits.order_guards import DuplicateOrder, RepeatedOrders
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.base import Monitor
@@ -30,6 +31,9 @@ class GuardMonitor(Monitor):
         self.gate = gate
         self._guards: list[Guard] = []
         self._noting: list[DayGuard] = []
+        self._hours: list[HoursGuard] = []
+        # Time of the last bar by index of the instrument, where a guard on time needs it.
+        self._times: dict[int, float] = {}
         self._between_bars = False
 
     def add(self, guard: Guard) -> None:
@@ -42,6 +46,8 @@ class GuardMonitor(Monitor):
             self._between_bars |= guard.intrabar and not self.gate.venue.direct
         if isinstance(guard, (OrderRateLimit, DuplicateOrder, RepeatedOrders)):
             book.count_orders()
+        if isinstance(guard, HoursGuard):
+            self._hours.append(guard)
         self._guards.append(guard)
 
     def on_bar(self, fresh: list[Instrument]) -> None:
@@ -49,6 +55,8 @@ class GuardMonitor(Monitor):
         gate, book = self.gate, self.gate.book
         if book.days and (fresh or self._between_bars):
             self._mark(fresh)
+        if self._hours:
+            self._measure_bars(fresh)
         if not gate.observe:
             for working in list(book.working.values()):
                 if not working.own and working.opening > SIZE_EPS:
@@ -56,6 +64,8 @@ class GuardMonitor(Monitor):
             gate.process_notifications()  # what is cancelled makes room at once
         for guard in self._noting:
             self._end_day(guard)
+        for one in self._hours:
+            self._leave(one)
 
     def _mark(self, fresh: list[Instrument]) -> None:
         gate, book = self.gate, self.gate.book
@@ -118,6 +128,33 @@ class GuardMonitor(Monitor):
         decision = guard.refusal(day)
         numbers = {"measured": decision.measured, "limit": decision.limit}
         self.gate.journal.account(guard.name, action, reason, **numbers)
+
+    # -- trading hours ---------------------------------------------------------------------------
+
+    def _measure_bars(self, fresh: list[Instrument]) -> None:
+        """Follow the shortest time between two bars of each data feed: how long a bar lasts."""
+        for instrument in fresh:
+            gap = instrument.time - self._times.get(instrument.index, math.nan)
+            if 0.0 < gap < instrument.shortest_gap:
+                instrument.shortest_gap = gap
+            self._times[instrument.index] = instrument.time
+
+    def _leave(self, guard: HoursGuard) -> None:
+        """Close what must not be held any more, as often as it takes."""
+        gate, now = self.gate, self.gate.book.latest
+        for part in list(gate.book.parts.values()):
+            instrument = part.instrument
+            why = guard.leaves(instrument, now) if part.size else ""
+            if not why:
+                continue
+            coarse, reason = guard.coarse(instrument), f"{guard.name}: {why}"
+            if coarse and gate.journal.once((guard.name, instrument.index, "coarse")):
+                line = f"{guard.name}: {coarse}"
+                gate.journal.instrument(instrument, guard.name, "note", line)
+            if gate.journal.once((guard.name, instrument.index, part.owner, part.number)):
+                gate.journal.instrument(instrument, guard.name, "over", reason)
+            if not gate.observe:
+                gate.exit_orders.close(part, guard.name, reason)
 
     # -- across a restart ------------------------------------------------------------------------
 

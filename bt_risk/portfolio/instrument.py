@@ -151,6 +151,9 @@ class Instrument:
     round, longest_gap : int, float
         Round of the book in which the last bar came, and the longest time between two bars in
         days.
+    shortest_gap : float
+        Length of a bar in days: that of the data feed's time frame, or the shortest time between
+        two bars where a guard on time follows it.
     scheme : object
         Commission scheme that `multiplier` was measured from, None where it depends on the price.
     charges : object or None
@@ -206,7 +209,7 @@ class Instrument:
         self.facts = facts or {}
         self._find_lines(data)
         self.length = self.round = 0
-        self.longest_gap = 0.0
+        self.longest_gap, self.shortest_gap = 0.0, _length_of(data)
         self.known_until, self.repeats = -math.inf, False
         self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
@@ -497,3 +500,13 @@ class Instrument:
         if self.atr(atr_period) == 0.0:
             return f"ATR({atr_period}) of {self.name} is 0: its price does not move"
         return f"{self.name} has no valid price"
+
+
+def _length_of(data: Any) -> float:
+    """Return the length of the bars of a data feed in days by its time frame.
+
+    A time frame of days and longer is a default that says nothing of the bars: infinity.
+    """
+    frame, count = getattr(data, "_timeframe", None), getattr(data, "_compression", 1)
+    lengths = {4: 1440.0, 3: 86_400.0, 2: 86_400e6, 1: math.inf}  # minutes, seconds, microseconds
+    return count / lengths[frame] if frame in lengths else math.inf

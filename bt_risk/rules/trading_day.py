@@ -14,7 +14,16 @@ from zoneinfo import ZoneInfo
 
 from bt_risk.errors import ParameterError
 
-__all__ = ["SESSION", "TradingDay", "check_reset", "date_number", "moment", "zone"]
+__all__ = [
+    "SESSION",
+    "TradingDay",
+    "check_reset",
+    "date_number",
+    "local_time",
+    "moment",
+    "utc_time",
+    "zone",
+]
 
 # The `reset` of a day that is the session of each data feed.
 SESSION = "session"
@@ -53,6 +62,24 @@ def date_number(moment: dt.datetime) -> float:
     """
     seconds = moment.second / 86_400, moment.microsecond / 86_400e6
     return math.fsum((moment.toordinal(), moment.hour / 24.0, moment.minute / 1440.0, *seconds))
+
+
+def local_time(utc: dt.datetime, tz: dt.tzinfo | None) -> dt.datetime:
+    """Return the time of a zone at a naive datetime in UTC; a zone of None is UTC."""
+    return utc if tz is None else utc.replace(tzinfo=dt.UTC).astimezone(tz)
+
+
+def utc_time(local: dt.datetime, tz: dt.tzinfo | None) -> dt.datetime:
+    """Return the naive datetime in UTC of a naive local time.
+
+    A time that clocks skip is as late as they have skipped it; of one that they show twice the
+    first counts (with pytz the second).
+    """
+    if tz is None:
+        return local
+    localize: Any = getattr(tz, "localize", None)  # pytz has no other right way
+    aware: dt.datetime = localize(local) if localize else local.replace(tzinfo=tz)
+    return aware.astimezone(dt.UTC).replace(tzinfo=None)
 
 
 class TradingDay:
@@ -119,7 +146,7 @@ datetime.date(2024, 7, 1))
 
     def _find(self, time: float) -> None:
         """Compute the day of a finite instant."""
-        date = self._local(moment(time)).date()
+        date = local_time(moment(time), self.tz).date()
         while self._boundary(date) > time:
             date -= _DAY
         while self._boundary(date + _DAY) <= time:
@@ -129,18 +156,8 @@ datetime.date(2024, 7, 1))
 
     def _boundary(self, date: dt.date) -> float:
         """Return the date number at which the day begins that begins on a local date."""
-        number = date_number(self._utc(dt.datetime.combine(date, self.reset)))
+        number = date_number(utc_time(dt.datetime.combine(date, self.reset), self.tz))
         return math.nextafter(number, math.inf) if self.after else number
-
-    def _local(self, utc: dt.datetime) -> dt.datetime:
-        return utc if self.tz is None else utc.replace(tzinfo=dt.UTC).astimezone(self.tz)
-
-    def _utc(self, local: dt.datetime) -> dt.datetime:
-        if self.tz is None:
-            return local
-        localize: Any = getattr(self.tz, "localize", None)  # pytz has no other right way
-        aware: dt.datetime = localize(local) if localize else local.replace(tzinfo=self.tz)
-        return aware.astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def zone(component: str, param: str, name: object) -> dt.tzinfo:

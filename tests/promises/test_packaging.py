@@ -42,7 +42,8 @@ def requirements():
     """Yield (line before, requirement) for each dependency and extra, comments included."""
     text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     for block in re.findall(
-        r"^(?:install_requires|live|ib|notify|fast|parquet|test|docs|dev) =\n((?:    .*\n)+)",
+        r"^(?:install_requires|live|ib|notify|fast|calendars|parquet|test|docs|dev) =\n"
+        r"((?:    .*\n)+)",
         text,
         re.MULTILINE,
     ):
@@ -93,6 +94,7 @@ def test_the_core_needs_what_the_design_names(setup):
         "live",
         "ib",
         "notify",
+        "calendars",
         "parquet",
         "fast",
         "test",

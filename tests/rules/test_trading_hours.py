@@ -1,0 +1,132 @@
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+import backtrader as bt
+import pytest
+
+from bt_risk.errors import ParameterError
+from bt_risk.rules.trading_day import moment
+from bt_risk.rules.trading_hours import ExchangeHours, ListedSpans, WeeklyHours, gaps_of, merged
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def at(text):
+    return bt.date2num(dt.datetime.fromisoformat(text))
+
+
+def span(hours, text):
+    found = hours.find(at(text))
+    return None if found is None else tuple(f"{moment(edge):%a %d %H:%M}" for edge in found)
+
+
+def weekly(*windows, tz=None):
+    return WeeklyHours("x", windows, tz)
+
+
+def test_a_window_of_every_day_ends_before_its_end():
+    hours = weekly("09:30-16:00")
+    assert span(hours, "2024-01-05 09:30") == ("Fri 05 09:30", "Fri 05 16:00")
+    assert span(hours, "2024-01-05 15:59") == ("Fri 05 09:30", "Fri 05 16:00")
+    assert span(hours, "2024-01-05 16:00") is None
+    assert span(hours, "2024-01-05 09:29") is None
+    assert span(hours, "2024-01-06 12:00") == ("Sat 06 09:30", "Sat 06 16:00")
+
+
+def test_a_window_of_weekdays_has_no_weekend():
+    hours = weekly("Mon-Fri 09:30-16:00")
+    assert span(hours, "2024-01-06 12:00") is None
+    assert span(hours, "2024-01-08 12:00") == ("Mon 08 09:30", "Mon 08 16:00")
+
+
+def test_a_window_over_midnight_belongs_to_the_day_on_which_it_begins():
+    hours = weekly("Sun-Thu 18:00-17:00")
+    assert span(hours, "2024-01-07 18:00") == ("Sun 07 18:00", "Mon 08 17:00")
+    assert span(hours, "2024-01-08 02:00") == ("Sun 07 18:00", "Mon 08 17:00")
+    assert span(hours, "2024-01-08 17:30") is None
+    assert span(hours, "2024-01-12 16:59") == ("Thu 11 18:00", "Fri 12 17:00")
+    assert span(hours, "2024-01-12 18:00") is None
+
+
+def test_windows_that_touch_are_one():
+    assert span(weekly("Mon-Fri"), "2024-01-10 12:00") == ("Mon 08 00:00", "Sat 13 00:00")
+    two = weekly("09:00-12:00", "12:00-15:00")
+    assert span(two, "2024-01-05 11:00") == ("Fri 05 09:00", "Fri 05 15:00")
+    lunch = weekly("09:00-11:30", "12:30-15:00")
+    assert span(lunch, "2024-01-05 12:00") is None
+
+
+def test_a_market_that_never_closes_ends_in_a_week():
+    begin, end = weekly("00:00-24:00").find(at("2024-01-05 12:00"))
+    assert end - at("2024-01-05 12:00") > 7
+
+
+def test_lists_of_days():
+    hours = weekly("Mon,Wed,Fri 10:00-11:00")
+    days = [day for day in range(8, 15) if span(hours, f"2024-01-{day:02} 10:30")]
+    assert days == [8, 10, 12]
+    assert span(weekly("Fri-Mon 10:00-11:00"), "2024-01-09 10:30") is None
+    assert span(weekly("fri-mon 10:00-11:00"), "2024-01-07 10:30") is not None
+
+
+def test_clocks_that_change_move_a_window_in_utc():
+    hours = weekly("09:30-16:00", tz=NEW_YORK)
+    assert span(hours, "2024-03-08 15:00") == ("Fri 08 14:30", "Fri 08 21:00")
+    assert span(hours, "2024-03-11 15:00") == ("Mon 11 13:30", "Mon 11 20:00")  # since 10 March
+    assert span(hours, "2024-11-01 15:00") == ("Fri 01 13:30", "Fri 01 20:00")
+    assert span(hours, "2024-11-04 15:00") == ("Mon 04 14:30", "Mon 04 21:00")  # since 3 November
+
+
+@pytest.mark.parametrize(
+    ("day", "end"),
+    [
+        ("2024-11-27", "21:00"),  # the day before Thanksgiving
+        ("2024-11-28", None),
+        ("2024-11-29", "18:00"),  # a half-day
+        ("2024-07-03", "17:00"),
+        ("2024-07-04", None),
+        ("2024-12-24", "18:00"),
+        ("2000-12-25", None),
+    ],
+)
+def test_the_half_days_and_holidays_of_an_exchange(day, end):
+    found = span(ExchangeHours("x", "XNYS"), f"{day} 16:00")
+    assert (found and found[1][-5:]) == end
+
+
+def test_the_sessions_of_an_exchange_are_found_in_any_order():
+    hours = ExchangeHours("x", "XNYS")
+    texts = ["2024-01-05 16:00", "2015-01-06 16:00", "2024-12-24 17:59", "2024-12-24 18:00"]
+    assert [span(hours, text) is None for text in texts] == [False, False, False, True]
+
+
+def test_an_unknown_exchange_is_an_error():
+    with pytest.raises(ParameterError, match="x: calendar must be the name of a calendar"):
+        ExchangeHours("x", "MOON").find(at("2024-01-05 16:00"))
+
+
+def test_listed_spans_and_what_is_between_them():
+    assert merged([(5, 6), (1, 3), (2, 4), (4, 4.5)]) == [(1, 4.5), (5, 6)]
+    gaps = ListedSpans(gaps_of([(1, 3), (5, 6)]))
+    assert [gaps.find(t) is None for t in (0, 1, 2.9, 3, 4.9, 5, 6, 99)] == [
+        *(False, True, True, False),
+        *(False, True, False, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        "",
+        "9:30-16:00",
+        "09:30",
+        "Mon-Xyz 09:30-16:00",
+        "09:30-25:00",
+        "09:75-16:00",
+        930,
+        "24:00-25:00",
+    ],
+)
+def test_a_window_is_checked(window):
+    with pytest.raises(ParameterError, match="TradingHours: windows must be "):
+        WeeklyHours("TradingHours", [window], None)
