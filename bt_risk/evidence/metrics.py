@@ -1,7 +1,8 @@
 """The measures of a comparison, for one history of a run or for thousands of resampled ones.
 
 Every function takes arrays whose last axis is days, so that a bootstrap is one call. What
-`bt_risk.report.statistics` takes from empyrical has the same definition here; a test compares them.
+`bt_risk.report.statistics` gives too has the same definition here: that of empyrical, which a test
+compares.
 """
 
 from typing import NamedTuple

@@ -10,7 +10,7 @@ __all__ = ["ReportData", "RunRecord", "live", "plot", "pyfolio_inputs", "tear_sh
 
 
 def __getattr__(name: str) -> Any:
-    # The pages import empyrical and Jinja2, which take seconds: only its users wait for them.
+    # The pages import Jinja2 and the charts, which take a second: only its users wait for them.
     if name == "tear_sheet":
         from bt_risk.report.html import tear_sheet
 

@@ -284,6 +284,67 @@ def test_how_many_days_a_year_has(days, expected):
     assert periods_per_year(days) == expected
 
 
+def of_empyrical(returns, market, year):
+    """Return what `figures` gives, computed by empyrical."""
+    year = {"annualization": year}
+    return {
+        "Total return": ep.cum_returns_final(returns),
+        "CAGR": ep.annual_return(returns, **year),
+        "Volatility": ep.annual_volatility(returns, **year),
+        "Sharpe": ep.sharpe_ratio(returns, **year),
+        "Sortino": ep.sortino_ratio(returns, **year),
+        "Calmar": ep.calmar_ratio(returns, **year),
+        "Max drawdown": -ep.max_drawdown(returns),
+        "Value at risk 5 %": -ep.value_at_risk(returns),
+        "Expected shortfall 5 %": -ep.conditional_value_at_risk(returns),
+        "Omega": ep.omega_ratio(returns, **year),
+        "Tail ratio": ep.tail_ratio(returns),
+        "Stability": ep.stability_of_timeseries(returns),
+        "Alpha": ep.alpha(returns, market, **year),
+        "Beta": ep.beta(returns, market),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:empyrical")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:numpy")
+@pytest.mark.parametrize(
+    "days",
+    [
+        [],
+        [0.0],
+        [0.01],
+        [-0.01],
+        [0.0] * 5,
+        [0.001] * 11,
+        [-0.001] * 7,
+        [0.1, 0.2],
+        [-0.1, -0.2],
+        [0.0, 0.0, 0.1],
+        [0.0, 0.0, -0.1],
+        [0.0, -1.0, 0.0, 0.2],
+        *[np.random.default_rng(n).normal(0.001, 0.02, 3 + 40 * n) for n in range(8)],
+    ],
+    ids=lambda days: f"{len(days)}",
+)
+def test_figures_are_those_of_empyrical_for_every_history(days):
+    index = pd.date_range("2024-01-01", periods=len(days))
+    returns = pd.Series(np.asarray(days, dtype=float), index)
+    market = pd.Series(np.random.default_rng(1).normal(0.0, 0.01, len(days)), index)
+    found = figures(returns, 365, market)
+    with np.errstate(all="ignore"):
+        expected = of_empyrical(returns, market, 365)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12, nan_ok=True)
+    alone = {name: found[name] for name in found if name not in ("Alpha", "Beta")}
+    assert figures(returns, 365) == pytest.approx(alone, abs=0.0, rel=0.0, nan_ok=True)
+
+
+def test_a_day_without_a_known_return_is_left_out():
+    index = pd.date_range("2024-01-01", periods=4)
+    found = figures(pd.Series([0.1, np.nan, -0.05, 0.02], index), 365, pd.Series(0.01, index))
+    assert found["Total return"] == pytest.approx(1.1 * 0.95 * 1.02 - 1.0)
+    assert found["Max drawdown"] == pytest.approx(0.05)
+
+
 def test_figures_are_empyrical_s_with_the_right_year():
     strategy = run(cerebro(*walks(1, 24 * 30, "h")), BUY_ALL[:1])
     returns, _, _ = pyfolio_inputs(strategy)
