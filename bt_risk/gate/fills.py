@@ -10,6 +10,7 @@ from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.reachable import book_claims, parts_closed
 from bt_risk.portfolio.shortfalls import note_shortfall
+from bt_risk.portfolio.worst_equity import note_exit
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["FillTracker"]
@@ -88,6 +89,8 @@ class FillTracker:
         price = float(bit.price)
         if working is None and order.ref not in self.gate.own and order.ref not in self.ended:
             self.gate.bypass.filled(order, instrument, side * size, price)
+        if self.book.left_inside is not None and working is not None and working.kind == "limit":
+            note_exit(self.book, part, side, size, price)
         distance, stopped, shared = math.nan, False, False
         if working is None:
             opens = size - part.held_against(side)

@@ -84,6 +84,8 @@ class Book:
         them.
     days : DayResults
         Results of the trading day, where a guard needs them.
+    left_inside : list of LeftInside or None
+        What limit orders have closed since the last bar; None where no bar is judged at its worst.
     repeats : Counter of (int, int, owner)
         Entries in a row, by index of the first copy of the instrument, side and owner; counted like
         `sent`, and forgotten once the position is closed.
@@ -123,6 +125,7 @@ class Book:
         self.sent: list[SentOrder] | None = None
         self.repeats: Counter[tuple[int, int, object]] = Counter()
         self.days = DayResults()
+        self.left_inside: list[Any] | None = None
         self.rounds = 0
         self.working: dict[int, WorkingOrder] = {}
         self.market_orders: dict[int, WorkingOrder] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.day_results import ACCOUNT, Key
@@ -12,7 +13,33 @@ from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.rules.worst_in_bar import worst_in_bar
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["worst_change"]
+__all__ = ["LeftInside", "note_exit", "worst_change"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftInside:
+    """What a limit order has closed inside a bar: `size` units, negative for short, at `price`.
+
+    `round` is the round of the book in which the bar comes, and `stops` rested until then.
+    """
+
+    round: int
+    part: OwnerPosition
+    size: float
+    price: float
+    stops: tuple[tuple[float, float], ...]
+
+
+def note_exit(book: Book, part: OwnerPosition, side: int, size: float, price: float) -> None:
+    """Note that a limit order is about to fill: what it closes may have been worth less before."""
+    left, number = book.left_inside, book.rounds + 1
+    closes = min(size, part.held_against(side))
+    if left is None or closes <= SIZE_EPS:
+        return
+    if left and left[0].round != number:
+        left.clear()
+    stops = tuple(_stops(part, part.instrument.complete))
+    left.append(LeftInside(number, part, -side * closes, price, stops))
 
 
 def worst_change(
@@ -21,6 +48,7 @@ def worst_change(
     """Return by how much equity was lower at the worst point of new bars than at their closes.
 
     Positions of several instruments are taken at the worst of each, as if that had been at once.
+    What a limit order has closed inside the bar counts, too: the worst may have come before.
 
     Parameters
     ----------
@@ -49,27 +77,46 @@ def worst_change(
             continue
         if index not in (None, instrument.lead.index):
             continue
-        change = _worst(part, _stops(part) if resting else ())
+        stops = _stops(part, instrument.complete - 1) if resting else ()
+        change = _worst(part.instrument, part.size, instrument.closed, stops)
         if change < 0.0:  # False for NaN
             total += change * instrument.multiplier
+    if book.left_inside is None:
+        book.left_inside = []  # from now on
+    for one in book.left_inside:
+        instrument, its_side = one.part.instrument, 1 if one.size > 0.0 else -1
+        if one.round != book.rounds or instrument.index not in new or side not in (0, its_side):
+            continue
+        opened = _open(instrument)
+        if index in (None, instrument.lead.index) and its_side * (one.price - opened) > 0.0:
+            change = _worst(instrument, one.size, one.price, one.stops)
+            if change < 0.0:
+                total += change * instrument.multiplier
     return total
 
 
-def _worst(part: OwnerPosition, stops: Iterable[tuple[float, float]]) -> float:
-    """Return the change of one position in price times units, NaN where its bar is unknown."""
-    # High and low are still those of an older bar where this one is not believed: `closed` is NaN.
-    instrument = part.instrument
-    top, bottom, first = instrument.top, instrument.bottom, instrument.open
-    opened = math.nan if first is None else float(first.array[first._idx - instrument.forming])
-    return worst_in_bar(part.size, opened, top, bottom, instrument.closed, stops)
+def _worst(
+    instrument: Instrument, size: float, price: float, stops: Iterable[tuple[float, float]]
+) -> float:
+    """Return what a position was worth less than at `price`, NaN where its bar is unknown."""
+    if instrument.closed != instrument.closed:
+        return math.nan  # high and low are still those of an older bar
+    top, bottom = instrument.top, instrument.bottom
+    return worst_in_bar(size, _open(instrument), top, bottom, price, stops)
 
 
-def _stops(part: OwnerPosition) -> Iterator[tuple[float, float]]:
-    """Yield price and units of the stop orders that have rested behind a position for a bar."""
+def _open(instrument: Instrument) -> float:
+    """Return the open of the last bar, NaN where the data feed has none."""
+    first = instrument.open
+    return math.nan if first is None else float(first.array[first._idx - instrument.forming])
+
+
+def _stops(part: OwnerPosition, until: int) -> Iterator[tuple[float, float]]:
+    """Yield price and units of the stop orders behind a position that rest since bar `until`."""
     instrument = part.instrument
     for w in instrument.orders.values():
         behind = w.kind == "stop" and w.owner is part.owner and w.side == -part.side
-        if behind and not w.assumed and w.set_at[0] < instrument.complete:
+        if behind and not w.assumed and w.set_at[0] <= until:
             units = max(w.closing, w.reduces)
             if units > SIZE_EPS:
                 yield w.price, min(units, w.remaining)

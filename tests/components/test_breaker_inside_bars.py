@@ -142,6 +142,9 @@ def test_a_policy_has_its_own_name_for_it(tmp_path):
     )
     bt_risk.protect(engine, policy)
     assert breaker_of(taped(engine, HELD))["state"] == "LOCKED"
+    engine = cerebro(bars(*DIP))
+    bt_risk.protect(engine, bt_risk.Policy(correlation_limit=None, trailing_stop=False, **nothing))
+    assert breaker_of(taped(engine, HELD))["state"] == "ARMED"
 
 
 def _written(policy, folder):

@@ -191,6 +191,28 @@ def test_a_stop_that_filled_first_counts_at_its_price():
     assert loss[0].startswith("DailyLossLimit: 0.0300 of equity")
 
 
+def test_a_low_before_a_limit_took_the_profit_counts():
+    """The bar falls to 89 and ends above the limit of 105: which came first it does not say."""
+    guard = DailyLossLimit(0.03, trigger="intrabar")
+    take = {5: lambda s: s.sell(size=300, exectype=bt.Order.Limit, price=105.0), 10: buy()}
+    rows = [*flat(6), (100, 107, 89, 106), *flat(17, price=106.0)]
+    # 300 x 16 below the fill, which brought 1,500.
+    loss = reasons(play(guarded(guard, rows=rows), HELD | take))
+    assert loss[0].startswith("DailyLossLimit: 0.0330 of equity")
+    # It filled at the open, before all else.
+    rows = [*flat(6), (106, 107, 89, 106), *flat(17, price=106.0)]
+    assert reasons(play(guarded(guard, rows=rows), HELD | take)) == []
+    # The stop of the pair would have filled first, at 97.
+    pair = {5: _pair, 10: buy()}
+    rows = [*flat(6), (100, 107, 89, 106), *flat(17, price=106.0)]
+    assert reasons(play(guarded(guard, rows=rows), HELD | pair)) == []
+
+
+def _pair(strategy):
+    take = strategy.sell(size=300, exectype=bt.Order.Limit, price=105.0)
+    strategy.sell(size=300, exectype=bt.Order.Stop, price=97.0, oco=take)
+
+
 def test_the_bar_of_the_entry_counts_whole():
     strategy = play(
         guarded(DailyLossLimit(0.03, trigger="intrabar"), rows=DIP), {6: buy(300), 10: buy()}
