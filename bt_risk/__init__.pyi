@@ -51,6 +51,7 @@ from .limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
 from .limits.clock_guards import OrderRateLimit
 from .limits.correlation import CorrelationLimit
 from .limits.day_guards import DailyLossLimit, DailyProfitTarget, ProfitLock
+from .limits.exit_rules import BreakEven, TakeProfit, TimeExit
 from .limits.exposure import (
     ExposureLimit,
     GrossLimit,
@@ -90,6 +91,9 @@ from .rules.trailing_stop import atr, atr_stop, ratchet
 __version__: str
 
 __all__ = [
+    "BreakEven",
+    "TakeProfit",
+    "TimeExit",
     "RepeatedOrders",
     "PriceCollar",
     "OrderSize",

@@ -14,6 +14,7 @@ import tomli_w
 from bt_risk.components.settings import KellySettings
 from bt_risk.errors import ParameterError, check_choice, check_names, raised_as
 from bt_risk.limits.base import Limit, NotionalLimit, RiskPerTrade
+from bt_risk.limits.exit_rules import BreakEven
 from bt_risk.limits.guard_config import check_guards, guard_from, guard_table
 from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.limits.presets import PRESETS
@@ -73,6 +74,11 @@ Write 0.01 for 1 %, or add allow_extreme=True if you mean it.
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("guards", check_guards("Policy", self.guards))
+        if not self.trailing_stop and any(
+            isinstance(g, BreakEven) and g.active for g in self.guards
+        ):
+            remedy = "It moves the stop of bt_risk: leave trailing_stop as it is."
+            raise ParameterError("Policy", "trailing_stop", "True with BreakEven", False, remedy)
         check_instruments("Policy", self.instruments, self.allow_extreme)
 
     @classmethod

@@ -86,6 +86,9 @@ _ORDERS: dict[str, tuple[Any, ...]] = {
 }
 # What moves a rule without a direction: of these a change is named, and counts as neither.
 _NEUTRAL = {
+    "bars",
+    "r",
+    "at_r",
     "exposure_unit",
     "window",
     "correlation_estimator",

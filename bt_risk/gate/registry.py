@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.limits.base import Limit, RiskPerTrade
 from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
+from bt_risk.limits.exit_rules import BreakEven, ExitRule
 from bt_risk.limits.order_guards import RepeatedOrders
 from bt_risk.limits.taper import Taper
 from bt_risk.limits.trade_guards import Guard
@@ -18,6 +19,7 @@ from bt_risk.monitors.challenge import (
     ProfitTargetMonitor,
     TradingDaysMonitor,
 )
+from bt_risk.monitors.exits import ExitMonitor
 from bt_risk.monitors.guards import GuardMonitor
 from bt_risk.monitors.repeats import RepeatMonitor
 
@@ -41,7 +43,8 @@ class Registry:
     """The limits and monitors of one `RiskBroker`.
 
     `limits` and `monitors` are those of the run; `permanent` are the limits of every run, and
-    `bind` names those of the next run alone. `budgets` says that one of `limits` is a risk budget.
+    `bind` names those of the next run alone. `budgets` says that one of `limits` is a risk budget,
+    and `break_even` has the rules by which a stop moves to the entry.
     """
 
     def __init__(self, gate: RiskBroker) -> None:
@@ -51,6 +54,7 @@ class Registry:
         self.limits: list[Limit] = []
         self.monitors: list[Monitor] = []
         self.budgets = False
+        self.break_even: list[BreakEven] = []
 
     def bind(self, limits: Iterable[Limit]) -> None:
         """Ask these limits too, in the next run."""
@@ -59,6 +63,7 @@ class Registry:
     def clear(self) -> None:
         """Forget the limits and monitors of the last run."""
         self.limits, self.monitors, self.budgets = [], [], False
+        self.break_even = []
 
     def begin(self, instruments: dict[str, dict[str, Any]]) -> None:
         """Add the limits of this run; `instruments` are the facts by name."""
@@ -75,7 +80,9 @@ class Registry:
         """Ask this limit before anything opens in this run."""
         if isinstance(limit, RiskPerTrade) and limit.costs is not None:
             self.gate.book.costs = limit.costs
-        if limit.active:
+        if isinstance(limit, ExitRule):
+            self._add_exit(limit)
+        elif limit.active:
             self.limits.append(limit)
             self.budgets |= isinstance(limit, RiskPerTrade)
             limit.prepare(self.gate.book)
@@ -89,6 +96,17 @@ class Registry:
             if isinstance(limit, RepeatedOrders):
                 self.add_monitor(RepeatMonitor(self.gate, limit))
             self.gate.venue.clamp_fills()
+
+    def _add_exit(self, rule: ExitRule) -> None:
+        """Carry out a rule that closes positions or moves their stop; no order is judged by it."""
+        if rule.active:
+            monitor = self.monitor(ExitMonitor)
+            if monitor is None:
+                monitor = ExitMonitor(self.gate)
+                self.add_monitor(monitor)
+            monitor.add(rule)
+            if isinstance(rule, BreakEven):
+                self.break_even.append(rule)
 
     def add_taper(self) -> None:
         """Scale orders that no risk budget limits by what tapering monitors leave."""

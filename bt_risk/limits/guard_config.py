@@ -10,6 +10,7 @@ from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
 from bt_risk.limits.clock_guards import OrderRateLimit
 from bt_risk.limits.day_guards import DailyLossLimit, DailyProfitTarget, ProfitLock
+from bt_risk.limits.exit_rules import BreakEven, TakeProfit, TimeExit
 from bt_risk.limits.hours_guards import Blackout, TradingHours
 from bt_risk.limits.name_guards import Allow, Deny, LongOnly, MaxPositions
 from bt_risk.limits.order_guards import DuplicateOrder, OrderSize, PriceCollar, RepeatedOrders
@@ -48,6 +49,9 @@ GUARDS: dict[str, type[Guard]] = {
         Deny,
         LongOnly,
         MaxPositions,
+        TimeExit,
+        TakeProfit,
+        BreakEven,
     )
 }
 

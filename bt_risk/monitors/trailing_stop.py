@@ -17,7 +17,7 @@ from bt_risk.monitors.trade_stop import RestingOrder, TradeStop
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, place_of, position_key
 from bt_risk.rules.trailing_stop import ratchet
-from bt_risk.tolerances import SIZE_EPS
+from bt_risk.tolerances import RATIO_EPS, SIZE_EPS
 
 __all__ = ["TrailingStopMonitor"]
 
@@ -212,9 +212,25 @@ class TrailingStopMonitor(Monitor):
         anchor = closed if rule.anchor == "close" else stop.best
         multiple = instrument.facts.get("atr_multiple", rule.atr_multiple) + rule.buffer
         level = instrument.stop_price(anchor - side * multiple * atr, side)
-        price = ratchet(stop.price, level, side)
+        price = self._break_even(stop, ratchet(stop.price, level, side))
         if stop.price != stop.price or side * (price - stop.price) > rule.min_step * atr:
             stop.price = price
+
+    def _break_even(self, stop: TradeStop, price: float) -> float:
+        """Return the price, or the average entry where `BreakEven` requests it and it is nearer."""
+        part, side = stop.part, stop.side
+        for rule in self.gate.registry.break_even:
+            gained, needed = side * (stop.best - part.price), rule.at_r * part.stop_distance
+            if gained >= needed * (1.0 - RATIO_EPS) > 0.0:
+                entry = part.instrument.stop_price(part.price, side)
+                if side * (entry - price) > 0.0:
+                    price = entry
+                    reason = f"{rule.name}: {gained / part.stop_distance:.4f} R reached >= at_r "
+                    reason += f"{rule.at_r:.4f}: the stop moves to the entry"
+                    self.gate.journal.instrument(
+                        part.instrument, rule.name, "note", reason, limit=entry
+                    )
+        return price
 
     def _closed_beyond(self, stop: TradeStop) -> bool:
         instrument = stop.part.instrument

@@ -151,3 +151,12 @@ def test_a_repeated_order_is_refused_over_a_restart(tmp_path, restarts):
     for last in (*restarts, None):
         run(tmp_path, flat(40), bt_risk.DuplicateOrder(4), {20: 1, 22: 1, 23: 1, 24: 1}, last=last)
     assert sent(tmp_path) == [20, 24]
+
+
+@pytest.mark.parametrize("restarts", [(), (21,), (23, 25), (26,), (27,)])
+def test_bars_held_are_counted_over_a_restart(tmp_path, restarts):
+    """Filled on bar 21; the exit is sent at the close of bar 26, once."""
+    for last in (*restarts, None):
+        run(tmp_path, flat(40), bt_risk.TimeExit(5), {20: 3}, last=last)
+    assert sent(tmp_path) == [20]
+    assert sent(tmp_path, side=-1) == [26]

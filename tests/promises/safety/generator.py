@@ -34,7 +34,7 @@ def make_world(seed):
         # Backtrader itself fails with exactbars=1 where clocks differ.
         world = replace(world, engine=(("exactbars", 1),))
     world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
-    return _floored(_costs(_number(_beyond(_strange(_portfolio(_hold_off(world)))))))
+    return _single(_floored(_costs(_number(_beyond(_strange(_portfolio(_hold_off(world))))))))
 
 
 def _make_feed(rng, index):
@@ -195,6 +195,17 @@ def _costs(world):
     return replace(world, limits=tuple(sorted(limits.items())))
 
 
+def _single(world):
+    """Give some worlds guards of a single order, and exits by rule."""
+    rng = random.Random(f"single {world.seed}")
+    if rng.random() > 0.1 or (world.parts and "cap" not in world.parts):
+        return world
+    limits = dict(world.limits)
+    added = rng.sample([make(rng) for make in SINGLE], rng.randint(1, 3))
+    limits["guards"] = (*limits.get("guards", ()), *added)
+    return replace(world, limits=tuple(sorted(limits.items())))
+
+
 def _floored(world):
     """Give some worlds a floor under the account in place of the breaker."""
     rng = random.Random(f"floor {world.seed}")
@@ -327,6 +338,10 @@ GUARDS = (
     lambda r: bt_risk.ProfitLock(0.5, 0.001, flatten=r.random() < 0.5, scope=_scope(r)),
     lambda r: bt_risk.OrderRateLimit(r.choice([1, 2, 4]), cooldown_bars=r.choice([0, 3])),
     lambda r: bt_risk.MinimumEdgeGuard(r.choice([0.0, -1.0]), 3, r.choice([3, 8])),
+)
+
+# Guards of a single order, and exits by rule.
+SINGLE = (
     lambda r: bt_risk.PriceCollar(r.choice([1.0, 5.0]), r.choice([None, 0.05])),
     lambda r: bt_risk.OrderSize(r.choice([5.0, 50.0]), on_size=r.choice(["reject", "trim"])),
     lambda r: bt_risk.DuplicateOrder(r.choice([1, 5])),
@@ -334,6 +349,9 @@ GUARDS = (
     lambda r: bt_risk.Deny(["D0"], side=r.choice([1, -1])),
     lambda r: bt_risk.LongOnly(),
     lambda r: bt_risk.MaxPositions(r.choice([1, 2])),
+    lambda r: bt_risk.TimeExit(r.choice([1, 4, 10])),
+    lambda r: bt_risk.TakeProfit(r.choice([0.5, 2.0])),
+    lambda r: bt_risk.BreakEven(r.choice([0.5, 1.0])),
 )
 
 
