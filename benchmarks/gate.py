@@ -39,9 +39,9 @@ LIMITS = {
     "correlation, ledoit-wolf": lambda: CorrelationLimit(1.0, estimator="ledoit-wolf"),
     "correlation, downside": lambda: CorrelationLimit(1.0, downside=True),
     "volatility": lambda: VolatilityLimit(10.0),
-    "exposure, one direction": lambda: ExposureLimit(1e9),
-    "exposure, gross": lambda: GrossLimit(1e9),
-    "exposure, net": lambda: NetLimit(1e9),
+    "exposure, one direction": lambda: ExposureLimit(1e9, allow_extreme=True),
+    "exposure, gross": lambda: GrossLimit(1e9, allow_extreme=True),
+    "exposure, net": lambda: NetLimit(1e9, allow_extreme=True),
 }
 
 

@@ -42,6 +42,9 @@ _CEILINGS = {
     "stopout_limit",
     "streak_limit",
     "daily_loss_limit",
+    "amount",
+    "daily",
+    "best_day_limit",
     "profit_target",
     "give_back",
     "profit_from",
@@ -63,10 +66,12 @@ _FLOORS = {
     "atr_floor",
     "slippage",
     "edge_floor",
+    "gap_floor",
     "within",
+    "days",
 }
-# A longer pause allows less; None is one without an end, in the policy alone.
-_PAUSES = {"cooldown_bars"}
+# A larger value allows less, and None most of all: a pause without an end, a floor without a lock.
+_PAUSES = {"cooldown_bars", "lock"}
 # Words and switches from the strictest on.
 _ORDERS: dict[str, tuple[Any, ...]] = {
     "on_exposure": ("reject", "trim"),
@@ -74,7 +79,10 @@ _ORDERS: dict[str, tuple[Any, ...]] = {
     "on_volatility": ("reject", "trim"),
     "on_size": ("reject", "trim"),
     "unknown": ("refuse", "allow"),
-    "action": ("stop", "pause"),
+    "action": ("stop", "pause", "report"),
+    "on_daily": ("halt", "pause"),
+    "mode": ("trailing_intraday", "trailing_eod", "trailing_closed", "static"),
+    "entry_stop": ("attached", "next bar"),
     "flatten": (True, False),
     "downside": (True, False),
     "costs_in_risk": (True, False),
@@ -103,6 +111,12 @@ _NEUTRAL = {
     "trigger",
     "base",
     "reset",
+    "daily_base",
+    "reference",
+    "of",
+    "target",
+    "initial_balance",
+    "tz",
     "min_step",
     "lookback",
     "recalculate",
@@ -163,8 +177,8 @@ def _kind(key: str, before: Any, after: Any) -> str:
     """Return what a change of one parameter from a value to another means."""
     if key in _NEUTRAL or isinstance(before or after, str) and key == "currency":
         return CHANGED
-    if key in _ORDERS:
-        words = _ORDERS[key]
+    words = _ORDERS.get(key, ())
+    if before in words and after in words:
         looser = words.index(after) > words.index(before)
     elif key in _CEILINGS:
         looser = _number(after) > _number(before)
@@ -225,11 +239,19 @@ def _of_guards(before: Policy, after: Policy) -> Iterable[Change]:
                 if values[0] != values[1]:
                     if one.name == "names":
                         kind = _listed(guard, *map(set, values))
+                    elif one.name == "side":
+                        kind = _sided(guard, *values)
                     elif one.name == "trigger":  # the stop of a policy has one too
                         kind = LOOSENED if values[1] == "close" else TIGHTENED
                     else:
                         kind = _kind(one.name, *values)
                     yield Change(kind, f"{name}.{one.name}", *values)
+
+
+def _sided(guard: Guard, before: int | None, after: int | None) -> str:
+    """Return what a change of the side means: one in place of the other allows something new."""
+    both, one = (after, before) if isinstance(guard, Allow) else (before, after)
+    return TIGHTENED if one is None and both is not None else LOOSENED
 
 
 def _listed(guard: Guard, before: set[str], after: set[str]) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from bt_risk.evidence.price_headroom import Asked
 from bt_risk.limits.clock_guards import OrderRateLimit
 from bt_risk.limits.day_guards import DailyLossLimit
+from bt_risk.limits.name_guards import Allow, Deny, LongOnly
+from bt_risk.limits.trade_guards import Guard
 from bt_risk.parameters import ceiling
 from bt_risk.policy import Policy
 
@@ -115,6 +117,7 @@ def _guards(policy: Policy) -> Iterator[Finding]:
 
 def _contradictions(policy: Policy) -> Iterator[Finding]:
     """Yield what cannot be meant together."""
+    yield from _shut(policy.guards)
     grouped = {name for members in (policy.groups or {}).values() for name in members}
     if policy.groups and policy.group_limit is None:
         why = "without group_limit the groups limit nothing"
@@ -127,6 +130,26 @@ def _contradictions(policy: Policy) -> Iterator[Finding]:
         if own > total:
             why = f"{own:g} of one instrument is above the limit of all, {total:g}"
             yield Finding(CONTRADICTION, f"instruments.{name}.risk_limit", why)
+
+
+def _shut(guards: Sequence[Guard]) -> Iterator[Finding]:
+    """Yield the guards that together let nothing open."""
+    sides = {1, -1}
+    names: set[str] | None = None
+    for guard in guards:
+        if isinstance(guard, LongOnly):
+            sides &= {1}
+        if isinstance(guard, Allow):
+            sides &= {1, -1} if guard.side is None else {guard.side}
+            names = set(guard.names) if names is None else names & set(guard.names)
+    if not sides:
+        yield Finding(CONTRADICTION, "guards", "neither long nor short entries are allowed")
+    for side in sides if names is not None else ():
+        denying = [g for g in guards if isinstance(g, Deny) and g.side in (None, side)]
+        denied = {name for guard in denying for name in guard.names}
+        if names is not None and names <= denied and len(sides) == 1 or not names:
+            yield Finding(CONTRADICTION, "guards", "no name is both allowed and not denied")
+            break
 
 
 def findings_on_prices(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import ParameterError, check_choice
 from bt_risk.limits.base import Decision, Limit
+from bt_risk.limits.order_guards import DuplicateOrder
 from bt_risk.orders import DEFAULTS, OrderRequest, SizeProposal, Verdict
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.rules.sizing import round_down
@@ -176,23 +177,28 @@ class HeadroomReview:
         """Return the decision by which a limit refuses an order, with the size that would pass.
 
         Only limits that refuse by the size are asked again; where another one decides, or something
-        that is no limit, as a halt, the answer is known.
+        that is no limit, as a halt, the answer is known. An order that repeats another one has no
+        such answer: the same order of another size may pass.
         """
         limits = self.gate.registry.limits
         refusing = [limit for limit in limits if limit.name == decision.rule]
-        if not refusing:
+        if not refusing or isinstance(refusing[0], DuplicateOrder):
             return decision
         lot = _lot(request)
         hint = round(round_down(decision.size, lot) / lot)
         lots = 0
         if hint or any(limit.by_size for limit in refusing):
             latched = set(self.book.latched)
+            # Which size repeats another order's has nothing to do with larger and smaller.
+            asked = [limit for limit in limits if not isinstance(limit, DuplicateOrder)]
 
             def passes(lots: int) -> bool:
                 size = lots * lot
-                return self._judge(request, size, distance, limits).size >= size - SIZE_EPS
+                return self._judge(request, size, distance, asked).size >= size - SIZE_EPS
 
             lots = _most(passes, hint, math.ceil(request.size / lot))
+            asked = limits
+            lots -= bool(lots) and not passes(lots)
             self.book.latched = latched
         reason = AT_MOST.format(decision.reason, at_most(round_down(lots * lot, lot)))
         return replace(decision, reason=reason)

@@ -57,6 +57,13 @@ def kinds(before, after):
         ({"guards": [bt_risk.Deny(["X", "Y"])]}, {"guards": [bt_risk.Deny(["X"])]}),
         ({"guards": [bt_risk.Allow(["X"])]}, {"guards": [bt_risk.Allow(["X", "Y"])]}),
         ({"guards": [bt_risk.OrderSize(50)]}, {"guards": [bt_risk.OrderSize(None)]}),
+        ({"guards": [bt_risk.Deny(["X"])]}, {"guards": [bt_risk.Deny(["X"], side=1)]}),
+        ({"guards": [bt_risk.Allow(["X"], side=1)]}, {"guards": [bt_risk.Allow(["X"])]}),
+        ({"guards": [bt_risk.AccountFloor(0.1)]}, {"guards": [bt_risk.AccountFloor(0.2)]}),
+        (
+            {"guards": [bt_risk.AccountFloor(0.1, mode="trailing_eod")]},
+            {"guards": [bt_risk.AccountFloor(0.1)]},
+        ),
         (
             {"guards": [bt_risk.DailyLossLimit(0.03, trigger="intrabar")]},
             {"guards": [bt_risk.DailyLossLimit(0.03)]},
@@ -145,6 +152,17 @@ def test_diff_prints_what_was_loosened_first_and_fails_if_told_to(command):
         ({"sizer": False, "guards": [bt_risk.DailyLossLimit(0.1)]}, ["DailyLossLimit"]),
         ({"sizer": False, "guards": [bt_risk.OrderRateLimit(5, None, 3)]}, ["OrderRateLimit"]),
         ({"sizer": False, "guards": [bt_risk.OrderRateLimit(2, None, 3)]}, []),
+        ({"sizer": False, "guards": [bt_risk.LongOnly(), bt_risk.Allow(["X"], -1)]}, ["guards"]),
+        ({"sizer": False, "guards": [bt_risk.LongOnly(), bt_risk.Allow(["X"])]}, []),
+        ({"sizer": False, "guards": [bt_risk.Allow([])]}, ["guards"]),
+        (
+            {
+                "sizer": False,
+                "guards": [bt_risk.Allow(["X"]), bt_risk.Deny(["X"]), bt_risk.LongOnly()],
+            },
+            ["guards"],
+        ),
+        ({"sizer": False, "guards": [bt_risk.Allow(["X", "Y"]), bt_risk.Deny(["X"])]}, []),
     ],
 )
 def test_a_limit_that_another_one_forestalls_is_named(policy, keys):

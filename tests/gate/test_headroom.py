@@ -22,6 +22,11 @@ LIMITS = (
     {"volatility_limit": 0.1, "min_periods": 10, "window": 20, "on_volatility": "reject"},
     {"risk_limit": None, "exposure_limit": None, "notional_limit": 0.3},
     {"guards": [bt_risk.CooldownGuard(3), bt_risk.OrderRateLimit(bar_limit=2)]},
+    {"guards": [bt_risk.OrderSize(90, currency=20_000.0), bt_risk.DuplicateOrder(4)]},
+    {"guards": [bt_risk.OrderSize(90, on_size="trim"), bt_risk.PriceCollar(0.4)]},
+    {"guards": [bt_risk.MaxPositions(1), bt_risk.RepeatedOrders(9), bt_risk.LongOnly()]},
+    {"guards": [bt_risk.TimeExit(9), bt_risk.TakeProfit(1.0)], "gap_limit": 0.01},
+    {"guards": [bt_risk.AccountFloor(0.05, action="pause")], "costs_in_risk": True},
 )
 
 
@@ -123,7 +128,7 @@ def run(seed, asks, mode="runonce"):
     return engine.run(**feeds.MODES[mode])
 
 
-@pytest.mark.parametrize("seed", range(36))
+@pytest.mark.parametrize("seed", range(42))
 def test_what_would_pass_passes_and_one_lot_more_does_not(seed):
     for strategy in run(seed, "here"):
         assert strategy.wrong == []
