@@ -6,7 +6,7 @@ import backtrader as bt
 import pytest
 from helpers.frames import PandasData
 from helpers.recording import ends, play
-from helpers.scenarios import MODES, bars, cerebro, flat, tape_of, taped
+from helpers.scenarios import MODES, Plan, bars, cerebro, flat, random_walk, tape_of, taped
 
 import bt_risk
 from bt_risk import DailyLossLimit, DailyProfitTarget, ParameterError, ProfitLock
@@ -404,3 +404,49 @@ def test_the_rules_in_words():
         "profit lock: no entry for the rest of a day that gave back 40 % of a profit of at least "
         "2 % of equity, each bar at its worst, of the account"
     )
+
+
+# -- engines --------------------------------------------------------------------------------------
+
+NOTHING = dict.fromkeys(
+    ("risk_limit", "notional_limit", "exposure_limit", "correlation_limit", "drawdown_limit")
+)
+EVERYTHING = [
+    DailyLossLimit(0.01, flatten=True, trigger="intrabar", base="higher"),
+    DailyProfitTarget(0.02, flatten=True, reset="17:00 America/New_York"),
+    ProfitLock(0.3, 0.002, flatten=True, scope="data", trigger="intrabar"),
+    bt_risk.TradingHours(["Mon-Fri 04:00-20:00"], flat_before=90),
+]
+
+
+class AtOpen(Plan):
+    """Send at the open of a bar."""
+
+    def next_open(self):
+        super().next()
+
+    def next(self):
+        pass
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("broker", ["", "coc", "coo"])
+def test_the_quick_loop_and_every_mode_play_the_same_days(seed, broker):
+    tapes = []
+    for fast, mode in [(True, "runonce"), *((False, mode) for mode in MODES)]:
+        if mode == "quicknotify":
+            continue
+        frames = [random_walk(seed + k, bars=240, freq="h", start="2024-01-04") for k in (0, 1)]
+        engine = cerebro(*frames, cheat_on_open=broker == "coo")
+        engine.broker.set_coc(broker == "coc")
+        policy = bt_risk.Policy(**NOTHING, trailing_stop=False, sizer=False, guards=EVERYTHING)
+        bt_risk.protect(engine, policy, fast=fast)
+        plan = [
+            (bar, "buy" if bar % 2 else "sell", {"size": 150 + bar % 7, "data": bar % 3 % 2})
+            for bar in range(20, 220, 3)
+        ]
+        tape = tape_of(taped(engine, plan, mode, AtOpen if broker == "coo" else Plan))
+        tapes.append((tape["fills"], tape["reasons"], tape["values"]))
+    assert len(tapes[0][0]) > 20
+    assert {len(tape[1]) > 5 for tape in tapes} == {True}
+    assert all(tape == tapes[0] for tape in tapes[1:])

@@ -146,6 +146,8 @@ class Book:
         self.lengths, self.fresh, self.begun = [0] * len(tables), set(), None
         engine = dict(world.engine)
         at_open = engine.get("cheat_on_open", False) and engine.get("broker_coo", True)
+        # An order of the open is judged again by the guards at the close of the same bar.
+        self.at_open = bool(engine.get("cheat_on_open", False))
         # Whether a market order fills although its data has no bar later than the order.
         self.at_once = world.coc or at_open
         whole = not world.parts

@@ -48,7 +48,8 @@ class Reach(Book):
 
     def _surely(self, asked):
         """Return what an entry surely opens: what a guard has ended, the model may not know."""
-        return 0.0 if self.guards and asked.bar != self.now else asked.opening
+        ended = self.guards and (self.at_open or asked.bar != self.now)
+        return 0.0 if ended else asked.opening
 
     @staticmethod
     def _certain(entry, asked):
