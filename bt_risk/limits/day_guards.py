@@ -66,6 +66,11 @@ class DayGuard(ScopedGuard):
         """Return whether a bar is judged at its worst."""
         return False
 
+    @property
+    def quiet(self) -> tuple[float, float]:
+        """Return two results between which no result ends a day; NaN where there are none."""
+        return math.nan, math.nan
+
     def clock(self, instrument: Instrument) -> TradingDay:
         """Return the trading days that count for orders on an instrument."""
         day: TradingDay | None = self._day  # type: ignore[attr-defined]  # set in __post_init__
@@ -196,6 +201,11 @@ class DailyLossLimit(DayGuard):
         """Return whether a result ends the day."""
         return lost(gain, self.daily_loss_limit, self._slack(self.daily_loss_limit))
 
+    @property
+    def quiet(self) -> tuple[float, float]:
+        """Return two results between which no result ends a day."""
+        return self._slack(self.daily_loss_limit) - self.daily_loss_limit, math.inf
+
     def refuses(self, day: DayResult) -> bool:
         """Return whether a day lets nothing open any more."""
         return day.over or day.cools(self.cooldown_bars)
@@ -253,6 +263,11 @@ class DailyProfitTarget(DayGuard):
     def ends(self, gain: float, best: float) -> bool:
         """Return whether a result ends the day."""
         return won(gain, self.profit_target, self._slack(self.profit_target))
+
+    @property
+    def quiet(self) -> tuple[float, float]:
+        """Return two results between which no result ends a day."""
+        return -math.inf, self.profit_target - self._slack(self.profit_target)
 
     def refusal(self, day: DayResult) -> Decision:
         """Return the decision that refuses an entry on a day that is over."""

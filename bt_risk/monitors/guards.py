@@ -32,15 +32,17 @@ class GuardMonitor(Monitor):
         self._guards: list[Guard] = []
         self._noting: list[DayGuard] = []
         self._hours: list[HoursGuard] = []
+        self._leaving: list[HoursGuard] = []
         # Time of the last bar by index of the instrument, where a guard on time needs it.
         self._times: dict[int, float] = {}
-        self._between_bars = False
+        self._between_bars = self._follows_days = False
 
     def add(self, guard: Guard) -> None:
         """Work for this guard from now on."""
         book = self.gate.book
         if isinstance(guard, DayGuard):
             book.days.follow(guard)
+            self._follows_days = True
             if guard.notes:
                 self._noting.append(guard)
             self._between_bars |= guard.intrabar and not self.gate.venue.direct
@@ -48,23 +50,25 @@ class GuardMonitor(Monitor):
             book.count_orders()
         if isinstance(guard, HoursGuard):
             self._hours.append(guard)
+            if guard.flat_before is not None:
+                self._leaving.append(guard)
         self._guards.append(guard)
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Add the close to the day; cancel entries and close positions that a guard forbids."""
         gate, book = self.gate, self.gate.book
-        if book.days and (fresh or self._between_bars):
+        if self._follows_days and (fresh or self._between_bars):
             self._mark(fresh)
         if self._hours:
             self._measure_bars(fresh)
-        if not gate.observe:
+        if book.working and not gate.observe:
             for working in list(book.working.values()):
                 if not working.own and working.opening > SIZE_EPS:
                     self._judge(working)
             gate.process_notifications()  # what is cancelled makes room at once
         for guard in self._noting:
             self._end_day(guard)
-        for one in self._hours:
+        for one in self._leaving:
             self._leave(one)
 
     def _mark(self, fresh: list[Instrument]) -> None:
@@ -72,8 +76,11 @@ class GuardMonitor(Monitor):
         doubted = book.suspects and book.doubt(bars=1)
         value = math.nan if doubted else gate.unit_value()
         venue, days = gate.venue, book.days
-        changes = {key: worst_change(book, fresh, not venue.direct, key) for key in days.worst_keys}
-        days.mark(book, value, gate.equity(), changes, venue.min_confirmations, closed=bool(fresh))
+        changes = None
+        if days.worst_keys:
+            resting = not venue.direct
+            changes = {key: worst_change(book, fresh, resting, key) for key in days.worst_keys}
+        days.mark(book, value, gate.equity(), changes, venue.min_confirmations, bool(fresh))
 
     def _judge(self, working: WorkingOrder) -> None:
         """Ask the guards about an entry that was allowed when it was placed."""
@@ -94,6 +101,8 @@ class GuardMonitor(Monitor):
 
     def _end_day(self, guard: DayGuard) -> None:
         """Write that a day is over, once, and close what is held on it if the guard flattens."""
+        if not self.gate.book.days.any_over:
+            return
         for day in self.gate.book.days.days(guard):
             if not day.over:
                 continue

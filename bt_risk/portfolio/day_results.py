@@ -37,6 +37,10 @@ class DayGuard(Protocol):
     def intrabar(self) -> bool:
         """Whether a bar is judged at its worst."""
 
+    @property
+    def quiet(self) -> tuple[float, float]:
+        """The results between these two never end a day."""
+
     def clock(self, instrument: Instrument) -> TradingDay:
         """Return the trading days that count for orders on an instrument."""
 
@@ -57,6 +61,29 @@ class _Tracker:
         self.base = self.equity = math.nan
         # Level, equity and open profit at the last close.
         self.last: tuple[float, float, float] | None = None
+        # The day that lasts, by its clock, and how it is measured.
+        self._begin, self._until = math.inf, -math.inf
+        self._intrabar = guard.intrabar
+        self._quick = key == ACCOUNT and guard.unit == "fraction" and not guard.intrabar
+        self._floor, self._ceiling = guard.quiet
+
+    def passes(self, time: float, now: tuple[float, float, float]) -> bool:
+        """Add a close that cannot end the day, if it is one: on most bars nothing more happens."""
+        day, base = self.day, self.base
+        if not (self._quick and self._begin <= time < self._until and base > 0.0):
+            return False
+        gain = (now[0] - base) / base
+        if not self._floor < gain < self._ceiling or day.over:
+            return False
+        if gain < day.low:
+            day.low = gain
+        elif gain > day.best:
+            day.best = gain
+        day.gain = day.judged = gain
+        day.breaches = 0
+        day.marks += 1
+        self.last = now
+        return True
 
     def mark(
         self,
@@ -68,12 +95,14 @@ class _Tracker:
     ) -> None:
         """Add a close: level, equity and open profit, and what the bar was worse by inside."""
         level, equity, _ = now
-        day, begin = self.day, self.clock.begin(time)
-        if day.begin != begin:
-            self._start(begin, *(self.last or now))
+        if not self._begin <= time < self._until:
+            begin = self._begin = self.clock.begin(time)
+            self._until = self.clock.end(time)
+            if self.day.begin != begin:
+                self._start(begin, *(self.last or now))
         gain, per_unit = self._gain(level, equity)
-        worst = gain + change * per_unit if self.guard.intrabar else None
-        day.add(self.guard.ends, gain, worst, confirmations, closed)
+        worst = gain + change * per_unit if self._intrabar else None
+        self.day.add(self.guard.ends, gain, worst, confirmations, closed)
         if closed:
             self.last = now
 
@@ -132,6 +161,8 @@ class DayResults:
     ----------
     worst_keys : set of Key
         Those of the guards that judge bars at their worst.
+    any_over : bool
+        Whether any day was over at the last close.
     """
 
     def __init__(self) -> None:
@@ -142,6 +173,7 @@ class DayResults:
         self._seen = self._begun = 0
         self._by_key = self._with_profit = False
         self.worst_keys: set[Key] = set()
+        self.any_over = False
 
     def __bool__(self) -> bool:
         return bool(self._guards)
@@ -185,11 +217,16 @@ class DayResults:
             return
         results = self._results(book) if self._by_key else {}
         profit = open_profit(book) if self._with_profit else 0.0
-        account, time, changes = (unit_value, equity, profit), book.latest, changes or {}
+        account, time = (unit_value, equity, profit), book.latest
+        self.any_over, quiet = False, closed and confirmations == 1
         for tracker in self._trackers.values():
+            if quiet and tracker.passes(time, account):
+                continue
             key = tracker.key
             now = account if key == ACCOUNT else (_total(results, *key), equity, 0.0)
-            tracker.mark(time, now, changes.get(key, 0.0), confirmations, closed)
+            change = changes.get(key, 0.0) if changes else 0.0
+            tracker.mark(time, now, change, confirmations, closed)
+            self.any_over |= tracker.day.over
 
     def _begin(self, book: Book) -> None:
         """Make the trackers of new guards: by now every data feed knows its time zone."""
@@ -234,6 +271,7 @@ class DayResults:
         """Go on from the results of an earlier run."""
         self._saved = dict(saved)
         self._begin(book)
+        self.any_over = any(one.day.over for one in self._trackers.values())
 
     def _name(self, tracker: _Tracker, book: Book) -> str:
         index, side = tracker.key

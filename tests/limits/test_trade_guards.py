@@ -33,6 +33,9 @@ class Fake:
     def begin(self, time):
         return time // DAY * DAY
 
+    def end(self, time):
+        return self.begin(time) + DAY
+
 
 @st.composite
 def pasts(draw):

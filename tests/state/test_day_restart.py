@@ -101,7 +101,7 @@ def test_a_day_of_many_bars_is_measured_from_its_begin(tmp_path, bars_of):
 )
 def test_the_result_of_a_day_is_that_of_a_run_without_a_restart(tmp_path, trigger, base, unit):
     rows = [*flat(6), *flat(18, price=103.0), *flat(4, price=102.0), *flat(8, price=101.0)]
-    limit = 0.5 if unit == "fraction" else 50_000
+    limit = 0.4 if unit == "fraction" else 50_000
     guard = bt_risk.DailyLossLimit(limit, trigger=trigger, base=base, unit=unit)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder, lasts in ((whole, (None,)), (parts, (10, 24, 30, None))):
