@@ -35,7 +35,7 @@ from bt_risk.evidence.paper_broker import PaperBroker, RequestedOrder
 from bt_risk.evidence.paper_cash import PaperCash
 from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
 from bt_risk.policy import Policy
-from bt_risk.report.events import halts
+from bt_risk.report.events import closings, halts
 from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
 from bt_risk.report.record import RunRecord
 from bt_risk.rules.trailing_stop import atr
@@ -163,7 +163,8 @@ def _loaded(
     ended_at = len(order_log.bars[name]) - 1 if protected.halted and closed else None
     trading_costs = order_log.trading_costs[name]
     stop_rule = _stop_rule(name, policy) if stops else None
-    counterfactual = Counterfactual(bars, trading_costs, stop_rule, closed, ended_at)
+    by_guards = [(*span, why.partition(":")[0]) for *span, why in closings(protected, name)]
+    counterfactual = Counterfactual(bars, trading_costs, stop_rule, [*by_guards, *closed], ended_at)
     times = pd.DatetimeIndex([bar.time for bar in bars])
     counterfactual.load(
         _by_bar(times, _fills(bare, name)),

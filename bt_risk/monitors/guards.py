@@ -33,6 +33,7 @@ class GuardMonitor(Monitor):
         self._noting: list[DayGuard] = []
         self._hours: list[HoursGuard] = []
         self._leaving: list[HoursGuard] = []
+        self._left: dict[tuple[str, int, object], OwnerPosition] = {}
         # Time of the last bar by index of the instrument, where a guard on time needs it.
         self._times: dict[int, float] = {}
         self._between_bars = self._follows_days = False
@@ -151,6 +152,9 @@ class GuardMonitor(Monitor):
     def _leave(self, guard: HoursGuard) -> None:
         """Close what must not be held any more, as often as it takes."""
         gate, now = self.gate, self.gate.book.latest
+        for key in [key for key, part in self._left.items() if not part.size]:
+            part = self._left.pop(key)
+            gate.journal.instrument(part.instrument, key[0], "flat", f"{key[0]}: flat")
         for part in list(gate.book.parts.values()):
             instrument = part.instrument
             why = guard.leaves(instrument, now) if part.size else ""
@@ -164,6 +168,7 @@ class GuardMonitor(Monitor):
                 gate.journal.instrument(instrument, guard.name, "over", reason)
             if not gate.observe:
                 gate.exit_orders.close(part, guard.name, reason)
+                self._left[guard.name, instrument.index, part.owner] = part
 
     # -- across a restart ------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ __all__ = [
     "Event",
     "Events",
     "WorstMoment",
+    "closings",
     "exposure_bounds",
     "halts",
     "price_events",
@@ -56,6 +57,22 @@ def halts(record: RunRecord) -> list[tuple[pd.Timestamp, pd.Timestamp, str]]:
             found.append((begin, row.time, reason))
     found += [(begin, last, reason) for begin, reason in open_since.values()]
     return sorted(found, key=lambda halt: halt[0])
+
+
+def closings(record: RunRecord, name: str) -> list[tuple[pd.Timestamp, pd.Timestamp, str]]:
+    """Return ``(begin, end, reason)`` of each time in which a guard closed what a feed held.
+
+    It lasts from the line that a day or a window is over to the one that all is flat.
+    """
+    found: list[tuple[pd.Timestamp, pd.Timestamp, str]] = []
+    over: dict[tuple[str, str], tuple[pd.Timestamp, str]] = {}
+    for row in record.decisions.itertuples():
+        if row.data in ("", name) and row.action == "over":
+            over[row.rule, row.data] = row.time, row.reason
+        elif row.action == "flat" and (row.rule, row.data) in over:
+            begin, reason = over.pop((row.rule, row.data))
+            found.append((begin, row.time, reason))
+    return found
 
 
 def stop_line(record: RunRecord, name: str) -> pd.Series:

@@ -56,6 +56,24 @@ def test_a_resting_entry_that_a_guard_cancels_is_a_paper_trade_of_the_guard():
     assert book.residual == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+    "guard",
+    [
+        bt_risk.DailyLossLimit(0.03, flatten=True),
+        bt_risk.TradingHours(["00:00-08:00"], flat_before=60),
+    ],
+    ids=lambda guard: guard.name,
+)
+def test_what_a_guard_has_closed_is_a_paper_trade_of_the_guard(guard):
+    """900 are closed at 95, at the open of 07:00, and would be at 80 in the end."""
+    path = bars(*flat(6), (100, 101, 95, 95), (95, 95, 91, 91), *flat(6, 80), freq="h")
+    book = book_of(building(path, plan=CRASH[:1]), only(guards=(guard,)))
+    (trade,) = rows(book)
+    assert (trade["rule"], trade["entry"], trade["units"]) == (guard.name, 95.0, 900)
+    assert trade["pnl"] == pytest.approx(-900 * 15)
+    assert book.residual == pytest.approx(0)
+
+
 LIMIT, STOP, CLOSE = bt.Order.Limit, bt.Order.Stop, bt.Order.Close
 WAITING = [
     {"exectype": LIMIT, "price": 0.96},

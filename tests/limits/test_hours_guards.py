@@ -155,7 +155,7 @@ def test_shorts_of_every_strategy_are_closed_too():
     assert strategy.held[26] == (-10, 5)
     assert strategy.held[27] == (0, 0)
     rows = journal(strategy, "over")
-    assert rows.data.tolist() == ["D0", "D1"]
+    assert rows.data.tolist() == journal(strategy, "flat").data.tolist() == ["D0", "D1"]
     assert rows.reason.iloc[0] == (
         "TradingHours: flat 15 minutes before Fri 2024-01-05 16:00 UTC, the end of "
         "Mon-Fri 09:30-16:00"
