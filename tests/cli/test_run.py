@@ -169,6 +169,7 @@ def test_help_has_groups_and_fits_80_columns(command):
     assert [line.split("─ ")[1].split(" ─")[0] for line in out.splitlines() if "─ " in line] == [
         "Options",
         "Backtests",
+        "Policies",
         "Live runs",
         "Operating a live run",
     ]
@@ -178,7 +179,7 @@ def test_help_has_groups_and_fits_80_columns(command):
 
 def test_it_completes_in_shells(command, monkeypatch):
     monkeypatch.setenv("_BT_RISK_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "bt-risk che")
+    monkeypatch.setenv("COMP_WORDS", "bt-risk check-")
     monkeypatch.setenv("COMP_CWORD", "1")
     status, out, _ = command()
     assert (status, out.split()) == (0, ["check-data"])
