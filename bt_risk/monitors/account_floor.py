@@ -41,6 +41,10 @@ class FloorMonitor(AccountMonitor):
         self.levels: list[tuple[float, ...]] = []
         self._level = math.nan, math.nan, 0.0
         self._intrabar = guard.trigger == "intrabar"
+        self._tapers = guard.taper_to_floor is not None
+        self._needs_balance, self._needs_day = self.state.needs_balance, self.state.needs_day
+        if not self._needs_day:
+            self._day = 0.0
 
     @property
     def status(self) -> str:  # type: ignore[override]  # the state has it
@@ -78,7 +82,8 @@ class FloorMonitor(AccountMonitor):
 
     def _judge(self, fresh: list[Instrument], day: float) -> None:
         """Advance the state by a sample of the account."""
-        state, account, before = self.state, self.account, self.state.status
+        state, account = self.state, self.account
+        before = state.status
         equity = worst = best = account.equity
         if self._intrabar and fresh:
             worst += worst_change(self.gate.book, fresh, not self.gate.venue.direct)
@@ -88,7 +93,7 @@ class FloorMonitor(AccountMonitor):
             self._trip(worst)
         elif before == PAUSED and state.status == ARMED:
             self.halt.end("a new day has begun")
-        if self.guard.taper_to_floor is not None:
+        if self._tapers:
             self.gate.book.set_risk_scale(self, self._scale(equity))
         if (state.floor, state.daily, account.flows) != self._level:
             self._note_levels()
@@ -97,7 +102,9 @@ class FloorMonitor(AccountMonitor):
         state, flows = self.state, self.account.flows
         self._level = state.floor, state.daily, flows
         amount, daily = state.allowances
-        self.levels.append((self._time, state.floor + flows, amount, state.daily + flows, daily))
+        self.levels.append(
+            (self.gate.latest, state.floor + flows, amount, state.daily + flows, daily)
+        )
 
     def _scale(self, equity: float) -> float:
         """Return the share of the risk budget that the room to the nearest floor leaves."""

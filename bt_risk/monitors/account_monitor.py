@@ -35,10 +35,12 @@ class AccountMonitor(Monitor):
         self.account = NetAccount(gate)
         self.halt = Halt(gate, self, REDUCING, flatten, self._journal)
         self._days: TradingDay | None = check_reset(self.name, "reset", reset)
-        self._time = -math.inf
+        self._time = self._until = -math.inf
+        self._day = math.nan
         self._measured = self._limit = math.nan
 
     status = ARMED
+    _needs_balance = _needs_day = True
 
     def on_fill(self, part: OwnerPosition) -> None:
         """Close what fills after everything was flat; the account shows all other fills."""
@@ -47,15 +49,28 @@ class AccountMonitor(Monitor):
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Judge the account, act on a trip, and continue a halt until everything is flat."""
-        if self.halt.finished:
+        if self.gate.ending and self.halt.finished:
             self.gate.stop_engine(between_bars=True)
             return
-        if self.account.sample():
-            day = self._day(fresh)
-            if day == day:  # before the first bar there is none
-                self._judge(fresh, day)
-        if self.status == TRIPPED and self.halt.advance():
+        if self.account.sample(self._needs_balance):
+            if self._needs_day:
+                self._find_day(fresh)
+            if self._day == self._day:  # before the first bar there is none
+                self._judge(fresh, self._day)
+        if self.halt.closing and self.halt.advance():
             self._after_flat()
+
+    def _find_day(self, fresh: list[Instrument]) -> None:
+        """Find the trading day of the newest bar: its key is when it began."""
+        for instrument in fresh:
+            time = instrument.time
+            if time > self._time:  # it does not run backwards
+                self._time = time
+        if self._time < self._until or self._time == -math.inf:
+            return
+        if self._days is None:
+            self._days = self.gate.book.instruments[0].day
+        self._day, self._until = self._days.begin(self._time), self._days.end(self._time)
 
     def _judge(self, fresh: list[Instrument], day: float) -> None:
         """Act on a sample of the account on a trading day."""
@@ -68,15 +83,6 @@ class AccountMonitor(Monitor):
     def _after_flat(self) -> None:
         """Go on once nothing is left to be closed."""
         raise TypeError(f"{type(self).__name__} halts nothing")
-
-    def _day(self, fresh: list[Instrument]) -> float:
-        """Return when the trading day of the newest bar began; time does not run backwards."""
-        for instrument in fresh:
-            if instrument.time > self._time:
-                self._time = instrument.time
-        if self._days is None:
-            self._days = self.gate.book.instruments[0].day
-        return self._days.begin(self._time)
 
     def _journal(self, action: str, reason: str) -> None:
         self.gate.journal.account(

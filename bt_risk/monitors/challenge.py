@@ -70,6 +70,7 @@ class ProfitTargetMonitor(_ProfitMonitor):
 
     def __init__(self, gate: Any, guard: ProfitTarget) -> None:
         super().__init__(gate, _ANY_DAY, guard.flatten, guard.initial_balance)
+        self._needs_day, self._day = False, 0.0
         self.guard = guard
         self.reached, self._values = False, 0
         self._confirmations = max(guard.confirmations, gate.venue.min_confirmations)

@@ -33,6 +33,8 @@ class Halt:
         Why the last halt began; empty before the first.
     cleared : bool
         Whether everything has been closed since.
+    closing : bool
+        Whether something may be left to be closed: `advance` is to be called in every round.
     finished : bool
         Whether the run is to end, after the last strategy has seen the present bar.
     """
@@ -48,7 +50,7 @@ class Halt:
         self.gate, self.source = gate, source
         self.state, self.flatten = state, flatten
         self._journal = journal
-        self.reason, self.cleared = "", False
+        self.reason, self.cleared, self.closing = "", False, False
 
     @property
     def finished(self) -> bool:
@@ -61,7 +63,7 @@ class Halt:
 
     def begin(self, reason: str) -> None:
         """Refuse entries from now on, and cancel those that rest."""
-        self.reason, self.cleared = reason, False
+        self.reason, self.cleared, self.closing = reason, False, True
         self.gate.ending.discard(self.source)
         self.gate.trading_state.ask(self.source, self.state, reason)
         self._journal("halt", reason)
@@ -82,6 +84,7 @@ class Halt:
     def settle(self) -> bool:
         """Note whether everything is flat once nothing is left to be closed, and return it."""
         flat: bool = self.gate.exit_orders.all_flat()
+        self.closing = False
         self.cleared = flat and not self.gate.observe
         return flat
 
@@ -92,7 +95,7 @@ class Halt:
         """
         if not (self.cleared and part.size and self.flatten):
             return False
-        self.cleared = False
+        self.cleared, self.closing = False, True
         self.gate.ending.discard(self.source)
         held = f"{part.size:g} of {part.instrument.name}"
         self._journal("halt", f"{held} came after everything was closed, and is closed too")
@@ -100,13 +103,14 @@ class Halt:
 
     def end(self, reason: str) -> None:
         """Let entries be judged again."""
+        self.closing = False
         self.gate.ending.discard(self.source)
         self.gate.trading_state.ask(self.source, ACTIVE)
         self._journal("rearm", reason)
 
     def restore(self, reason: str, lasts: bool, closing: bool) -> None:
         """Go on with the saved halt: it `lasts`, and positions were still being closed."""
-        self.reason = reason
+        self.reason, self.closing = reason, closing
         if lasts:
             self.gate.trading_state.ask(self.source, self.state, self.reason)
         if closing and self.flatten:

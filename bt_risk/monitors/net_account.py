@@ -10,6 +10,8 @@ from bt_risk.tolerances import RATIO_EPS
 
 __all__ = ["NetAccount"]
 
+_INF = math.inf
+
 
 class NetAccount:
     """Sample the account of one `RiskBroker`.
@@ -34,23 +36,26 @@ class NetAccount:
         self.flows = 0.0
         self._units = self._unit = math.nan
 
-    def sample(self) -> bool:
-        """Take a sample; return whether the account is known now."""
+    def sample(self, balance: bool = True) -> bool:
+        """Take a sample; return whether the account is known now.
+
+        Without `balance` only its equity is; the balance stays that of the last sample.
+        """
         gate = self.gate
         book = gate.book
         if book.suspects and book.doubt(bars=1):
             return False  # one suspect bar moves no mark and trips nothing
         value, unit = gate.equity(), gate.unit_value()
-        if not (math.isfinite(value) and math.isfinite(unit)) or unit == 0.0:
+        if not (-_INF < value < _INF and -_INF < unit < _INF) or unit == 0.0:
             return False
         units = value / unit
         if units != self._units:
             self._count_flow(units, unit)
         self._unit = unit
         self.equity = equity = value - self.flows
-        if not book.suspects or not book.doubt():
+        if (balance or self.balance != self.balance) and not (book.suspects and book.doubt()):
             self.balance = equity - self._open_profit()
-        return not math.isnan(self.balance)
+        return self.balance == self.balance
 
     def _count_flow(self, units: float, unit: float) -> None:
         """Count what has changed the number of units, at the unit value of that moment."""

@@ -286,6 +286,16 @@ class FloorState:
         self._set_levels()
 
     @property
+    def needs_day(self) -> bool:
+        """Return whether days count: without them one key for all samples does."""
+        return self.rule.daily != math.inf or self.rule.mode == EOD
+
+    @property
+    def needs_balance(self) -> bool:
+        """Return whether every sample needs the balance: a static floor needs that of the first."""
+        return self.rule.mode == CLOSED or (self.needs_day and self.rule.reference != EQUITY)
+
+    @property
     def allowances(self) -> tuple[float, float]:
         """Return what may be lost in all and within the day, in currency; infinite without it."""
         rule = self.rule
