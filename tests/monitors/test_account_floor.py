@@ -412,6 +412,16 @@ def test_a_live_account_is_closed_after_two_samples():
     assert venue.sizes[-1] == 0
 
 
+def test_one_sample_of_a_fall_closes_nothing():
+    """With one sample a bar the bar after the fall is the second one."""
+    venue, actions = FakeBroker(), {20: buy(900)}
+    strategy, journal = hostile.run(
+        venue, LIVE_FALL, actions, stop=False, guards=[AccountFloor(0.10)], feed=dict(idle=0)
+    )
+    halted = journal[journal.action == "halt"].time.iloc[0]
+    assert halted == bars(*LIVE_FALL).index[24]
+
+
 @pytest.mark.parametrize("mode", ["static", "trailing_intraday", "trailing_closed"])
 @pytest.mark.parametrize("says", [0.5, 1.8])
 def test_one_sample_of_a_live_broker_is_never_enough(mode, says):

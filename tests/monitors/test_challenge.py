@@ -213,3 +213,10 @@ def test_a_target_that_was_reached_stays_so_after_a_restart(tmp_path):
     assert third.broker.state == "ACTIVE"
     assert monitor(third, TradingDaysMonitor).profits.days == 2
     assert read_state(tmp_path / "risk.db").of("target")["0:"]["reached"] is False
+
+
+def test_a_target_that_was_reported_is_not_reported_again(tmp_path):
+    policy = replace(POLICY, drawdown_limit=None, guards=[ProfitTarget(200)])
+    first, second = (run(tmp_path, rows=ROWS[:end], policy=policy) for end in (27, 28))
+    assert len(lines(first, "ProfitTarget")) == 1
+    assert lines(second, "ProfitTarget") == []
