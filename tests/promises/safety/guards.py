@@ -43,6 +43,10 @@ class Guards(Book):
                 count = self.orders_of[self.bar]
                 if count >= guard.bar_limit:
                     return f"9 entry accepted after {count} orders of the bar"
+            if isinstance(guard, bt_risk.LongOnly) and asked.side < 0:
+                return "9 short entry accepted, long only"
+            if isinstance(guard, bt_risk.Deny) and guard.side == asked.side and asked.index == 0:
+                return "9 entry accepted in a name that is denied"
         return ""
 
     def opened(self, asked, opening):

@@ -4,6 +4,7 @@ import math
 
 import backtrader as bt
 
+import bt_risk
 from promises.safety.book import EPS, Book, Stop
 
 Order = bt.Order
@@ -64,7 +65,8 @@ class Stops(Book):
             best = share.best if share.best == share.best else level
             share.best = max(best, level) if side > 0 else min(best, level)
         off = side * (price - share.best)
-        off = abs(off) if share.exact else -off
+        moves = any(isinstance(guard, bt_risk.BreakEven) for guard in self.guards)
+        off = abs(off) if share.exact and not moves else -off  # it may be nearer, never farther
         if off > 1e-6 * abs(price) and stop.status != Order.Partial:
             text = f"{price:.10g} instead of {share.best:.10g}, side {side}"
             self.breach("4 stop is not where the rule puts it", text)
