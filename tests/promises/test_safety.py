@@ -643,7 +643,8 @@ FAULTS = {
 def test_a_fault_in_the_core_is_noticed(fault, monkeypatch):
     promise, *replaced = FAULTS[fault]
     monkeypatch.setattr(*replaced)
-    assert any(promise in b.promise for seed in range(200) for b in run(make_world(seed)).breaches)
+    seeds = 734, *range(200)  # one fault shows in few worlds, and in this one
+    assert any(promise in b.promise for seed in seeds for b in run(make_world(seed)).breaches)
 
 
 def test_a_gate_that_reads_the_close_at_the_open_is_noticed(monkeypatch):

@@ -331,10 +331,7 @@ GUARDS = (
         reset=r.choice(["session", "17:00 America/New_York"]),
     ),
     lambda r: bt_risk.DailyProfitTarget(r.choice([0.001, 0.01]), flatten=r.random() < 0.5),
-    lambda r: bt_risk.TradingHours(
-        [r.choice(["09:30-16:00", "Mon-Fri", "Sun-Thu 18:00-17:00"])],
-        flat_before=r.choice([None, 30]),
-    ),
+    lambda r: bt_risk.TradingHours(["Mon-Fri"], flat_before=r.choice([None, 30])),
     lambda r: bt_risk.ProfitLock(0.5, 0.001, flatten=r.random() < 0.5, scope=_scope(r)),
     lambda r: bt_risk.OrderRateLimit(r.choice([1, 2, 4]), cooldown_bars=r.choice([0, 3])),
     lambda r: bt_risk.MinimumEdgeGuard(r.choice([0.0, -1.0]), 3, r.choice([3, 8])),
