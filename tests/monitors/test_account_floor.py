@@ -17,6 +17,7 @@ from bt_risk.monitors.account_floor import FloorMonitor
 from bt_risk.report.state_summary import gate_state
 from bt_risk.state.file import read_state, request
 from bt_risk.state.requests import OperatorRequest
+from bt_risk.state.rooms import limits_in_use
 
 CASH = 100_000.0
 
@@ -439,3 +440,14 @@ def test_a_flow_of_a_live_account_moves_no_floor(amount):
     found = monitor(strategy)
     assert found.account.flows == pytest.approx(amount)
     assert found.state.mark == pytest.approx(100_000, abs=1)
+
+
+def test_the_heartbeat_has_what_is_lost_and_what_may_be_lost():
+    """92,500 on bar 8, of the initial 100,000; the day began with a balance of 100,000."""
+    floor = AccountFloor(0.10, daily=8_000.0)
+    gate = play(floored(FALL[:8], floor), {3: buy()}).broker
+    uses = limits_in_use(gate.registry.monitors, [], gate.book)
+    assert [(use["name"], use["used"], use["limit"]) for use in uses] == [
+        ("account_floor", pytest.approx(0.075), pytest.approx(0.10)),
+        ("account_floor of the day", pytest.approx(0.075), pytest.approx(0.08)),
+    ]
