@@ -54,6 +54,9 @@ LEGEND = {
     "10 % a year.",
     "pause": "protected, but the breaker closes everything, pauses for 60 bars and then allows "
     "entries again.",
+    "rules": "pause, and rules that people trade under: commission is part of what a position may "
+    "lose, its stop is active from the fill of the entry on, a gap like the worst of the window "
+    "loses at most 3 % of equity, and a day that has lost 2 % inside a bar is closed.",
 }
 EFFECTS = (
     "What each rule cost (-) and saved (+), in currency: every order that was refused, cut or "
@@ -221,9 +224,9 @@ def _cell(name: str, value: Any) -> str:
         return NONE
     if name == "first trade":
         return f"{value:%Y-%m-%d}"
-    if name in ("CAGR", "max drawdown", "exposure"):
+    if name in ("CAGR", "max drawdown", "exposure", "beyond 1 R"):
         return f"{100 * value:.1f} %"
-    return f"{value:.2f}" if name == "Sharpe" else f"{value:,.0f}"
+    return f"{value:.2f}" if name in ("Sharpe", "worst trade, R") else f"{value:,.0f}"
 
 
 def _print_table(

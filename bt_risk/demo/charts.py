@@ -23,6 +23,7 @@ COLORS = {
     "cap 0.5": "tab:green",
     "groups": "tab:purple",
     "pause": "tab:orange",
+    "rules": "tab:brown",
 }
 STRETCH = 240  # the number of bars that is readable in one picture
 

@@ -10,6 +10,7 @@ import pandas as pd
 from bt_risk.errors import DataError, check_positive
 from bt_risk.feeds.bundled import load_data
 from bt_risk.feeds.files import read_prices
+from bt_risk.limits.day_guards import DailyLossLimit
 from bt_risk.policy import Policy
 from bt_risk.rules.sizing import round_down
 
@@ -29,7 +30,19 @@ MIN_BARS = 300  # the average needs 200; fewer than 100 more would show nothing
 CALENDARS = (365, 252, 52, 12)
 COIN: dict[str, float] = dict(step=1e-5, min_notional=10)
 PAUSE = dict(action="pause", cooldown_bars=60)
-ALONE: dict[str, dict[str, Any] | None] = {"bare": None, "protected": {}, "pause": PAUSE}
+# Rules that people trade under, beside the five: each is off by default.
+RULES = PAUSE | dict(
+    costs_in_risk=True,
+    entry_stop="attached",
+    gap_limit=0.03,
+    guards=(DailyLossLimit(0.02, flatten=True, trigger="intrabar"),),
+)
+ALONE: dict[str, dict[str, Any] | None] = {
+    "bare": None,
+    "protected": {},
+    "pause": PAUSE,
+    "rules": RULES,
+}
 GROUPS = {"indices": ["SP500", "NASDAQ"], "stocks": ["AAPL", "GOOG", "IBM", "MSFT"]}
 WHOLE = dict(correlation_limit=0.5, groups=GROUPS, group_limit=0.015, volatility_limit=0.10)
 TOGETHER: dict[str, dict[str, Any] | None] = {
@@ -38,6 +51,7 @@ TOGETHER: dict[str, dict[str, Any] | None] = {
     "cap 0.5": dict(correlation_limit=0.5),
     "groups": WHOLE,
     "pause": PAUSE,
+    "rules": RULES,
 }
 STOCKS = ("sp500", "nasdaq", "aapl", "goog", "ibm", "msft")
 TREND_YEARS = slice("2000-03-01", "2013-03-01")

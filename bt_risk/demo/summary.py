@@ -103,7 +103,18 @@ def summary(run: DemoRun) -> dict[str, Any]:
         "max drawdown": max_drawdown(equity),
         "exposure": float(run.exposure.mean()),
         "trades": run.trades,
+        **_losses(run),
         **_decision_counts(run),
+    }
+
+
+def _losses(run: DemoRun) -> dict[str, float | None]:
+    """Return the share of trades that lost more than 1 R, and the worst R-multiple."""
+    losses = run.record.losses
+    known = run.portfolio.runs[run.label] is not None and losses.trades
+    return {
+        "beyond 1 R": losses.share(1.0) if known else None,
+        "worst trade, R": losses.worst if known else None,
     }
 
 

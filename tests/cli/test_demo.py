@@ -13,6 +13,7 @@ from helpers.scenarios import bars as make_bars
 from helpers.scenarios import flat
 from rich.console import Console
 
+import bt_risk
 from bt_risk.cli.tables import (
     print_halt_odds,
     print_legend,
@@ -61,9 +62,10 @@ def results(portfolios):
     return {(run.portfolio.name, run.label): run for run in runs}
 
 
+LABELS = ["bare", "protected", "pause", "rules"]
 ALL = [
-    *((name, label) for name in ("btc", "btc-filter") for label in ("bare", "protected", "pause")),
-    *(("trend", label) for label in ("bare", "protected", "cap 0.5", "groups", "pause")),
+    *((name, label) for name in ("btc", "btc-filter") for label in LABELS),
+    *(("trend", label) for label in ("bare", "protected", "cap 0.5", "groups", "pause", "rules")),
 ]
 GUARDED = [key for key in ALL if key[1] != "bare"]
 each_run = pytest.mark.parametrize("key", ALL, ids="-".join)
@@ -104,9 +106,9 @@ def test_the_portfolios_are_those_of_the_readme():
         pd.Timestamp("2013-03-01"),
     )
     assert [list(p.runs) for p in (plain, filtered, trend)] == [
-        ["bare", "protected", "pause"],
-        ["bare", "protected", "pause"],
-        ["bare", "protected", "cap 0.5", "groups", "pause"],
+        LABELS,
+        LABELS,
+        ["bare", "protected", "cap 0.5", "groups", "pause", "rules"],
     ]
     assert [p.days_per_year for p in (plain, filtered, trend)] == [365, 365, 252]
 
@@ -118,6 +120,9 @@ def test_the_policies_differ_from_the_default_in_one_thing_each():
     assert (default.correlation_limit, default.drawdown_limit, default.action) == (0.7, 0.1, "stop")
     assert trend.policy("cap 0.5") == replace(default, correlation_limit=0.5)
     assert trend.policy("pause") == replace(default, action="pause", cooldown_bars=60)
+    rules = trend.policy("rules")
+    assert (rules.costs_in_risk, rules.entry_stop, rules.gap_limit) == (True, "attached", 0.03)
+    assert [type(guard) for guard in rules.guards] == [bt_risk.DailyLossLimit]
     assert bundled_portfolios()[0].policy("pause").instruments == {
         "BTC": dict(step=1e-5, min_notional=10)
     }
@@ -310,8 +315,8 @@ def test_a_bare_run_has_no_gate_and_a_portfolio_runs_twice_the_same(portfolios, 
 def test_two_processes_give_what_one_gives(portfolios, results):
     done = []
     ((*runs,),) = demo.run(portfolios[:1], workers=2, on_done=lambda: done.append(1))
-    assert [run.label for run in runs] == ["bare", "protected", "pause"]
-    assert len(done) == 3
+    assert [run.label for run in runs] == LABELS
+    assert len(done) == 4
     for run in runs:
         expected = results["btc", run.label]
         pd.testing.assert_series_equal(run.equity, expected.equity, check_freq=False)
@@ -470,7 +475,7 @@ def test_no_number_is_cut_off_at_any_width(results, name, width):
 
 def test_the_table_says_what_the_summary_says(results):
     lines = shown(results, "btc", 80)
-    numbers = [summary(results["btc", label]) for label in ("bare", "protected", "pause")]
+    numbers = [summary(results["btc", label]) for label in LABELS]
 
     def row(name):
         line = next(line for line in lines if line.startswith(f" {name} "))
@@ -487,3 +492,12 @@ def test_the_table_says_what_the_summary_says(results):
     assert "0.1 %" in text
     assert "No cap" in text
     assert "cap 0.5" not in text
+
+
+def test_the_rules_keep_every_loss_within_what_was_risked(results):
+    paused, ruled = (results["btc", label].record.losses for label in ("pause", "rules"))
+    assert paused.share(1.0) > 0.2
+    assert paused.worst_cause == "entry bar"
+    assert (ruled.share(1.0), ruled.entry_bar) == (0.0, 0)
+    assert ruled.full_stop_out == pytest.approx(1.0, abs=0.001)
+    assert ruled.stopped_at_entry > 0

@@ -200,3 +200,17 @@ def test_a_live_broker_gets_the_stop_with_the_fill_and_the_journal_says_so_once(
     frame = strategy.analyzers.riskjournal.frame()
     reason = "entry_stop: the stop is sent when the broker reports the fill of its entry"
     assert list(frame["reason"]).count(reason) == 1
+
+
+def test_a_stop_that_has_filled_is_no_open_order_on_the_bar_of_its_entry():
+    seen = []
+    rows = [*flat(5), (100, 101, 95, 99), *flat(3, 99)]
+    engine = cerebro(bars(*rows))
+    bt_risk.protect(engine, ATTACHED)
+    look = {
+        5: lambda s: s.buy(size=100),
+        6: lambda s: seen.append([order.status for order in s.broker.inner.pending]),
+    }
+    engine.addstrategy(Script, actions=look)
+    engine.run()
+    assert seen == [[]]
