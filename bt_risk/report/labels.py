@@ -21,6 +21,7 @@ SIZING_DIFFERENCES, PATH_DIFFERENCES = "sizing differences", "path differences"
 
 RULES = {
     "RiskPerTrade": "rule 1, risk per trade",
+    "GapLimit": "rule 1, gap",
     "HalfKellySizer": "rule 2, size",
     "NotionalLimit": "rule 2, position value",
     "ATRTrailingStop": "rule 2, stop",
@@ -31,7 +32,6 @@ RULES = {
     "GroupLimit": "rule 3, one group",
     "CorrelationLimit": "rule 4, correlation",
     "VolatilityLimit": "rule 4, volatility",
-    "GapLimit": "rule 1, gap",
     "DrawdownBreaker": "rule 5, drawdown",
     "CooldownGuard": "guard, cool-down",
     "StopoutGuard": "guard, stop-outs",

@@ -40,9 +40,9 @@ OTHER = {
     "net_limit": 0.13,
     "position_limit": 0.14,
     "group_limit": 0.15,
+    "gap_limit": 0.18,
     "correlation_limit": 0.16,
     "volatility_limit": 0.17,
-    "gap_limit": 0.18,
 }
 
 
