@@ -142,7 +142,7 @@ def check_pictures(paths):
 def check_journal(path, text):
     journal = pd.read_csv(path, parse_dates=["time"])
     assert list(journal.columns[:5]) == ["portfolio", "run", "time", "data", "rule"]
-    assert set(journal.run) == {"protected", "pause"}
+    assert set(journal.run) == {"protected", "pause", "rules"}
     assert set(journal.portfolio) == {"own", "own-filter"}
     first = journal[journal.portfolio == "own"]
     stops = first[first.action == "stop"].groupby("run").size()
@@ -185,7 +185,7 @@ def test_the_demo_runs_from_any_folder_and_its_bar_leaves_no_trace(prices, tmp_p
     os.close(ours)
     assert run.returncode == 0, bar
     assert "running" in bar
-    assert "6/6" in bar
+    assert "8/8" in bar
     assert bar.rstrip().endswith("\x1b[2K")  # the last thing it does is to erase itself
     assert "\x1b" not in run.stdout
     assert run.stdout.startswith("How likely the breaker is to halt the bare strategy")
