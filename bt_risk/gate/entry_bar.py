@@ -56,15 +56,26 @@ class EntryBar:
         self.gate.follow_fills()
         for working in list(part.instrument.orders.values()):
             if working.own and working.kind == "stop" and working.owner is part.owner:
-                stop: Any = working.handle
-                if self._saw_the_open(stop, entry):
-                    self.execution.try_own(stop)
-                elif entry.exectype != entry.Close:
-                    self._try_extreme(part, working)
-                if not stop.alive() and stop in self.inner.pending:
-                    self.inner.pending.remove(stop)
-                    self.inner._bracketize(stop)
+                self._try_stop(part, working, entry)
         self.gate.process_notifications()
+
+    def _try_stop(self, part: OwnerPosition, working: WorkingOrder, entry: Any) -> None:
+        """Try a stop as a round of BackBroker does: taken off the queue, and put back if alive.
+
+        An order that fills while it is on the queue is cancelled there as its own alternative.
+        """
+        stop, pending = working.handle, self.inner.pending
+        if stop not in pending:
+            return
+        pending.remove(stop)
+        if self._saw_the_open(stop, entry):
+            self.execution.try_own(stop)
+        elif entry.exectype != entry.Close:
+            self._try_extreme(part, working)
+        if stop.alive():
+            pending.append(stop)
+        elif stop.status == stop.Completed:
+            self.inner._bracketize(stop)
 
     @staticmethod
     def _saw_the_open(stop: Any, entry: Any) -> bool:

@@ -150,6 +150,7 @@ def check_journal(path, text):
     assert [cell.strip() for cell in row.split("\u2502")[2:]] == [
         str(stops["protected"]),
         str(stops["pause"]),
+        str(stops["rules"]),
     ]
 
 

@@ -202,15 +202,31 @@ def test_a_live_broker_gets_the_stop_with_the_fill_and_the_journal_says_so_once(
     assert list(frame["reason"]).count(reason) == 1
 
 
-def test_a_stop_that_has_filled_is_no_open_order_on_the_bar_of_its_entry():
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_stop_that_fills_in_part_within_the_bar_goes_on_at_the_next_open(fast):
+    def prepare(engine):
+        engine.broker.set_filler(lambda order, price, ago: 40 if order.isbuy() else 10)
+
+    rows = [(100, 101, 95, 99), (98, 99, 97, 98), (98, 99, 97, 98), (98, 99, 97, 98)]
+    orders = [(5, "buy", {"size": 40})]
+    result = played(rows, orders, prepare=prepare, fast=fast)
+    assert fills(result) == [(6, 40, 100), (6, -10, 96), *[(bar, -10, 98) for bar in (7, 8, 9)]]
+    actions = result.analyzers.riskjournal.frame()["action"]
+    assert not set(actions) & {"bypass", "unprotected"}
+    notes = [note for note in tape_of(result)["notes"] if note[1] == 1]
+    assert "Canceled" not in {status for _, _, status in notes}
+
+
+def test_a_stop_that_has_filled_ends_completed():
     seen = []
     rows = [*flat(5), (100, 101, 95, 99), *flat(3, 99)]
     engine = cerebro(bars(*rows))
     bt_risk.protect(engine, ATTACHED)
     look = {
         5: lambda s: s.buy(size=100),
-        6: lambda s: seen.append([order.status for order in s.broker.inner.pending]),
+        6: lambda s: seen.extend(order.getstatusname() for order in s.broker.own.values()),
+        7: lambda s: seen.append(len(s.broker.inner.pending)),
     }
     engine.addstrategy(Script, actions=look)
     engine.run()
-    assert seen == [[]]
+    assert seen == ["Completed", 0]
