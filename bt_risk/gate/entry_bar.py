@@ -70,12 +70,21 @@ class EntryBar:
         pending.remove(stop)
         if self._saw_the_open(stop, entry):
             self.execution.try_own(stop)
-        elif entry.exectype != entry.Close:
+        elif entry.exectype != entry.Close and self._is_new(part):
             self._try_extreme(part, working)
         if stop.alive():
             pending.append(stop)
         elif stop.status == stop.Completed:
             self.inner._bracketize(stop)
+
+    @staticmethod
+    def _is_new(part: OwnerPosition) -> bool:
+        """Return whether the bar has come in this round.
+
+        BackBroker executes a limit once more on the last bar of a data feed that has no new one. A
+        stop has moved by the close of that bar, and its extreme was before that.
+        """
+        return bool(part.instrument.close.lencount > part.instrument.length)
 
     @staticmethod
     def _saw_the_open(stop: Any, entry: Any) -> bool:

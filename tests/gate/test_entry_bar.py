@@ -7,6 +7,7 @@ ordered on bar 5. Shorts see the mirror image.
 import dataclasses
 
 import backtrader as bt
+import pandas as pd
 import pytest
 from helpers.fake_broker import FakeBroker
 from helpers.live_feed import LiveFrame
@@ -230,3 +231,16 @@ def test_a_stop_that_has_filled_ends_completed():
     engine.addstrategy(Script, actions=look)
     engine.run()
     assert seen == ["Completed", 0]
+
+
+def test_a_limit_that_fills_on_a_bar_that_is_over_is_not_stopped_by_that_bar():
+    # The stop has moved to 98.3 by the close of bar 7, after its low of 96.5. On day 8 there is no
+    # bar, and BackBroker fills the limit of 97 on bar 7.
+    gappy = bars(*flat(5), CALM, (100, 110, 96.5, 110), (110, 111, 109, 110), *flat(2, 110))
+    gappy.index = gappy.index[:7].append(gappy.index[7:] + pd.Timedelta(days=1))
+    engine = cerebro(bars(*flat(11)), gappy)
+    bt_risk.protect(engine, ATTACHED)
+    limit = {"size": 50, "exectype": bt.Order.Limit, "price": 97.0, "data": 1}
+    plan = [(6, "buy", {"size": 100, "data": 1}), (7, "buy", limit)]
+    found = [fill[2:] for fill in tape_of(taped(engine, plan))["fills"]]
+    assert found == [(100, 100), (50, 97)]
