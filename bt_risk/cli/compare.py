@@ -43,7 +43,9 @@ def compare(
     rules: Annotated[
         str, typer.Option(help="each (alone), leave-one-out, or all (both).")
     ] = "each",
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("bt-risk-compare.html"),
+    out: Annotated[Path, typer.Option("--out", "--report", help="Page to write.")] = Path(
+        "bt-risk-compare.html"
+    ),
     cash: Cash = CASH,
     commission: Commission = COMMISSION,
     samples: Annotated[int, typer.Option(help="Resampled histories of the bootstrap.")] = 1000,

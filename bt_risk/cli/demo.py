@@ -75,10 +75,10 @@ def _values(results: list[list[DemoRun]]) -> dict[str, Any]:
 def _run(portfolios: list[Portfolio], out: Path) -> list[list[DemoRun]]:
     """Run all portfolios with a progress bar, which only a terminal shows and which is erased."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        return jobs.run(portfolios, jobs.cores(), lambda: None, pages=out)
     columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=sum(len(p.runs) for p in portfolios))
         return jobs.run(portfolios, jobs.cores(), lambda: progress.advance(task), pages=out)
 

@@ -281,6 +281,9 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     console = Console(stderr=True)
     shown = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+    if not shown:  # rich 13 would print an empty line
+        yield lambda: None
+        return
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=total)
         yield lambda: progress.advance(task)

@@ -253,7 +253,8 @@ def _by_bar(
 
 def _commission_rate(records: Sequence[RunRecord], name: str, usual: float) -> float:
     """Return the mean commission by notional of both runs, for the fills that neither run had."""
-    fills = pd.concat([record.fills[record.fills["name"] == name] for record in records])
+    parts = [record.fills[record.fills["name"] == name] for record in records]
+    fills = pd.concat([part for part in parts if len(part)] or parts[:1])  # types of columns stay
     notional = (fills["size"].abs() * fills["price"] * fills["multiplier"]).sum()
     return float(fills["commission"].sum() / notional) if notional > 0 else usual
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bt_risk.errors import check_choice
+from bt_risk.feeds.pandas_versions import EXACT
 
 __all__ = ["list_data", "load_data"]
 
@@ -55,8 +56,8 @@ def load_data(name: str) -> pd.DataFrame:
     """
     check_choice("load_data", "name", name, list(CATALOGUE))
     with (_folder() / f"{name}.csv.gz").open("rb") as file:
-        table = pd.read_csv(file, compression="gzip", index_col="datetime")
-    table.index = pd.to_datetime(table.index)
+        table = pd.read_csv(file, compression="gzip", index_col="datetime", **EXACT)
+    table.index = pd.to_datetime(table.index).as_unit("us")
     return table.astype(float)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -51,13 +52,13 @@ def read_prices(
     Parameters
     ----------
     path : str or path
-        Text (UTF-8 or UTF-16, ``.gz`` too; separated by comma, semicolon, tab or bar) or Parquet
-        (``.parquet``, ``.pq``; needs pyarrow). Known are the files of Yahoo and yfinance, Binance
-        (klines), ccxt, CryptoDataDownload, MetaTrader 4 and 5, Polygon, Alpaca, Alpha Vantage,
-        Nasdaq, Investing.com, Interactive Brokers, Stooq, HistData and Excel. In any other file
-        the columns are found by name without regard to case, and others are ignored, an adjusted
-        close included. The time is the column datetime, date (with time beside it: both), time,
-        timestamp or open_time, else the first column; in Parquet an index of times as well.
+        Text (UTF-8 or UTF-16, packed by gzip or zip too; separated by comma, semicolon, tab or
+        bar) or Parquet (``.parquet``, ``.pq``; needs pyarrow). Known are the files of Yahoo and
+        yfinance, Binance (klines), ccxt, CryptoDataDownload, MetaTrader 4 and 5, Polygon, Alpaca,
+        Alpha Vantage, Nasdaq, Investing.com, Interactive Brokers, Stooq, HistData and Excel. In any
+        other file the columns are found by name without regard to case, and others are ignored, an
+        adjusted close included. The time is the column datetime, date (with time beside it: both),
+        time, timestamp or open_time, else the first column; in Parquet an index of times as well.
     format : str, optional
         How times are written, as `strptime` has it: ``"%d/%m/%Y"``. Date and time in two columns
         have one space between them.
@@ -176,7 +177,7 @@ def _table(path: Path, names: tuple[str, ...] | None) -> tuple[pd.DataFrame, Tex
         raise
     except pd.errors.EmptyDataError:
         table = pd.DataFrame()
-    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error, BadZipFile) as error:
         raise DataError(
             f"read_prices: {path} cannot be read: {error}. Save it as CSV in UTF-8."
         ) from error
@@ -257,7 +258,7 @@ def _time_column(path: Path, table: pd.DataFrame) -> str:
 
 def _without_dash(column: pd.Series) -> pd.Series:
     """Return a column in which a dash is a missing value."""
-    return column if pd.api.types.is_numeric_dtype(column) else column.replace("-", np.nan)
+    return column if pd.api.types.is_numeric_dtype(column) else column.mask(column == "-")
 
 
 def _numbers(

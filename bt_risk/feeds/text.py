@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
 import warnings
@@ -15,6 +14,8 @@ import pandas as pd
 
 from bt_risk.errors import DataError
 from bt_risk.feeds.formats import Layout, bare_layout
+from bt_risk.feeds.packed import text_bytes
+from bt_risk.feeds.pandas_versions import EXACT
 
 __all__ = ["Text", "open_text"]
 
@@ -53,6 +54,7 @@ class Text:
                     skip_blank_lines=False,
                     index_col=False,
                     low_memory=False,
+                    **EXACT,
                     **options,
                 )
             except pd.errors.ParserWarning as error:
@@ -66,9 +68,7 @@ class Text:
 
 def open_text(path: Path, names: tuple[str, ...] | None = None) -> Text:
     """Read a file and find out how its lines are to be read; `names` are those of the caller."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rb") as file:
-        content = file.read()
+    content = text_bytes(path)
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     head = content[:SNIFFED].decode(encoding, errors="ignore").splitlines()[:LEADING]
     declared = re.match(r'"?sep=(.)', head[0]) if head else None

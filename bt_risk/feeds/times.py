@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.errors import DataError
+from bt_risk.feeds.pandas_versions import InvalidTimeError
 
 __all__ = ["read_times"]
 
@@ -117,7 +118,7 @@ def _localized(path: Path, times: pd.Series, zone: str) -> pd.Series:
     ordered = times.iloc[::-1] if newest_first else times
     try:
         found = ordered.dt.tz_localize(zone, ambiguous="infer")
-    except ValueError as error:
+    except (ValueError, InvalidTimeError) as error:
         raise DataError(
             f"read_prices: {path} has times that {zone} does not have: {error}. "
             f"Give the zone of the file as tz=, or export it in UTC."

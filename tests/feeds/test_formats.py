@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import zipfile
 
 import pandas as pd
 import pytest
@@ -358,3 +359,50 @@ def test_the_line_counts_titles_and_empty_lines(saved):
 def test_a_packed_file_is_recognised_too(saved):
     text, times = FILES["MetaTrader 5"]
     check(read_prices(saved(text, "utf-16", "prices.csv.gz")), times)
+
+
+def packed(path, **members):
+    """Write a zip archive with a member for each name, dots written as double underscores."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("__", "."), text)
+    return path
+
+
+def test_a_zip_archive_of_one_file_is_read(tmp_path):
+    text, times = FILES["Binance klines without names"]
+    path = packed(tmp_path / "BTCUSDT-1h.zip", BTCUSDT__csv=text)
+    assert read_prices(path).attrs["format"] == "Binance klines without names"
+    check(read_prices(path), times)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/._BTCUSDT.csv", "x")  # macOS packs its notes too
+    check(read_prices(path), times)
+    packed(path, a__csv=text, b__csv=text)
+    with pytest.raises(DataError, match=r"must hold one file; got 2 \(a.csv, b.csv\)"):
+        read_prices(path)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match="cannot be read: File is not a zip file"):
+        read_prices(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "is a web page"),
+        ("\n<HTML><head></head></HTML>", "is a web page"),
+        ('[[1704067200000,"42283.58","42554.57"]]', "is JSON. Save its bars as CSV"),
+        ('{"s": "ok", "c": [1.0]}', "is JSON"),
+    ],
+)
+def test_what_is_no_text_of_bars_is_named(saved, text, words):
+    for name in ("prices.csv", "prices.csv.gz"):
+        with pytest.raises(DataError, match=words):
+            read_prices(saved(text, name=name))
+
+
+def test_an_excel_workbook_is_named(tmp_path):
+    path = tmp_path / "prices.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(DataError, match="is an Excel workbook. Save the sheet"):
+        read_prices(path)

@@ -23,7 +23,7 @@ from bt_risk.tolerances import SIZE_EPS
 def timestamps(numbers):
     """Return date numbers as timestamps, one by one."""
     times = [bt.num2date(n) if n == n else pd.NaT for n in numbers]
-    return pd.DatetimeIndex(pd.to_datetime(times)).round("ms")
+    return pd.DatetimeIndex(pd.to_datetime(times)).as_unit("us").round("ms")
 
 
 class StepReportData(ReportData):

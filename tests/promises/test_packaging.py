@@ -116,6 +116,16 @@ def test_what_runs_here_is_what_setup_cfg_asks_for():
         assert below is None or release(installed) < release(below[1]), requirement
 
 
+def test_the_lowest_versions_that_run_in_ci_are_the_floors(setup):
+    floors = [
+        re.match(r"[\w-]+>=[\d.]+", line) for line in lines(setup["options"]["install_requires"])
+    ]
+    pins = lines((ROOT / "constraints-lowest.txt").read_text("utf-8"))
+    assert [pin for pin in pins if "==" in pin] == [
+        floor[0].replace(">=", "==") for floor in floors if floor
+    ]
+
+
 def release(version):
     """Return the numbers of a version, to be compared."""
     return tuple(int(part) for part in re.match(r"[\d.]*\d", version)[0].split("."))
