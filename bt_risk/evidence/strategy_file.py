@@ -103,8 +103,9 @@ def _module(file: str) -> ModuleType:
     """Import the file once in a process; as for a script, its own folder comes first."""
     path = Path(file).resolve()
     name = f"bt_risk_script_{path.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(path):
+        return known
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ParameterError(COMMAND, "SCRIPT:Strategy", "a Python file", str(path))

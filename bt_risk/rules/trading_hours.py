@@ -165,8 +165,8 @@ class ExchangeHours:
             raise ParameterError(self.component, "calendar", constraint, self.name) from None
         opens, closes = (times.dt.tz_localize(None) for times in (calendar.opens, calendar.closes))
         self._listed = ListedSpans(
-            (date_number(first), date_number(last))
-            for first, last in zip(opens.dt.to_pydatetime(), closes.dt.to_pydatetime(), strict=True)
+            (date_number(first.to_pydatetime()), date_number(last.to_pydatetime()))
+            for first, last in zip(opens, closes, strict=True)
         )
         whole = dt.timedelta(days=180)
         self._from, self._until = (date_number(moment(time) + k * whole) for k in (-1, 1))

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from bt_risk.cli import app as cli
+from bt_risk.evidence.strategy_file import Script
 from bt_risk.feeds.bundled import load_data
 
 SOURCE = """
@@ -85,3 +86,14 @@ def test_a_mistake_is_one_line(command, words, said):
     assert (status, out) == (2, "")
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_two_files_of_one_name_are_two_scripts(tmp_path):
+    text = "import backtrader as bt\n\n\nclass Cross(bt.Strategy):\n    params = dict({}=1)\n"
+    seen = []
+    for name in ("one", "two", "one"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        script = tmp_path / name / "cross.py"
+        script.write_text(text.format(name))
+        seen += Script(str(script), "Cross", ()).strategy().params._getkeys()
+    assert seen == ["one", "two", "one"]
