@@ -47,10 +47,12 @@ class DayGuard(ScopedGuard):
     base: str = field(default="equity", kw_only=True)
     unit: str = field(default="fraction", kw_only=True)
     reset: str = field(default=SESSION, kw_only=True)
+    allow_extreme: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_flag(self.name, "flatten", self.flatten)
+        check_flag(self.name, "allow_extreme", self.allow_extreme)
         check_choice(self.name, "base", self.base, BASES)
         check_choice(self.name, "unit", self.unit, UNITS)
         if self.base != "equity" and (self.scope != "all" or self.side_aware):
@@ -58,6 +60,10 @@ class DayGuard(ScopedGuard):
             constraint = "'equity' with scope='data' or side_aware"
             raise ParameterError(self.name, "base", constraint, self.base, remedy)
         self._set(_day=check_reset(self.name, "reset", self.reset))
+
+    def _check_extreme(self, param: str, value: float) -> None:
+        """Raise a ParameterError for percent as a number; an amount of currency is none."""
+        check_extreme(self.name, param, value, self.allow_extreme or self.unit != "fraction")
 
     # -- how a day is measured -------------------------------------------------------------------
 
@@ -174,16 +180,14 @@ class DailyLossLimit(DayGuard):
 
     daily_loss_limit: float = 0.03
     cooldown_bars: int = 0
-    allow_extreme: bool = field(default=False, kw_only=True)
     trigger: str = field(default="close", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self.name, "trigger", self.trigger, TRIGGERS)
-        allowed = check_flag(self.name, "allow_extreme", self.allow_extreme)
         fraction = self.unit == "fraction"
         limit = check_limit(self.name, "daily_loss_limit", self.daily_loss_limit, fraction=fraction)
-        check_extreme(self.name, "daily_loss_limit", limit, allowed or not fraction)
+        self._check_extreme("daily_loss_limit", limit)
         bars = check_whole(self.name, "cooldown_bars", self.cooldown_bars, low=0)
         self._set(daily_loss_limit=limit, cooldown_bars=bars)
 
@@ -245,7 +249,7 @@ class DailyProfitTarget(DayGuard):
     profit_target : float, default 0.03
         Fraction of the base, or an amount with ``unit="currency"``; None or infinity switches it
         off.
-    flatten, base, unit, reset, scope, side_aware
+    flatten, base, unit, reset, scope, side_aware, allow_extreme
         As for `DailyLossLimit`.
     """
 
@@ -254,6 +258,7 @@ class DailyProfitTarget(DayGuard):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(profit_target=check_limit(self.name, "profit_target", self.profit_target))
+        self._check_extreme("profit_target", self.profit_target)
 
     @property
     def active(self) -> bool:
@@ -299,7 +304,7 @@ class ProfitLock(DayGuard):
         Fraction of the base, or an amount with ``unit="currency"``, from which on a profit counts.
     trigger : {"close", "intrabar"}
         Whether the profit that is left is judged at the close, or each bar at its worst.
-    flatten, base, unit, reset, scope, side_aware
+    flatten, base, unit, reset, scope, side_aware, allow_extreme
         As for `DailyLossLimit`.
     """
 
@@ -315,6 +320,7 @@ class ProfitLock(DayGuard):
             check_fraction(self.name, "give_back", share)
         self._set(give_back=share)
         check_positive(self.name, "profit_from", self.profit_from)
+        self._check_extreme("profit_from", self.profit_from)
 
     @property
     def active(self) -> bool:

@@ -40,6 +40,8 @@ class GapLimit(Limit):
     unknown : {"refuse", "allow"}
         What to do while the gap is unknown, and while the ATR has collapsed. `gap_floor` counts
         alone then.
+    allow_extreme : bool, default False
+        Take a limit of 0.5 and more, which is percent by mistake otherwise.
 
     Notes
     -----
@@ -54,6 +56,7 @@ class GapLimit(Limit):
         window: int = LimitSettings.window,
         min_periods: int = LimitSettings.min_periods,
         unknown: str = LimitSettings.unknown,
+        allow_extreme: bool = LimitSettings.allow_extreme,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         settings = LimitSettings.checked(self.name, given)

@@ -140,10 +140,11 @@ class LimitSettings(ExtremeSettings):
 
     def extremes(self) -> dict[str, float]:
         """Return the first extreme value by name of the limit; notional may be above equity."""
+        gap = {"gap_limit": EXTREME}
         if self.exposure_unit != "risk":
-            return super().extremes()
+            return super().extremes() | gap
         names = ("exposure_limit", "gross_limit", "net_limit", "position_limit", "group_limit")
-        return super().extremes() | dict.fromkeys(names, EXTREME)
+        return super().extremes() | gap | dict.fromkeys(names, EXTREME)
 
     def _estimator(self) -> Estimator:
         name = type(self).__name__

@@ -18,7 +18,9 @@ BUILT = {
     "NetLimit": lambda value, **more: bt_risk.NetLimit(value, **more),
     "PositionLimit": lambda value, **more: bt_risk.PositionLimit(value, **more),
     "GroupLimit": lambda value, **more: bt_risk.GroupLimit(GROUPS, value, **more),
+    "GapLimit": lambda value, **more: bt_risk.GapLimit(value, **more),
     "DailyLossLimit": lambda value, **more: bt_risk.DailyLossLimit(value, **more),
+    "DailyProfitTarget": lambda value, **more: bt_risk.DailyProfitTarget(value, **more),
 }
 
 
@@ -42,6 +44,15 @@ def test_no_limit_is_no_mistake(name, off):
 def test_the_switch_is_checked_too(name):
     with pytest.raises(ParameterError, match="allow_extreme must be True or False"):
         BUILT[name](0.01, allow_extreme=1)
+
+
+def test_the_profit_that_a_lock_begins_at_is_checked_and_an_amount_of_currency_is_not():
+    with pytest.raises(ParameterError, match="ProfitLock: profit_from must be below 0.5"):
+        bt_risk.ProfitLock(profit_from=1)
+    assert bt_risk.ProfitLock(profit_from=500, unit="currency").active
+    assert bt_risk.DailyProfitTarget(500, unit="currency").active
+    with pytest.raises(ParameterError, match="gap_limit must be below 0.5"):
+        bt_risk.Policy(gap_limit=1, exposure_unit="notional")
 
 
 def test_notional_limits_may_be_above_equity():

@@ -680,6 +680,8 @@ BAD = [
         if kind is not DailyProfitTarget or name != "trigger"
     ],
     (DailyProfitTarget, "profit_target", 0, "positive"),
+    (DailyProfitTarget, "allow_extreme", 1, "True or False"),
+    (ProfitLock, "allow_extreme", 1, "True or False"),
     (ProfitLock, "give_back", 1.5, "in (0, 1]"),
     (ProfitLock, "give_back", 0, "in (0, 1]"),
     (ProfitLock, "profit_from", -1, "positive"),
