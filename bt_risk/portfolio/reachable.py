@@ -218,8 +218,9 @@ def allowed_fill(part: OwnerPosition, working: WorkingOrder) -> float:
     """Return how much of an order may fill now: what it closes, and its allowance."""
     closes = min(working.remaining, held_for(part, working.side, working.shared))
     # Handed over, an allowance does not open anything here.
-    handed = _most_handed_over(part, working, closes)
-    return min(working.remaining, closes + working.opening - handed)
+    opens = working.opening - _most_handed_over(part, working, closes)
+    # What rounding has left of an allowance would leave a position of as little.
+    return min(working.remaining, closes + opens) if opens > SIZE_EPS else closes
 
 
 def book_claims(part: OwnerPosition, working: WorkingOrder, size: float) -> float:

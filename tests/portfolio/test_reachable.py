@@ -197,6 +197,7 @@ def test_the_end_of_another_exit_and_a_larger_position_make_an_allowance_dormant
         (4, 10, 5, 9),
         (10, 25, 15, 25),
         (-4, 10, 3, 3),
+        (14, 73, 14.000000000000002 - 14, 14),  # a rest of 2e-15 would be a position
     ],
 )
 def test_a_fill_is_what_the_order_closes_and_its_allowance(held, size, opening, expected):

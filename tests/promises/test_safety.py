@@ -415,6 +415,26 @@ REGRESSIONS = {
             Action(33, 0, "switch", 0, ("halt",)),
         ),
     ),
+    "what rounding has left of an allowance opens nothing": World(
+        seed=734,
+        bars=70,
+        feeds=(Feed(gaps=0.15, volatility=0.01), Feed(volatility=0.01, margin=2000.0, mult=10.0)),
+        limits=(
+            ("action", "pause"),
+            ("cooldown_bars", 3),
+            ("drawdown_limit", 0.03),
+            ("exposure_limit", 0.02),
+        ),
+        filler=10.0,
+        engine=(("cheat_on_open", True),),
+        actions=(
+            Action(42, 0, "family", 1, (-1, 116.95, 0.0543, 0.0244, 1.5, 0)),
+            Action(52, 0, "market", 1, (1, 830, None), True),
+            Action(52, 0, "resting", 1, (1, 535, "StopLimit", -0.0409, None)),
+            Action(52, 0, "target", 1, ("size", -500), True),
+            Action(53, 0, "target", 1, ("value", 0.0), True),
+        ),
+    ),
     "an exit of another's position opens after a trip": World(
         seed=74,
         bars=78,

@@ -89,7 +89,7 @@ class Limits(Reach):
         """
         limit, others = self.limit["volatility"], [a for a in others if a.left > EPS]
         unsure = any(a.entering < a.left - EPS or a.side * self.net(a.index) < 0 for a in others)
-        earlier = [a for a in self.asked.values() if a.bar != self.bar and a.entering > EPS]
+        earlier = [a for a in self.asked.values() if a.bar != self.bar and a.left > EPS]
         unsure |= bool(self.guards and earlier)  # it may be a hedge, if it stands
         unsure |= bool(self.leaves) or self.world.traders > 1
         if limit is None or unsure:
@@ -260,12 +260,15 @@ class Limits(Reach):
         }
 
     def _axis(self):
-        """Return the times in the window: at which any data has closed.
+        """Return the times in the window: at which any data has closed, above zero.
 
         A data counts once two of its closes were a day apart: what it did before says nothing of
         its time frame, and has a place only where another that does has closed too.
         """
-        every = [sorted(closes) for closes in self._closes(range(len(self.datas))).values()]
+        every = [
+            sorted(time for time, close in closes.items() if close > 0.0)
+            for closes in self._closes(range(len(self.datas))).values()
+        ]
         shown = [
             next(
                 (t for t, before in zip(times[1:], times, strict=False) if t - before == 1),
