@@ -473,7 +473,7 @@ def test_taper_scales_the_risk_budget_of_the_gate_once():
     D0 has a stop far away and a budget of its own, so that it can lose 7.5 %.
     """
     engine = cerebro(bars(*HALF_WAY), bars(*flat(10)))
-    far = {"D0": {"atr_multiple": 20.0, "risk_limit": 0.5}}
+    far = {"D0": {"atr_multiple": 20.0, "risk_limit": 0.5, "allow_extreme": True}}
     policy = bt_risk.Policy(
         notional_limit=None,
         exposure_limit=None,
