@@ -21,10 +21,9 @@ def timestamps(numbers: Iterable[float]) -> pd.DatetimeIndex:
     """Return Backtrader's date numbers as naive UTC timestamps, NaT for NaN."""
     values = np.asarray(numbers, dtype=float)
     known = ~np.isnan(values)
-    if not known.any():
-        return pd.DatetimeIndex(pd.to_datetime([pd.NaT] * len(values)))
     times = np.full(len(values), np.datetime64("NaT", "us"))
-    times[known] = _wall_clock(values[known])
+    if known.any():
+        times[known] = _wall_clock(values[known])
     # A date number is a float: its time of day is exact to some ten microseconds.
     return pd.DatetimeIndex(times).round("ms")
 

@@ -17,6 +17,7 @@ from helpers.step_by_step import StepOrderLogger, StepReportData, plain
 import bt_risk
 from bt_risk.evidence.order_log import OrderLogger
 from bt_risk.report import pyfolio_inputs
+from bt_risk.report.calendar import timestamps
 from bt_risk.report.record import ReportData
 
 POLICIES = [
@@ -126,6 +127,13 @@ def test_a_replayed_bar_counts_once_with_its_newest_state():
     assert len(record.closes["D0"]) == 60
     assert len(record.closes["weeks"]) == 9
     assert record.held["value"].nunique() > 20
+
+
+@pytest.mark.parametrize("numbers", [[], [float("nan")], [738886.75, float("nan")]])
+def test_times_are_of_one_unit_however_many_there_are(numbers):
+    """Tables without a row are joined with others: pandas would keep the units of both."""
+    assert str(timestamps(numbers).dtype) == "datetime64[us]"
+    assert timestamps(numbers).isna().tolist() == [n != n for n in numbers]
 
 
 def test_nothing_is_left_of_a_run_without_a_position():
