@@ -258,7 +258,7 @@ def test_observe_mode_closes_nothing_and_says_what_would_have_been():
 
 def test_two_data_feeds_and_two_strategies_are_one_account():
     engine = floored(FALL, AccountFloor(0.10, action="pause"))
-    engine.adddata(bt.feeds.PandasData(dataname=bars(*FALL, start="2024-01-01")), name="D1")
+    engine.adddata(bt_risk.FrameData(dataname=bars(*FALL, start="2024-01-01")), name="D1")
 
     class Half(bt.Strategy):
         params = dict(data=0)
