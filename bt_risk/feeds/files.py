@@ -10,6 +10,7 @@ import csv
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.errors import DataError, ParameterError, check_choice
-from bt_risk.feeds.formats import COLUMNS, PRICES, TIMES, Layout, named_layout
+from bt_risk.feeds.formats import COLUMNS, PRICES, TIMES, Layout, named_layout, plain_name
 from bt_risk.feeds.numbers import check_points, marks, plain_numbers
 from bt_risk.feeds.repairs import drop_null_rows, drop_repeated_rows, put_in_order
 from bt_risk.feeds.text import Text, open_text
@@ -121,10 +122,11 @@ def read_prices(
     _check_columns(path, table)
     names = list(table.columns)
     frame = table[[name for name in COLUMNS if name in table]]
-    mark, thousands = marks(path, frame, decimal, layout.grouped)
+    written = partial(_written, text, names, frame)
+    mark, thousands = marks(path, frame, decimal, layout.grouped, written)
     if text is not None and (mark, thousands) != (".", None):
         if mark == ",":
-            check_points(path, text.table(dtype=str).set_axis(names, axis=1)[frame.columns])
+            check_points(path, written())
         again = text.table(decimal=mark, thousands=thousands).set_axis(names, axis=1)
         frame = again[frame.columns]
     frame = frame.apply(_without_dash)
@@ -199,7 +201,7 @@ def _named(
     path: Path, table: pd.DataFrame, text: Text | None, columns: Columns | None
 ) -> tuple[pd.DataFrame, Layout]:
     """Return the table with the names that a frame has, and the layout of the file."""
-    table = table.rename(columns=lambda name: str(name).strip().strip("<>").lower())
+    table = table.rename(columns=plain_name)
     _check_twice(path, table)
     layout, renamed = named_layout(table)
     if text is not None and text.layout is not None:
@@ -247,13 +249,21 @@ def _check_columns(path: Path, table: pd.DataFrame) -> None:
 
 def _time_column(path: Path, table: pd.DataFrame) -> str:
     """Return the name of the column that holds the times."""
-    name = next((name for name in TIMES if name in table), str(table.columns[0]))
+    others = [name for name in table if name not in INSTRUMENTS] or list(table)
+    name = next((name for name in TIMES if name in table), str(others[0]))
     if name in COLUMNS and all(price in table for price in PRICES):
         raise DataError(
             f"read_prices: {path} must have a column of times; got "
             f"{', '.join(map(repr, table.columns))}. Call it datetime."
         )
     return name
+
+
+def _written(text: Text | None, names: list[str], frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the values of `frame` as the file writes them."""
+    if text is None:
+        return frame.astype(str)
+    return text.table(dtype=str).set_axis(names, axis=1)[frame.columns]
 
 
 def _without_dash(column: pd.Series) -> pd.Series:

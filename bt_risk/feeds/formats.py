@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-__all__ = ["COLUMNS", "PRICES", "TIMES", "Layout", "bare_layout", "named_layout"]
+__all__ = ["COLUMNS", "PRICES", "TIMES", "Layout", "bare_layout", "named_layout", "plain_name"]
 
 PRICES = ["open", "high", "low", "close"]
 COLUMNS = [*PRICES, "volume"]
@@ -72,6 +72,11 @@ BARE = (
 )
 PLAIN = Layout("columns with names", ())
 CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?$")
+
+
+def plain_name(name: object) -> str:
+    """Return the name of a column as layouts have it: <CLOSE> and "4. close" are close."""
+    return re.sub(r"^\d+\. ", "", str(name).strip().strip("<>").lower())
 
 
 def named_layout(table: pd.DataFrame) -> tuple[Layout, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +18,15 @@ SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
 def marks(
-    path: Path, frame: pd.DataFrame, decimal: str | None, grouped: bool
+    path: Path,
+    frame: pd.DataFrame,
+    decimal: str | None,
+    grouped: bool,
+    written: Callable[[], pd.DataFrame],
 ) -> tuple[str, str | None]:
     """Return the decimal mark and the mark of thousands of a frame that pandas has read plainly.
+
+    `written` returns the frame as texts; it is called where the commas alone do not say it.
 
     Raises
     ------
@@ -35,6 +42,8 @@ def marks(
     thousands = bool(commas.str.fullmatch(BY_COMMAS).all())
     fraction = bool(commas.str.fullmatch(COMMA).all())
     if thousands and fraction and not grouped and decimal is None:
+        if _has_decimal_points(written()):
+            return ".", ","
         raise DataError(
             f"read_prices: the comma must be a decimal mark or separate thousands; got "
             f"{commas.iloc[0]!r} in {frame.index.name} {commas.index[0]} of {path}, which can be "
@@ -62,6 +71,13 @@ def check_points(path: Path, frame: pd.DataFrame) -> None:
                 f"prices say; got {value!r} in {frame.index.name} {line} of {path}. Repair the "
                 f"row, or change decimal=."
             )
+
+
+def _has_decimal_points(frame: pd.DataFrame) -> bool:
+    """Return whether a text has a point that can separate no thousands: 11.00."""
+    text = pd.concat([frame[name].dropna().str.strip() for name in frame])
+    pointed = text[text.str.contains(".", regex=False) & ~text.str.contains(",", regex=False)]
+    return bool((~pointed.str.fullmatch(BY_POINTS)).any())
 
 
 def _texts(column: pd.Series) -> pd.Series:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bt_risk.errors import DataError
-from bt_risk.feeds.formats import Layout, bare_layout
+from bt_risk.feeds.formats import PRICES, Layout, bare_layout
 from bt_risk.feeds.packed import text_bytes
 from bt_risk.feeds.pandas_versions import EXACT
 
@@ -113,13 +113,16 @@ def _named(path: Path, text: Text, names: tuple[str, ...] | None, lines: list[li
         names = (*(["row"] if numbered else []), *layout.columns)
         return replace(text, names=names, layout=layout, skipped=text.skipped + counted)
     if len(below) == 2 and _names_the_index(below[1]):
-        tickers = sorted(set(filter(None, below[0][1:])))
+        titles, second = cells, below[0]
+        if {name.lower() for name in second} >= set(PRICES):  # grouped by ticker
+            titles, second = second, titles
+        tickers = sorted(set(filter(None, second[1:])))
         if len(tickers) > 1:
             raise DataError(
                 f"read_prices: {path} must hold one instrument; got {len(tickers)} "
                 f"({', '.join(tickers[:5])}). Write a file for each."
             )
-        layout = Layout("yfinance", ("date", *cells[1:]))
+        layout = Layout("yfinance", ("date", *titles[1:]))
         return replace(text, names=layout.columns, layout=layout, skipped=text.skipped + 3)
     return text
 

@@ -6,77 +6,15 @@ import zipfile
 
 import pandas as pd
 import pytest
+from helpers.price_files import DAYS, HEAD, HOURS, ROWS, TYPICAL
 
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.feeds.files import read_prices
 
-DAYS = ["2024-01-30", "2024-01-31"]
-HOURS = ["2024-01-30 09:00", "2024-01-30 10:00"]
-HEAD = "Date,Open,High,Low,Close,Volume\n"
-ROWS = "2024-01-30,10,12,9,11,1000\n2024-01-31,11,13,10,12,2000\n"
-
-# name: (content, times); each holds the two bars of ROWS.
+# Beside the 34 typical files: (content, times); each holds the two bars of ROWS.
 FILES = {
-    "Yahoo": (
-        "Date,Open,High,Low,Close,Adj Close,Volume\n"
-        "2024-01-30,10,12,9,11,5.5,1000\n2024-01-31,11,13,10,12,6,2000\n",
-        DAYS,
-    ),
-    "yfinance": (
-        "Price,Adj Close,Close,High,Low,Open,Volume\nTicker,ABC,ABC,ABC,ABC,ABC,ABC\nDate,,,,,,\n"
-        "2024-01-30,5.5,11,12,9,10,1000\n2024-01-31,6,12,13,10,11,2000\n",
-        DAYS,
-    ),
-    "yfinance, hours": (
-        "Price,Close,High,Low,Open,Volume\nTicker,ABC,ABC,ABC,ABC,ABC\nDatetime,,,,,\n"
-        "2024-01-30 09:00:00+00:00,11,12,9,10,1000\n2024-01-30 10:00:00+00:00,12,13,10,11,2000\n",
-        HOURS,
-    ),
-    "Binance klines": (
-        "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
-        "taker_buy_quote_volume,ignore\n"
-        "1706605200000,10,12,9,11,1000,1706608799999,1,1,1,1,0\n"
-        "1706608800000000,11,13,10,12,2000,1706612399999999,1,1,1,1,0\n",
-        HOURS,
-    ),
-    "Binance klines without names": (
-        "1706605200000,10,12,9,11,1000,1706608799999,1,1,1,1,0\n"
-        "1706608800000,11,13,10,12,2000,1706612399999,1,1,1,1,0\n",
-        HOURS,
-    ),
-    "ccxt or HistData, without names": (
-        "0,1,2,3,4,5\n1706605200000,10,12,9,11,1000\n1706608800000,11,13,10,12,2000\n",
-        HOURS,
-    ),
-    "ccxt or HistData, without names (index)": (
-        ",0,1,2,3,4,5\n0,1706605200000,10,12,9,11,1000\n1,1706608800000,11,13,10,12,2000\n",
-        HOURS,
-    ),
     "ccxt or HistData, without names (text)": (
         "20240130 090000;10;12;9;11;1000\n20240130 100000;11;13;10;12;2000\n",
-        HOURS,
-    ),
-    "CryptoDataDownload": (
-        "https://www.CryptoDataDownload.com\n"
-        "Unix,Date,Symbol,Open,High,Low,Close,Volume USDT,Volume ABC,tradecount\n"
-        "1706608800,2024-01-30 10:00:00,ABC/USDT,11,13,10,12,9,2000,4\n"
-        "1706605200,2024-01-30 09:00:00,ABC/USDT,10,12,9,11,8,1000,3\n",
-        HOURS,
-    ),
-    "columns with names (CryptoDataDownload before it had a column unix)": (
-        "https://www.CryptoDataDownload.com\n"
-        "Date,Symbol,Open,High,Low,Close,Volume ABC,Volume USD\n"
-        "2024-01-30 10-AM,ABCUSD,11,13,10,12,2000,9\n2024-01-30 09-AM,ABCUSD,10,12,9,11,1000,8\n",
-        HOURS,
-    ),
-    "MetaTrader 4": (
-        "2024.01.30,09:00,10,12,9,11,1000\n2024.01.30,10:00,11,13,10,12,2000\n",
-        HOURS,
-    ),
-    "MetaTrader 5": (
-        "<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n"
-        "2024.01.30\t09:00:00\t10\t12\t9\t11\t1000\t0\t5\n"
-        "2024.01.30\t10:00:00\t11\t13\t10\t12\t2000\t0\t5\n",
         HOURS,
     ),
     "MetaTrader 5 (an exchange)": (
@@ -85,36 +23,9 @@ FILES = {
         "2024.01.30\t10:00:00\t11\t13\t10\t12\t8\t2000\t5\n",
         HOURS,
     ),
-    "Polygon": (
-        "ticker,volume,open,close,high,low,window_start,transactions\n"
-        "ABC,1000,10,11,12,9,1706605200000000000,7\nABC,2000,11,12,13,10,1706608800000000000,8\n",
-        HOURS,
-    ),
-    "Alpaca": (
-        "t,o,h,l,c,v,n,vw\n2024-01-30T09:00:00Z,10,12,9,11,1000,7,11\n"
-        "2024-01-30T10:00:00Z,11,13,10,12,2000,8,12\n",
-        HOURS,
-    ),
-    "Alpaca (frame)": (
-        "symbol,timestamp,open,high,low,close,volume,trade_count,vwap\n"
-        "ABC,2024-01-30 09:00:00+00:00,10,12,9,11,1000,7,11\n"
-        "ABC,2024-01-30 10:00:00+00:00,11,13,10,12,2000,8,12\n",
-        HOURS,
-    ),
     "Alpha Vantage": (
         "timestamp,open,high,low,close,adjusted_close,volume,dividend_amount,split_coefficient\n"
         "2024-01-31,11,13,10,12,12,2000,0,1\n2024-01-30,10,12,9,11,11,1000,0,1\n",
-        DAYS,
-    ),
-    "Nasdaq": (
-        "Date,Close/Last,Volume,Open,High,Low\n01/31/2024,$12.00,2000,$11.00,$13.00,$10.00\n"
-        "01/30/2024,$11.00,1000,$10.00,$12.00,$9.00\n",
-        DAYS,
-    ),
-    "Investing.com": (
-        '"Date","Price","Open","High","Low","Vol.","Change %"\n'
-        '"01/31/2024","12.00","11.00","13.00","10.00","2.00K","9.09%"\n'
-        '"01/30/2024","11.00","10.00","12.00","9.00","0.001M","0.1%"\n',
         DAYS,
     ),
     "Investing.com (names of months)": (
@@ -123,26 +34,10 @@ FILES = {
         '"Jan 30, 2024","11","10","12","9","1K","0.1%"\n',
         DAYS,
     ),
-    "columns with names (Interactive Brokers)": (
-        "date,open,high,low,close,volume,average,barCount\n"
-        "20240130 04:00:00 US/Eastern,10,12,9,11,1000,11,7\n"
-        "20240130 05:00:00 US/Eastern,11,13,10,12,2000,12,8\n",
-        HOURS,
-    ),
-    "Stooq": (
-        "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
-        "ABC.US,60,20240130,090000,10,12,9,11,1000,0\nABC.US,60,20240130,100000,11,13,10,12,2000,0\n",
-        HOURS,
-    ),
     "columns with names (Stooq)": (HEAD + ROWS, DAYS),
     "Backtrader's GenericCSVData": (
         "2024-01-30,09:00:00,10,12,9,11,1000,0\n2024-01-30,10:00:00,11,13,10,12,2000,0\n",
         HOURS,
-    ),
-    "columns with names (Excel, decimal comma)": (
-        "sep=;\nDatum;Open;High;Low;Close;Volume\n"
-        "30.01.2024;10,00;12,00;9,00;11,00;1.000\n31.01.2024;11,00;13,00;10,00;12,00;2.000\n",
-        DAYS,
     ),
     "columns with names (separators at the ends)": (
         HEAD + ROWS.replace("\n", ",\n").replace(",\n", ",\n\n", 1),
@@ -198,6 +93,16 @@ def test_a_comma_that_can_be_both_is_refused_and_settled(saved):
     assert read_prices(path, decimal=".")["close"].tolist() == [1150]
 
 
+def test_a_comma_beside_a_decimal_point_separates_thousands(saved):
+    head = HEAD.replace(",", ";")
+    row = "2024-01-30;{};{};{};{};1,234\n"
+    told = read_prices(saved(head + row.format("10.50", "12.00", "9.00", "11.00")))
+    assert told.iloc[0].tolist() == [10.5, 12, 9, 11, 1234]
+    # 10.500 may be ten thousand five hundred where the comma is a decimal mark.
+    with pytest.raises(DataError, match="got '1,234' in line 2 of .*which can be both"):
+        read_prices(saved(head + row.format("10.500", "12.000", "9.000", "11.000")))
+
+
 def test_a_comma_is_never_dropped_from_a_fraction(saved):
     path = saved(HEAD.replace(",", ";") + "2024-01-30;10,5;12,5;9,5;11,5;5\n")
     with pytest.raises(DataError, match="open must be a number; got '10,5' in line 2"):
@@ -214,7 +119,7 @@ def test_a_point_is_never_dropped_from_a_fraction(saved, volume, decimal):
 
 
 def test_a_dash_is_no_volume(saved):
-    text = FILES["Investing.com"][0].replace("2.00K", "-").replace("0.001M", "-")
+    text = TYPICAL["Investing.com"].content.replace("2.00K", "-").replace("0.001M", "-")
     prices = read_prices(saved(text))
     assert "volume" not in prices
     assert "left out the column volume, which has no value" in prices.attrs["repairs"]
@@ -239,8 +144,8 @@ def test_tz_is_the_zone_of_times_that_name_none(saved):
 
 
 def test_tz_moves_no_time_that_names_its_zone(saved):
-    for kind in ("Alpaca", "Polygon", "columns with names (Interactive Brokers)"):
-        check(read_prices(saved(FILES[kind][0]), tz="Asia/Tokyo"), HOURS)
+    for kind in ("Alpaca", "Polygon", "Interactive Brokers, with a zone"):
+        check(read_prices(saved(TYPICAL[kind].content), tz="Asia/Tokyo"), HOURS)
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -265,6 +170,11 @@ def test_columns_names_what_no_rule_knows(saved):
     check(read_prices(saved(text), columns=names), DAYS)
     names["volume"] = None
     assert "volume" not in read_prices(saved(text), columns=names)
+
+
+def test_the_first_column_that_names_no_instrument_has_the_times(saved):
+    text = "Ticker,Date/Time,Open,High,Low,Close,Volume\n" + ROWS.replace("2024", "ABC,2024")
+    check(read_prices(saved(text)), DAYS)
 
 
 @pytest.mark.parametrize("head", ["", "a,b,c,d,e,f\n"])
@@ -357,8 +267,8 @@ def test_the_line_counts_titles_and_empty_lines(saved):
 
 
 def test_a_packed_file_is_recognised_too(saved):
-    text, times = FILES["MetaTrader 5"]
-    check(read_prices(saved(text, "utf-16", "prices.csv.gz")), times)
+    text = TYPICAL["MetaTrader 5"].content
+    check(read_prices(saved(text, "utf-16", "prices.csv.gz")), HOURS)
 
 
 def packed(path, **members):
@@ -370,13 +280,12 @@ def packed(path, **members):
 
 
 def test_a_zip_archive_of_one_file_is_read(tmp_path):
-    text, times = FILES["Binance klines without names"]
+    text = TYPICAL["Binance klines"].content
     path = packed(tmp_path / "BTCUSDT-1h.zip", BTCUSDT__csv=text)
-    assert read_prices(path).attrs["format"] == "Binance klines without names"
-    check(read_prices(path), times)
+    check(read_prices(path), HOURS)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("__MACOSX/._BTCUSDT.csv", "x")  # macOS packs its notes too
-    check(read_prices(path), times)
+    check(read_prices(path), HOURS)
     packed(path, a__csv=text, b__csv=text)
     with pytest.raises(DataError, match=r"must hold one file; got 2 \(a.csv, b.csv\)"):
         read_prices(path)
