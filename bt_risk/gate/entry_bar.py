@@ -25,7 +25,7 @@ from bt_risk.tolerances import SIZE_EPS
 if TYPE_CHECKING:
     from bt_risk.gate.simulated_execution import SimulatedExecution
 
-__all__ = ["EntryBar"]
+__all__ = ["EntryBar", "tick"]
 
 
 class EntryBar:
@@ -99,16 +99,16 @@ class EntryBar:
         """Execute a stop at its price, if the extreme of the bar has reached it."""
         data, price = part.instrument.data, working.price
         if working.side < 0:
-            reached, slip = _tick(data, "low"), self.inner._slip_down
+            reached, slip = tick(data, "low"), self.inner._slip_down
         else:
-            reached, slip = _tick(data, "high"), self.inner._slip_up
+            reached, slip = tick(data, "high"), self.inner._slip_up
         size = min(working.remaining, self.execution.free(part, working))
         if working.side * (reached - price) >= 0.0 and size > SIZE_EPS:
             fill = partial(self.execution.execute, ago=0, price=slip(reached, price))
             self.execution.run(working.handle, working, size, native=fill)
 
 
-def _tick(data: Any, name: str) -> float:
+def tick(data: Any, name: str) -> float:
     """Return a price of this bar, or of its newest tick on a replayed data feed."""
     tick = getattr(data, f"tick_{name}", None)
     return float(getattr(data, name)[0] if tick is None else tick)

@@ -40,21 +40,25 @@ class ExitOrders:
         stop_price: float | None = None,
         stops: bool = False,
         tradeid: Any = 0,
+        target_price: float | None = None,
     ) -> Any:
-        """Send an order that closes `size` of a position: at the market, or resting at a stop.
+        """Send an order that closes `size` of a position: at the market, or resting.
 
-        `stops` says that a market order takes the place of a stop.
+        It rests as a stop at `stop_price`, or as a limit at `target_price`. `stops` says that a
+        market order takes the place of a stop.
         """
         data = part.instrument.data
         if data._compensate is not None and self.gate.venue.held_in(data) is not part.instrument:
             self.gate.order_sender.why = "compensate: an order on it changes another position"
             return None
-        exectype = bt.Order.Market if stop_price is None else bt.Order.Stop
-        args = DEFAULTS | {"price": stop_price, "exectype": exectype, "tradeid": tradeid}
+        price, exectype = stop_price, bt.Order.Market if stop_price is None else bt.Order.Stop
+        if target_price is not None:
+            price, exectype = target_price, bt.Order.Limit
+        args = DEFAULTS | {"price": price, "exectype": exectype, "tradeid": tradeid}
         args |= self.gate.venue.own_arguments()
         side, instrument = -part.side, part.instrument
         request = OrderRequest(side, part.owner, instrument, plain(size), args)
-        request.price = instrument.price if stop_price is None else stop_price
+        request.price = instrument.price if price is None else price
         record = partial(self._record_sent, rule, reason)
         return self.gate.order_sender.send(request, request.size, record, own=True, stops=stops)
 
@@ -87,7 +91,7 @@ class ExitOrders:
                 self.gate.venue.forget(ref)
 
     def amend(self, order: Any, size: float, price: float) -> bool:
-        """Give a resting stop of ours another size and price; return whether that is done."""
+        """Give a resting order of ours another size and price; return whether that is done."""
         working = self.gate.book.working[order.ref]
         # Where amending takes a while, entries are judged by the new price already.
         working.price = price

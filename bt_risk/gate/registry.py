@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.limits.base import Limit, RiskPerTrade
 from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
-from bt_risk.limits.exit_rules import BreakEven, ExitRule
+from bt_risk.limits.exit_rules import BreakEven, ExitRule, TakeProfit
 from bt_risk.limits.order_guards import RepeatedOrders
 from bt_risk.limits.taper import Taper
 from bt_risk.limits.trade_guards import Guard
@@ -22,6 +22,7 @@ from bt_risk.monitors.challenge import (
 from bt_risk.monitors.exits import ExitMonitor
 from bt_risk.monitors.guards import GuardMonitor
 from bt_risk.monitors.repeats import RepeatMonitor
+from bt_risk.monitors.take_profit import TakeProfitMonitor
 
 if TYPE_CHECKING:
     from bt_risk.gate.broker import RiskBroker
@@ -99,7 +100,9 @@ class Registry:
 
     def _add_exit(self, rule: ExitRule) -> None:
         """Carry out a rule that closes positions or moves their stop; no order is judged by it."""
-        if rule.active:
+        if isinstance(rule, TakeProfit) and rule.rests and self.gate.venue.rests_targets:
+            self._add_target(rule)
+        elif rule.active:
             monitor = self.monitor(ExitMonitor)
             if monitor is None:
                 monitor = ExitMonitor(self.gate)
@@ -107,6 +110,15 @@ class Registry:
             monitor.add(rule)
             if isinstance(rule, BreakEven):
                 self.break_even.append(rule)
+
+    def _add_target(self, rule: TakeProfit) -> None:
+        """Let a limit rest at the target of every position."""
+        targets = self.monitor(TakeProfitMonitor)
+        if targets is not None:
+            targets.add(rule)
+            return
+        self.add_monitor(TakeProfitMonitor(self.gate, rule))
+        self.gate.venue.pair_exits()
 
     def add_taper(self) -> None:
         """Scale orders that no risk budget limits by what tapering monitors leave."""

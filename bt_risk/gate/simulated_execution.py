@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 
 from bt_risk.gate.buying_power import affordable
+from bt_risk.gate.exit_pair import ExitPair
 from bt_risk.gate.native_orders import notify
 from bt_risk.orders import plain
 from bt_risk.portfolio.loaded_instrument import LoadedInstrument
@@ -34,7 +35,8 @@ __all__ = ["SimulatedExecution"]
 class SimulatedExecution:
     """Clamp the orders of one gate in one BackBroker.
 
-    `entry_bar` is there where stops are active from the fill of an entry on, `fitted` holds the
+    `entry_bar` is there where stops are active from the fill of an entry on, `exit_pair` where
+    targets of ours rest beside them. `fitted` holds the
     size steps of the orders that are cut to what cash affords when they fill, `triggered` the refs
     of stops that were reached before all of their position was there.
     """
@@ -45,6 +47,7 @@ class SimulatedExecution:
         self.triggered: set[int] = set()
         self._refused = 0
         self.entry_bar: EntryBar | None = None
+        self.exit_pair: ExitPair | None = None
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
         self._notifies = type(inner) is bt.brokers.BackBroker and "notify" not in vars(inner)
@@ -119,16 +122,16 @@ class SimulatedExecution:
         return cash if cash >= 0.0 else 0.0
 
     def _out_of_reach(self, order: Any) -> bool:
-        """Return whether this bar leaves a resting stop of ours alone, so that nothing happens."""
+        """Return whether this bar leaves a resting order of ours alone, so that nothing happens."""
         working = self.gate.book.working.get(order.ref)
-        if working is None or working.kind != "stop" or self.inner.notifs or not self._notifies:
+        if working is None or working.kind == "market" or self.inner.notifs or not self._notifies:
             return False
         instrument, side, price = working.instrument, working.side, order.created.price
         held = working.part.size * side < 0.0 and instrument.data._compensate is None
         if not held or order.status == order.Partial or type(instrument) is not LoadedInstrument:
             return False
         k = instrument.close._idx
-        if side < 0:
+        if (side < 0) == (working.kind == "stop"):
             return bool(instrument.open.array[k] > price < instrument.low.array[k])
         return bool(instrument.open.array[k] < price > instrument.high.array[k])
 
@@ -146,9 +149,17 @@ class SimulatedExecution:
         if part.size * working.side >= 0 or elsewhere:
             self._cancel(order)
             return
-        begun = order.status == order.Partial
+        begun = order.status == order.Partial and working.kind == "stop"
         if not begun and not working.instrument.after(working.set_at):
             return
+        if self.exit_pair is not None and working.kind != "market":
+            may_execute = self.exit_pair.let_first(working)
+            self.gate.process_notifications()
+            if part.size * working.side >= 0 or self.gate.venue.withdrew(order.ref):
+                self._cancel(order)  # it was off the queue while it was withdrawn
+                return
+            if not may_execute:
+                return
         size = min(working.remaining, self.free(part, working))
         if size > SIZE_EPS:
             self.run(order, working, size, begun)

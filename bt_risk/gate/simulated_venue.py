@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import backtrader as bt
 
 from bt_risk.gate.entry_bar import EntryBar
+from bt_risk.gate.exit_pair import ExitPair
 from bt_risk.gate.native_orders import send
 from bt_risk.gate.other_engines import order_held_feeds
 from bt_risk.gate.simulated_execution import SimulatedExecution
@@ -125,6 +126,17 @@ class SimulatedVenue(Venue):
         self.clamp_fills()
         if self.execution is not None and self.execution.entry_bar is None:
             self.execution.entry_bar = EntryBar(self.execution)
+
+    @property
+    def rests_targets(self) -> bool:
+        """Return True: what a limit of ours may not close is clamped when it would fill."""
+        return True
+
+    def pair_exits(self) -> None:
+        """Let a stop execute before a target on a bar that reaches both, from now on."""
+        self.clamp_fills()
+        if self.execution is not None and self.execution.exit_pair is None:
+            self.execution.exit_pair = ExitPair(self.execution)
 
     def release(self) -> None:
         """Leave the broker as it was found."""

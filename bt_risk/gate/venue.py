@@ -156,6 +156,14 @@ class Venue:
     def attach_stops(self) -> None:
         """Let stops be active from the fill of the entry on, where the broker allows that."""
 
+    @property
+    def rests_targets(self) -> bool:
+        """Return whether a limit of ours can rest beside a stop, and neither can open anything."""
+        return False
+
+    def pair_exits(self) -> None:
+        """Bring our stops and targets into sequence where one bar reaches both, from now on."""
+
     def release(self) -> None:
         """Leave the broker as it was found."""
 

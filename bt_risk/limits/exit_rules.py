@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bt_risk.errors import check_limit
+from bt_risk.errors import check_choice, check_limit
 from bt_risk.limits.base import Decision, Request
 from bt_risk.limits.trade_guards import Guard, check_count_limit
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BreakEven", "ExitRule", "TakeProfit", "TimeExit"]
 
+_TRIGGERS = ("intrabar", "close")
 _R = "It counts R, the risk at the first stop."
 
 
@@ -59,23 +60,35 @@ class TimeExit(ExitRule):
 
 @dataclass(frozen=True)
 class TakeProfit(ExitRule):
-    """Close every position at a close that shows a profit of so many R.
+    """Close every position at a profit of so many R.
 
     R is the stop distance that the position began with, and the profit that from the average entry
-    on. The exit fills at the next open, which may be worse; no order rests at the target, so that
-    the stop alone covers the position and nothing can fill twice. For a target within the bar let
-    the strategy send a bracket.
+    on. A limit order rests there, beside the stop and from the bar after the entry on. The one that
+    fills withdraws the other, and both never close more than is held. Where a bar reaches both, the
+    stop counts as first, unless the bar opens at the target or beyond it.
+
+    A live broker gets no such order: there the rule works as with ``trigger="close"``.
 
     Parameters
     ----------
     r : float, default 2.0
         R; None or infinity switches the rule off.
+    trigger : {"intrabar", "close"}, default "intrabar"
+        ``"close"``: no order rests. A close that shows the profit sends an exit at the market,
+        which fills at the next open and may be worse.
     """
 
     r: float = 2.0
+    trigger: str = "intrabar"
 
     def __post_init__(self) -> None:
         self._set(r=check_limit(self.name, "r", self.r, remedy=_R))
+        check_choice(self.name, "trigger", self.trigger, _TRIGGERS)
+
+    @property
+    def rests(self) -> bool:
+        """Return whether a limit order is to rest at the target."""
+        return self.active and self.trigger == "intrabar"
 
     @property
     def active(self) -> bool:
@@ -84,7 +97,8 @@ class TakeProfit(ExitRule):
 
     def describe(self) -> str:
         """Return the rule in words."""
-        return f"take profit: every position is closed at a close {self.r:g} R above its entry"
+        at = "at a close" if self.trigger == "close" else "at a limit"
+        return f"take profit: every position is closed {at} {self.r:g} R beyond its entry"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ OFF = dict.fromkeys(
     ("risk_limit", "notional_limit", "exposure_limit", "correlation_limit", "drawdown_limit")
 )
 CALM = bars(*flat(60))
+AT_CLOSE = TakeProfit(2.0, trigger="close")
 
 
 def protected(*guards, frames=(CALM,), trailing_stop=False, mode="enforce", **options):
@@ -95,7 +96,7 @@ def test_a_profit_of_so_many_r_is_taken_at_the_close(side):
     """The ATR is 2 and the stop 4 away: 2 R are 8 points, reached at the close of bar 38."""
     frame = bars(*rising(100.0, 20, step=side))
     actions = {29: lambda s: (s.buy if side > 0 else s.sell)(size=10)}
-    strategy = play(protected(TakeProfit(2.0), frames=(frame,)), actions)
+    strategy = play(protected(AT_CLOSE, frames=(frame,)), actions)
     (line,) = lines(strategy, "close")
     assert line["reason"] == "TakeProfit: 2.0000 R at the close >= r 2.0000"
     bar, size, price = fills(strategy)[-1]
@@ -105,14 +106,14 @@ def test_a_profit_of_so_many_r_is_taken_at_the_close(side):
 def test_the_profit_counts_from_the_average_entry():
     frame = bars(*rising(100.0, 20))
     actions = {29: lambda s: s.buy(size=10), 33: lambda s: s.buy(size=10)}
-    strategy = play(protected(TakeProfit(2.0), frames=(frame,)), actions)
+    strategy = play(protected(AT_CLOSE, frames=(frame,)), actions)
     # 10 at 100 and 10 at 103 are 20 at 101.5: 8 points more are closed at 110.
     assert fills(strategy)[-1][1:] == (-20, 110.0)
 
 
 def test_future_prices_may_be_negative_and_several_feeds_are_apart():
     low = bars(*rising(-50.0, 20, step=-1.0))
-    engine = protected(TakeProfit(2.0), TimeExit(15), frames=(CALM.iloc[:50], low), cash=1e6)
+    engine = protected(AT_CLOSE, TimeExit(15), frames=(CALM.iloc[:50], low), cash=1e6)
     engine.broker.setcommission(commission=0.0, margin=10.0, mult=50.0, name="D1")
     actions = {29: lambda s: (s.sell(s.datas[1], size=2), s.buy(size=3))[0]}
     strategy = play(engine, actions, NextScript)
@@ -211,7 +212,7 @@ def test_none_switches_each_off_and_a_file_keeps_them(tmp_path):
     assert Policy.from_toml(tmp_path / "policy.toml") == policy
     assert policy.describe().splitlines()[-3:] == [
         "time exit: every position is closed 7 bars after its entry",
-        "take profit: every position is closed at a close 3 R above its entry",
+        "take profit: every position is closed at a limit 3 R beyond its entry",
         "break even: the stop moves to the entry once the price was 1.5 R beyond",
     ]
 

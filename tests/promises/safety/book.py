@@ -95,6 +95,8 @@ class Share:
     size: float = 0.0
     number: int = 0
     entry: float = math.nan
+    average: float = math.nan
+    distance: float = math.nan
     best: float = math.nan
     exact: bool = True
     lost: float = 0.0
@@ -271,10 +273,10 @@ class Book:
         ]
 
     def own_alive(self, index, kind):
-        """Orders of bt_risk on one data that may still fill."""
-        market = kind == "market"
+        """Orders of bt_risk of one kind ("market", "stop", "limit") on one data that may fill."""
+        exectype = getattr(Order, kind.capitalize())
         return [
             o
             for o in self.own.values()
-            if o.alive() and self.index(o.data) == index and (o.exectype == Order.Market) == market
+            if o.alive() and self.index(o.data) == index and o.exectype == exectype
         ]

@@ -68,8 +68,10 @@ class Fills(Book):
 
     def _book(self, index, who, order, size, price):
         share = self.share(index, who)
-        before = share.side
+        before, had = share.side, share.size
         share.size += size
+        if share.size * size > 0 and abs(share.size) > abs(had) and had * size > 0:
+            share.average += (price - share.average) * size / share.size
         if abs(share.size) <= EPS:
             share.size, share.lost = 0.0, 0.0
         if before and share.side != before:
@@ -77,12 +79,13 @@ class Fills(Book):
         asked = self.asked.get(order.ref)
         if share.size and share.side != before:
             share.number += 1
-            share.entry, share.lost = price, 0.0
+            share.entry = share.average = price
+            share.lost = 0.0
             # What opens although it was an exit when it was placed has no distance of its own.
             share.exact = bool(asked and asked.exact and asked.sure and not asked.parent)
             share.exact &= asked is not None and asked.distance == asked.distance
             distance = asked.distance if share.exact else math.nan
-            share.best = share.entry - share.side * distance
+            share.best, share.distance = share.entry - share.side * distance, distance
         if asked and asked.lost and asked.sure and share.side == asked.side:
             self._lose(share, asked)
 
@@ -99,6 +102,8 @@ class Fills(Book):
             begun = order.executed.exbits and len(order.executed.exbits) > 1
             if self.length(index) <= stop.set_at and not begun:
                 self.breach("4 stop filled on the bar it was set from", f"bar {stop.set_at}")
+        if order.exectype == Order.Limit and stop and stop.order.alive():
+            self.check_sequence(order, index, share, stop)
         side = -1 if share.size > 0 else 1
         self._check_room(order, abs(bit.size), index, side, who, against)
 

@@ -8,9 +8,10 @@ from promises.safety.limits import Limits
 from promises.safety.orders import Orders
 from promises.safety.refusals import Refusals
 from promises.safety.stops import Stops
+from promises.safety.targets import Targets
 
 
-class Model(Orders, Limits, Refusals, Fills, Stops, Breaker, Guards):
+class Model(Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards):
     """The book as Backtrader tells it, bar by bar."""
 
     def open_bar(self):
@@ -31,6 +32,7 @@ class Model(Orders, Limits, Refusals, Fills, Stops, Breaker, Guards):
             self._check_sum(index)
             for who in self.traders:
                 self._check_stop(index, who)
+                self._check_target(index, who)
         self._check_breaker()
         self.forget_relying()
         self.check_stranded()
