@@ -16,6 +16,7 @@ from . import portfolio as portfolio
 from . import protection as protection
 from . import report as report
 from . import rules as rules
+from . import signals as signals
 from . import state as state
 from . import stores as stores
 from . import tolerances as tolerances
@@ -63,6 +64,7 @@ from .limits.gap import GapLimit
 from .limits.hours_guards import Blackout, TradingHours
 from .limits.name_guards import Allow, Deny, LongOnly, MaxPositions
 from .limits.order_guards import DuplicateOrder, OrderSize, PriceCollar, RepeatedOrders
+from .limits.signal_guards import ConvictionScale, SignalGate
 from .limits.trade_guards import (
     CooldownGuard,
     LosingStreakGuard,
@@ -76,6 +78,7 @@ from .policy import Policy
 from .protection import protect
 from .report.record import ReportData
 from .rules.allocation import inverse_volatility, risk_parity
+from .rules.conviction import conviction_scale
 from .rules.correlation import correlation_exposure, correlation_matrix, rolling_correlation
 from .rules.drawdown import RiskManager, drawdown, high_water_mark
 from .rules.kelly import (
@@ -99,6 +102,7 @@ from .rules.margin import (
 from .rules.signals import generate_signal
 from .rules.sizing import position_size
 from .rules.trailing_stop import atr, atr_stop, ratchet
+from .signals.data import SignalData
 
 __version__: str
 
@@ -119,6 +123,10 @@ __all__ = [
     "Blackout",
     "BtRiskError",
     "Consistency",
+    "ConvictionScale",
+    "SignalData",
+    "SignalGate",
+    "conviction_scale",
     "CooldownGuard",
     "CorrelationCap",
     "CorrelationLimit",

@@ -70,9 +70,11 @@ class ATRTrailingStop(bt.Observer):
             gate.registry.add_monitor(monitor)
         gate.book.set_stop_rule(rule.atr_period, rule.atr_multiple)
         monitor.observers.append(self)
-        instruments: list[Any] = [gate.find(data) for data in self.datas]
-        self._instrument = instruments[0]
-        self._key, self._stops = (self._instrument.index, self._owner), monitor.stops
+        found: list[Any] = [gate.find(data) for data in self.datas]
+        instruments = [one for one in found if one is not None]  # signals have no prices
+        self._instrument = next(iter(instruments), None)
+        place = -1 if self._instrument is None else self._instrument.index
+        self._key, self._stops = (place, self._owner), monitor.stops
         for instrument in instruments:
             monitor.guard(self._owner, instrument, rule)
 

@@ -186,8 +186,8 @@ class OrderLogger(QuietAnalyzer):
 
     def start(self) -> None:
         """Follow the orders of the gate, if there is one."""
-        self._names = unique_names(self.strategy.datas)
         self._seen = seen_bars(self.strategy, _PRICES)
+        self._names = unique_names(self._seen.feeds)
         gate = self.strategy.broker
         # Several strategies share one gate: the first of them follows for all.
         first = self.strategy is self.strategy.cerebro.runningstrats[0]
@@ -205,7 +205,7 @@ class OrderLogger(QuietAnalyzer):
         follower, broker = self._follower, self.strategy.broker
         requested = pd.DataFrame(follower.rows if follower else [], columns=REQUESTED)
         ended = pd.DataFrame(follower.ended if follower else [], columns=ENDED)
-        feeds = dict(zip(self._names, self.strategy.datas, strict=True))
+        feeds = dict(zip(self._names, self._seen.feeds, strict=True))
         params = getattr(broker, "p", None)
         self.log = OrderLog(
             requested.assign(time=timestamps(requested["time"])),

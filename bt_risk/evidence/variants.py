@@ -2,7 +2,8 @@
 
 One table, `RULES`, lists the fields of `Policy` that are one rule, and their values while it is
 off. A rule is off everywhere it acts: without ``notional`` neither the gate nor the sizer limits
-the notional. The other rules do not change: without ``stop`` the gate still judges risk at the
+the notional. Guards on signals are a rule of their own, so that a comparison tells what the signals
+added. The other rules do not change: without ``stop`` the gate still judges risk at the
 distance where the stop would be; without ``size`` the strategy's own sizer proposes.
 """
 
@@ -10,6 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from bt_risk.errors import check_choice
+from bt_risk.limits.signal_guards import SignalGuard
+from bt_risk.limits.trade_guards import Guard
 from bt_risk.policy import Policy
 
 __all__ = ["BARE", "PROTECTED", "RULES", "active", "alone", "variants", "without"]
@@ -31,7 +34,11 @@ RULES: dict[str, dict[str, Any]] = {
     "gap": {"gap_limit": None, "gap_floor": 0.0},
     "drawdown": {"drawdown_limit": None, "lifetime_limit": None, "taper_from": None},
     "guards": {"guards": ()},
+    "signals": {"guards": ()},
 }
+# Rules without which a policy always runs: the odds of a halt come from the one, and what the
+# signals added is the other.
+ALWAYS = ("drawdown", "signals")
 
 
 def active(policy: Policy) -> list[str]:
@@ -44,12 +51,19 @@ def without(policy: Policy, *rules: str) -> Policy:
     changes: dict[str, Any] = {}
     for rule in rules:
         changes |= RULES[rule]
+    kept = [guard for guard in policy.guards if _rule_of(guard) not in rules]
+    if "guards" in changes:
+        changes["guards"] = tuple(kept)
     if "risk per trade" in rules and policy.instruments:  # a data feed may have its own limit
         changes["instruments"] = {
             name: {fact: value for fact, value in facts.items() if fact != "risk_limit"}
             for name, facts in policy.instruments.items()
         }
     return replace(policy, **changes)
+
+
+def _rule_of(guard: Guard) -> str:
+    return "signals" if isinstance(guard, SignalGuard) else "guards"
 
 
 def alone(policy: Policy, rule: str) -> Policy:
@@ -69,13 +83,13 @@ def variants(policy: Policy, rules: str = "each") -> dict[str, Policy | None]:
     Returns
     -------
     dict of str to Policy
-        ``bare`` and ``protected`` first. ``no drawdown`` is always among them: the odds of a halt
-        come from a run that the breaker has not ended.
+        ``bare`` and ``protected`` first. ``no drawdown`` is always among them, because the odds of
+        a halt come from a run that the breaker has not ended, and so is ``no signals``.
     """
     check_choice("compare", "rules", rules, ("each", "leave-one-out", "all"))
     on = active(policy)
     made: dict[str, Policy | None] = {BARE: None, PROTECTED: policy}
     if rules != "leave-one-out":
         made |= {f"only {rule}": alone(policy, rule) for rule in on}
-    left_out = on if rules != "each" else [rule for rule in on if rule == "drawdown"]
+    left_out = on if rules != "each" else [rule for rule in on if rule in ALWAYS]
     return made | {f"no {rule}": without(policy, rule) for rule in left_out}

@@ -46,6 +46,7 @@ from bt_risk.portfolio.instrument import (
     instruments_of,
 )
 from bt_risk.portfolio.point_value import point_value
+from bt_risk.portfolio.signals import Signals
 from bt_risk.state.file import check_state
 from bt_risk.state.no_state import NoState
 from bt_risk.state.recovery import Recovery
@@ -263,7 +264,8 @@ class RiskBroker(BrokerProxy):
     def _begin(self) -> None:
         instruments = instruments_of(type(self).__name__, self.cerebro.datas, self.instruments)
         stale = self.max_stale_bars or STALE_BARS
-        self._reset(Book(instruments, *self._stop_rule, stale, self.bar_jump))
+        signals = Signals(self.cerebro.datas)
+        self._reset(Book(instruments, *self._stop_rule, stale, self.bar_jump, signals))
         saves = self.state_file is not None
         self.book.loads_bars = self.venue.direct and self.cerebro._dopreload and not saves
         # A live broker may know the contract of a data feed only once that has started.

@@ -30,8 +30,10 @@ from bt_risk.orders import (
     sent_by_close,
 )
 from bt_risk.portfolio.book import Book
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import WorkingOrder
 from bt_risk.portfolio.preview import OrderTerms, preview_order
+from bt_risk.portfolio.signals import is_signal
 from bt_risk.rules.sizing import round_down
 from bt_risk.tolerances import SIZE_EPS
 
@@ -75,6 +77,8 @@ class OrderReview:
             self.gate.venue.link_rejected(oco, None)
         sent_on = self.book.by_data.get(id(data))
         if sent_on is None:  # the gate does not know this data feed
+            if is_signal(data) and self.gate.intervenes:
+                return self._refuse_on_signal(side, owner, data, size, arguments)
             send = self.gate.inner.buy if side > 0 else self.gate.inner.sell
             return send(owner, data, size, **arguments)
         self.gate.silence.asked[owner].append(self.book.rounds)
@@ -100,6 +104,16 @@ class OrderReview:
             order = self.submit_alone(request)
         venue = self.gate.venue
         return order if venue.direct else venue.settle(request, order)
+
+    def _refuse_on_signal(
+        self, side: int, owner: Any, data: Any, size: float, args: dict[str, Any]
+    ) -> Any:
+        """Refuse an order on a data feed of signals."""
+        stand_in = Instrument(data, -1, data._name)
+        stand_in.time = self.book.latest
+        request = OrderRequest(side, owner, stand_in, abs(size), args)
+        reason = f"{stand_in.name} has signals and no prices: order on the data feed of its clock"
+        return self.reject(request, refusal("SignalData", reason))
 
     def _waits(self) -> bool:
         """Return whether a bracket is judged with its last child."""

@@ -79,8 +79,10 @@ class Registry:
 
     def add_limit(self, limit: Limit) -> None:
         """Ask this limit before anything opens in this run."""
-        if isinstance(limit, RiskPerTrade) and limit.costs is not None:
-            self.gate.book.costs = limit.costs
+        if isinstance(limit, RiskPerTrade):
+            self.gate.book.risk_limit = min(self.gate.book.risk_limit, limit.limit)
+            if limit.costs is not None:
+                self.gate.book.costs = limit.costs
         if isinstance(limit, ExitRule):
             self._add_exit(limit)
         elif limit.active:

@@ -14,6 +14,7 @@ from bt_risk.limits.exit_rules import BreakEven, TakeProfit, TimeExit
 from bt_risk.limits.hours_guards import Blackout, TradingHours
 from bt_risk.limits.name_guards import Allow, Deny, LongOnly, MaxPositions
 from bt_risk.limits.order_guards import DuplicateOrder, OrderSize, PriceCollar, RepeatedOrders
+from bt_risk.limits.signal_guards import ConvictionScale, SignalGate
 from bt_risk.limits.trade_guards import (
     CooldownGuard,
     Guard,
@@ -52,6 +53,8 @@ GUARDS: dict[str, type[Guard]] = {
         TimeExit,
         TakeProfit,
         BreakEven,
+        SignalGate,
+        ConvictionScale,
     )
 }
 

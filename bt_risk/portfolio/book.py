@@ -31,6 +31,7 @@ from bt_risk.portfolio.position import (
 )
 from bt_risk.portfolio.reachable import note_dormant
 from bt_risk.portfolio.return_windows import ReturnWindows
+from bt_risk.portfolio.signals import Signals
 from bt_risk.portfolio.stop_costs import StopCosts
 from bt_risk.portfolio.tradeids import book_tradeid, book_unnamed
 from bt_risk.tolerances import SIZE_EPS
@@ -98,6 +99,10 @@ class Book:
     loads_bars : bool
         Whether data feeds hold all of their bars once the first of them arrives, so that what is
         computed of each bar can be computed at once: see `LoadedInstrument`.
+    signals : Signals
+        What the data feeds of signals said in the last round.
+    risk_limit : float
+        What a position may lose at its stop, a fraction of equity; infinity without such a limit.
     latched : set
         Keys of `CorrelationLimit` for the pairs that it has refused and not released since.
     """
@@ -109,6 +114,7 @@ class Book:
         atr_multiple: float = 2.0,
         max_stale_bars: int = STALE_BARS,
         bar_jump: float = BAR_JUMP,
+        signals: Signals | None = None,
     ) -> None:
         self.instruments = list(instruments)
         self.by_data = {id(instrument.data): instrument for instrument in self.instruments}
@@ -134,6 +140,9 @@ class Book:
         self.max_stale_bars = max_stale_bars
         self.suspects: dict[int, Instrument] = {}
         self.loads_bars = self.tracks_gaps = False
+        self.signals = signals or Signals()
+        self._reads_signals = bool(self.signals)  # a call on every bar otherwise
+        self.risk_limit = math.inf
         for one in self.instruments:
             one.bar_jump = bar_jump
         self.latched: set[tuple[int, frozenset[int], int]] = set()
@@ -185,6 +194,8 @@ class Book:
     def update(self) -> list[Instrument]:
         """Process the bars that have closed since the last call; return their instruments."""
         fresh = [i for i in self.instruments if i.close.lencount > i.length]
+        if self._reads_signals:
+            self.signals.read()
         if fresh:
             self.rounds += 1
             if self.loads_bars:

@@ -20,6 +20,7 @@ from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
 from bt_risk.portfolio.contract_facts import tick_of
 from bt_risk.portfolio.feed_day import feed_day
 from bt_risk.portfolio.point_value import is_linear, point_value
+from bt_risk.portfolio.signals import instrument_feeds, is_signal
 from bt_risk.rules.gaps import GapWindow
 from bt_risk.rules.return_model import STALE_BARS
 from bt_risk.rules.trading_day import TradingDay
@@ -81,8 +82,10 @@ def check_instruments(
 def instruments_of(
     component: str, datas: Iterable[Any], facts: Mapping[str, dict[str, float]]
 ) -> list[Instrument]:
-    """Return an `Instrument` for each data feed of a Cerebro, with the facts of its name."""
-    names = [getattr(data, "_name", "") or f"data{i}" for i, data in enumerate(datas)]
+    """Return an `Instrument` for each data feed with prices, with the facts of its name."""
+    named = [(getattr(data, "_name", "") or f"data{i}", data) for i, data in enumerate(datas)]
+    datas = instrument_feeds([data for _, data in named])
+    names = [name for name, data in named if not is_signal(data)]
     for name in facts:
         if name not in names:
             listed = f"named after a data feed of this Cerebro ({', '.join(names)})"

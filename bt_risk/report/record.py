@@ -21,6 +21,7 @@ from bt_risk.gate.registry import Registry
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.point_value import point_value
+from bt_risk.portfolio.signals import instrument_feeds
 from bt_risk.report.calendar import last_of_days, remaining_times, timestamps
 from bt_risk.report.floors import floor_frames
 from bt_risk.report.held_positions import EXPOSURE, HeldPositions, unit_value
@@ -172,7 +173,7 @@ class ReportData(QuietAnalyzer):
         """Record the account before the first bar."""
         strategy = self.strategy
         self._seen = seen_bars(strategy, ["close", *RANGE])
-        self._held = HeldPositions(strategy.datas)
+        self._held = HeldPositions(instrument_feeds(strategy.datas))
         self._held.ask(strategy.broker)
         self._begin = float(strategy.broker.getvalue()), float(unit_value(strategy.broker))
         self._breaker: DrawdownMonitor | None = None
@@ -228,7 +229,7 @@ class ReportData(QuietAnalyzer):
 
     def _frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the bars, and what was held."""
-        feeds = self.strategy.datas
+        feeds = self._seen.feeds
         roots = [place for place, feed in enumerate(feeds) if not feed._clone]
         account = np.array(self._account).reshape(-1, len(ACCOUNT))
         bars = pd.DataFrame({"time": timestamps(self._seen.latest(roots, before=math.nan))})
@@ -239,8 +240,8 @@ class ReportData(QuietAnalyzer):
     def _freeze(self) -> RunRecord:
         strategy, gate = self.strategy, self.strategy.broker
         gated = isinstance(gate, RiskBroker)
-        names = unique_names(strategy.datas)
-        feeds = list(strategy.datas)
+        feeds = self._seen.feeds
+        names = unique_names(feeds)
         bars, held = self._frames()
         closes = {name: self._closes(place) for place, name in enumerate(names)}
         breakers = (

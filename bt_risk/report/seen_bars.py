@@ -11,6 +11,8 @@ from operator import attrgetter
 import backtrader as bt
 import numpy as np
 
+from bt_risk.portfolio.signals import instrument_feeds
+
 __all__ = ["LoadedBars", "PassingBars", "SeenBars", "seen_bars"]
 
 _LENGTH = attrgetter("lencount")  # with `map` no call of Python for each data feed
@@ -111,6 +113,6 @@ class PassingBars(SeenBars):
 
 
 def seen_bars(strategy: bt.Strategy, names: Sequence[str]) -> SeenBars:
-    """Return the recorder for the data feeds of a strategy that is about to run."""
+    """Return the recorder for the data feeds with prices of a strategy that is about to run."""
     kind = LoadedBars if strategy.cerebro._dopreload else PassingBars
-    return kind(strategy.datas, names)
+    return kind(instrument_feeds(strategy.datas), names)

@@ -15,7 +15,7 @@ LAYERS = [
     ["errors", "known_engine", "tolerances"],
     ["parameters"],
     ["rules", "feeds", "stores"],
-    ["engine"],
+    ["engine", "signals"],
     ["portfolio"],
     ["limits"],
     ["orders"],
