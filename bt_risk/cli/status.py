@@ -90,6 +90,8 @@ def _head(status: Summary) -> Iterator[Text]:
         yield Text(_account(status["account"]))
     closed = status["closed_trades"]
     yield Text(f"{closed} closed trade{'' if closed == 1 else 's'}")
+    for sentence in status["losses"]["sentences"]:
+        yield Text(sentence)
 
 
 def _pulse(process: int | None, beat: dict[str, Any]) -> Text:

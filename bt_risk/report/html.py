@@ -25,12 +25,12 @@ from bt_risk.report.tables import (
     JOURNAL_NUMBERS,
     correlation_table,
     journal_block,
+    loss_causes,
     loss_rows,
     months,
     multiples_of,
     policy_rows,
 )
-from bt_risk.rules.loss_distribution import CAUSES, THRESHOLDS
 
 __all__ = ["tear_sheet"]
 
@@ -116,7 +116,7 @@ def tear_sheet(
         "correlation": _correlation(record, worst),
         "multiples": multiples_of(record.trades["r_multiple"]),
         "losses": loss_rows(record.losses),
-        "loss_causes": [cause for cause in CAUSES if cause in record.losses.beyond[THRESHOLDS[0]]],
+        "loss_causes": loss_causes(record.losses),
         "loss_figures": loss_figures(record.losses) if record.losses.trades else {},
         "loss_notes": record.losses.sentences(),
         "kelly": kelly_chart(record),

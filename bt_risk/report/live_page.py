@@ -15,8 +15,15 @@ from bt_risk.orders import ACTIVE
 from bt_risk.report.calendar import timestamps
 from bt_risk.report.line_charts import BLUE, Chart, LineChart
 from bt_risk.report.page import write_page
-from bt_risk.report.state_summary import Summary, summary_of
-from bt_risk.report.tables import JOURNAL_COLUMNS, JOURNAL_NUMBERS, journal_block, multiples_of
+from bt_risk.report.state_summary import Summary, losses_of, summary_of
+from bt_risk.report.tables import (
+    JOURNAL_COLUMNS,
+    JOURNAL_NUMBERS,
+    journal_block,
+    loss_causes,
+    loss_rows,
+    multiples_of,
+)
 from bt_risk.report.times import duration, utc
 from bt_risk.state.file import Record, read_state
 
@@ -90,7 +97,7 @@ def _context(source: Path, now: float, seconds: float) -> dict[str, Any]:
     decisions = pd.DataFrame(saved.decisions, columns=list(FIELDS))
     decisions["time"] = timestamps(decisions["time"].astype(float))
     journal, lines = journal_block(decisions)
-    trades = list(saved.trades.values())
+    trades, losses = list(saved.trades.values()), losses_of(saved)
     return {
         "title": source.name,
         "headline": headline(status),
@@ -101,6 +108,8 @@ def _context(source: Path, now: float, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "profit": _profit_chart(trades),
         "multiples": multiples_of(pd.Series([one["r_multiple"] for one in trades], dtype=float)),
+        "losses": loss_rows(losses),
+        "loss_causes": loss_causes(losses),
         "lists": [
             ("Working orders", [_order(one) for one in status["orders"]]),
             ("Unfinished", status["unfinished"]),

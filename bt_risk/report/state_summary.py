@@ -11,12 +11,14 @@ from bt_risk.gate.journal import FIELDS
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.report.times import bar_time, utc
 from bt_risk.rules.drawdown import ARMED, TRIPPED
+from bt_risk.rules.loss_distribution import THRESHOLDS, LossDistribution, loss_distribution
 from bt_risk.state.file import Record, SavedState, is_running, read_state
 from bt_risk.state.inbox import kill_path
 from bt_risk.state.loss import HALTERS
+from bt_risk.state.records import trade_loss
 from bt_risk.tolerances import PRICE_EPS
 
-__all__ = ["Summary", "gate_state", "summary", "summary_of"]
+__all__ = ["Summary", "gate_state", "losses_of", "summary", "summary_of"]
 
 Summary = dict[str, Any]
 _STRICTEST = (HALTED, REDUCING)
@@ -64,6 +66,7 @@ def summary_of(path: Path, saved: SavedState, now: float) -> Summary:
         ],
         "kill_file": kill_path(path).exists(),
         "closed_trades": len(saved.trades),
+        "losses": _losses(saved),
         "decisions": [_decision(line) for line in saved.decisions],
     }
 
@@ -85,6 +88,23 @@ def _halters(saved: SavedState) -> Iterator[Record]:
     """Yield the records of the monitors that may have halted the run."""
     for kind in HALTERS:
         yield from saved.of(kind).values()
+
+
+def losses_of(saved: SavedState) -> LossDistribution:
+    """Return the losses in R of the trades that the runs of a state file have closed."""
+    return loss_distribution(trade_loss(trade) for trade in saved.trades.values())
+
+
+def _losses(saved: SavedState) -> Record:
+    found = losses_of(saved)
+    return {
+        "trades": found.trades,
+        "beyond": {f"{limit:g}": _plain(found.share(limit)) for limit in THRESHOLDS},
+        "worst": _plain(found.worst),
+        "causes": {f"{limit:g}": dict(found.beyond[limit]) for limit in THRESHOLDS},
+        "full_stop_out": _plain(found.full_stop_out),
+        "sentences": found.sentences(),
+    }
 
 
 # -- the account ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from bt_risk.report.events import WorstMoment
 from bt_risk.report.line_charts import DAY
 from bt_risk.report.packing import differences, pack, seconds
 from bt_risk.report.record import RunRecord
-from bt_risk.rules.loss_distribution import THRESHOLDS, LossDistribution
+from bt_risk.rules.loss_distribution import CAUSES, THRESHOLDS, LossDistribution
 
 __all__ = [
     "JOURNAL_COLUMNS",
@@ -19,6 +19,7 @@ __all__ = [
     "Bin",
     "correlation_table",
     "journal_block",
+    "loss_causes",
     "loss_rows",
     "months",
     "multiples_of",
@@ -125,6 +126,11 @@ def loss_rows(losses: LossDistribution) -> list[tuple[float, int, float, dict[st
         (limit, losses.count(limit), losses.share(limit), dict(losses.beyond[limit]))
         for limit in THRESHOLDS
     ]
+
+
+def loss_causes(losses: LossDistribution) -> list[str]:
+    """Return the causes of losses beyond 1 R that there are, in the sequence of `CAUSES`."""
+    return [cause for cause in CAUSES if cause in losses.beyond[THRESHOLDS[0]]]
 
 
 def policy_rows(

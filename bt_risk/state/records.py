@@ -28,6 +28,7 @@ __all__ = [
     "restored_trade",
     "sent_record",
     "shifted",
+    "trade_loss",
     "trade_record",
 ]
 
@@ -111,9 +112,15 @@ def restored_trade(
     """Return a closed trade; its bars are counted back from the last saved bar."""
     values = {name: record[name] for name in _TRADE}
     values |= {"bar": record["bar"] - bars, "round": record["round"] - rounds}
-    # A state file of an earlier version does not say what its trades lost beside their stops.
-    loss = TradeLoss(**record.get("loss", {"r_multiple": record["r_multiple"]}))
-    return ClosedTrade(owner=owner, index=index, loss=loss, **values)
+    return ClosedTrade(owner=owner, index=index, loss=trade_loss(record), **values)
+
+
+def trade_loss(record: Record) -> TradeLoss:
+    """Return what a saved trade has lost beside the distance to its stop.
+
+    A state file of an earlier version does not say that.
+    """
+    return TradeLoss(**record.get("loss", {"r_multiple": record["r_multiple"]}))
 
 
 def sent_record(sent: SentOrder, name: str, strategies: Sequence[Any]) -> Record:

@@ -7,6 +7,7 @@ import pytest
 from helpers.command_line import command_in
 from helpers.persistent_broker import PersistentFeed
 from helpers.restarts import ROWS, Wants, run
+from helpers.scenarios import flat
 
 import bt_risk
 from bt_risk.cli import status as status_page
@@ -214,3 +215,39 @@ def test_watch_goes_on_while_the_file_cannot_be_read(tmp_path, command, monkeypa
 def test_no_line_is_wider_than_the_terminal(path, monkeypatch, capsys, columns):
     out = text_of(summary(path, AT), monkeypatch, capsys, columns)
     assert max(map(len, out.splitlines())) <= columns
+
+
+GAP = [*flat(23), (80, 81, 79, 80), *flat(3, price=80.0)]
+
+
+@pytest.fixture(scope="module")
+def gapped(tmp_path_factory):
+    """Return the state file of a run that buys 100 at 100, with a stop at 90, and leaves at 80."""
+    folder = tmp_path_factory.mktemp("gapped")
+    run(folder, rows=GAP)
+    return folder / "risk.db"
+
+
+def test_the_losses_in_r_are_shown_with_their_causes(gapped, command):
+    found = summary(gapped, AT)["losses"]
+    assert (found["trades"], found["worst"]) == (1, pytest.approx(-2.0))
+    assert found["beyond"] == {"1": 1.0, "1.5": 1.0, "2": 0.0}
+    assert found["causes"] == {"1": {"gap": 1}, "1.5": {"gap": 1}, "2": {}}
+    assert found["full_stop_out"] == 1.0
+    out = command("status", gapped)[1]
+    assert "100.0% beyond 1 R, 100.0% beyond 1.5 R, 0.0% beyond 2 R, worst -2.00 R (gap)." in out
+
+
+def test_losses_are_kept_over_a_restart(tmp_path):
+    """The second run closes nothing, and its journal knows the trade of the first."""
+    run(tmp_path, rows=GAP[:25])
+    strategy = run(tmp_path, rows=GAP)
+    assert summary(tmp_path / "risk.db", AT)["losses"]["worst"] == pytest.approx(-2.0)
+    losses = strategy.analyzers.riskjournal.losses()
+    assert (losses.trades, losses.worst_cause) == (1, "gap")
+
+
+def test_without_a_trade_nothing_is_said_of_losses(path, command):
+    losses = summary(path, AT)["losses"]
+    assert (losses["trades"], losses["worst"], losses["sentences"]) == (0, None, [])
+    assert "Losses" not in command("status", path)[1]

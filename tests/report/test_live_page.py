@@ -47,6 +47,16 @@ def test_it_says_what_status_says(state, tmp_path):
     ]
 
 
+def test_losses_in_r_are_a_table_as_on_the_tear_sheet(state, tmp_path):
+    text = text_of(bt_risk.report.live(state, tmp_path / "live.html", goes_on=once))
+    losses = summary(state, 0.0)["losses"]
+    assert losses["trades"] > 0
+    for limit, share in losses["beyond"].items():
+        assert f'data-figure="Trades beyond {limit} R" data-value="{share}"' in text
+    for sentence in losses["sentences"]:
+        assert f'<p class="note">{sentence}</p>' in text
+
+
 def test_its_journal_and_its_profit_are_those_of_the_state(state, tmp_path):
     text = bt_risk.report.live(state, tmp_path / "live.html", goes_on=once).read_text("utf-8")
     saved = read_state(state, 10_000)
