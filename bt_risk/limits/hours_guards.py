@@ -176,8 +176,9 @@ class TradingHours(HoursGuard):
         ``"09:30-16:00"``, ``"Mon-Fri 09:30-16:00"``, ``"Mon-Fri"`` for whole days, or
         ``"Sun-Thu 18:00-17:00"``, which ends on the day after. Windows that touch are one.
     calendar : str, optional
-        In their place the sessions of an exchange, with holidays and half-days: a name of
-        exchange_calendars, ``"XNYS"`` or ``"CMES"`` (``pip install 'bt_risk[calendars]'``).
+        In their place the sessions of an exchange, with holidays, half-days and breaks at lunch: a
+        name of exchange_calendars, ``"XNYS"`` or ``"CMES"`` (``pip install 'bt_risk[calendars]'``).
+        A break is closed time, and `flat_before` counts to its begin, too.
     tz : str, optional
         Zone of the windows, ``"America/New_York"``; None: that of each data feed (``tz=``), else
         UTC.

@@ -139,7 +139,10 @@ class WeeklyHours:
 
 
 class ExchangeHours:
-    """The sessions of an exchange, with holidays and half-days, from exchange_calendars."""
+    """The sessions of an exchange, with holidays and half-days, from exchange_calendars.
+
+    A break at lunch, as of Tokyo and Hong Kong, is between two spans of one session.
+    """
 
     def __init__(self, component: str, name: str) -> None:
         self.component, self.name = component, name
@@ -148,7 +151,7 @@ class ExchangeHours:
         _calendars(component)  # a missing package is an error before the run
 
     def find(self, time: float) -> Span | None:
-        """Return the session that holds an instant, or None."""
+        """Return the session, or the part of it beside a break, that holds an instant; or None."""
         if not self._from <= time < self._until:
             self._load(time)
         return self._listed.find(time)
@@ -163,10 +166,17 @@ class ExchangeHours:
         except calendars.errors.InvalidCalendarName:
             constraint = "the name of a calendar of exchange_calendars, such as 'XNYS' or 'CMES'"
             raise ParameterError(self.component, "calendar", constraint, self.name) from None
-        opens, closes = (times.dt.tz_localize(None) for times in (calendar.opens, calendar.closes))
+        columns = calendar.opens, calendar.break_starts, calendar.break_ends, calendar.closes
+        days = zip(*[times.dt.tz_localize(None) for times in columns], strict=True)
+        # A day without a break has NaT, the only time that is not equal to itself.
+        halves = [
+            half
+            for first, pause, again, last in days
+            for half in ([(first, pause), (again, last)] if pause == pause else [(first, last)])
+        ]
         self._listed = ListedSpans(
-            (date_number(first.to_pydatetime()), date_number(last.to_pydatetime()))
-            for first, last in zip(opens, closes, strict=True)
+            (date_number(begin.to_pydatetime()), date_number(end.to_pydatetime()))
+            for begin, end in halves
         )
         whole = dt.timedelta(days=180)
         self._from, self._until = (date_number(moment(time) + k * whole) for k in (-1, 1))

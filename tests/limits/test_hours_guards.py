@@ -132,6 +132,20 @@ def test_a_half_day_of_an_exchange_ends_at_noon():
     assert str(left[-1]) == "2024-11-29 17:30:00"  # closed at the open of 17:45
 
 
+def test_nothing_opens_at_lunch_and_nothing_is_held_over_it():
+    """Hong Kong pauses from 04:00 to 05:00 UTC; the file has bars of that hour nevertheless."""
+    frame = bars(*flat(26), start="2024-03-05 01:30", freq="15min")
+    hours = TradingHours(calendar="XHKG")
+    # Bar 10 is that of 03:45: an order sent there fills at 04:00.
+    assert refused(hours, 9, 10, 12, 14, 15, frames=(frame,)) == [10, 12, 14]
+    hours = TradingHours(calendar="XHKG", flat_before=10)
+    strategy = play(guarded(hours, frames=(frame,)), {5: buy(10), 16: buy(10)})
+    held = [str(frame.index[k])[11:16] for k, sizes in enumerate(strategy.held) if sizes != (0,)]
+    assert (held[0], held[-1]) == ("02:45", "07:30")
+    assert "03:30" in held
+    assert not {"03:45", "04:00", "04:45", "05:00"} & set(held)
+
+
 # -- flat before the end --------------------------------------------------------------------------
 
 

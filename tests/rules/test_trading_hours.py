@@ -100,6 +100,26 @@ def test_the_sessions_of_an_exchange_are_found_in_any_order():
     assert [span(hours, text) is None for text in texts] == [False, False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("exchange", "time", "expected"),
+    [
+        ("XHKG", "2024-03-05 03:59", ("Tue 05 01:30", "Tue 05 04:00")),
+        ("XHKG", "2024-03-05 04:00", None),
+        ("XHKG", "2024-03-05 04:59", None),
+        ("XHKG", "2024-03-05 05:00", ("Tue 05 05:00", "Tue 05 08:00")),
+        ("XHKG", "2024-12-24 03:00", ("Tue 24 01:30", "Tue 24 04:00")),  # a half-day has no break
+        ("XHKG", "2024-12-24 05:00", None),
+        ("XTKS", "2024-10-01 02:29", ("Tue 01 00:00", "Tue 01 02:30")),
+        ("XTKS", "2024-10-01 03:00", None),
+        ("XTKS", "2024-10-01 03:30", ("Tue 01 03:30", "Tue 01 06:00")),
+        ("XTKS", "2024-12-02 06:10", ("Mon 02 03:30", "Mon 02 06:30")),  # longer since November
+    ],
+)
+def test_a_break_at_lunch_is_closed_time(exchange, time, expected):
+    """Hong Kong pauses from 12:00 to 13:00, Tokyo from 11:30 to 12:30, at UTC+8 and UTC+9."""
+    assert span(ExchangeHours("x", exchange), time) == expected
+
+
 def test_an_unknown_exchange_is_an_error():
     with pytest.raises(ParameterError, match="x: calendar must be the name of a calendar"):
         ExchangeHours("x", "MOON").find(at("2024-01-05 16:00"))
