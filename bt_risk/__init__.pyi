@@ -27,6 +27,7 @@ from .components.half_kelly import HalfKellySizer
 from .components.portfolio_risk import PortfolioRisk
 from .components.risk_journal import RiskJournal
 from .components.risk_parity import RiskParitySizer
+from .components.screener import Screener
 from .components.target_weights import target_weights
 from .components.trailing_stop import ATRTrailingStop
 from .doctor.check import check_store
@@ -165,6 +166,7 @@ __all__ = [
     "RiskManager",
     "RiskParitySizer",
     "RiskPerTrade",
+    "Screener",
     "StateError",
     "StopoutGuard",
     "StoreReport",

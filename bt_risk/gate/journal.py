@@ -59,6 +59,7 @@ class Journal:
     that the broker answers no request to cancel an order, ``left over`` that such a stop may
     outlive its position, ``unfinished`` that a position which is being closed stands still;
     ``flow`` is a deposit or a withdrawal; ``start`` what a live run with a state file has restored;
+    ``pick`` is a name that a screener has picked, ``unranked`` one that it cannot rank, and why;
     ``note`` explains what a user may wonder about.
     Loud lines are logged as warnings and passed to `notify`.
 

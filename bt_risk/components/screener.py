@@ -1,0 +1,343 @@
+"""Screener: rank the data feeds of a Cerebro by an expression at each rebalance, and pick some."""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any
+
+import backtrader as bt
+import pandas as pd
+
+from bt_risk.components.closed_bars import closed_bars
+from bt_risk.components.indicator_catalogue import indicators
+from bt_risk.components.membership import Membership
+from bt_risk.components.quiet_analyzer import QuietAnalyzer
+from bt_risk.components.ranking import Candidate, Placed, ranking
+from bt_risk.components.target_weights import REFRESH
+from bt_risk.errors import ParameterError, check_choice, check_whole, is_number
+from bt_risk.gate.broker import RiskBroker
+from bt_risk.gate.headroom import Headroom
+from bt_risk.parameters import Check, PositiveOrZero, Settings, one_of
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.tolerances import SIZE_EPS
+
+__all__ = ["Screener", "ScreenerSettings"]
+
+PERIODS: dict[str, Callable[[date], Any]] = {"daily": lambda day: day, **REFRESH}
+
+COLUMNS = ["time", "data", "rank", "score", "picked", "room", "rule", "reason"]
+
+
+def _check_rebalance(component: str, param: str, value: Any) -> str | int:
+    if is_number(value) and value >= 1 and value == int(value):
+        return int(value)
+    if value in PERIODS:
+        return str(value)
+    constraint = "'daily', 'weekly', 'monthly' or a whole number of bars"
+    raise ParameterError(component, param, constraint, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreenerSettings(Settings):
+    """The parameters of `Screener`, which describes them."""
+
+    rank: Any = None
+    where: Any = None
+    top: Annotated[int | None, Check(check_whole, optional=True, remedy="It counts names.")] = None
+    rebalance: Annotated[str | int, Check(_check_rebalance)] = "weekly"
+    members: Any = None
+    datas: Any = None
+    max_age_days: PositiveOrZero = 0.0
+    side: Annotated[int, Check(check_choice, choices=(1, -1))] = 1
+    on_no_room: Annotated[str, one_of("keep", "skip")] = "keep"
+
+
+class Screener(QuietAnalyzer):
+    """Rank data feeds at each rebalance, and pick the best.
+
+    Params:
+
+      - ``rank`` what to rank by, the highest first: an expression such as ``"rsi(14)"`` or
+        ``"roc(126) / natr(20)"``, or a function that makes an indicator of a data feed
+      - ``where`` (default: ``None``) an expression that must be true, as ``"close > sma(200)"``, or
+        a function that makes an indicator which must not be zero
+      - ``top`` (default: ``None``) names to pick; None: all that are ranked
+      - ``rebalance`` (default: ``"weekly"``) at the first close of each ISO week; ``"daily"``,
+        ``"monthly"``, or a whole number of bars
+      - ``members`` (default: ``None``) a table of name, from and to (CSV file, frame or rows): on
+        other days a name is not ranked
+      - ``datas`` (default: ``None``) data feeds or their names; None: all, of a resampled or
+        replayed copy only the first
+      - ``max_age_days`` (default: ``0``) days by which the last bar of a name may be older than the
+        newest one; bars of days and longer are compared by date
+      - ``side`` (default: ``1``) the side for which ``room`` is asked: 1 buys, -1 sells
+      - ``on_no_room`` (default: ``"keep"``) ``"skip"`` leaves out a name of which no order would
+        pass and nothing is held on this side; the next one takes its place
+
+    A name is not ranked, and its row says why, before its first bar, with too few bars, once its
+    last bar is stale, on days without membership, where a value is unknown, and where ``where`` is
+    not true. Equal scores are in the sequence of the names.
+
+    ``picks`` has the names of the last rebalance, best first. A strategy that reads it in its
+    ``next`` (``self.analyzers.screener.picks``) gets those of the bar that has just closed; later
+    bars are in none of its numbers. No order is sent.
+
+    get_analysis:
+
+      - ``picks``: names by time (naive UTC datetimes) of each rebalance
+      - ``rows``: one dict for each name and rebalance with the keys time, data, rank (0: not
+        ranked), score, picked, room (units of the largest order that would pass; NaN where it was
+        not asked), rule (that allows no more), reason (why not ranked or picked)
+
+    Rule: bt_risk.rules.expressions      Acts: never      Persisted: no
+    """
+
+    params = ScreenerSettings.defaults()
+
+    def __init__(self) -> None:
+        settings = ScreenerSettings.from_params("Screener", self.p)
+        self._settings = settings
+        self._gate: Any = RiskBroker.of(self.strategy)
+        self._feeds = [_Feed(one, settings) for one in self._instruments(settings.datas)]
+        self._members = Membership("Screener", settings.members)
+        self._members.check([feed.name for feed in self._feeds])
+        self._calendar = _Calendar(settings.rebalance, self._feeds[0].instrument)
+        self._each_round: list[_Feed] | None = None
+        self._rounds, self._ranked_at = 0, math.nan
+        self._picks: tuple[str, ...] = ()
+        self._rows: list[tuple[Any, ...]] = []
+        self._batch = 0
+        self._reasons: dict[str, str] = {}
+
+    def _instruments(self, datas: Any) -> list[Instrument]:
+        """Return what is ranked, each with a name of its own."""
+        every = self._gate.book.instruments
+        found = [one for one in every if one is one.lead]
+        if datas is not None:
+            given = [datas] if isinstance(datas, str) else list(datas)
+            found = [one for one in every if any(_is(one, data) for data in given)]
+            missing = [data for data in given if not any(_is(one, data) for one in every)]
+            if missing or not found:
+                known = ", ".join(one.name for one in every)
+                constraint = f"data feeds of this Cerebro ({known})"
+                raise ParameterError("Screener", "datas", constraint, missing or given)
+        names = [one.name for one in found]
+        if len(set(names)) < len(names):
+            raise ParameterError("Screener", "datas", "data feeds with different names", names)
+        return found
+
+    @property
+    def picks(self) -> tuple[str, ...]:
+        """Return the names of the last rebalance, best first; of this bar, if it is one."""
+        self._refresh()
+        return self._picks
+
+    def next(self) -> None:
+        """Rank at this close if it is that of a rebalance."""
+        if self._each_round is None:
+            self._each_round = [feed for feed in self._feeds if feed.forgets]
+        for feed in self._each_round:
+            feed.take()
+        self._refresh()
+
+    def stop(self) -> None:
+        """Keep plain values only: an optimisation sends them between processes."""
+        self._gate = self._each_round = None
+        self._feeds = []
+
+    def get_analysis(self) -> dict[str, Any]:
+        """Return the names that were picked at each rebalance, and a row for every name."""
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in self._rows]
+        picks: dict[Any, list[str]] = {}
+        for row in rows:
+            names = picks.setdefault(row["time"], [])
+            if row["picked"]:
+                names.append(row["data"])
+        return {"picks": picks, "rows": rows}
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a DataFrame, in sequence of time and rank."""
+        return pd.DataFrame(self._rows, columns=COLUMNS)
+
+    def _repr_html_(self) -> str:
+        """Return the rows as a table, for a notebook."""
+        html: str = self.frame()._repr_html_()
+        return html
+
+    @staticmethod
+    def indicators() -> pd.DataFrame:
+        """Return a table of the indicators that an expression can name."""
+        return indicators()
+
+    def _refresh(self) -> None:
+        """Rank if a bar has closed since the last call, and that is due."""
+        gate = self._gate
+        if gate is None or gate.book.rounds == self._rounds:
+            return
+        book = gate.book
+        self._rounds = book.rounds
+        # Bars of one time may come one after the other: the later ones count, too.
+        if book.latest == self._ranked_at:
+            del self._rows[self._batch :]
+        elif not self._calendar.is_due(book.latest, book.rounds):
+            return
+        for feed in self._feeds:
+            feed.take()
+        if any(feed.taken for feed in self._feeds):
+            self._calendar.note(book.latest, book.rounds)
+            self._ranked_at = book.latest
+            self._rank()
+
+    def _rank(self) -> None:
+        """Rank at the newest close, and write down what has been found."""
+        settings = self._settings
+        candidates = [feed.candidate for feed in self._feeds]
+        newest = max(one.time for one in candidates)
+        placed = ranking(candidates, newest, settings.max_age_days, self._members)
+        ranked = sum(1 for one in placed if one.rank)
+        self._batch = len(self._rows)
+        picks: list[str] = []
+        for one in placed:
+            room, reason = None, one.reason
+            wanted = bool(one.rank) and len(picks) < (settings.top or ranked)
+            if wanted:
+                room = self._room(one.name)
+                if settings.on_no_room == "skip" and not self._fits(one.name, room):
+                    wanted, reason = False, f"no room: {room.reason}"
+            if wanted:
+                picks.append(one.name)
+            self._note(newest, one, wanted, room, reason, ranked)
+        self._picks = tuple(picks)
+
+    def _instrument(self, name: str) -> Instrument:
+        return next(feed.instrument for feed in self._feeds if feed.name == name)
+
+    def _room(self, name: str) -> Headroom:
+        data = self._instrument(name).data
+        room: Headroom = self._gate.headroom(data, self._settings.side, owner=self.strategy)
+        return room
+
+    def _fits(self, name: str, room: Headroom) -> bool:
+        """Return whether some order would pass, or something is held on this side."""
+        held = self._instrument(name).size * self._settings.side > SIZE_EPS
+        return held or room.size > SIZE_EPS
+
+    def _note(
+        self,
+        newest: float,
+        one: Placed,
+        picked: bool,
+        room: Headroom | None,
+        reason: str,
+        ranked: int,
+    ) -> None:
+        """Add a row; and a line in the journal for a pick and for a new reason against one."""
+        size = math.nan if room is None else room.size
+        rule = "" if room is None or math.isinf(size) else room.rule
+        time = bt.num2date(newest)
+        self._rows.append((time, one.name, one.rank, one.score, picked, size, rule, reason))
+        kind = re.sub(r"[\d.]+", "#", reason)
+        line = {"measured": one.score, "allowed": size if math.isfinite(size) else math.nan}
+        if picked:
+            text = self._feeds[0].candidate.rank.text
+            why = f"Screener: number {one.rank} of {ranked} by {text}"
+            self._gate.journal.record(newest, one.name, "Screener", "pick", reason=why, **line)
+        elif kind and kind != self._reasons.get(one.name):
+            why = f"Screener: {reason}"
+            self._gate.journal.record(newest, one.name, "Screener", "unranked", reason=why, **line)
+        self._reasons[one.name] = kind
+
+
+def _is(instrument: Instrument, data: Any) -> bool:
+    """Return whether a data feed, or a name, is that of an instrument."""
+    return data is instrument.data or (isinstance(data, str) and data == instrument.name)
+
+
+class _Calendar:
+    """Say at which closes to rank."""
+
+    def __init__(self, rebalance: str | int, instrument: Instrument) -> None:
+        self._period = PERIODS[rebalance] if isinstance(rebalance, str) else None
+        self._bars = 0 if isinstance(rebalance, str) else rebalance
+        self._instrument = instrument
+        self._key: Any = None
+        self._until, self._round = -math.inf, 0
+
+    def is_due(self, time: float, rounds: int) -> bool:
+        """Return whether the newest bar, of this time and round, is the first one to rank at."""
+        if self._period is None:
+            return rounds >= self._round
+        if time < self._until:
+            return False
+        key = self._period(self._instrument.day.date(time))
+        if key == self._key:
+            self._until = self._instrument.day.end(time)
+        return bool(key != self._key)
+
+    def note(self, time: float, rounds: int) -> None:
+        """Begin to wait for the next one."""
+        if self._period is None:
+            self._round = rounds + self._bars
+        else:
+            self._key = self._period(self._instrument.day.date(time))
+            self._until = self._instrument.day.end(time)
+
+
+class _Feed:
+    """A data feed that is ranked: it hands its closed bars to a `Candidate`.
+
+    Attributes
+    ----------
+    taken : int
+        Bars that have been taken.
+    """
+
+    def __init__(self, instrument: Instrument, settings: ScreenerSettings) -> None:
+        self.instrument, self._settings = instrument, settings
+        self.name = instrument.name
+        self.candidate = self._candidate()
+        names = self.candidate.bars.lines.getlinealiases()
+        self._lines: list[Any] = [getattr(instrument.data.lines, name) for name in names]
+        self._replays = bool(instrument.forming)
+        self.taken = 0
+        self._kept = [array("d") for _ in names]
+
+    def _candidate(self) -> Candidate:
+        bars = closed_bars(self.instrument.data)
+        return Candidate("Screener", self.name, bars, self._settings.rank, self._settings.where)
+
+    @property
+    def forgets(self) -> bool:
+        """Return whether bars must be taken in every round: later they are gone or have changed."""
+        return self._replays or any(line.mode == line.QBuffer for line in self._lines)
+
+    def take(self) -> None:
+        """Take the bars that the gate has seen close since the last call."""
+        length = self.instrument.length
+        if self._replays:
+            self._take_forming(length)
+        elif length > self.taken:
+            first, self.taken = self.taken, length
+            self.candidate.bars.append(self._new(first, length))
+
+    def _new(self, first: int, length: int) -> Iterable[Iterable[float]]:
+        if self.forgets:
+            return [(line[0],) for line in self._lines]
+        return [line.array[first:length] for line in self._lines]
+
+    def _take_forming(self, length: int) -> None:
+        """Take bars of which the last one still changes: everything is computed anew."""
+        if length > self.taken:
+            self.taken = length
+            for values in self._kept:
+                values.append(math.nan)
+        if length:
+            for values, line in zip(self._kept, self._lines, strict=True):
+                values[-1] = line[0]
+        self.candidate = self._candidate()
+        self.candidate.bars.append(self._kept)
