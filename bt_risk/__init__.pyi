@@ -63,6 +63,7 @@ from .limits.exposure import (
 )
 from .limits.gap import GapLimit
 from .limits.hours_guards import Blackout, TradingHours
+from .limits.margin_account import MarginAccount
 from .limits.name_guards import Allow, Deny, LongOnly, MaxPositions
 from .limits.order_guards import DuplicateOrder, OrderSize, PriceCollar, RepeatedOrders
 from .limits.signal_guards import ConvictionScale, SignalGate
@@ -146,6 +147,7 @@ __all__ = [
     "Limit",
     "Live",
     "LosingStreakGuard",
+    "MarginAccount",
     "MarginTier",
     "MarginTiers",
     "MinimumEdgeGuard",

@@ -57,6 +57,8 @@ _CEILINGS = {
     "currency",
     "volume_share",
     "n",
+    "leverage",
+    "call",
 }
 # A smaller value allows more.
 _FLOORS = {
@@ -81,7 +83,10 @@ _ORDERS: dict[str, tuple[Any, ...]] = {
     "unknown": ("refuse", "allow"),
     "action": ("stop", "pause", "report"),
     "on_daily": ("halt", "pause"),
-    "mode": ("trailing_intraday", "trailing_eod", "trailing_closed", "static"),
+    "mode": (
+        *("trailing_intraday", "trailing_eod", "trailing_closed", "static"),
+        *("isolated", "cross"),
+    ),
     "entry_stop": ("attached", "next bar"),
     "flatten": (True, False),
     "downside": (True, False),
@@ -94,6 +99,8 @@ _ORDERS: dict[str, tuple[Any, ...]] = {
 }
 # What moves a rule without a direction: of these a change is named, and counts as neither.
 _NEUTRAL = {
+    "tiers",
+    "liquidation_fee",
     "bars",
     "r",
     "at_r",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bt_risk.evidence.price_headroom import Asked
 from bt_risk.limits.clock_guards import OrderRateLimit
 from bt_risk.limits.day_guards import DailyLossLimit
+from bt_risk.limits.margin_account import MarginAccount
 from bt_risk.limits.name_guards import Allow, Deny, LongOnly
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.parameters import ceiling
@@ -108,6 +109,10 @@ def _guards(policy: Policy) -> Iterator[Finding]:
             if guard.unit == "fraction" and guard.daily_loss_limit >= drawdown:
                 why = f"{guard.daily_loss_limit:g} is not below drawdown_limit {drawdown:g}"
                 yield Finding(NEVER_BINDS, guard.name, f"{why}: the breaker trips first")
+        elif isinstance(guard, MarginAccount):
+            if guard.leverage > ceiling(policy.notional_limit):
+                why = f"notional_limit {policy.notional_limit:g} is below its leverage"
+                yield Finding(NEVER_BINDS, guard.name, f"{why}, {guard.leverage:g}")
         elif isinstance(guard, OrderRateLimit):
             longer = min(guard.minute_limit or math.inf, guard.day_limit or math.inf)
             if math.isfinite(guard.bar_limit or math.inf) and (guard.bar_limit or 0) > longer:

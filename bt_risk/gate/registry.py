@@ -9,6 +9,7 @@ from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.limits.base import Limit, RiskPerTrade
 from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
 from bt_risk.limits.exit_rules import BreakEven, ExitRule, TakeProfit
+from bt_risk.limits.margin_account import MarginAccount
 from bt_risk.limits.order_guards import RepeatedOrders
 from bt_risk.limits.taper import Taper
 from bt_risk.limits.trade_guards import Guard
@@ -21,6 +22,7 @@ from bt_risk.monitors.challenge import (
 )
 from bt_risk.monitors.exits import ExitMonitor
 from bt_risk.monitors.guards import GuardMonitor
+from bt_risk.monitors.margin import MarginMonitor
 from bt_risk.monitors.repeats import RepeatMonitor
 from bt_risk.monitors.take_profit import TakeProfitMonitor
 
@@ -33,6 +35,7 @@ __all__ = ["Registry"]
 _MONITORS: dict[type[Limit], type[Monitor]] = {
     AccountFloor: FloorMonitor,
     Consistency: ConsistencyMonitor,
+    MarginAccount: MarginMonitor,
     MinimumTradingDays: TradingDaysMonitor,
     ProfitTarget: ProfitTargetMonitor,
 }

@@ -28,6 +28,7 @@ from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.gate.entry_bar import EntryBar
+    from bt_risk.gate.liquidation import Liquidation
 
 __all__ = ["SimulatedExecution"]
 
@@ -36,9 +37,9 @@ class SimulatedExecution:
     """Clamp the orders of one gate in one BackBroker.
 
     `entry_bar` is there where stops are active from the fill of an entry on, `exit_pair` where
-    targets of ours rest beside them. `fitted` holds the
-    size steps of the orders that are cut to what cash affords when they fill, `triggered` the refs
-    of stops that were reached before all of their position was there.
+    targets of ours rest beside them, `liquidation` where a margin account is simulated. `fitted`
+    holds the size steps of the orders that are cut to what cash affords when they fill, `triggered`
+    the refs of stops that were reached before all of their position was there.
     """
 
     def __init__(self, gate: Any, inner: Any) -> None:
@@ -48,6 +49,7 @@ class SimulatedExecution:
         self._refused = 0
         self.entry_bar: EntryBar | None = None
         self.exit_pair: ExitPair | None = None
+        self.liquidation: Liquidation | None = None
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
         self._notifies = type(inner) is bt.brokers.BackBroker and "notify" not in vars(inner)
@@ -65,6 +67,8 @@ class SimulatedExecution:
     def try_exec(self, order: Any) -> None:
         """Replace ``BackBroker._try_exec``."""
         ref = order.ref
+        if self.liquidation is not None:
+            self.liquidation.before_exit(order)
         if ref in self.gate.own:
             if not self._out_of_reach(order):
                 self.try_own(order)

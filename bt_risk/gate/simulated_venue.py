@@ -11,10 +11,13 @@ import backtrader as bt
 
 from bt_risk.gate.entry_bar import EntryBar
 from bt_risk.gate.exit_pair import ExitPair
+from bt_risk.gate.liquidation import Liquidation
+from bt_risk.gate.margin_scheme import on_margin
 from bt_risk.gate.native_orders import send
 from bt_risk.gate.other_engines import order_held_feeds
 from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.venue import EquitySources, Venue
+from bt_risk.monitors.margin import MarginMonitor
 from bt_risk.orders import AT_MARKET, HALTED, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
@@ -38,6 +41,8 @@ class SimulatedVenue(Venue):
     def __init__(self, gate: RiskBroker) -> None:
         super().__init__(gate)
         self.execution: SimulatedExecution | None = None
+        self.liquidation: Liquidation | None = None
+        self._schemes: dict[Any, Any] | None = None
         self._cancelled: set[int] = set()
         self._flows = self._new_flows = 1.0
         order_held_feeds(self.inner)
@@ -101,7 +106,10 @@ class SimulatedVenue(Venue):
 
     def execute(self) -> None:
         """Let the broker execute, and process what it notifies."""
-        self.inner.next()
+        if self.liquidation is None:
+            self.inner.next()
+        else:
+            self.liquidation.round()
         if self._new_flows != 1.0:
             self._flows, self._new_flows = self._flows * self._new_flows, 1.0
         if self.inner.notifs:
@@ -138,8 +146,20 @@ class SimulatedVenue(Venue):
         if self.execution is not None and self.execution.exit_pair is None:
             self.execution.exit_pair = ExitPair(self.execution)
 
+    def use_margin(self, monitor: MarginMonitor) -> None:
+        """Lend what a margin account may borrow, and liquidate inside the bars, from now on."""
+        if self.gate.observe or self._schemes is not None:
+            return
+        self.clamp_fills()
+        self._schemes = on_margin(self.inner, monitor.guard.leverage)
+        if self.execution is not None:
+            self.liquidation = Liquidation(self.execution, monitor)
+
     def release(self) -> None:
         """Leave the broker as it was found."""
+        if self._schemes is not None:
+            self.inner.comminfo.update(self._schemes)
+            self._schemes = self.liquidation = None
         if self.execution is not None:
             self.execution.remove()
             self.execution = None

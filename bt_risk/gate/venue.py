@@ -164,6 +164,9 @@ class Venue:
     def pair_exits(self) -> None:
         """Bring our stops and targets into sequence where one bar reaches both, from now on."""
 
+    def use_margin(self, monitor: Any) -> None:
+        """Liquidate what is short of margin, from now on, where the broker is a simulation."""
+
     def release(self) -> None:
         """Leave the broker as it was found."""
 

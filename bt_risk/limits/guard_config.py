@@ -12,6 +12,7 @@ from bt_risk.limits.clock_guards import OrderRateLimit
 from bt_risk.limits.day_guards import DailyLossLimit, DailyProfitTarget, ProfitLock
 from bt_risk.limits.exit_rules import BreakEven, TakeProfit, TimeExit
 from bt_risk.limits.hours_guards import Blackout, TradingHours
+from bt_risk.limits.margin_account import MarginAccount
 from bt_risk.limits.name_guards import Allow, Deny, LongOnly, MaxPositions
 from bt_risk.limits.order_guards import DuplicateOrder, OrderSize, PriceCollar, RepeatedOrders
 from bt_risk.limits.signal_guards import ConvictionScale, SignalGate
@@ -42,6 +43,7 @@ GUARDS: dict[str, type[Guard]] = {
         ProfitTarget,
         MinimumTradingDays,
         Consistency,
+        MarginAccount,
         PriceCollar,
         OrderSize,
         DuplicateOrder,

@@ -44,6 +44,7 @@ RULES = {
     "OrderRateLimit": "guard, order rate",
     "MinimumEdgeGuard": "guard, edge",
     "AccountFloor": "account floor",
+    "MarginAccount": "margin",
     "ProfitTarget": "profit target",
     "MinimumTradingDays": "trading days",
     "Consistency": "consistency",
@@ -85,6 +86,8 @@ ACTIONS = {
     "unprotected": "no stop taken",
     "bypass": "not judged",
     "silent": "no order since",
+    "margin call": "margin call",
+    "liquidation": "liquidated",
 }
 
 

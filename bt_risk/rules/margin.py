@@ -98,7 +98,7 @@ class MarginTiers:
         ----------
         rows : iterable
             The lowest band first, with a floor of 0. A mapping has the keys ``floor`` and ``mmr``,
-            and if known ``max_leverage`` and ``cum``.
+            and if known ``max_leverage`` (else that of the band before) and ``cum``.
         cap : float, optional
             Highest notional that the venue takes.
         component : str
@@ -168,6 +168,8 @@ def _tier(component: str, row: Any, before: MarginTier | None) -> MarginTier:
     floor = float(check_positive(component, "floor", values["floor"], zero=True))
     mmr = float(check_fraction(component, "mmr", values["mmr"], zero=True, one=False))
     most = check_limit(component, "max_leverage", values.get("max_leverage"), remedy=_TIMES)
+    if before is not None and values.get("max_leverage") is None:
+        most = before.max_leverage
     cum = 0.0 if before is None else before.cum + floor * (mmr - before.mmr)
     given = values.get("cum")
     if given is not None and not (is_number(given) and abs(given - cum) <= _CUM_EPS * floor):

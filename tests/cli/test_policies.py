@@ -64,6 +64,11 @@ def kinds(before, after):
             {"guards": [bt_risk.AccountFloor(0.1, mode="trailing_eod")]},
             {"guards": [bt_risk.AccountFloor(0.1)]},
         ),
+        ({"guards": [bt_risk.MarginAccount(5)]}, {"guards": [bt_risk.MarginAccount(10)]}),
+        (
+            {"guards": [bt_risk.MarginAccount(5)]},
+            {"guards": [bt_risk.MarginAccount(5, mode="cross")]},
+        ),
         (
             {"guards": [bt_risk.DailyLossLimit(0.03, trigger="intrabar")]},
             {"guards": [bt_risk.DailyLossLimit(0.03)]},

@@ -105,6 +105,11 @@ def test_rows_that_are_no_tiers_are_refused(rows, constraint):
         MarginTiers.from_rows(rows)
 
 
+def test_a_band_without_a_leverage_has_that_of_the_band_before():
+    bands = MarginTiers.from_rows([(0, 0.004, 125), (50_000, 0.005)])
+    assert bands.max_leverage(60_000.0) == 125.0
+
+
 def test_a_cap_lies_above_the_last_floor():
     with pytest.raises(ParameterError, match="cap must be above the last floor, which is 100"):
         MarginTiers.from_rows([(0, 0.01), (100, 0.02)], cap=100)

@@ -1,0 +1,186 @@
+"""MarginMonitor: judge the margin of what is held, and refuse entries at a margin call."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bt_risk.limits.margin_account import MarginAccount
+from bt_risk.monitors.base import Monitor
+from bt_risk.orders import ACTIVE, REDUCING
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.margin import entry_price
+from bt_risk.rules.margin import liquidation_price, maintenance_margin, margin_ratio
+
+__all__ = ["Liquidated", "MarginMonitor", "MarginSample"]
+
+
+class MarginSample(NamedTuple):
+    """The margin of one position at one close.
+
+    `ratio` is maintenance margin / equity that secures it, `distance` how far the price is from
+    liquidation and `stop` how far it is from the nearest stop, both fractions of the price (NaN
+    without one).
+    """
+
+    time: float
+    name: str
+    ratio: float
+    distance: float
+    stop: float
+
+
+@dataclass(frozen=True)
+class Liquidated:
+    """One liquidation: `size` units, negative for short, at `price`.
+
+    `gap` says that the bar opened beyond the liquidation price, `fee` what it cost beside, and
+    `insured` what was lost beyond the margin and paid by insurance, in currency.
+    """
+
+    time: float
+    name: str
+    size: float
+    price: float
+    gap: bool
+    fee: float
+    insured: float
+
+
+class MarginMonitor(Monitor):
+    """Follow the margin of one gate at every close; its venue liquidates inside the bars.
+
+    Attributes
+    ----------
+    guard : MarginAccount
+    ratio : float
+        The highest margin ratio of what is held at the last close, 0 where nothing is.
+    samples : list of MarginSample
+        One for each position and bar.
+    liquidations : list of Liquidated
+    """
+
+    name = "MarginAccount"
+
+    def __init__(self, gate: Any, guard: MarginAccount) -> None:
+        self.gate, self.guard = gate, guard
+        self.ratio = 0.0
+        self.samples: list[MarginSample] = []
+        self.liquidations: list[Liquidated] = []
+        self._called = False
+        gate.venue.use_margin(self)
+
+    def rearm(self) -> None:
+        """Judge entries again until the next close."""
+        if self._called:
+            self._end_call("re-armed by hand")
+
+    def on_bar(self, fresh: list[Instrument]) -> None:
+        """Judge the margin of what is held at the close, and begin or end a margin call."""
+        if not fresh:
+            return
+        held = [one for one in self.gate.book.instruments if one.size]
+        if not held:
+            self.ratio = 0.0
+        else:
+            self._sample(held)
+        if self.ratio >= self.guard.call:
+            self._call()
+        elif self._called and self.ratio < self.guard.call:  # an unknown ratio ends no call
+            self._end_call(f"margin ratio {self.ratio:.2f} < {self.guard.call:.2f}")
+
+    # -- the margin of what is held --------------------------------------------------------------
+
+    def margin_of(self, one: Instrument) -> float:
+        """Return the initial margin of what is held, at its entry, in currency."""
+        units = abs(one.size) * one.multiplier
+        return units * entry_price(one) / self.guard.leverage
+
+    def needed(self, one: Instrument, price: float | None = None) -> float:
+        """Return the maintenance margin of what is held, in currency."""
+        worth = abs(one.size) * one.multiplier * (one.price if price is None else price)
+        return maintenance_margin(worth, self.guard.tiers_of(one.name))
+
+    def _sample(self, held: list[Instrument]) -> None:
+        """Add a sample for each position, and take the highest ratio."""
+        equity = math.nan if self.guard.isolated else float(self.gate.equity())
+        total = 0.0 if self.guard.isolated else sum([self.needed(one) for one in held])
+        ratios = []
+        for one in held:
+            side, units, entry = _side(one), abs(one.size) * one.multiplier, entry_price(one)
+            if self.guard.isolated:
+                margin, others = self.margin_of(one), 0.0
+                secured = margin + side * units * (one.price - entry)
+                ratio = margin_ratio(self.needed(one), secured)
+            else:
+                # The balance of the account less the open profit of this position.
+                margin = equity - side * units * (one.price - entry)
+                others = self.needed(one) - total
+                ratio = margin_ratio(total, equity)
+            tiers = self.guard.tiers_of(one.name)
+            at = liquidation_price(side, units, entry, margin, tiers, others=others)
+            distance = side * (one.price - at) / one.price
+            stop = side * (one.price - _nearest_stop(one, side)) / one.price
+            self.samples.append(MarginSample(one.time, one.name, ratio, distance, stop))
+            ratios.append(ratio)
+        self.ratio = math.nan if any(r != r for r in ratios) else max(ratios)
+
+    def _call(self) -> None:
+        reason = f"margin ratio {self.ratio:.2f} >= {self.guard.call:.2f}"
+        if not self._called:
+            self._called = True
+            self.gate.trading_state.ask(self, REDUCING, f"{self.name}: {reason}")
+            self._journal("margin call", f"{reason}: entries are refused")
+
+    def _end_call(self, reason: str) -> None:
+        self._called = False
+        self.gate.trading_state.ask(self, ACTIVE)
+        self._journal("note", f"{reason}: entries are judged again")
+
+    def _journal(self, action: str, reason: str) -> None:
+        self.gate.journal.account(
+            self.name,
+            action,
+            f"{self.name}: {reason}",
+            measured=self.ratio,
+            limit=self.guard.call,
+        )
+
+    # -- what the venue tells --------------------------------------------------------------------
+
+    def liquidated(self, one: Instrument, done: Liquidated, equity: float) -> None:
+        """Record a liquidation, with a line; say so where the account is below zero after it."""
+        self.liquidations.append(done)
+        word = "at the open, which is beyond" if done.gap else "at"
+        side = "long" if done.size > 0.0 else "short"
+        reason = (
+            f"{side} {abs(done.size):g} liquidated {word} its liquidation price: {done.price:g}"
+        )
+        if done.fee:
+            reason += f", fee {done.fee:,.2f}"
+        if done.insured:
+            reason += f"; {done.insured:,.2f} beyond its margin are paid by insurance"
+        if equity < 0.0:
+            reason += f"; equity is {equity:,.2f}: a gap took more than the account"
+        units = abs(done.size)
+        self.gate.journal.record(
+            done.time,
+            one.name,
+            self.name,
+            "liquidation",
+            requested=units,
+            allowed=units,
+            measured=done.price,
+            reason=f"{self.name}: {reason}",
+        )
+
+
+def _side(one: Instrument) -> int:
+    return 1 if one.size > 0.0 else -1
+
+
+def _nearest_stop(one: Instrument, side: int) -> float:
+    """Return the price of the nearest stop behind what is held, NaN without one."""
+    prices = [w.price for w in one.orders.values() if w.kind == "stop" and w.side == -side]
+    return (max if side > 0 else min)(prices, default=math.nan)

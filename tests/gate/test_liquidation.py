@@ -1,0 +1,450 @@
+"""Where inside a bar a margin account is liquidated, and at what price.
+
+The market stands still at 100; bar 6 executes what was ordered on bar 5. At 20x without maintenance
+margin a long from 100 is liquidated at 95, and a short at 105: shorts see the mirror image.
+"""
+
+import math
+
+import backtrader as bt
+import numpy as np
+import pytest
+from helpers.scenarios import MODES, Plan, bars, cerebro, flat, tape_of, taped
+from helpers.step_ledger import Ledger
+
+import bt_risk
+from bt_risk.monitors.margin import MarginMonitor
+
+TWENTY = bt_risk.MarginAccount(20, tiers=[(0, 0.0)], buffer=None, call=1.0)
+CALM = (100, 101, 99, 100)
+BUY = (5, "buy", {"size": 1000})
+
+
+def priced(bar, method, kind, price, size=1000):
+    return (bar, method, {"size": size, "exectype": getattr(bt.Order, kind), "price": price})
+
+
+def stop(price, size=1000, bar=5):
+    return priced(bar, "sell", "Stop", price, size)
+
+
+# name: bars from bar 6 on, orders, fills from bar 6 on as (bar, size, price)
+LONG = {
+    "the low is the liquidation price": (
+        [CALM, (100, 101, 95, 99)],
+        *([BUY], [(6, 1000, 100), (7, -1000, 95)]),
+    ),
+    "the low is above it": ([CALM, (100, 101, 95.01, 99)], [BUY], [(6, 1000, 100)]),
+    "the bar of the entry counts": ([(100, 101, 90, 99)], [BUY], [(6, 1000, 100), (6, -1000, 95)]),
+    "a gap is liquidated at the open": (
+        [CALM, (94, 96, 90, 95)],
+        *([BUY], [(6, 1000, 100), (7, -1000, 94)]),
+    ),
+    "a stop that is nearer fills first": (
+        [CALM, (100, 101, 90, 99)],
+        *([BUY, stop(96.0)], [(6, 1000, 100), (7, -1000, 96)]),
+    ),
+    "a gap beyond the stop alone fills the stop at the open": (
+        [CALM, (95.5, 96, 90, 95)],
+        *([BUY, stop(96.0)], [(6, 1000, 100), (7, -1000, 95.5)]),
+    ),
+    "a gap beyond both is a liquidation at the open": (
+        [CALM, (94, 96, 90, 95)],
+        *([BUY, stop(96.0)], [(6, 1000, 100), (7, -1000, 94)]),
+    ),
+    "a stop at the liquidation price is a stop": (
+        [CALM, (100, 101, 90, 99)],
+        *([BUY, stop(95.0)], [(6, 1000, 100), (7, -1000, 95)]),
+    ),
+    "a stop that is farther away comes too late": (
+        [CALM, (100, 101, 90, 99)],
+        *([BUY, stop(92.0)], [(6, 1000, 100), (7, -1000, 95)]),
+    ),
+    "a stop that is farther away comes too late in the bar of the entry": (
+        [(100, 101, 90, 99)],
+        *([BUY, stop(92.0)], [(6, 1000, 100), (6, -1000, 95)]),
+    ),
+    "a stop for a part of it fills before the rest is liquidated": (
+        [CALM, (100, 101, 90, 99)],
+        *([BUY, stop(97.0, 400)], [(6, 1000, 100), (7, -600, 95), (7, -400, 97)]),
+    ),
+    "a profit that the same bar may have shown comes too late": (
+        [CALM, (100, 120, 94, 100)],
+        [BUY, priced(5, "sell", "Limit", 110.0)],
+        [(6, 1000, 100), (7, -1000, 95)],
+    ),
+    "a profit in the bar of the entry comes too late": (
+        [(100, 120, 94, 100)],
+        [BUY, priced(5, "sell", "Limit", 110.0)],
+        [(6, 1000, 100), (6, -1000, 95)],
+    ),
+    "a market exit at the open goes first": (
+        [CALM, (100, 101, 90, 99)],
+        *([BUY, (6, "close", {})], [(6, 1000, 100), (7, -1000, 100)]),
+    ),
+    "a half of it leaves at the open": (
+        [CALM, (100, 101, 90, 99)],
+        [BUY, (6, "sell", {"size": 500})],
+        [(6, 1000, 100), (7, -500, 95), (7, -500, 100)],
+    ),
+    "an entry at the close has not seen the low of its bar": (
+        [(100, 101, 90, 100), (100, 101, 94, 100)],
+        [(5, "buy", {"size": 1000, "exectype": bt.Order.Close})],
+        [(6, 1000, 100), (7, -1000, 95)],
+    ),
+    "the low has followed a limit inside the bar": (
+        [(100, 101, 92, 99)],
+        [priced(5, "buy", "Limit", 98.0)],
+        [(6, 1000, 98), (6, -1000, 98 - 98 / 20)],
+    ),
+    "the low may have followed a stop inside the bar": (
+        [(100, 107, 99, 106)],
+        [priced(5, "buy", "Stop", 106.0)],
+        [(6, 1000, 106), (6, -1000, 106 - 106 / 20)],
+    ),
+    "what is added moves the price": (
+        [CALM, (110, 110, 99, 104)],
+        [BUY, (6, "buy", {"size": 1000})],
+        [(6, 1000, 100), (7, 1000, 110), (7, -2000, 105 - 105 / 20)],
+    ),
+}
+
+
+def mirrored(rows):
+    return [(200 - o, 200 - low, 200 - high, 200 - c) for o, high, low, c in rows]
+
+
+def turned(orders):
+    other = {"buy": "sell", "sell": "buy", "close": "close"}
+    for bar, method, args in orders:
+        price = {"price": 200 - args["price"]} if "price" in args else {}
+        yield bar, other[method], args | price
+
+
+def gate_with(engine, guard, **facts):
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[guard], **facts))
+
+
+def played(rows, orders, short=False, guard=TWENTY, mode="runonce", cash=100_000.0, fast=False):
+    rows = [*flat(5), *rows, *flat(2, rows[-1][-1])]
+    engine = cerebro(bars(*(mirrored(rows) if short else rows)), cash=cash)
+    gate_with(engine, guard)
+    if fast:
+        bt_risk.fast(engine)
+    return taped(engine, list(turned(orders)) if short else orders, mode)
+
+
+def fills(result, short=False):
+    found = tape_of(result)["fills"]
+    return [(bar, -size if short else size, 200 - p if short else p) for bar, _, size, p in found]
+
+
+def monitor(result):
+    return result.broker.registry.monitor(MarginMonitor)
+
+
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("name", LONG)
+def test_the_worst_that_the_bar_can_show_counts(name, short):
+    rows, orders, expected = LONG[name]
+    if short and "inside the bar" in name:  # the margin is a share of another price there
+        entry, last = 200 - expected[0][2], len(expected) - 1
+        expected = [*expected[:last], (6, -1000, 200 - (entry + entry / 20))]
+    if short and "added" in name:
+        expected = [*expected[:2], (7, -2000, 200 - (95 + 95 / 20))]
+    result = played(rows, orders, short)
+    found = fills(result, short)
+    assert [f[:2] for f in found[: len(expected)]] == [f[:2] for f in expected]
+    assert [f[2] for f in found[: len(expected)]] == pytest.approx([f[2] for f in expected])
+    assert not [fill for fill in found[len(expected) :] if fill[0] <= 5 + len(rows)]
+    if not result.position:  # cash is what the fills brought, and insurance
+        brought = -sum(size * price for _, size, price in found)
+        insured = sum(one.insured for one in monitor(result).liquidations)
+        assert result.broker.getvalue() == pytest.approx(100_000 + brought + insured)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_engine_does_the_same(mode, fast):
+    rows, orders, expected = LONG["the low is the liquidation price"]
+    result = played(rows, orders, mode=mode, fast=fast)
+    assert fills(result) == expected
+    assert result.broker.getvalue() == 100_000 - 5_000
+    assert tape_of(result)["values"][-3:] == [95_000.0] * 3
+    assert tape_of(result)["trades"] == [(7, 0, -5_000.0)]
+
+
+# ---------------------------------------------------------------- the account
+
+
+PATH = [100, 100, 100, 100, 98.5, 97, 98, 100, 102, 104, 104.894726, 104.894726]
+FALL = bars(*[(a, max(a, b), min(a, b), b) for a, b in zip([100, *PATH], PATH, strict=False)])
+ALL_IN = [(1, "buy", {"size": 91_200})]
+
+
+def test_backtrader_alone_goes_on_below_zero():
+    engine = cerebro(FALL)
+    engine.broker.setcommission(leverage=100)
+    values = tape_of(taped(engine, ALL_IN))["values"]
+    assert min(values) == pytest.approx(-173_600)
+    assert values[-1] == pytest.approx(546_399, abs=1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_account_that_came_back_from_below_zero_is_liquidated(mode):
+    # Half of 1 % maintains it: (100 - 1) / 0.995 = 99.4975, on bar 5, where the low is 98.5. Its
+    # margin was 91,200; what is left of that is the maintenance margin.
+    engine = cerebro(FALL)
+    gate_with(engine, bt_risk.MarginAccount(100, buffer=None))
+    result = taped(engine, ALL_IN, mode)
+    (entry, exit_) = tape_of(result)["fills"]
+    assert entry == (2, "D0", 91_200, 100.0)
+    assert exit_ == (5, "D0", -91_200, pytest.approx(99 / 0.995, abs=1e-9))
+    left = 100_000 - 91_200 * (100 - 99 / 0.995)
+    assert tape_of(result)["values"][4:] == pytest.approx([left] * 8)
+    assert left - 8_800 == pytest.approx(0.005 * 91_200 * 99 / 0.995)
+    (done,) = monitor(result).liquidations
+    assert (done.name, done.size, done.gap, done.insured) == ("D0", 91_200, False, 0.0)
+
+
+def test_cross_the_whole_account_secures_it():
+    # (91,200 x 100 - 100,000) / (91,200 x 0.995) = 99.4005...
+    engine = cerebro(FALL)
+    gate_with(engine, bt_risk.MarginAccount(100, mode="cross", buffer=None))
+    _, exit_ = tape_of(taped(engine, ALL_IN))["fills"]
+    assert exit_ == (5, "D0", -91_200, pytest.approx(9_020_000 / (91_200 * 0.995), abs=1e-9))
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_an_isolated_position_loses_no_more_than_its_margin(short):
+    # The gap to 80 takes 20,000 of a margin of 5,000: insurance pays 15,000.
+    result = played([CALM, (80, 80, 79, 80)], [BUY], short)
+    assert fills(result, short)[1] == (7, -1000, 80)
+    assert result.broker.getvalue() == pytest.approx(95_000)
+    assert tape_of(result)["trades"] == [(7, 0, -5_000.0)]
+    (done,) = monitor(result).liquidations
+    assert (done.gap, done.insured) == (True, 15_000.0)
+
+
+def test_cross_a_gap_may_take_more_than_the_account_and_that_is_said():
+    guard = bt_risk.MarginAccount(20, tiers=[(0, 0.0)], mode="cross", buffer=None)
+    result = played([CALM, (80, 80, 79, 80)], [BUY], guard=guard, cash=6_000.0)
+    assert result.broker.getvalue() == -14_000.0
+    (line,) = [one for one in result.broker.journal.lines if one[3] == "liquidation"]
+    assert line[-1] == (
+        "MarginAccount: long 1000 liquidated at the open, which is beyond its liquidation price: "
+        "80; equity is -14,000.00: a gap took more than the account"
+    )
+
+
+def test_a_fee_is_part_of_the_trade_and_ends_at_the_margin():
+    def result_of(fee, mmr):
+        guard = bt_risk.MarginAccount(20, tiers=[(0, mmr)], buffer=None, liquidation_fee=fee)
+        return played([CALM, (100, 101, 90, 99)], [BUY], guard=guard)
+
+    # 95 / 0.99 = 95.9596; 0.5 % of 95,959.6 are 479.80, on top of 4,040.40.
+    price = 95 / 0.99
+    result = result_of(0.005, 0.01)
+    assert result.broker.getvalue() == pytest.approx(100_000 - 1000 * (100 - price) - 5 * price)
+    assert tape_of(result)["trades"][0][2] == pytest.approx(-1000 * (100 - price) - 5 * price)
+    assert result_of(0.5, 0.01).broker.getvalue() == pytest.approx(95_000)
+
+
+def test_two_strategies_share_a_liquidation_and_nothing_is_left_that_could_open():
+    engine = cerebro(bars(*flat(5), CALM, (100, 101, 90, 99), *flat(3, 99)))
+    gate_with(engine, TWENTY)
+    for size in (600, 400):
+        orders = [(5, "buy", {"size": size}), stop(92.0, size)]
+        engine.addstrategy(Plan, plan=orders)
+    first, second = engine.run()
+    assert engine.broker.getvalue() == 95_000.0
+    assert [s.position.size for s in (first, second)] == [0, 0]
+    assert not engine.broker.get_orders_open()
+
+
+def test_an_exit_that_was_sent_just_before_does_not_outlive_its_position():
+    orders = [BUY, priced(6, "sell", "Limit", 120.0)]
+    result = played([CALM, (100, 101, 90, 99), CALM], orders)
+    assert [note[:3] for note in tape_of(result)["notes"] if note[1] == 1][-1] == (7, 1, "Canceled")
+
+
+@pytest.mark.parametrize("mode", ["isolated", "cross"])
+def test_cross_positions_go_together_and_isolated_ones_alone(mode):
+    guard = bt_risk.MarginAccount(20, tiers=[(0, 0.0)], mode=mode, buffer=None)
+    fall = bars(*flat(5), CALM, (100, 101, 90, 99), *flat(3, 99))
+    still = bars(*flat(10))
+    engine = cerebro(fall, still, cash=10_000.0)
+    gate_with(engine, guard)
+    orders = [(5, "buy", {"size": 1000, "data": k}) for k in (0, 1)]
+    found = tape_of(taped(engine, orders))["fills"][2:]
+    # The other one falls to 99 at worst: 1 for every 10 of the first. 10,000 are gone at
+    # 1000 x 10 t + 1000 x 1 t = 10,000: t = 1 / 1.1.
+    together = [(7, "D0", -1000, 100 - 10 / 1.1), (7, "D1", -1000, 100 - 1 / 1.1)]
+    alone = [(7, "D0", -1000, 95.0)]
+    expected = together if mode == "cross" else alone
+    assert [f[:3] for f in found] == [f[:3] for f in expected]
+    assert [f[3] for f in found] == pytest.approx([f[3] for f in expected])
+
+
+def test_what_has_no_bar_closes_at_its_next_open():
+    guard = bt_risk.MarginAccount(20, tiers=[(0, 0.0)], mode="cross", buffer=None)
+    fast_bars = bars(*flat(10), CALM, (100, 100, 80, 85), *flat(12, 85), freq="12h")
+    slow = bars(*flat(12))
+    engine = cerebro(fast_bars, slow, cash=12_000.0)
+    gate_with(engine, guard)
+    orders = [(9, "buy", {"size": 1000, "data": k}) for k in (0, 1)]
+    found = tape_of(taped(engine, orders))["fills"]
+    closed = [f for f in found if f[2] < 0]
+    assert [f[:3] for f in closed] == [(12, "D0", -1000), (13, "D1", -1000)]
+    assert closed[1][3] == 100.0
+
+
+@pytest.mark.parametrize("bad", [(100, math.nan, 90, 99), (100, 90, 101, 99), (100, 101, 0, 99)])
+def test_a_bar_that_contradicts_itself_liquidates_nothing(bad):
+    found = fills(played([CALM, bad, (100, 101, 96, 99)], [BUY]))
+    assert found == [(6, 1000, 100)]
+
+
+def test_observe_lends_and_liquidates_nothing():
+    def run(guarded):
+        engine = cerebro(FALL)
+        engine.broker.setcommission(leverage=100)
+        if guarded:
+            policy = bt_risk.Policy(guards=[bt_risk.MarginAccount(50)], sizer=False)
+            bt_risk.protect(engine, policy, mode="observe")
+        return tape_of(taped(engine, ALL_IN))
+
+    assert run(True) == run(False)
+
+
+def test_the_schemes_of_the_user_come_back():
+    class Fixed(bt.CommInfoBase):
+        params = (
+            ("stocklike", True),
+            ("commission", 2.0),
+            ("commtype", bt.CommInfoBase.COMM_FIXED),
+        )
+
+        def get_leverage(self):
+            return 3.0
+
+    engine = cerebro(bars(*flat(8), (100, 101, 90, 99), *flat(2, 99)))
+    own = Fixed()
+    engine.broker.addcommissioninfo(own, name="D0")
+    schemes = dict(engine.broker.comminfo)
+    gate_with(engine, TWENTY)
+    result = taped(engine, [BUY])
+    assert engine.broker.comminfo == schemes
+    assert own.get_leverage() == 3.0
+    # 4 x 1000 of commission, and 5 a unit.
+    assert result.broker.getvalue() == 100_000 - 4_000 - 5_000
+
+
+def test_a_future_keeps_its_own_margin():
+    engine = cerebro(bars(*flat(5), CALM, (100, 101, 90, 99), *flat(2, 99)))
+    engine.broker.setcommission(margin=1_000.0, mult=10.0)
+    gate_with(engine, TWENTY)
+    result = taped(engine, [(5, "buy", {"size": 10})])
+    # 10 contracts x 10 x 100 are 10,000; a margin of 500 is gone at 95.
+    assert fills(result)[1] == (7, -10, 95.0)
+    assert result.broker.getvalue() == 99_500.0
+
+
+# ---------------------------------------------------------------- an independent simulation
+
+
+class Gambler(bt.Strategy):
+    """Open and close at random, with stops at random; `fills` are those of its own orders."""
+
+    params = {"seed": 0}
+
+    def __init__(self):
+        self.rng = np.random.default_rng(self.p.seed)
+        self.fills, self.values, self.stops = [], [], {}
+
+    def notify_order(self, order):
+        if order.status == order.Margin:  # its stop would be an entry
+            for other in self.broker.get_orders_open():
+                if other.data is order.data:
+                    self.cancel(other)
+        if order.status in (order.Partial, order.Completed):
+            liquidated = "liquidated" in (order.info.get("bt_risk") or "")
+            for bit in order.executed.iterpending():
+                name = order.data._name
+                kind = "liquidated" if liquidated else order.getordername()
+                self.fills.append((len(self), name, kind, bit.size, bit.price))
+
+    def next(self):
+        self.values.append(self.broker.getvalue())
+        for data in self.datas:
+            held = self.getposition(data).size
+            draw = self.rng.random(4)
+            working = [o for o in self.broker.get_orders_open() if o.data is data]
+            if not held and draw[0] < 0.4 and not working:
+                side = 1 if draw[1] < 0.5 else -1
+                share = 0.1 + 0.25 * draw[2]
+                size = round(share * self.broker.getvalue() * 20 / data.close[0], 3)
+                if size > 0.0:
+                    (self.buy if side > 0 else self.sell)(data, size)
+                    if draw[3] < 0.5:
+                        level = data.close[0] * (1 - side * (0.005 + 0.06 * draw[3]))
+                        leave = self.sell if side > 0 else self.buy
+                        leave(data, size, exectype=bt.Order.Stop, price=level)
+            elif held and draw[0] < 0.15:
+                for order in working:
+                    self.cancel(order)
+                self.close(data)
+
+
+def jumpy(seed, count=12):
+    """Return bars with wide ranges and some gaps."""
+    rng = np.random.default_rng(seed)
+    rows, last = [], 100.0
+    for _ in range(count):
+        opened = last * math.exp(rng.normal(0, 0.005) + (rng.random() < 0.1) * rng.normal(0, 0.06))
+        close = opened * math.exp(rng.normal(0, 0.025))
+        high = max(opened, close) * math.exp(abs(rng.normal(0, 0.015)))
+        low = min(opened, close) * math.exp(-abs(rng.normal(0, 0.015)))
+        rows.append((opened, high, low, close))
+        last = close
+    return rows
+
+
+TIERS = [(0, 0.004), (4_000, 0.006), (20_000, 0.01), (60_000, 0.025)]
+
+
+def compare_with_steps(seed):
+    """Return how many liquidations a run had that equals the step simulation in all of them."""
+    mode = "isolated" if seed % 2 else "cross"
+    rows = [jumpy(1_000_000 + 2 * seed + k) for k in range(2)]
+    guard = bt_risk.MarginAccount(
+        20,
+        tiers=TIERS,
+        mode=mode,
+        buffer=None,
+        call=1.0,
+        liquidation_fee=0.0 if seed % 3 else 0.002,
+    )
+    engine = cerebro(*(bars(*one) for one in rows), cash=10_000.0)
+    gate_with(engine, guard)
+    engine.addstrategy(Gambler, seed=seed)
+    result = engine.run()[0]
+    ledger = Ledger(10_000.0, 20.0, TIERS, mode, guard.liquidation_fee)
+    values, liquidations = ledger.replay(rows, result.fills)
+    found = sorted((f[0], f[1], *f[3:]) for f in result.fills if f[2] == "liquidated")
+    assert [f[:2] for f in found] == [f[:2] for f in liquidations], seed
+    assert [f[2] for f in found] == pytest.approx([f[2] for f in liquidations]), seed
+    assert [f[3] for f in found] == pytest.approx([f[3] for f in liquidations], rel=1e-9), seed
+    assert result.values == pytest.approx(values, rel=1e-9, abs=1e-6), seed
+    return len(found)
+
+
+def test_random_paths_equal_an_independent_step_simulation():
+    assert sum(compare_with_steps(seed) for seed in range(150)) > 80  # of two paths each
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("block", range(10))
+def test_thousands_of_random_paths_equal_an_independent_step_simulation(block):
+    first = 1_000 + 250 * block
+    assert sum(compare_with_steps(seed) for seed in range(first, first + 250)) > 150
