@@ -29,7 +29,7 @@ class Recorder(bt.brokers.BackBroker):
 
     def __init__(self):
         super().__init__()
-        self.bar, self.events, self.sent = 0, defaultdict(list), {}
+        self.bar, self.events, self.sent, self.open = 0, defaultdict(list), {}, set()
 
     def submit(self, order, check=True):
         """Note an order."""
@@ -43,6 +43,7 @@ class Recorder(bt.brokers.BackBroker):
             _checksubmit=check,
         )
         self.sent[order.ref] = order, arguments, [order.created.size, order.created.price]
+        self.open.add(order.ref)
         self._note("send", order.ref, order.isbuy(), order.data._name, arguments)
         return super().submit(order, check)
 
@@ -53,9 +54,12 @@ class Recorder(bt.brokers.BackBroker):
 
     def next(self):
         """Note what has changed since the last bar, then execute."""
-        for ref, (order, _, last) in self.sent.items():
+        for ref in sorted(self.open):
+            order, _, last = self.sent[ref]
             now = [order.created.size, order.created.price]
-            if order.alive() and now != last:
+            if not order.alive():
+                self.open.remove(ref)
+            elif now != last:
                 last[:] = now
                 self._note("amend", ref, *now)
         self.bar += 1
