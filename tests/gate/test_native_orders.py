@@ -33,6 +33,8 @@ def read(order):
     seen |= {method: getattr(order, method)() for method in METHODS}
     for part in PARTS:
         seen[part] = {k: repr(v) for k, v in vars(getattr(order, part)).items()}
+        if part in ("created", "executed"):
+            seen[part]["exbits"] = list(getattr(order, part).exbits)
     return seen | {"limit": order.plimit, "lengths": (len(order.created), len(order.executed))}
 
 
@@ -98,6 +100,32 @@ def test_an_order_is_the_one_that_backtrader_makes(seed):
         assert made.ref == one.ref - 1
 
     along(seed, compare)
+
+
+def test_an_order_takes_less_memory_than_one_that_backtrader_makes():
+    """Its request has no executions, and a deque of its own for them would take 0.8 kB."""
+    taken = []
+
+    def compare(request):
+        for make in (order_of, native) if len(taken) < 8 else ():
+            tracemalloc.start()
+            kept = [make(request, request.size) for _ in range(50)]
+            taken.append(tracemalloc.get_traced_memory()[0] / len(kept))
+            tracemalloc.stop()
+
+    along(0, compare)
+    assert min(taken[1::2]) - max(taken[::2]) > 500
+
+
+def test_executions_of_one_order_are_those_of_no_other():
+    def compare(request):
+        one, other = order_of(request, 1), order_of(request, 1)
+        one.executed.exbits.append("execution")
+        one.created.exbits.append("none")
+        assert (len(one.executed), len(other.executed)) == (1, 0)
+        assert (len(one.created), len(other.created)) == (0, 0)
+
+    along(1, compare)
 
 
 def test_dated_and_trailing_orders_are_made_by_backtrader():
