@@ -1,4 +1,4 @@
-"""Each rule alone in a run, and the plain functions against other implementations."""
+"""Each rule and guard alone in a run, and the plain functions against other implementations."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ import talib
 from scipy.optimize import brentq
 
 import bt_risk
+from benchmarks import guards
 from benchmarks.job import POLICY, protected
 from benchmarks.prices import panel, random_walk
 from benchmarks.replay import record, replay
@@ -24,6 +25,7 @@ QUICK_BARS, QUICK_ROUNDS = 100, 1
 def rows(options):
     """Yield the rows of the rules, and of the functions."""
     yield from _alone(*((QUICK_BARS, QUICK_ROUNDS) if options.quick else (BARS, ROUNDS)))
+    yield from guards.rows(options.quick)
     for work, anchor, calls, goal, rounds in _functions(options.quick):
         times = take_turns(calls, 1 if options.quick else rounds)
         for name, ratio in ratios(times, anchor).items():

@@ -334,8 +334,12 @@ class RiskBroker(BrokerProxy):
         if self.feed_monitor.missed:
             for monitor in self.registry.monitors:
                 monitor.on_missed(self.feed_monitor.missed)
-        for monitor in self.registry.monitors:
-            monitor.on_bar(news)
+        rounds = self.registry.rounds
+        if rounds is None or watched:
+            for monitor in self.registry.monitors:
+                monitor.on_bar(news)
+        else:
+            rounds.on_bar(news)
         if watched and self.recovery.active:
             self.recovery.recorder.save()
 
@@ -407,6 +411,8 @@ class RiskBroker(BrokerProxy):
         self.inner.stop()
         self.silence.check()
         self.recovery.recorder.save()
+        if self.registry.rounds is not None:
+            self.registry.rounds.wake_all()
         self._release()
         for monitor in self.registry.monitors:
             monitor.on_end()

@@ -152,6 +152,8 @@ class Bypass:
             broker = broker.inner
         if broker is gate.inner:
             return
+        if gate.registry.rounds is not None:
+            gate.registry.rounds.wake_all()
         unit_value = gate.unit_value()
         gate.venue.release()
         gate.connect(broker)

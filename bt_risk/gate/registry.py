@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bt_risk.known_engine import other_engine
 from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.limits.base import Limit, RiskPerTrade
 from bt_risk.limits.challenge import Consistency, MinimumTradingDays, ProfitTarget
@@ -24,6 +25,7 @@ from bt_risk.monitors.exits import ExitMonitor
 from bt_risk.monitors.guards import GuardMonitor
 from bt_risk.monitors.margin import MarginMonitor
 from bt_risk.monitors.repeats import RepeatMonitor
+from bt_risk.monitors.rounds import Rounds
 from bt_risk.monitors.take_profit import TakeProfitMonitor
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ class Registry:
 
     `limits` and `monitors` are those of the run; `permanent` are the limits of every run, and
     `bind` names those of the next run alone. `budgets` says that one of `limits` is a risk budget,
-    and `break_even` has the rules by which a stop moves to the entry.
+    and `break_even` has the rules by which a stop moves to the entry. `rounds` calls the monitors
+    where some of them may be left out; it is None where none may.
     """
 
     def __init__(self, gate: RiskBroker) -> None:
@@ -59,6 +62,7 @@ class Registry:
         self.monitors: list[Monitor] = []
         self.budgets = False
         self.break_even: list[BreakEven] = []
+        self.rounds: Rounds | None = None
 
     def bind(self, limits: Iterable[Limit]) -> None:
         """Ask these limits too, in the next run."""
@@ -68,6 +72,7 @@ class Registry:
         """Forget the limits and monitors of the last run."""
         self.limits, self.monitors, self.budgets = [], [], False
         self.break_even = []
+        self.rounds = None
 
     def begin(self, instruments: dict[str, dict[str, Any]]) -> None:
         """Add the limits of this run; `instruments` are the facts by name."""
@@ -82,6 +87,8 @@ class Registry:
 
     def add_limit(self, limit: Limit) -> None:
         """Ask this limit before anything opens in this run."""
+        if self.rounds is not None:
+            self.rounds.wake_all()
         if isinstance(limit, RiskPerTrade):
             self.gate.book.risk_limit = min(self.gate.book.risk_limit, limit.limit)
             if limit.costs is not None:
@@ -141,6 +148,10 @@ class Registry:
     def add_monitor(self, monitor: Monitor) -> None:
         """Call its hooks on every bar and fill of this run."""
         self.monitors.append(monitor)
+        if self.rounds is not None:
+            self.rounds.wake_all()
+        elif monitor.sleeps and not other_engine() and self.gate.venue.plain_account():
+            self.rounds = Rounds(self.gate)
         self.gate.venue.clamp_fills()
 
     def monitor(self, kind: type[M]) -> M | None:

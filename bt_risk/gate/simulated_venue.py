@@ -86,6 +86,7 @@ class SimulatedVenue(Venue):
             # BackBroker values the account again on the next bar.
             self._new_flows *= before / after
             gate.unit_value = self._unit_value
+            gate.book.changes += 1
 
     def cash_flow(self, amount: float) -> None:
         """Make a deposit, or a withdrawal (negative), on the next bar, as ``add_cash`` does."""
@@ -97,6 +98,18 @@ class SimulatedVenue(Venue):
         if own > 0.0 and math.isfinite(unit_value):
             self._flows = unit_value / own
             self.gate.unit_value = self._unit_value
+            self.gate.book.changes += 1
+
+    def plain_account(self) -> bool:
+        """Return whether the account is worth what BackBroker has last computed, and no more."""
+        gate, inner = self.gate, self.inner
+        if type(inner) is not bt.brokers.BackBroker:
+            return False
+        own = vars(inner)
+        if "getvalue" in own or "get_fundvalue" in own:
+            return False  # somebody has replaced them
+        # A user may give an equity, and `set_cash` moves no unit value.
+        return bool(gate.equity == inner.getvalue and gate.unit_value == inner.get_fundvalue)
 
     def _unit_value(self) -> float:
         """Return the fund value without what `set_cash` has added and taken."""

@@ -78,6 +78,10 @@ class Venue:
         """Return the calls for cash and value that Cerebro makes on every bar."""
         return {"getcash": self.inner.getcash, "getvalue": self.inner.getvalue}
 
+    def plain_account(self) -> bool:
+        """Return whether the account is worth what BackBroker has last computed, and no more."""
+        return False
+
     def fund_value(self) -> float:
         """Return the value of one share of the account."""
         value: float = self.inner.fundvalue  # as it is: a numpy number stays one

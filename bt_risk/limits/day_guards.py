@@ -72,10 +72,9 @@ class DayGuard(ScopedGuard):
         """Return whether a bar is judged at its worst."""
         return False
 
-    @property
-    def quiet(self) -> tuple[float, float]:
-        """Return two results between which no result ends a day; NaN where there are none."""
-        return math.nan, math.nan
+    def quiet(self, best: float) -> tuple[float, float]:
+        """Return two results between which none ends a day whose best one so far is `best`."""
+        raise TypeError(f"{self.name} never ends a day")
 
     def clock(self, instrument: Instrument) -> TradingDay:
         """Return the trading days that count for orders on an instrument."""
@@ -205,9 +204,8 @@ class DailyLossLimit(DayGuard):
         """Return whether a result ends the day."""
         return lost(gain, self.daily_loss_limit, self._slack(self.daily_loss_limit))
 
-    @property
-    def quiet(self) -> tuple[float, float]:
-        """Return two results between which no result ends a day."""
+    def quiet(self, best: float) -> tuple[float, float]:
+        """Return two results between which none ends a day whose best one so far is `best`."""
         return self._slack(self.daily_loss_limit) - self.daily_loss_limit, math.inf
 
     def refuses(self, day: DayResult) -> bool:
@@ -269,9 +267,8 @@ class DailyProfitTarget(DayGuard):
         """Return whether a result ends the day."""
         return won(gain, self.profit_target, self._slack(self.profit_target))
 
-    @property
-    def quiet(self) -> tuple[float, float]:
-        """Return two results between which no result ends a day."""
+    def quiet(self, best: float) -> tuple[float, float]:
+        """Return two results between which none ends a day whose best one so far is `best`."""
         return -math.inf, self.profit_target - self._slack(self.profit_target)
 
     def refusal(self, day: DayResult) -> Decision:
@@ -336,6 +333,13 @@ class ProfitLock(DayGuard):
         """Return whether a result ends the day."""
         slack = self._slack(self.profit_from)
         return gave_back(gain, best, ceiling(self.give_back), self.profit_from, slack)
+
+    def quiet(self, best: float) -> tuple[float, float]:
+        """Return two results between which none ends a day whose best one so far is `best`."""
+        slack = self._slack(self.profit_from)
+        if best < self.profit_from - slack:
+            return -math.inf, self.profit_from - slack
+        return best * (1.0 - ceiling(self.give_back)) + slack, best
 
     def refusal(self, day: DayResult) -> Decision:
         """Return the decision that refuses an entry on a day that is over."""

@@ -89,6 +89,18 @@ class HoursGuard(Guard):
             return ""
         return f"flat {self._before(bar)} {self._end(instrument, span[1])}"
 
+    def leaves_at(self, instrument: Instrument, now: float) -> float:
+        """Return a time before which `leaves` goes on with nothing; minus infinity if it does not.
+
+        `now` is the time of the last bar.
+        """
+        if self.flat_before is None or not self._concerned(instrument):
+            return math.inf
+        bar, span = instrument.shortest_gap, self._open(instrument).find(now)
+        if span is None or math.isinf(bar) or self._must_leave(span[1], now, bar):
+            return -math.inf
+        return span[1] - max(self.flat_before * _MINUTE, bar) - 2.0 * bar
+
     def coarse(self, instrument: Instrument) -> str:
         """Return why an instrument's bars are too long for `flat_before`, or nothing."""
         bar = instrument.shortest_gap

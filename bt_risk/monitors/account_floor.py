@@ -8,6 +8,7 @@ from typing import Any
 
 from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.monitors.account_monitor import AccountMonitor
+from bt_risk.monitors.base import Quiet
 from bt_risk.orders import HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.worst_equity import worst_change
@@ -97,6 +98,28 @@ class FloorMonitor(AccountMonitor):
             self.gate.book.set_risk_scale(self, self._scale(equity))
         if (state.floor, state.daily, account.flows) != self._level:
             self._note_levels()
+
+    def _quiet(self, rounding: float) -> Quiet | None:
+        """Return on which bars no floor is touched or moves, and risk is not scaled down."""
+        state, flows = self.state, self.account.flows
+        scaled = self.gate.book.risk_scales.get(self, 1.0) != 1.0
+        limits = None if scaled else state.quiet(self.guard.taper_to_floor)
+        if limits is None or (self._intrabar and state.rule.mode == INTRADAY):
+            return None
+        low, equity, balance = limits
+        if flows:  # what is added and taken away again is rounded
+            equity, balance = equity + flows - rounding, balance + flows - rounding
+        return Quiet(
+            low=low + flows + rounding,
+            high=math.nextafter(equity, math.inf),
+            balance=balance,
+            ends_with_orders=self._intrabar,
+            profit=self._needs_balance,
+            worst=self._intrabar,
+        )
+
+    def _skip(self) -> None:
+        self.state.skip(self.account.balance, self.account.equity)
 
     def _note_levels(self) -> None:
         state, flows = self.state, self.account.flows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.base import Monitor, Quiet, Sample
 from bt_risk.monitors.halt import Halt
 from bt_risk.monitors.net_account import NetAccount
 from bt_risk.orders import REDUCING
@@ -13,6 +13,7 @@ from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.rules.drawdown import ARMED, TRIPPED
 from bt_risk.rules.trading_day import TradingDay, check_reset
+from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = ["AccountMonitor"]
 
@@ -39,7 +40,7 @@ class AccountMonitor(Monitor):
         self._day = math.nan
         self._measured = self._limit = math.nan
 
-    status = ARMED
+    status, sleeps = ARMED, True
     _needs_balance = _needs_day = True
 
     def on_fill(self, part: OwnerPosition) -> None:
@@ -71,6 +72,35 @@ class AccountMonitor(Monitor):
         if self._days is None:
             self._days = self.gate.book.instruments[0].day
         self._day, self._until = self._days.begin(self._time), self._days.end(self._time)
+
+    def quiet(self, sample: Sample) -> Quiet | None:
+        """Return on which of the next bars nothing happens: none while a halt lasts."""
+        account = self.account
+        known = account.equity == account.equity and self._day == self._day
+        if self.status != ARMED or self.halt.closing or not known:
+            return None
+        if not account.counts_no_flow(sample.shares):
+            return None
+        quiet = self._quiet(LIMIT_EPS * abs(sample.value))
+        if quiet is None or not self._needs_day:
+            return quiet
+        return quiet._replace(until=self._until)
+
+    def _quiet(self, rounding: float) -> Quiet | None:
+        """Return the same for an account that is known and armed, at any time.
+
+        A limit that is kept away from by `rounding` is not touched by what arithmetic rounds.
+        """
+        return None
+
+    def skip(self, sample: Sample, bars: int) -> None:
+        """Take the last of the bars as a sample that changed nothing."""
+        profit = sample.profit if self._needs_balance else None
+        self.account.skip(sample.value, sample.unit, profit)
+        self._skip()
+
+    def _skip(self) -> None:
+        """Note what the account was worth on a bar that changed nothing."""
 
     def _judge(self, fresh: list[Instrument], day: float) -> None:
         """Act on a sample of the account on a trading day."""

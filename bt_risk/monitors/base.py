@@ -1,29 +1,113 @@
 """Monitor: the base of what acts on every bar and every fill."""
 
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "Quiet", "Sample"]
+
+
+class Quiet(NamedTuple):
+    """Say on which bars a monitor would do nothing that anybody sees: it is not called on them.
+
+    Attributes
+    ----------
+    low, high : float
+        The account value is between these two, in currency; with `worst` its lowest inside the bar
+        counts, too.
+    balance : float
+        The account value without the profit of open positions is at most this.
+    until : float
+        The bar comes before this time, a date number.
+    ends_with_orders : bool
+        No position and no working order has changed since the last call.
+    profit, worst, extremes : bool
+        Whether `Sample.profit`, the lowest value inside each bar, and the extremes of the sample
+        are needed.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    balance: float = math.inf
+    until: float = math.inf
+    ends_with_orders: bool = False
+    profit: bool = False
+    worst: bool = False
+    extremes: bool = False
+
+
+class Sample:
+    """What an account was worth at the close of the last bar.
+
+    Attributes
+    ----------
+    value : float
+        In currency, with deposits.
+    shares : float
+        Into so many the account is divided; a deposit adds some.
+    profit : float
+        Of open positions at their last closes, in currency; 0 where nobody needs it.
+    lowest, highest, worst : float
+        The lowest and highest value at the closes since `begin_extremes`, and the lowest inside
+        the bars, where somebody needs it.
+    """
+
+    __slots__ = ("highest", "lowest", "profit", "shares", "value", "worst")
+
+    def __init__(self) -> None:
+        self.value = self.shares = math.nan
+        self.profit = 0.0
+        self.begin_extremes()
+
+    @property
+    def unit(self) -> float:
+        """Return the value of one share, by BackBroker's own operation."""
+        return self.value / self.shares
+
+    def begin_extremes(self) -> None:
+        """Forget the extremes so far."""
+        self.lowest = self.worst = math.inf
+        self.highest = -math.inf
+
+    def extend(self, value: float, worst: float) -> None:
+        """Let the extremes have the value of a bar, and the lowest inside it."""
+        if worst < self.worst:
+            self.worst = worst
+        if value < self.lowest:
+            self.lowest = value
+        if value > self.highest:
+            self.highest = value
 
 
 class Monitor:
     """Act on the bars and fills of one gate; a subclass overrides the hooks that it needs.
 
     `name` is the rule that its lines in the journal bear. A monitor with a `state_kind` is saved
-    under that name and restored in the next run.
+    under that name and restored in the next run. One that defines `quiet` has `sleeps`.
     """
 
     name = ""
     state_kind = ""
+    sleeps = False
 
     def on_fill(self, part: OwnerPosition) -> None:
         """Act on a fill of an owner's position."""
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Act on the instruments that have a new bar; the list may be empty in live mode."""
+
+    def quiet(self, sample: Sample) -> Quiet | None:
+        """Return on which of the next bars `on_bar` would do nothing; None: it always may.
+
+        It is asked after each `on_bar` of a backtest, and `sample` is of that bar.
+        """
+        return None
+
+    def skip(self, sample: Sample, bars: int) -> None:
+        """Go on as if `on_bar` had been called on so many quiet bars; `sample` is of the last."""
 
     def on_missed(self, instruments: list[Instrument]) -> None:
         """Act on instruments whose bars arrived late: they closed before this run could act."""

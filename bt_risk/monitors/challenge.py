@@ -15,6 +15,7 @@ from bt_risk.limits.challenge import (
     ProfitTarget,
 )
 from bt_risk.monitors.account_monitor import AccountMonitor
+from bt_risk.monitors.base import Quiet
 from bt_risk.orders import HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
@@ -35,6 +36,9 @@ class _ProfitMonitor(AccountMonitor):
         super().__init__(gate, reset, flatten)
         self.status = ARMED
         self.profits = DayProfits(initial)
+
+    def _skip(self) -> None:
+        self.profits.update(self.account.balance, self.profits.day)
 
     def persist(self) -> Iterable[tuple[str, dict[str, Any]]]:
         """Yield ``(key, plain values)`` of the rule."""
@@ -102,6 +106,18 @@ class ProfitTargetMonitor(_ProfitMonitor):
         if self._values >= self._confirmations:
             self._reach(value + account.flows, goal + account.flows)
 
+    def _quiet(self, rounding: float) -> Quiet | None:
+        """Return on which bars the target is not reached: on all once it has been."""
+        if self.reached:
+            return Quiet(profit=True)
+        if self._values:
+            return None
+        goal = self.profits.initial + self.amount
+        below = goal - RATIO_EPS * abs(goal) + self.account.flows - rounding
+        if self.guard.of == "balance":
+            return Quiet(balance=below, profit=True)
+        return Quiet(high=below, profit=True)
+
     def _reach(self, value: float, goal: float) -> None:
         self.reached, self._measured, self._limit = True, value, goal
         reason = f"{self.name}: {self.guard.of} {value:,.2f} >= {goal:,.2f}"
@@ -158,6 +174,10 @@ class TradingDaysMonitor(_ProfitMonitor):
             self._measured, self._limit = profits.days, self.guard.days
             self._journal("note", f"{self.name}: {profits.days} trading days >= {self.guard.days}")
 
+    def _quiet(self, rounding: float) -> Quiet | None:
+        """Return the bars of a day on which no position is opened."""
+        return None if self._opened else Quiet(ends_with_orders=True, profit=True)
+
 
 class ConsistencyMonitor(_ProfitMonitor):
     """Compare the best day with all profit, and end a day that has brought enough."""
@@ -211,6 +231,16 @@ class ConsistencyMonitor(_ProfitMonitor):
         self.status = TRIPPED
         what = f"{profits.today:,.2f} earned in a day >= {most:,.2f}"
         self.halt.begin(f"{self.name}: {what}, which is best_day_limit of the target")
+
+    def _quiet(self, rounding: float) -> Quiet | None:
+        """Return on which bars of a day it does not bring its share of the target."""
+        guard, profits = self.guard, self.profits
+        if guard.action != PAUSE or profits.day == self._released_on:
+            return Quiet(profit=True)
+        # The target is higher once all profit is.
+        most = guard.best_day_limit * in_currency(guard.target or 0.0, profits.initial)
+        below = profits.begin + most - RATIO_EPS * most + self.account.flows - rounding
+        return Quiet(balance=below, profit=True)
 
     def _after_flat(self) -> None:
         self.halt.settle()

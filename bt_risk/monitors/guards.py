@@ -12,12 +12,12 @@ from bt_risk.limits.day_guards import DayGuard
 from bt_risk.limits.hours_guards import HoursGuard
 from bt_risk.limits.order_guards import DuplicateOrder, RepeatedOrders
 from bt_risk.limits.trade_guards import Guard
-from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.base import Monitor, Quiet, Sample
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.worst_equity import worst_change
 from bt_risk.rules.day_result import DayResult
-from bt_risk.tolerances import SIZE_EPS
+from bt_risk.tolerances import LIMIT_EPS, SIZE_EPS
 
 __all__ = ["GuardMonitor"]
 
@@ -26,16 +26,14 @@ class GuardMonitor(Monitor):
     """Work for the guards of one gate; it is added with the first of them."""
 
     name, state_kind = "guards", "day"
+    sleeps = True
 
     def __init__(self, gate: Any) -> None:
         self.gate = gate
         self._guards: list[Guard] = []
         self._noting: list[DayGuard] = []
-        self._hours: list[HoursGuard] = []
         self._leaving: list[HoursGuard] = []
         self._left: dict[tuple[str, int, object], OwnerPosition] = {}
-        # Time of the last bar by index of the instrument, where a guard on time needs it.
-        self._times: dict[int, float] = {}
         self._between_bars = self._follows_days = False
 
     def add(self, guard: Guard) -> None:
@@ -49,10 +47,8 @@ class GuardMonitor(Monitor):
             self._between_bars |= guard.intrabar and not self.gate.venue.direct
         if isinstance(guard, (OrderRateLimit, DuplicateOrder, RepeatedOrders)):
             book.count_orders()
-        if isinstance(guard, HoursGuard):
-            self._hours.append(guard)
-            if guard.flat_before is not None:
-                self._leaving.append(guard)
+        if isinstance(guard, HoursGuard) and guard.flat_before is not None:
+            self._leaving.append(guard)
         self._guards.append(guard)
 
     def on_bar(self, fresh: list[Instrument]) -> None:
@@ -60,8 +56,6 @@ class GuardMonitor(Monitor):
         gate, book = self.gate, self.gate.book
         if self._follows_days and (fresh or self._between_bars):
             self._mark(fresh)
-        if self._hours:
-            self._measure_bars(fresh)
         if book.working and not gate.observe:
             for working in list(book.working.values()):
                 if not working.own and working.opening > SIZE_EPS:
@@ -71,6 +65,46 @@ class GuardMonitor(Monitor):
             self._end_day(guard)
         for one in self._leaving:
             self._leave(one)
+
+    def quiet(self, sample: Sample) -> Quiet | None:
+        """Return on which of the next bars no day ends and nothing is to be cancelled or closed."""
+        sample.begin_extremes()
+        book = self.gate.book
+        entries = any(not w.own and w.opening > SIZE_EPS for w in book.working.values())
+        if self._left or (entries and not self.gate.observe):
+            return None
+        until = min(
+            [
+                guard.leaves_at(part.instrument, book.latest)
+                for guard in self._leaving
+                for part in book.parts.values()
+                if part.size
+            ],
+            default=math.inf,
+        )
+        if not self._follows_days:
+            return Quiet(until=until, ends_with_orders=True)
+        limits = book.days.quiet()
+        if limits is None:
+            return None
+        rounding = LIMIT_EPS * abs(sample.value)
+        return Quiet(
+            low=limits[0] * sample.shares + rounding,
+            high=limits[1] * sample.shares - rounding,
+            until=min(until, limits[2]),
+            ends_with_orders=True,
+            profit=book.days.with_profit,
+            worst=bool(book.days.worst_keys),
+            extremes=True,
+        )
+
+    def skip(self, sample: Sample, bars: int) -> None:
+        """Add the closes of these bars to the day."""
+        if self._follows_days:
+            extremes = sample.lowest, sample.highest, sample.worst
+            low, high, worst = (value / sample.shares for value in extremes)
+            now = sample.unit, sample.value, sample.profit
+            self.gate.book.days.skip(bars, now, low, high, worst)
 
     def _mark(self, fresh: list[Instrument]) -> None:
         gate, book = self.gate, self.gate.book
@@ -140,14 +174,6 @@ class GuardMonitor(Monitor):
         self.gate.journal.account(guard.name, action, reason, **numbers)
 
     # -- trading hours ---------------------------------------------------------------------------
-
-    def _measure_bars(self, fresh: list[Instrument]) -> None:
-        """Follow the shortest time between two bars of each data feed: how long a bar lasts."""
-        for instrument in fresh:
-            gap = instrument.time - self._times.get(instrument.index, math.nan)
-            if 0.0 < gap < instrument.shortest_gap:
-                instrument.shortest_gap = gap
-            self._times[instrument.index] = instrument.time
 
     def _leave(self, guard: HoursGuard) -> None:
         """Close what must not be held any more, as often as it takes."""

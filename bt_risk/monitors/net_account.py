@@ -57,6 +57,17 @@ class NetAccount:
             self.balance = equity - self._open_profit()
         return self.balance == self.balance
 
+    def counts_no_flow(self, units: float) -> bool:
+        """Return whether no sample with this number of units, rounded, would count a flow."""
+        return abs(units - self._units) < 0.5 * RATIO_EPS * abs(units)
+
+    def skip(self, value: float, unit: float, profit: float | None) -> None:
+        """Take a sample for which nothing has been paid in or out, without a balance for None."""
+        self._unit = unit
+        self.equity = value - self.flows
+        if profit is not None:
+            self.balance = self.equity - profit
+
     def _count_flow(self, units: float, unit: float) -> None:
         """Count what has changed the number of units, at the unit value of that moment."""
         added = units - self._units

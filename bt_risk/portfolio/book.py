@@ -90,6 +90,8 @@ class Book:
     repeats : Counter of (int, int, owner)
         Entries in a row, by index of the first copy of the instrument, side and owner; counted like
         `sent`, and forgotten once the position is closed.
+    changes : int
+        How often a position, the set of working orders or what one may open has changed.
     rounds : int
         Points in time so far at which at least one data feed had a new bar.
     max_stale_bars : int
@@ -132,7 +134,7 @@ class Book:
         self.repeats: Counter[tuple[int, int, object]] = Counter()
         self.days = DayResults()
         self.left_inside: list[Any] | None = None
-        self.rounds = 0
+        self.rounds = self.changes = 0
         self.working: dict[int, WorkingOrder] = {}
         self.market_orders: dict[int, WorkingOrder] = {}
         self.parts: dict[tuple[int, object], OwnerPosition] = {}
@@ -241,6 +243,7 @@ class Book:
 
     def add_back(self, working: WorkingOrder) -> None:
         """Add an order that was sent before this run."""
+        self.changes += 1
         self.working[working.ref] = working
         if working.kind == "market":
             self.market_orders[working.ref] = working
@@ -252,6 +255,7 @@ class Book:
 
     def set_distance(self, working: WorkingOrder, distance: float) -> None:
         """Set the stop distance that an order was judged with, and what a stop-out costs then."""
+        self.changes += 1
         working.distance = distance
         if self.costs is not None:
             self.costs.charge(working)
@@ -260,6 +264,7 @@ class Book:
         """Remove an order that cannot fill any more."""
         working = self.working.pop(ref, None)
         if working is not None:
+            self.changes += 1
             self.market_orders.pop(ref, None)
             del working.instrument.orders[ref]
             part = working.part
@@ -271,6 +276,7 @@ class Book:
 
     def rekey(self, working: WorkingOrder, order: Any) -> None:
         """Replace the stand-in of an order by the broker's own order, and its ref by that one's."""
+        self.changes += 1
         for orders in (self.working, self.market_orders, working.instrument.orders):
             if orders.pop(working.ref, None) is not None:
                 orders[order.ref] = working
@@ -311,6 +317,7 @@ class Book:
         tradeid : hashable, optional
             That of the order; None where no order of the owner is known.
         """
+        self.changes += 1
         closing = 0.0
         if part.size * size < 0:
             closing = math.copysign(min(abs(size), abs(part.size)), size)

@@ -37,9 +37,11 @@ class DayGuard(Protocol):
     def intrabar(self) -> bool:
         """Whether a bar is judged at its worst."""
 
-    @property
-    def quiet(self) -> tuple[float, float]:
-        """The results between these two never end a day."""
+    def quiet(self, best: float) -> tuple[float, float]:
+        """Return two results between which none ends a day whose best one so far is `best`."""
+
+    def refuses(self, day: DayResult) -> bool:
+        """Return whether a day lets nothing open any more."""
 
     def clock(self, instrument: Instrument) -> TradingDay:
         """Return the trading days that count for orders on an instrument."""
@@ -64,26 +66,34 @@ class _Tracker:
         # The day that lasts, by its clock, and how it is measured.
         self._begin, self._until = math.inf, -math.inf
         self._intrabar = guard.intrabar
-        self._quick = key == ACCOUNT and guard.unit == "fraction" and not guard.intrabar
-        self._floor, self._ceiling = guard.quiet
+        self._can_skip = key == ACCOUNT and guard.unit == "fraction"
 
-    def passes(self, time: float, now: tuple[float, float, float]) -> bool:
-        """Add a close that cannot end the day, if it is one: on most bars nothing more happens."""
+    def quiet(self) -> tuple[float, float, float] | None:
+        """Return two unit values between which a close changes no decision, and until when.
+
+        None: every close may. That of one data feed or side is the sum of its trades, and one in
+        currency goes on from close to close.
+        """
         day, base = self.day, self.base
-        if not (self._quick and self._begin <= time < self._until and base > 0.0):
-            return False
-        gain = (now[0] - base) / base
-        if not self._floor < gain < self._ceiling or day.over:
-            return False
-        if gain < day.low:
-            day.low = gain
-        elif gain > day.best:
-            day.best = gain
-        day.gain = day.judged = gain
+        if not self._can_skip or not base > 0.0 or self.guard.refuses(day):
+            return None
+        floor, ceiling = self.guard.quiet(day.best)
+        return base * (1.0 + floor), base * (1.0 + ceiling), self._until
+
+    def skip(
+        self, closes: int, now: tuple[float, float, float], low: float, high: float, worst: float
+    ) -> None:
+        """Take so many closes at once that change no decision, up to the one of `now`.
+
+        `low` and `high` are the lowest and highest unit value, and `worst` that inside the bars.
+        """
+        day, base = self.day, self.base
+        gain = day.gain = day.judged = (now[0] - base) / base
+        day.low = min(day.low, ((worst if self._intrabar else low) - base) / base, gain)
+        day.best = max(day.best, (high - base) / base)
+        day.marks += closes
         day.breaches = 0
-        day.marks += 1
         self.last = now
-        return True
 
     def mark(
         self,
@@ -218,15 +228,52 @@ class DayResults:
         results = self._results(book) if self._by_key else {}
         profit = open_profit(book) if self._with_profit else 0.0
         account, time = (unit_value, equity, profit), book.latest
-        self.any_over, quiet = False, closed and confirmations == 1
+        self.any_over = False
         for tracker in self._trackers.values():
-            if quiet and tracker.passes(time, account):
-                continue
             key = tracker.key
             now = account if key == ACCOUNT else (_total(results, *key), equity, 0.0)
             change = changes.get(key, 0.0) if changes else 0.0
             tracker.mark(time, now, change, confirmations, closed)
             self.any_over |= tracker.day.over
+
+    @property
+    def with_profit(self) -> bool:
+        """Return whether a day is measured from the balance."""
+        return self._with_profit
+
+    def quiet(self) -> tuple[float, float, float] | None:
+        """Return two unit values between which a close changes no decision, and until when.
+
+        It is None where every close may: see `_Tracker.quiet`.
+        """
+        if self.any_over or self._begun < len(self._guards):
+            return None
+        low, high, until = -math.inf, math.inf, math.inf
+        for tracker in self._trackers.values():
+            quiet = tracker.quiet()
+            if quiet is None:
+                return None
+            low, high, until = max(low, quiet[0]), min(high, quiet[1]), min(until, quiet[2])
+        return low, high, until
+
+    def skip(
+        self, closes: int, now: tuple[float, float, float], low: float, high: float, worst: float
+    ) -> None:
+        """Take so many closes at once that `quiet` has announced, up to the one of `now`.
+
+        Parameters
+        ----------
+        closes : int
+        now : (float, float, float)
+            Unit value, equity and open profit at the last of them.
+        low, high : float
+            The lowest and the highest unit value of these closes.
+        worst : float
+            The lowest unit value inside their bars, where a guard judges that.
+        """
+        account = now if self._with_profit else (*now[:2], 0.0)
+        for tracker in self._trackers.values():
+            tracker.skip(closes, account, low, high, worst)
 
     def _begin(self, book: Book) -> None:
         """Make the trackers of new guards: by now every data feed knows its time zone."""

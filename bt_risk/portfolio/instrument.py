@@ -340,8 +340,11 @@ class Instrument:
                     self.suspect, self.suspect_bars, self._held_back = "", 0, None
             else:
                 self._question(opened, top, bottom, price)
-        if time - self.time > self.longest_gap:
-            self.longest_gap = time - self.time
+        gap = time - self.time
+        if gap > self.longest_gap:
+            self.longest_gap = gap
+        if 0.0 < gap < self.shortest_gap:
+            self.shortest_gap = gap
         self.time, self.round = time, number
 
     def _believe(self, top: float, bottom: float, price: float) -> None:

@@ -20,7 +20,8 @@ __all__ = ["LoadedInstrument", "load"]
 
 # What `Instrument` changes on a bar, beside `length` and `round`.
 _STATE = (
-    *("price", "closed", "top", "bottom", "time", "longest_gap", "suspect", "suspect_bars"),
+    *("price", "closed", "top", "bottom", "time", "longest_gap", "shortest_gap"),
+    *("suspect", "suspect_bars"),
     *("_held_back", "_jump", "_atrs", "_first", "_updates"),
 )
 
@@ -52,6 +53,7 @@ class LoadedInstrument(Instrument):
         self._closes, self._tops = self.close.array, self.high.array
         self._bottoms, self._times = self.low.array, self.datetime.array
         self._gap, self._gap_until = 0.0, 1
+        self._least, self._least_until = unread.shortest_gap, 1
 
     # -- what `Instrument` stores ----------------------------------------------------------------
 
@@ -92,6 +94,17 @@ class LoadedInstrument(Instrument):
             gap = max(gap, times[k] - times[k - 1])
         self._gap, self._gap_until = gap, max(self._gap_until, self.length)
         return gap
+
+    @property
+    def shortest_gap(self) -> float:  # type: ignore[override]
+        """Return the shortest time between two bars so far, in days."""
+        times, least = self._times, self._least
+        for k in range(self._least_until, self.length):
+            gap = times[k] - times[k - 1]
+            if 0.0 < gap < least:
+                least = gap
+        self._least, self._least_until = least, max(self._least_until, self.length)
+        return least
 
     def closes(self, begin: int, count: int) -> array[float]:
         """Return so many closes from the bar with index `begin` on, NaN where none counts."""

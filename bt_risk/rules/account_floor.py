@@ -189,6 +189,41 @@ class FloorState:
             return False
         return self._touch()
 
+    def quiet(self, taper: float | None = None) -> tuple[float, float, float] | None:
+        """Return where a sample of the same day changes nothing but `balance` and `equity`.
+
+        Parameters
+        ----------
+        taper : float, optional
+            `room` below which something changes, too.
+
+        Returns
+        -------
+        (low, equity, balance) or None
+            The lowest equity is above the first, the highest at most the second, and the balance
+            at most the third. None: every sample may change something.
+
+        Examples
+        --------
+        >>> state = FloorState(FloorRule(amount=0.1, mode="trailing_intraday"))
+        >>> _ = state.update(100.0, 102.0, day=1.0)
+        >>> [round(limit, 6) for limit in state.quiet()]
+        [92.0, 102.0, inf]
+        """
+        if self.status != ARMED or self.breaches or math.isnan(self.initial):
+            return None
+        low, mode = self._trips_at, self.rule.mode if self._trails else STATIC
+        if taper is not None:
+            amount, daily = self.allowances
+            tapers = (self.floor, amount), (self.daily, daily)
+            low = max([low, *(floor + taper * lost for floor, lost in tapers if lost != _INF)])
+        equity = self.mark if mode == INTRADAY else _INF
+        return low, equity, self.mark if mode == CLOSED else _INF
+
+    def skip(self, balance: float, equity: float) -> None:
+        """Take the last of several samples that changed nothing."""
+        self.balance, self.equity = balance, equity
+
     def _begin(self, balance: float, equity: float, day: float) -> None:
         """Begin the account, or a day: it is measured from the last sample of the day before."""
         rule = self.rule

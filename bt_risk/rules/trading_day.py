@@ -111,7 +111,7 @@ datetime.date(2024, 7, 1))
         self.reset, self.tz, self.after = reset, tz, after
         self.name = f"{reset} {'UTC' if tz is None else tz}{' after' if after else ''}"
         self._begin, self._end = math.inf, -math.inf  # of the day that was computed last
-        self._date = dt.date.min
+        self._date = self._first = dt.date.min
 
     @classmethod
     def of_session(cls, start: dt.time, end: dt.time, tz: dt.tzinfo | None) -> TradingDay | None:
@@ -146,12 +146,18 @@ datetime.date(2024, 7, 1))
 
     def _find(self, time: float) -> None:
         """Compute the day of a finite instant."""
-        date = local_time(moment(time), self.tz).date()
-        while self._boundary(date) > time:
-            date -= _DAY
-        while self._boundary(date + _DAY) <= time:
+        begin, end, date = self._end, -math.inf, self._first
+        if time >= begin > -math.inf:  # most often it is the day after the last one
             date += _DAY
-        self._begin, self._end = self._boundary(date), self._boundary(date + _DAY)
+            end = self._boundary(date + _DAY)
+        if not begin <= time < end:
+            date = local_time(moment(time), self.tz).date()
+            while self._boundary(date) > time:
+                date -= _DAY
+            while self._boundary(date + _DAY) <= time:
+                date += _DAY
+            begin, end = self._boundary(date), self._boundary(date + _DAY)
+        self._begin, self._end, self._first = begin, end, date
         self._date = date if self.reset == _MIDNIGHT else date + _DAY
 
     def _boundary(self, date: dt.date) -> float:

@@ -1,0 +1,140 @@
+"""Rounds: call monitors on the bars of a backtest, but those to which a bar makes no difference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from bt_risk.monitors.base import Monitor, Quiet, Sample
+from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import OwnerPosition
+
+__all__ = ["Rounds"]
+
+_INF = math.inf
+# Bars after which monitors that are all awake are asked again whether they may sleep.
+_ASK_AFTER = 8
+
+
+class Rounds:
+    """Call the monitors of one gate on every bar, as calling each of them would.
+
+    Most rules do something only where the account leaves a range, where a day ends, or after a
+    fill. Each says so (`Monitor.quiet`), and is left alone until then; one comparison of the
+    account answers for all of them. A monitor that wakes up first catches up (`Monitor.skip`).
+
+    That needs an account which nothing but the bars of a simulation moves: a live run, and one
+    with a state file, which shows every value of every bar, call all monitors.
+    """
+
+    def __init__(self, gate: Any) -> None:
+        self.gate, self._book, self._broker = gate, gate.book, gate.inner
+        self.sample = Sample()
+        # What each sleeping monitor has said, and the round in which it was called last.
+        self._asleep: dict[Monitor, tuple[Quiet, int]] = {}
+        self._awake: list[Monitor] = []
+        self._ask_in = 0
+        # What is held, where somebody needs its profit, or its worst inside a bar.
+        self._held, self._changes = list[OwnerPosition](), -1
+        self._combine()
+
+    def _combine(self) -> None:
+        """Find the range in which every sleeping monitor goes on sleeping."""
+        low, high, balance, until = -_INF, _INF, _INF, _INF
+        self._profit = self._worst = self._extremes = False
+        for quiet, _ in self._asleep.values():
+            low = quiet.low if quiet.low > low else low
+            high = quiet.high if quiet.high < high else high
+            balance = quiet.balance if quiet.balance < balance else balance
+            until = quiet.until if quiet.until < until else until
+            self._profit |= quiet.profit
+            self._worst |= quiet.worst
+            self._extremes |= quiet.extremes
+        self._low = low if self._asleep else _INF  # nobody sleeps: every bar calls all
+        self._high, self._balance, self._until = high, balance, until
+        self._awake = [one for one in self.gate.registry.monitors if one not in self._asleep]
+        self._find_held()
+
+    def _find_held(self) -> None:
+        needed = self._profit or self._worst
+        self._held = [p for p in self._book.parts.values() if p.size] if needed else []
+
+    def on_bar(self, fresh: list[Instrument]) -> None:
+        """Call the monitors on the instruments that have a new bar."""
+        book, broker, sample = self._book, self._broker, self.sample
+        value = worst = broker._value
+        profit = 0.0
+        if book.changes != self._changes:
+            self._find_held()
+        for part in self._held:
+            one, size = part.instrument, part.size
+            profit += size * (one.price - part.price) * one.multiplier
+            if self._worst:
+                extreme = one.bottom if size > 0.0 else one.top
+                change = size * (extreme - one.price) * one.multiplier
+                if change < 0.0:
+                    worst += change
+        if not (
+            self._low < worst
+            and value < self._high
+            and value - profit <= self._balance
+            and book.changes == self._changes
+            and broker._fundshares == sample.shares
+            and fresh
+            and not book.suspects
+        ):
+            self._wake(fresh, value, profit, worst)
+            return
+        if self._until != _INF:
+            for instrument in fresh:
+                line = instrument.datetime
+                if line.array[line._idx] >= self._until:
+                    self._wake(fresh, value, profit, worst)
+                    return
+        sample.value, sample.profit = value, profit
+        if self._extremes and not (sample.lowest <= worst and value <= sample.highest):
+            sample.extend(value, worst)
+        for monitor in self._awake:
+            monitor.on_bar(fresh)
+
+    def _wake(self, fresh: list[Instrument], value: float, profit: float, worst: float) -> None:
+        """Call the monitors to which this bar makes a difference, and ask them for their range."""
+        gate, book, sample = self.gate, self._book, self.sample
+        if not self._asleep and self._ask_in:
+            self._ask_in -= 1
+            for monitor in gate.registry.monitors:
+                monitor.on_bar(fresh)
+            return
+        plain = gate.venue.plain_account() and not book.suspects
+        usual = plain and bool(fresh) and self._broker._fundshares == sample.shares
+        same, self._changes = book.changes == self._changes, book.changes
+        time = max([one.datetime.array[one.datetime._idx] for one in fresh], default=math.nan)
+        for monitor, (quiet, _) in list(self._asleep.items()):
+            sleeps_on = usual and (same or not quiet.ends_with_orders) and time < quiet.until
+            inside = quiet.low < worst and value < quiet.high and value - profit <= quiet.balance
+            if not (sleeps_on and inside):
+                self._rouse(monitor, book.rounds - bool(fresh))
+        sample.value, sample.profit = value, profit
+        sample.shares = self._broker._fundshares
+        sample.extend(value, worst)
+        called = [one for one in gate.registry.monitors if one not in self._asleep]
+        for monitor in called:
+            monitor.on_bar(fresh)
+        for monitor in called if plain else ():
+            quiet = monitor.quiet(sample)
+            if quiet is not None:
+                self._asleep[monitor] = quiet, book.rounds
+        self._ask_in = _ASK_AFTER
+        self._combine()
+
+    def _rouse(self, monitor: Monitor, until: int) -> None:
+        """Let a monitor catch up with the quiet bars before and in a round."""
+        _, called = self._asleep.pop(monitor)
+        if until > called:
+            monitor.skip(self.sample, until - called)
+
+    def wake_all(self) -> None:
+        """Let all monitors catch up; the next bar calls each of them."""
+        for monitor in list(self._asleep):
+            self._rouse(monitor, self._book.rounds)
+        self._combine()

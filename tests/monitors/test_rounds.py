@@ -1,0 +1,314 @@
+"""Rounds: leaving monitors out where nothing happens gives what calling each on every bar gives."""
+
+import random
+from dataclasses import asdict
+
+import backtrader as bt
+import numpy as np
+import pytest
+from helpers.fake_broker import FakeBroker
+from helpers.recording import plain
+from helpers.scenarios import MODES, Tape, bars, cerebro, flat, random_walk
+
+import bt_risk
+from bt_risk import (
+    AccountFloor,
+    Blackout,
+    Consistency,
+    CooldownGuard,
+    DailyLossLimit,
+    DailyProfitTarget,
+    MinimumTradingDays,
+    ProfitLock,
+    ProfitTarget,
+    TimeExit,
+    TradingHours,
+)
+from bt_risk.gate.simulated_venue import SimulatedVenue
+from bt_risk.monitors.account_floor import FloorMonitor
+from bt_risk.monitors.account_monitor import AccountMonitor
+from bt_risk.monitors.guards import GuardMonitor
+
+PRAGUE = "00:00 Europe/Prague"
+# Each with limits that these worlds reach now and then.
+GUARDS = [
+    lambda r: AccountFloor(
+        r.choice([0.03, 0.06, 4_000.0]),
+        mode=r.choice(["static", "trailing_closed", "trailing_eod", "trailing_intraday"]),
+        trigger=r.choice(["close", "intrabar"]),
+        action="pause",
+        taper_to_floor=r.choice([None, 0.5]),
+    ),
+    lambda r: AccountFloor(
+        r.choice([None, 0.1]),
+        daily=r.choice([0.01, 0.02, 1_500.0]),
+        reference=r.choice(["balance", "equity", "higher"]),
+        on_daily=r.choice(["halt", "pause"]),
+        trigger=r.choice(["close", "intrabar"]),
+        action="pause",
+        reset=r.choice([PRAGUE, "session"]),
+        taper_to_floor=r.choice([None, 0.5]),
+    ),
+    lambda r: ProfitTarget(0.02, of=r.choice(["balance", "equity"]), action="report"),
+    lambda r: ProfitTarget(0.04, of=r.choice(["balance", "equity"]), action="pause"),
+    lambda r: MinimumTradingDays(3, reset=PRAGUE),
+    lambda r: Consistency(0.4),
+    lambda r: Consistency(0.4, target=0.03, action="pause"),
+    lambda r: DailyLossLimit(
+        r.choice([0.005, 0.02]),
+        cooldown_bars=r.choice([0, 30]),
+        trigger=r.choice(["close", "intrabar"]),
+        flatten=r.random() < 0.5,
+        base=r.choice(["equity", "balance", "higher"]),
+        reset=r.choice([PRAGUE, "session"]),
+    ),
+    lambda r: DailyLossLimit(500.0, unit="currency"),
+    lambda r: DailyLossLimit(0.01, scope="data", side_aware=r.random() < 0.5),
+    lambda r: DailyProfitTarget(0.01, flatten=r.random() < 0.5),
+    lambda r: ProfitLock(0.4, profit_from=0.004, trigger=r.choice(["close", "intrabar"])),
+    lambda r: TradingHours(["Mon-Fri 06:00-20:00"], tz="UTC", flat_before=r.choice([None, 30])),
+    lambda r: Blackout([("2020-01-03 10:00", "2020-01-03 12:00")], flat_before=20),
+    lambda r: CooldownGuard(4),
+    lambda r: TimeExit(9),
+]
+
+
+class Wild(bt.Strategy):
+    """Trade at random, with brackets, resting orders, deposits and withdrawals."""
+
+    params = {"seed": 0, "busy": 0.2, "flows": 0.0}
+
+    def __init__(self):
+        self.dice = random.Random(self.p.seed)
+
+    def prenext(self):
+        self.next()
+
+    def next(self):
+        dice = self.dice
+        if dice.random() < self.p.flows:
+            self.broker.add_cash(dice.choice([5_000.0, -2_000.0, 1e-7]))
+        if dice.random() < self.p.flows / 3:
+            self.broker.setcash(self.broker.getcash() + dice.choice([-500.0, 1_000.0]))
+        data = dice.choice([data for data in self.datas if len(data)])
+        if dice.random() > self.p.busy:
+            return
+        held, price, size = self.getposition(data).size, data.close[0], dice.choice([20, 100, 300])
+        kind = dice.randrange(6)
+        if kind == 0 or (held and kind < 3):
+            self.close(data)
+        elif kind == 1:
+            dice.choice([self.buy, self.sell])(data, size=size)
+        elif kind == 2:
+            self.buy_bracket(
+                data=data, size=size, price=price * 0.999, stopprice=price * 0.99,
+                limitprice=price * 1.004,
+            )  # fmt: skip
+        elif kind == 3:
+            self.buy(data, size=size, exectype=bt.Order.Limit, price=price * 0.995)
+        elif kind == 4:
+            self.sell(data, size=size, exectype=bt.Order.Stop, price=price * 0.997)
+        else:
+            self.buy(data, size=size, exectype=bt.Order.Limit, price=price, valid=len(self) % 7)
+
+
+def world(seed):
+    """Return a function that builds the Cerebro of a world, and how it is run."""
+    dice = random.Random(seed)
+    guards = [dice.choice(GUARDS)(dice) for _ in range(dice.choice([1, 1, 2, 4]))]
+    count = dice.choice([1, 1, 2])
+    freq = dice.choice(["h", "15min", "D"])
+    frames = [random_walk((seed, k), 260, volatility=0.004, freq=freq) for k in range(count)]
+    if count == 2 and dice.random() < 0.5:
+        frames[1] = frames[1].iloc[::3]
+    if dice.random() < 0.25:  # a bar that is not believed
+        frames[0].iloc[120, :4] *= 1.9
+    if dice.random() < 0.15:
+        frames[0].iloc[130, 3] = np.nan
+    params = {
+        "seed": seed,
+        "busy": dice.choice([0.02, 0.1, 0.4]),
+        "flows": dice.choice([0.0, 0.0, 0.03]),
+    }
+    alone = dice.random() < 0.5  # the guards without the rules of a policy
+    trigger, costs = dice.choice(["close", "intrabar"]), dice.choice([0.0, 0.001])
+    interest = dice.choice([0.0, 0.0, 0.05])
+    mode = dice.choice(["runonce", "runonce", "runonce", "next", "no-preload"])
+
+    def build(**options):
+        engine = cerebro(*frames)
+        engine.broker.setcommission(costs, interest=interest)
+        if alone:
+            engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=guards, **options))
+        else:
+            policy = bt_risk.Policy(
+                guards=guards, drawdown_limit=0.3, drawdown_trigger=trigger, min_periods=20
+            )
+            bt_risk.protect(engine, policy, **options)
+        engine.addstrategy(Wild, **params)
+        engine.addanalyzer(Tape, _name="tape")
+        engine.addanalyzer(bt_risk.RiskJournal)
+        return engine
+
+    return build, MODES[mode]
+
+
+def outcome(engine, mode):
+    """Return everything that a run has done, and what its monitors know at the end."""
+    strategy = engine.run(**mode)[0]
+    gate = strategy.broker
+    monitors = []
+    for one in gate.registry.monitors:
+        if isinstance(one, AccountMonitor):
+            known = [one.status, one.account.__dict__, one.halt.reason, one.halt.closing]
+            if isinstance(one, FloorMonitor):
+                known += [one.levels, one.trips, one.state.persist()]
+            else:
+                known += [one.profits.persist()]
+            monitors.append([item for item in known if item is not None])
+    for known in monitors:
+        known[1] = {name: value for name, value in known[1].items() if name != "gate"}
+    days = [
+        [asdict(one.day), one.base, one.equity, one.last]
+        for one in gate.book.days._trackers.values()
+    ]
+    for day, *_ in days:  # the low inside of a quiet bar is known to a rounding
+        day["low"] = round(day["low"], 9)
+        day.pop("judged")
+    journal = strategy.analyzers.riskjournal.get_analysis()["decisions"]
+    gaps = [one.shortest_gap for one in gate.book.instruments]
+    tape = strategy.analyzers.tape.get_analysis()
+    return plain([tape, journal, monitors, days, gate.book.risk_scales.values(), gaps])
+
+
+def same_with_all_called(seed, monkeypatch):
+    """Run a world in both ways."""
+    build, mode = world(seed)
+    quick = outcome(build(), mode)
+    with monkeypatch.context() as patch:
+        patch.setattr(SimulatedVenue, "plain_account", lambda self: False)
+        called = outcome(build(), mode)
+    assert quick == called
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_monitors_that_are_left_out_change_nothing(seed, monkeypatch):
+    same_with_all_called(seed, monkeypatch)
+
+
+class Idle(bt.Strategy):
+    """Hold a position; `actions` are called on their bars."""
+
+    params = {"actions": None}
+
+    def next(self):
+        action = (self.p.actions or {}).get(len(self))
+        if action is not None:
+            action(self)
+
+
+STILL = flat(60)
+
+
+def held(*guards, rows=STILL, broker=None, actions=None, freq="h", **options):
+    """Run 100 units of one data feed from the fifth bar on; return the gate and the journal."""
+    engine = cerebro(bars(*rows, freq=freq))
+    if broker is not None:
+        engine.setbroker(broker)
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=list(guards), **options))
+    engine.addanalyzer(bt_risk.RiskJournal)
+    engine.addstrategy(Idle, actions={5: lambda s: s.buy(size=100)} | (actions or {}))
+    strategy = engine.run()[0]
+    journal = strategy.analyzers.riskjournal.get_analysis()["decisions"]
+    return strategy.broker, [(line["rule"], line["action"], line["time"]) for line in journal]
+
+
+def test_a_monitor_is_called_only_where_something_may_happen(monkeypatch):
+    called = []
+
+    def counted(inner):
+        def on_bar(self, fresh):
+            called.append(self)
+            inner(self, fresh)
+
+        return on_bar
+
+    for kind in (FloorMonitor, GuardMonitor):
+        monkeypatch.setattr(kind, "on_bar", counted(kind.on_bar))
+    held(AccountFloor(0.1, daily=0.05), DailyLossLimit(0.03), rows=flat(240))
+    # The first bars, the bar of the entry, and the first of each of ten days.
+    assert 2 * 10 < len(called) < 2 * 22
+
+
+def happened(journal):
+    return [(rule, action) for rule, action, _ in journal]
+
+
+def at(price, low=None, before=136):
+    """Return hours of 100 with another close, or a low, in the afternoon of a day, and after it."""
+    wide = max(price, 101.0), price - 1.0 if low is None else low
+    return [*flat(before), (100.0, *wide, price), *flat(40, price=price)]
+
+
+LOW = at(100.0, low=50.0)
+
+
+@pytest.mark.parametrize(
+    ("guard", "rows", "action"),
+    [
+        (AccountFloor(0.04), at(50.0), "halt"),
+        (AccountFloor(0.04, trigger="intrabar"), LOW, "halt"),
+        (AccountFloor(daily=0.04), at(50.0), "halt"),
+        (AccountFloor(0.04, mode="trailing_intraday"), [*at(140.0), *flat(9, price=90.0)], "halt"),
+        (DailyLossLimit(0.03, flatten=True), at(50.0), "over"),
+        (DailyLossLimit(0.03, trigger="intrabar"), LOW, "over"),
+        (DailyProfitTarget(0.03, flatten=True), at(150.0), "over"),
+        (ProfitLock(0.5, profit_from=0.02), [*at(140.0)[:139], *flat(4, price=110.0)], "over"),
+        (ProfitTarget(0.03, of="equity", action="report"), at(150.0), "note"),
+        (TradingHours(["Wed-Mon 00:00-24:00"], tz="UTC", flat_before=10), STILL * 3, "over"),
+    ],
+    ids=lambda one: None if isinstance(one, list) else str(one)[:48],
+)
+def test_what_happens_after_quiet_bars_is_noticed_on_its_bar(guard, rows, action, monkeypatch):
+    gate, journal = held(guard, rows=rows, bar_jump=None)
+    assert gate.registry.rounds is not None
+    assert (guard.name, action) in happened(journal)
+    monkeypatch.setattr(SimulatedVenue, "plain_account", lambda self: False)
+    assert held(guard, rows=rows, bar_jump=None)[1] == journal
+
+
+def test_cash_that_is_set_wakes_a_floor():
+    less = {30: lambda s: s.broker.setcash(s.broker.getcash() - 50_000.0)}
+    gate, journal = held(AccountFloor(0.2), actions=less)
+    floor = gate.registry.monitor(FloorMonitor)
+    assert (floor.account.flows, floor.account.equity) == (-50_000.0, 100_000.0)
+    assert ("AccountFloor", "halt") not in happened(journal)
+
+
+def test_a_guard_that_is_added_in_the_run_is_called_from_the_next_bar_on():
+    rows = [*flat(40), *flat(5, price=40.0), *flat(15, price=100.0)]
+    later = {30: lambda s: s.broker.add_limit(DailyLossLimit(0.03, flatten=True))}
+    _, journal = held(AccountFloor(0.4), rows=rows, actions=later, bar_jump=None)
+    assert ("DailyLossLimit", "over") in happened(journal)
+
+
+@pytest.mark.parametrize("trigger", ["close", "intrabar"])
+def test_a_live_run_asks_every_monitor_on_every_bar(trigger, monkeypatch):
+    floor = AccountFloor(0.2, trigger=trigger)
+    gate, _ = held(floor, DailyLossLimit(0.03), broker=FakeBroker())
+    assert gate.registry.rounds is None
+
+
+@pytest.mark.parametrize("seed", range(0, 30, 10))
+def test_a_state_file_changes_nothing(seed, tmp_path):
+    """Such a run calls every monitor on every bar: its file shows what each knows."""
+    build, mode = world(seed)
+    alone, saved = outcome(build(), mode), outcome(build(state=tmp_path / "run"), mode)
+    assert saved == alone
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("block", range(20))
+def test_monitors_that_are_left_out_change_nothing_in_many_worlds(block, monkeypatch):
+    for seed in range(30 + 50 * block, 80 + 50 * block):
+        same_with_all_called(seed, monkeypatch)
