@@ -5,6 +5,12 @@ docs/engines.md tells how a user does the same; `helpers.engines` lists which te
 
 import os
 
+from hypothesis import settings
+
+# No test asks the clock: an example that takes 0.2 s on a busy machine is no fault.
+settings.register_profile("bt_risk", deadline=None)
+settings.load_profile("bt_risk")
+
 ENGINE = os.environ.get("BT_RISK_ENGINE", "backtrader")
 
 if ENGINE != "backtrader":

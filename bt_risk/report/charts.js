@@ -7,7 +7,10 @@ const Page = { charts: new Set() };
 
 // Data are compressed JSON; a chart unpacks its own when it is drawn.
 Page.unpack = async (element) => {
-  const bytes = Uint8Array.from(atob(element.textContent.trim()), (letter) => letter.charCodeAt(0));
+  const packed = atob(element.textContent.trim());
+  const bytes = new Uint8Array(packed.length);
+  // Uint8Array.from with a function takes more than ten times as long.
+  for (let place = 0; place < packed.length; place += 1) bytes[place] = packed.charCodeAt(place);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 };
