@@ -137,6 +137,35 @@ def test_a_breaker_that_ends_the_run_answers_for_the_rest_of_the_data():
     assert book.difference == pytest.approx(-4000)
 
 
+def test_a_floor_that_ends_the_run_answers_for_the_rest_of_the_data():
+    """The account falls to 82,000, below a floor of 90,000, and misses the rise to 120."""
+    crash = bars(*flat(6), (100, 101, 80, 80), *flat(4, 80), (80, 121, 80, 120), *flat(3, 120))
+    orders = (order(5, "buy", size=900), order(8, "close"), order(10, "buy", size=100))
+    book = book_of(building(crash, plan=orders), only(guards=[bt_risk.AccountFloor(0.1)]))
+    first, second = book.paper_trades.to_dict("records")
+    assert (first["rule"], first["entry"], first["exit"]) == ("AccountFloor", 80.0, 80.0)
+    assert (second["rule"], second["end"]) == ("AccountFloor", "end of data")
+    assert second["pnl"] == pytest.approx(100 * 40)
+    assert book.by_rule().loc["AccountFloor", "effect"] == pytest.approx(-4000)
+    assert book.difference == pytest.approx(-4000)
+
+
+@pytest.mark.parametrize("action", ["stop", "pause"])
+def test_what_a_floor_has_closed_is_followed_to_the_strategy_s_own_exit(action):
+    """900 leave at 80 on bar 8; the strategy would have held them to 60 on bar 12."""
+    slide = bars(*flat(6), (100, 101, 80, 80), *flat(3, 80), (80, 80, 60, 60), *flat(3, 60))
+    orders = (order(5, "buy", size=900), order(11, "close"))
+    floor = bt_risk.AccountFloor(0.1, action=action)
+    book = book_of(building(slide, plan=orders, commission=0.001), only(guards=[floor]))
+    (trade,) = book.paper_trades.to_dict("records")
+    assert (trade["rule"], trade["entry"], trade["exit"]) == ("AccountFloor", 80.0, 60.0)
+    # The commission of the exit at 80 is paid in place of that at 60.
+    assert trade["pnl"] == pytest.approx(900 * -20 + 72 - 54)
+    rules = book.by_rule()["effect"]
+    assert rules["AccountFloor"] == pytest.approx(17_982) == pytest.approx(book.difference)
+    assert rules[[SIZING_DIFFERENCES, PATH_DIFFERENCES]].tolist() == pytest.approx([0, 0])
+
+
 class Wanting(bt.Strategy):
     """Ask on every bar until it holds something, and leave when told to."""
 
