@@ -220,6 +220,15 @@ class LiveVenue(Venue):
         can = self.gate.order_sender.capabilities.can
         return can("two_exits") and can("reduce_only") and not can("replace")
 
+    @property
+    def rests_targets(self) -> bool:
+        """Return whether a limit may rest beside the stop.
+
+        Nothing but `reduce_only` keeps two exits that fill at one moment from opening anything.
+        """
+        can = self.gate.order_sender.capabilities.can
+        return can("reduce_only") and can("two_exits")
+
     def replaced(self, working: WorkingOrder, size: float, price: float) -> bool:
         """Give a resting order another size and price in one request; return if that is done."""
         sender = self.gate.order_sender

@@ -67,7 +67,9 @@ class TakeProfit(ExitRule):
     fills withdraws the other, and both never close more than is held. Where a bar reaches both, the
     stop counts as first, unless the bar opens at the target or beyond it.
 
-    A live broker gets no such order: there the rule works as with ``trigger="close"``.
+    A live broker gets that order where it declares ``two_exits`` and ``reduce_only`` (see
+    `bt_risk.Live`): nothing else keeps two exits that fill at one moment from opening a position.
+    At every other one the rule works as with ``trigger="close"``.
 
     Parameters
     ----------

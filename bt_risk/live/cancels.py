@@ -139,22 +139,26 @@ class Cancels:
         return bool(order.status <= order.Submitted)
 
     def advance(self) -> None:
-        """Forget what has ended, and name the stops that may outlive their position."""
+        """Forget what has ended, and name the exits of ours that may outlive their position."""
         working = self.gate.book.working
-        for one in working.values():
-            if one.own and one.kind == "stop" and not self.awaited(one):
+        for one in list(working.values()):
+            if not one.own or one.kind in AT_MARKET:
+                continue
+            if not self.awaited(one):
                 self._name_left_over(one)
+            elif one.ref in self._asked:
+                self.ask(one.handle)  # a cancel that got lost is sent again in time
         self.unanswered = {ref for ref in self.unanswered if ref in working}
         self._sent = {ref: at for ref, at in self._sent.items() if ref in working}
 
     def _name_left_over(self, working: WorkingOrder) -> None:
-        """Ask a person to cancel a stop whose position is closed, and which does not answer."""
+        """Ask a person to cancel an exit whose position is closed, and which does not answer."""
         part, known = working.part, self.gate.fill_tracker.unknown
         if part.held_against(working.side) or working.instrument.index in known:
             return
         if self.gate.journal.once(("left over", working.ref, part.number)):
             side = "buy" if working.side > 0 else "sell"
-            what = f"the stop to {side} {working.remaining:g} at {working.price:g}"
+            what = f"the {working.kind} to {side} {working.remaining:g} at {working.price:g}"
             found = venue_id(working.handle)
             reason = (
                 f"{CANCEL}: nothing of {working.instrument.name} is held any more that {what} "

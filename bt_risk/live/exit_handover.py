@@ -30,11 +30,11 @@ _REPLACED = "exit handover: the order that it was to replace has filled or was c
 class ExitHandover:
     """Hold back, send, and resize the exits of strategies at one live broker.
 
-    A market order is sent for what is held then, when our own stop and the exits that rest behind
-    the same units are cancelled, and when an earlier market exit of them has ended. A resting exit
-    is sent for what its account (limits or stops) may close, and sent again with another size when
-    that changes. An order that the broker confirms as cancelled for this purpose goes on in the
-    gate: it is sent again where the market exit fails.
+    A market order is sent for what is held then, when our own stop and target and the exits that
+    rest behind the same units are cancelled, and when an earlier market exit of them has ended. A
+    resting exit is sent for what its account (limits or stops) may close, and sent again with
+    another size when that changes. An order that the broker confirms as cancelled for this purpose
+    goes on in the gate: it is sent again where the market exit fails.
     """
 
     def __init__(self, gate: Gate) -> None:
@@ -176,7 +176,8 @@ class ExitHandover:
         part, left = self._part(exit_), False
         for one, _ in list(parts_closed(part, exit_.side, exit_.closing, exit_.shared)):
             for working in list(one.instrument.orders.values()):
-                stops = working.own and working.kind == "stop" and working.side == exit_.side
+                rests = working.own and working.kind not in AT_MARKET
+                stops = rests and working.side == exit_.side
                 if stops and working.owner is one.owner:
                     self.gate.venue.withdraw(working.handle)
                     left |= self.gate.venue.awaited(working)

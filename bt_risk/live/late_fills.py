@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from bt_risk.orders import AT_MARKET
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.tolerances import SIZE_EPS
 
@@ -88,10 +89,10 @@ class LateFills:
         return True
 
     def _is_free(self, part: OwnerPosition) -> bool:
-        """Return whether no order of ours works on a position; withdraw the stops that do."""
+        """Return whether no order of ours works on a position; withdraw those that rest."""
         own = [w for w in part.instrument.orders.values() if w.own and w.owner is part.owner]
         for working in own:
-            if working.kind == "stop":
+            if working.kind not in AT_MARKET:
                 self.gate.venue.withdraw(working.handle)
         return not any(self.gate.venue.awaited(working) for working in own)
 

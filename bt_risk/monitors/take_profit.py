@@ -161,7 +161,8 @@ class TakeProfitMonitor(Monitor):
     def _refuse(self, target: _Target, reason: str) -> None:
         """Count a refusal; after too many the target is judged at closes."""
         target.refused += 1
-        if target.refused > self.gate.venue.stop_retries:
+        gives_up = target.refused > self.gate.venue.stop_retries
+        if gives_up:
             reason = f"{reason}, {target.refused} times: the target is judged at closes"
         elif target.refused > 1:
             return

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from bt_risk.orders import CLIENT_ID, KINDS, foreign_order, venue_id
+from bt_risk.orders import AT_MARKET, CLIENT_ID, KINDS, foreign_order, venue_id
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.state.file import Record, SavedState
@@ -250,15 +250,15 @@ class Reconciler:
     def _may_be_notified(self, instrument: Instrument, difference: float) -> bool:
         """Return whether a working order explains the difference and may still be notified.
 
-        A stop of ours is cancelled for that: its end reports what it has filled, and until then it
-        must not sell more than is held.
+        A stop or target of ours is cancelled for that: its end reports what it has filled, and
+        until then it must not sell more than is held.
         """
         since = self._waiting.setdefault(instrument.index, instrument.length)
         side = 1 if difference > 0 else -1
         orders = instrument.orders.values()
         may_explain = [w for w in orders if w.side == side and not w.assumed]
         for working in may_explain:
-            if working.own and working.kind == "stop":
+            if working.own and working.kind not in AT_MARKET:
                 self.gate.venue.withdraw(working.handle)
         return bool(may_explain) and instrument.length <= since
 
@@ -331,12 +331,12 @@ class Reconciler:
             self.note(instrument.name, "note", reason)
 
     def _cancel_orphans(self, instrument: Instrument) -> None:
-        """Cancel the stops of ours that have no position to protect."""
+        """Cancel the stops and targets of ours that have no position to close."""
         for w in list(instrument.orders.values()):
             part = self.gate.book.part(instrument, w.owner)
             if w.own and part.size * w.side >= 0 and not w.assumed:
                 self.gate.venue.withdraw(w.handle)
-                reason = f"state: cancelled, the stop at {w.price:g} has no position"
+                reason = f"state: cancelled, the {w.kind} at {w.price:g} has no position"
                 self.note(instrument.name, "note", reason)
 
 
