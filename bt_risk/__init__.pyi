@@ -105,6 +105,8 @@ from .rules.signals import generate_signal
 from .rules.sizing import position_size
 from .rules.trailing_stop import atr, atr_stop, ratchet
 from .signals.data import SignalData
+from .signals.receiver import SignalReceiver
+from .signals.sources import SignalPoller, SignalSource, SignalTail
 
 __version__: str
 
@@ -128,6 +130,10 @@ __all__ = [
     "ConvictionScale",
     "SignalData",
     "SignalGate",
+    "SignalPoller",
+    "SignalReceiver",
+    "SignalSource",
+    "SignalTail",
     "conviction_scale",
     "CooldownGuard",
     "CorrelationCap",

@@ -18,6 +18,7 @@ from bt_risk.cli.live import explain, flatten, halt, journal, rearm, reduce, res
 from bt_risk.cli.new import new
 from bt_risk.cli.paper import paper
 from bt_risk.cli.run import run
+from bt_risk.cli.signals import signals
 from bt_risk.errors import BtRiskError
 from bt_risk.evidence.user_traceback import user_traceback
 
@@ -85,3 +86,4 @@ _GROUPS = {
 for _group, _verbs in _GROUPS.items():
     for _verb in _verbs:
         app.command(_verb.__name__.replace("_", "-"), rich_help_panel=_group)(_verb)
+app.add_typer(signals, name="signals", rich_help_panel="Live runs")

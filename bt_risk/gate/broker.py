@@ -359,6 +359,10 @@ class RiskBroker(BrokerProxy):
             news = self.recovery.new_bars(fresh, news)
         if not self.venue.direct:
             self.venue.sample(fresh)
+        for name, trouble in self.book.signals.news():
+            why = f"{name}: {trouble or 'its source answers again'}"
+            action = "stale" if trouble else "note"
+            self.journal.account("SignalData", action, f"SignalData: {why}")
         return news
 
     def _note_suspects(self, fresh: list[Instrument]) -> None:

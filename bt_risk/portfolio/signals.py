@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class _Feed:
             getattr(data.lines, name)
             for name in ("score", "direction", "conviction", "age", "datetime")
         ]
+        self.trouble = ""
         self.values, self.count = [math.nan] * len(self.lines), 0
 
     def read(self) -> None:
@@ -98,6 +99,14 @@ class Signals:
         """Read the newest bar of each."""
         for feed in self._feeds:
             feed.read()
+
+    def news(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each data feed whose trouble has begun or ended, and what it is."""
+        for feed in self._feeds:
+            trouble = getattr(feed.data, "trouble", "")
+            if bool(trouble) != bool(feed.trouble):
+                feed.trouble = trouble
+                yield feed.name, trouble
 
     def of(self, instrument: Instrument, now: float) -> list[Reading]:
         """Return what the data feeds of signals say of an instrument at a time."""

@@ -7,6 +7,7 @@ import math
 import re
 from array import array
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import backtrader as bt
@@ -16,13 +17,16 @@ from backtrader.linebuffer import LineBuffer
 
 from bt_risk.errors import DataError, ParameterError, check_choice, check_positive
 from bt_risk.signals.as_of import DAY_SECONDS, SignalsAsOf, SignalTable
-from bt_risk.signals.files import read_signals
-from bt_risk.signals.record import Signal, same_symbol
+from bt_risk.signals.files import line_of, read_signals
+from bt_risk.signals.record import SECOND, Signal, same_symbol
+from bt_risk.signals.sources import SignalSource
 
 __all__ = ["SignalData"]
 
 LINES = ("score", "direction", "conviction", "age")
 PRICES = ("open", "high", "low", "close", "volume", "openinterest")
+_EPOCH_DAY = float(dt.date(1970, 1, 1).toordinal())
+_BEHIND = 1000  # microseconds: Backtrader's numbers of days tell no less apart
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": DAY_SECONDS, "w": 7.0 * DAY_SECONDS}
 _SPAN = re.compile(r"(\d+\.?\d*) ?(s|min|h|d|w)", re.IGNORECASE)
 _BAR_DAYS = {
@@ -49,7 +53,7 @@ class SignalData(bt.feed.DataBase):
 
       - ``dataname``: path of a CSV, Parquet or JSON-lines file, or a DataFrame, with ``published``,
         ``symbol``, ``score``, ``direction``, ``conviction``, ``id``, ``received``; the first is
-        needed, and a score or a direction
+        needed, and a score or a direction; or a source of a live run: `SignalTail`, `SignalPoller`
       - ``ttl`` (needed): how old a signal may be: seconds, ``"90min"``, or a timedelta
       - ``delay`` (default: ``0``): how long after it was published a signal is known, likewise
       - ``clock`` (default: ``None``): the data feed that it belongs to, added before; None: the
@@ -57,6 +61,8 @@ class SignalData(bt.feed.DataBase):
       - ``symbol`` (default: ``None``): which signals to take; None: those of the name of the clock
       - ``stamped`` (default: ``"close"``): when the bars of the clock bear their time; with
         ``"open"``, as exchanges for crypto have them, a bar is judged at its end, one bar later
+      - ``record`` (default: ``None``): file of JSON lines to which what a source brings is added;
+        a backtest with it as ``dataname`` sees the same at the same bars
 
     Times without a zone are UTC, and a date without a time of day counts from its end on. The times
     of bars must be UTC, too: give the data feed of prices its ``tzinput`` where they are not.
@@ -71,6 +77,7 @@ class SignalData(bt.feed.DataBase):
         ("clock", None),
         ("symbol", None),
         ("stamped", "close"),
+        ("record", None),
     )
     plotinfo = dict(plot=False)
 
@@ -80,6 +87,10 @@ class SignalData(bt.feed.DataBase):
         self._delay = _seconds("delay", self.p.delay, zero=True)
         check_choice("SignalData", "stamped", self.p.stamped, ("close", "open"))
         self.clock: Any = None
+        self.source = self.p.dataname if isinstance(self.p.dataname, SignalSource) else None
+        if self.p.record is not None and self.source is None:
+            constraint = "None where no source brings signals"
+            raise ParameterError("SignalData", "record", constraint, self.p.record)
         self.refused: Counter[str] = Counter()
 
     def setenvironment(self, env: Any) -> None:
@@ -109,7 +120,11 @@ class SignalData(bt.feed.DataBase):
         self._time, self._preloads = math.nan, False
 
     def _read(self) -> list[Signal]:
-        """Return the signals of the file that are for this symbol."""
+        """Return the signals of the file that are for this symbol; a source has none yet."""
+        if self.source is not None:
+            self.source.start()
+            self.refused = self.source.refused
+            return []
         found = read_signals(self.p.dataname)
         self.refused = found.refused
         mine = [one for one in found.signals if same_symbol(one.symbol, self.symbol)]
@@ -181,8 +196,48 @@ class SignalData(bt.feed.DataBase):
 
     def _take(self) -> None:
         """Add the signals that have come since the last bar: of a file all, once."""
-        self._as_of.add(self._signals)
-        self._signals = []
+        fresh, self._signals = self._signals, []
+        self._as_of.add(fresh if self.source is None else self._recorded(self.source.take()))
+
+    def _recorded(self, brought: list[Signal]) -> list[Signal]:
+        """Return what is for this symbol of what a source has brought, and record it.
+
+        What comes after a bar was judged cannot have counted there: its receipt is put behind that
+        bar, so that a backtest of the record sees it at the same bar as this run.
+        """
+        judged = self._as_of.time
+        earliest = -math.inf
+        if judged > -math.inf:
+            earliest = round((judged - _EPOCH_DAY) * DAY_SECONDS * SECOND) + _BEHIND
+        found = []
+        for one in brought:
+            if same_symbol(one.symbol, self.symbol):
+                received = max(one.received or one.published, earliest)
+                found.append(replace(one, received=int(received)))
+        if found and self.p.record is not None:
+            with open(self.p.record, "a", encoding="utf-8") as file:
+                file.write("".join(map(line_of, found)))
+        return found
+
+    @property
+    def trouble(self) -> str:
+        """Return why no signal can come now; empty while all is well."""
+        return "" if self.source is None else self.source.trouble
+
+    def islive(self) -> bool:
+        """Return whether signals come while the run goes on."""
+        return self.source is not None
+
+    def do_qcheck(self, onoff: bool, qlapse: float) -> None:
+        """Wait for nothing: Cerebro waits as long as the clock does where both are as live."""
+        self._laststatus = self.clock._laststatus
+        self._qcheck = 0.0
+
+    def stop(self) -> None:
+        """End the source with the run."""
+        super().stop()
+        if self.source is not None:
+            self.source.stop()
 
     def _clock_time(self) -> float | None:
         """Return the time of the next bar of the clock, None while there is none.
