@@ -101,6 +101,8 @@ _ORDERS: dict[str, tuple[Any, ...]] = {
 _NEUTRAL = {
     "tiers",
     "liquidation_fee",
+    "funding",
+    "borrow_rate",
     "bars",
     "r",
     "at_r",

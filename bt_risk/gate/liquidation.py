@@ -19,6 +19,7 @@ from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.margin import entry_price
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.rules.liquidation import Leg, first_breach
+from bt_risk.rules.margin import borrow_interest, funding_payment
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Liquidation:
         book = self.gate.book
         held = [one for one in book.instruments if one.size]
         if held:
+            if self.monitor.guard.charges:
+                self._charge_holding(held)
             self._before(held)
         self._before_bar = {one.index: (one.size, entry_price(one)) for one in held if one.size}
         self._closers = [
@@ -91,11 +94,7 @@ class Liquidation:
                 if ways[one.index].new:
                     self._judge([one], ways, self._own_balance(one, ways[one.index].start))
         else:
-            equity = float(self.gate.equity())
-            moved = [
-                one.size * (ways[one.index].start - one.price) * one.multiplier for one in held
-            ]
-            self._judge(held, ways, equity + sum(moved))
+            self._judge(held, ways, self._equity(ways))
 
     def _own_balance(self, one: Instrument, price: float) -> float:
         """Return the margin of an isolated position with its open profit at a price."""
@@ -255,6 +254,25 @@ class Liquidation:
             left = margin + side * units * (price - entry)
             return min(fee, max(0.0, left)), max(0.0, -left)
         return fee, 0.0
+
+    def _charge_holding(self, held: list[Instrument]) -> None:
+        """Take funding, at the last close, and interest since the last bar of what is held."""
+        guard = self.monitor.guard
+        for one in held:
+            now = float(one.data.datetime[0])
+            if not (one.close.lencount > one.length and now > one.time):
+                continue
+            side, size = (1 if one.size > 0.0 else -1), abs(one.size)
+            rates, worth = guard.rates_of(one.name), size * one.value
+            paid = 0.0
+            if rates is not None:
+                rate = rates.between(one.time, now)
+                paid = -funding_payment(side, size, one.price, rate, one.multiplier)
+            borrowed = worth - self.monitor.margin_of(one) if side > 0 else worth
+            interest = borrow_interest(borrowed, guard.borrow_rate, now - one.time)
+            self.monitor.funding += paid
+            self.monitor.interest += interest
+            self._charge(one, paid + interest)
 
     def _charge(self, one: Instrument, amount: float) -> None:
         """Take an amount from cash; it is part of the commission of the fill that closes."""

@@ -18,6 +18,7 @@ from bt_risk.limits.base import Decision, Request
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.parameters import read_toml
 from bt_risk.portfolio.margin import entry_price, open_profit, opening_notional
+from bt_risk.rules.funding import FundingRates
 from bt_risk.rules.margin import BUFFER, MarginTiers, leverage_limit, maintenance_margin
 from bt_risk.tolerances import LIMIT_EPS
 
@@ -58,6 +59,13 @@ class MarginAccount(Guard):
         Margin ratio (maintenance margin / equity that secures it) from which entries are refused.
     liquidation_fee : float, default 0.0
         Fee of a liquidation, a fraction of its notional; at most what is left of the margin.
+    funding : Series, frame, rows, path, dict or None
+        Rate of each payment by its time, a fraction of what a position is worth: longs pay while it
+        is positive, and shorts are paid. A CSV file has time and rate; a dict has such by name of
+        the data feed.
+    borrow_rate : float, default 0.0
+        Interest a year, a fraction, on what is borrowed: a long's notional less its initial margin,
+        and all of a short's.
     buffer : float or None, default 0.25
         Share of the stop distance by which liquidation is to lie beyond the stop: an order is cut
         or refused until ``leverage <= 1 / ((1 + buffer) d + mmr)``. None: stops are not asked.
@@ -74,6 +82,8 @@ class MarginAccount(Guard):
     call: float = 0.8
     liquidation_fee: float = 0.0
     buffer: float | None = BUFFER
+    funding: Any = None
+    borrow_rate: float = 0.0
 
     def __post_init__(self) -> None:
         name = self.name
@@ -83,11 +93,18 @@ class MarginAccount(Guard):
         check_choice(name, "mode", self.mode, (ISOLATED, CROSS))
         check_fraction(name, "call", self.call)
         check_fraction(name, "liquidation_fee", self.liquidation_fee, zero=True, one=False)
+        check_fraction(name, "borrow_rate", self.borrow_rate, zero=True)
         if self.buffer is not None:
             remedy = "It is a share of the stop distance; None asks for no stop."
             check_positive(name, "buffer", self.buffer, zero=True, remedy=remedy)
         tables = dict(_tables(name, self.tiers, self.leverage))
         self._set(tiers=_plain(self.tiers), _tables=tables)
+        rates = _funding(name, self.funding)
+        plain: Any = {feed: one.rows for feed, one in rates.items()}
+        if not isinstance(self.funding, Mapping | str):  # a file is named as it was
+            plain = plain.get(_ANY)
+        self._set(funding=self.funding if isinstance(self.funding, str) else plain or None)
+        self._set(_rates=rates)
 
     @property
     def active(self) -> bool:
@@ -104,6 +121,16 @@ class MarginAccount(Guard):
         tables: dict[str, MarginTiers] = self._tables  # type: ignore[attr-defined]  # see _set
         return tables.get(name) or tables[_ANY]
 
+    def rates_of(self, name: str) -> FundingRates | None:
+        """Return the funding rates of a data feed, None without any."""
+        rates: dict[str, FundingRates] = self._rates  # type: ignore[attr-defined]  # see _set
+        return rates.get(name) or rates.get(_ANY)
+
+    @property
+    def charges(self) -> bool:
+        """Return whether what is held costs funding or interest."""
+        return bool(self.borrow_rate or self.funding)
+
     def describe(self) -> str:
         """Return the rule in words."""
         if self.tiers is None:
@@ -112,7 +139,10 @@ class MarginAccount(Guard):
             kept = "maintenance margin by tiers"
         stop = "" if self.buffer is None else f"; liquidation beyond {1 + self.buffer:g} x the stop"
         fee = f", fee {100 * self.liquidation_fee:g} %" if self.liquidation_fee else ""
-        return f"margin: {self.leverage:g}x, {self.mode}, {kept}{fee}{stop}"
+        costs = ", funding" if self.funding else ""
+        if self.borrow_rate:
+            costs += f", {100 * self.borrow_rate:g} % a year on what is borrowed"
+        return f"margin: {self.leverage:g}x, {self.mode}, {kept}{fee}{costs}{stop}"
 
     # -- the limit -------------------------------------------------------------------------------
 
@@ -231,6 +261,14 @@ def _one(component: str, rows: Any) -> MarginTiers:
     if not isinstance(rows, list | tuple):
         raise ParameterError(component, "tiers", "rows of floor, mmr and max_leverage", rows)
     return MarginTiers.from_rows(rows, cap, component)
+
+
+def _funding(component: str, funding: Any) -> dict[str, FundingRates]:
+    """Return funding rates by name of the data feed; those of ``"*"`` are for every other one."""
+    if funding is None:
+        return {}
+    by_name = funding if isinstance(funding, Mapping) else {_ANY: funding}
+    return {name: FundingRates.read(component, one) for name, one in by_name.items()}
 
 
 def _from_file(component: str, path: Path) -> Any:

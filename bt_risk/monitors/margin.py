@@ -59,6 +59,8 @@ class MarginMonitor(Monitor):
     samples : list of MarginSample
         One for each position and bar.
     liquidations : list of Liquidated
+    funding, interest : float
+        What was paid for it in a backtest so far, in currency; negative funding was received.
     """
 
     name = "MarginAccount"
@@ -68,6 +70,7 @@ class MarginMonitor(Monitor):
         self.ratio = 0.0
         self.samples: list[MarginSample] = []
         self.liquidations: list[Liquidated] = []
+        self.funding = self.interest = 0.0
         self._called = False
         gate.venue.use_margin(self)
 
@@ -75,6 +78,12 @@ class MarginMonitor(Monitor):
         """Judge entries again until the next close."""
         if self._called:
             self._end_call("re-armed by hand")
+
+    def on_end(self) -> None:
+        """Say what holding positions has cost."""
+        if self.guard.charges and not self.gate.observe and self.gate.venue.direct:
+            costs = f"{self.funding:,.2f} of funding and {self.interest:,.2f} of interest"
+            self._journal("note", f"{costs} were paid for what was held")
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Judge the margin of what is held at the close, and begin or end a margin call."""

@@ -448,3 +448,42 @@ def test_random_paths_equal_an_independent_step_simulation():
 def test_thousands_of_random_paths_equal_an_independent_step_simulation(block):
     first = 1_000 + 250 * block
     assert sum(compare_with_steps(seed) for seed in range(first, first + 250)) > 150
+
+
+# ---------------------------------------------------------------- funding and interest
+
+
+def held_for_a_while(short=False, **costs):
+    guard = bt_risk.MarginAccount(20, tiers=[(0, 0.0)], buffer=None, **costs)
+    return played([CALM, CALM, CALM, CALM], [BUY, (8, "close", {})], short, guard)
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_long_pays_funding_and_a_short_is_paid(short):
+    # Entry on the 6th, exit at the open of the 9th: those of the 7th to the 9th count, on 100,000.
+    days = [(f"2020-01-{day:02}", 0.0001) for day in range(1, 15)]
+    result = held_for_a_while(short, funding=days)
+    paid = -30.0 if short else 30.0
+    assert result.broker.getvalue() == pytest.approx(100_000 - paid)
+    assert tape_of(result)["trades"] == [(9, 0, pytest.approx(-paid))]
+    assert result.broker.journal.trades[0].pnl == pytest.approx(-paid)
+    assert monitor(result).funding == pytest.approx(paid)
+    assert result.broker.journal.lines[-1][-1] == (
+        f"MarginAccount: {paid:,.2f} of funding and 0.00 of interest were paid for what was held"
+    )
+
+
+def test_interest_is_paid_on_what_is_borrowed():
+    # 95,000 of the long, all of the short: 3.65 % a year are 0.01 % a day, for three days.
+    assert held_for_a_while(borrow_rate=0.0365).broker.getvalue() == pytest.approx(100_000 - 28.5)
+    assert held_for_a_while(True, borrow_rate=0.0365).broker.getvalue() == pytest.approx(99_970)
+
+
+def test_funding_brings_liquidation_nearer_in_cross_mode():
+    guard = bt_risk.MarginAccount(
+        20, tiers=[(0, 0.0)], mode="cross", buffer=None, funding=[("2020-01-07", 0.01)]
+    )
+    rows = [CALM, (100, 101, 80, 85)]
+    result = played(rows, [BUY], guard=guard, cash=10_000.0)
+    # 10,000 less 1 % of 100,000: 9 a unit.
+    assert fills(result)[1] == (7, -1000, pytest.approx(91.0))

@@ -200,6 +200,22 @@ def test_a_policy_file_gives_the_same_guard(tiers, tmp_path):
     assert (again.call, again.liquidation_fee, again.buffer) == (0.7, 0.001, 0.5)
 
 
+def test_funding_in_a_policy_file(tmp_path):
+    rows = [("2024-01-01T00:00:00", 0.0001)]
+    (tmp_path / "f.csv").write_text("time,rate\n2024-01-01,0.0001\n")
+    for funding in (rows, {"BTC": rows}, str(tmp_path / "f.csv")):
+        guard = MarginAccount(20, funding=funding, borrow_rate=0.05)
+        Policy(guards=[guard]).to_toml(tmp_path / "policy.toml")
+        (again,) = Policy.from_toml(tmp_path / "policy.toml").guards
+        assert again.rates_of("BTC").rows == guard.rates_of("BTC").rows == tuple(rows)
+        assert (again.rates_of("ETH") is None) == isinstance(funding, dict)
+        assert again.describe() == guard.describe()
+    assert MarginAccount(20, funding=rows, borrow_rate=0.05).describe() == (
+        "margin: 20x, isolated, 2.5 % of notional maintains it, funding, 5 % a year on what is "
+        "borrowed; liquidation beyond 1.25 x the stop"
+    )
+
+
 def test_tiers_come_from_a_file(tmp_path):
     path = tmp_path / "tiers.toml"
     path.write_text("[tiers]\nBTC = [[0, 0.004, 125], [50000, 0.005, 100]]\n")
