@@ -18,6 +18,7 @@ from bt_risk.cli.live import explain, flatten, halt, journal, rearm, reduce, res
 from bt_risk.cli.new import new
 from bt_risk.cli.paper import paper
 from bt_risk.cli.run import run
+from bt_risk.cli.screen import screen
 from bt_risk.cli.signals import signals
 from bt_risk.errors import BtRiskError
 from bt_risk.evidence.user_traceback import user_traceback
@@ -78,7 +79,7 @@ def path() -> None:
 
 
 _GROUPS = {
-    "Backtests": (new, check_data, run, compare, demo, path),
+    "Backtests": (new, check_data, screen, run, compare, demo, path),
     "Policies": (check, diff, headroom),
     "Live runs": (paper, doctor, status, journal, explain),
     "Operating a live run": (halt, reduce, flatten, resume, rearm),

@@ -119,7 +119,7 @@ def find(component: str, param: str, call: Call) -> Entry:
             return entry
     known = [name for one in SOURCES for name in _catalogue()[one]]
     near = get_close_matches(name, known, 1)
-    listed = f"Did you mean {near[0]!r}?" if near else "bt_risk.Screener.indicators() lists them."
+    listed = f"Did you mean {near[0]!r}?" if near else "`bt-risk screen --indicators` lists them."
     raise _error(component, param, call, f"There is no indicator {call.name}. {listed}")
 
 

@@ -107,6 +107,9 @@ class Screener(QuietAnalyzer):
         self._members = Membership("Screener", settings.members)
         self._members.check([feed.name for feed in self._feeds])
         self._calendar = _Calendar(settings.rebalance, self._feeds[0].instrument)
+        candidate = self._feeds[0].candidate
+        where = "" if candidate.where is None else f" where {candidate.where.text}"
+        self._title = f"{candidate.rank.text}{where}"
         self._each_round: list[_Feed] | None = None
         self._rounds, self._ranked_at = 0, math.nan
         self._picks: tuple[str, ...] = ()
@@ -136,6 +139,11 @@ class Screener(QuietAnalyzer):
         """Return the names of the last rebalance, best first; of this bar, if it is one."""
         self._refresh()
         return self._picks
+
+    @property
+    def title(self) -> str:
+        """Return what is ranked by, and the filter."""
+        return self._title
 
     def next(self) -> None:
         """Rank at this close if it is that of a rebalance."""

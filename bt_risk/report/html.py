@@ -18,6 +18,7 @@ from bt_risk.report.price_charts import price_charts
 from bt_risk.report.pyfolio import daily_returns, pyfolio_inputs
 from bt_risk.report.pyfolio_sheet import full_sheet
 from bt_risk.report.record import RunRecord, record_of
+from bt_risk.report.screened import screened_names
 from bt_risk.report.statistics import figures, loss_figures
 from bt_risk.report.summary import headline
 from bt_risk.report.tables import (
@@ -120,6 +121,7 @@ def tear_sheet(
         "loss_figures": loss_figures(record.losses) if record.losses.trades else {},
         "loss_notes": record.losses.sentences(),
         "kelly": kelly_chart(record),
+        "screened": {title: screened_names(rows) for title, rows in record.screened.items()},
         "decided": count_decisions(record.decisions),
         "journal": journal,
         "journal_lines": lines,

@@ -14,6 +14,7 @@ import pandas as pd
 from bt_risk.components.half_kelly import HalfKellySizer
 from bt_risk.components.kelly_estimate import TIMELINE, KellyEstimate
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
+from bt_risk.components.screener import Screener
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.gate.broker import RiskBroker
 from bt_risk.gate.journal import FIELDS, Journal
@@ -96,6 +97,8 @@ class RunRecord:
         How the gate computes correlations.
     policy : bt_risk.Policy or None
         The policy that `protect` applied.
+    screened : dict of DataFrame
+        The rows of each `Screener` of the strategy, by what it ranks by.
     """
 
     strategy: str
@@ -119,6 +122,7 @@ class RunRecord:
     units: dict[str, str]
     model: ReturnModel
     policy: Any
+    screened: dict[str, pd.DataFrame]
 
     @cached_property
     def kelly(self) -> pd.DataFrame:
@@ -271,6 +275,9 @@ class ReportData(QuietAnalyzer):
             units={limit.name: limit.unit for limit in limits if hasattr(limit, "unit")},
             model=next((limit.model for limit in limits if hasattr(limit, "model")), ReturnModel()),
             policy=_policy(strategy),
+            screened={
+                one.title: one.frame() for one in strategy.analyzers if isinstance(one, Screener)
+            },
         )
 
     def _closes(self, place: int) -> pd.Series:

@@ -545,7 +545,7 @@ def test_two_screeners_have_their_own_names():
 BAD = [
     (dict(rank=None), "rank must be an expression such as"),
     (dict(rank="rsy(14)"), "There is no indicator rsy. Did you mean 'rsi'"),
-    (dict(rank="qqqqqq(14)"), "bt_risk.Screener.indicators() lists them"),
+    (dict(rank="qqqqqq(14)"), "`bt-risk screen --indicators` lists them"),
     (dict(rank="14"), "A number alone is the same for every name"),
     (dict(rank="rsi(14, 30, 70, 1, 2, 3, 4)"), "rsi"),
     (dict(rank="rsi(preiod=14)"), "'preiod' is none of its parameters. Did you mean 'period'"),

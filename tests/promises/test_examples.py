@@ -73,6 +73,16 @@ def own_limit(r):
     assert r["falls"][1] < 0.7 * r["falls"][0]
 
 
+def screener(r):
+    rows = r["rows"]
+    reasons = rows.reason.str.replace(r"^\d+", "some", regex=True)
+    listed = rows[rows.data == "GOOG"].groupby(reasons).time.min()
+    assert listed["no bar yet"] < listed["some of 200 bars"] < listed[""]
+    assert rows.groupby("time").picked.sum().max() == 2
+    assert sum(r["held"].values()) == rows.picked.sum() > 200
+    assert r["value"] > 200_000
+
+
 def btc_mean_reversion(r):
     assert r["plain"]["trades"] > r["filtered"]["trades"] > 0
     assert r["filtered"]["fall"] < 0.12
@@ -89,6 +99,7 @@ CHECKS = {
     "07_risk_parity": risk_parity,
     "08_challenge": challenge,
     "09_own_limit": own_limit,
+    "10_screener": screener,
     "btc_mean_reversion": btc_mean_reversion,
 }
 
@@ -117,7 +128,7 @@ def test_every_example_is_short_and_imports_only_what_is_installed():
         assert text.split("\n")[0].endswith("?"), path
         assert "# %%" in text, path
         allowed = {"bt_risk", "pandas"} | ({"backtrader"} if "06" not in path.stem else set())
-        assert imported(text) <= allowed, path
+        assert imported(text) - {"sys"} <= allowed, path
 
 
 def imported(text):
