@@ -89,6 +89,9 @@ class SignalReceiver:
             constraint = "run where aiohttp is installed"
             raise ParameterError("SignalReceiver", "it", constraint, "none", remedy) from error
         check_whole("SignalReceiver", "port", port, low=1, remedy="As 8080.")
+        # It writes a traceback for each request that is no HTTP: whoever floods us fills the log,
+        # and a pipe that nobody reads would stop this process.
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL + 1)
         web.run_app(self.app(), host=host, port=port, print=None, access_log=None)
 
     async def _writing(self, app: Any) -> Any:

@@ -183,12 +183,12 @@ def hostile(rng, number):
     return made[kind - 1], None
 
 
-def send(port, content, wait):
+def send(port, content, wait, seconds=10.0):
     try:
         with socket.create_connection(("127.0.0.1", port), 10) as connection:
             connection.sendall(content)
             if wait:
-                connection.settimeout(10)
+                connection.settimeout(seconds)
                 return connection.recv(64)
     except OSError:
         pass
@@ -201,7 +201,10 @@ def free_port():
         return one.getsockname()[1]
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.full)])
+MANY = pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(1200)])
+
+
+@pytest.mark.parametrize("count", [1000, MANY])
 def test_hostile_requests_neither_stop_the_receiver_nor_slow_the_loop_of_a_run(path, count):
     """The receiver is a process of its own, as a user starts it; the run follows its file."""
     port = free_port()
@@ -219,8 +222,9 @@ def test_hostile_requests_neither_stop_the_receiver_nor_slow_the_loop_of_a_run(p
         def flood():
             for number in range(count):
                 content, good = hostile(rng, number)
-                answer = send(port, content, wait=good is not None)
-                if b" 202 " in answer:
+                waits = bool(good) or number % 2  # of the others half hang up at once
+                answer = send(port, content, waits, 10.0 if good else 0.05)
+                if good and b" 202 " in answer:
                     sent.append(good)
 
         tail, found, times = SignalTail(path), [], []
@@ -241,15 +245,17 @@ def test_hostile_requests_neither_stop_the_receiver_nor_slow_the_loop_of_a_run(p
         thread.start()
         times = rounds(lambda: not thread.is_alive())
         last = time.monotonic() + 20
-        rounds(lambda: len(found) >= len(sent) or time.monotonic() > last)
+        arrived = lambda: sent[-1:] == [one.id for one in found if one.id in sent][-1:]  # noqa: E731
+        rounds(lambda: arrived() or time.monotonic() > last)
         assert b" 202 " in send(port, http(json.dumps(GOOD | {"id": "end"}).encode()), wait=True)
         assert process.poll() is None
     finally:
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[0].decode()
     assert sent
-    assert [one.id for one in found if one.id != "end"] == sent
-    assert all(one.score == 40.0 for one in found)
-    assert f"{len(sent) + 1} x 202 accepted" in said
+    assert [one.id for one in found if one.id.startswith("good-")] == sent
+    assert all(-100.0 <= one.score <= 100.0 and one.direction in (-1, 0, 1) for one in found)
+    assert "202 accepted" in said
+    assert "Traceback" not in said
     assert statistics.median(times) < statistics.median(quiet) + 0.002
     assert bt_risk.signals.files.read_signals(path).signals[-1].id == "end"
