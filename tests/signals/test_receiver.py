@@ -247,7 +247,12 @@ def test_hostile_requests_neither_stop_the_receiver_nor_slow_the_loop_of_a_run(p
         last = time.monotonic() + 20
         arrived = lambda: sent[-1:] == [one.id for one in found if one.id in sent][-1:]  # noqa: E731
         rounds(lambda: arrived() or time.monotonic() > last)
-        assert b" 202 " in send(port, http(json.dumps(GOOD | {"id": "end"}).encode()), wait=True)
+        final = http(json.dumps(GOOD | {"id": "end"}).encode())
+        answer = send(port, final, wait=True)
+        while b" 429 " in answer and time.monotonic() < last + 20:  # the flood counts for a second
+            time.sleep(0.2)
+            answer = send(port, final, wait=True)
+        assert b" 202 " in answer
         assert process.poll() is None
     finally:
         process.send_signal(signal.SIGINT)
