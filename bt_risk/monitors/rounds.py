@@ -120,9 +120,10 @@ class Rounds:
         called = [one for one in gate.registry.monitors if one not in self._asleep]
         for monitor in called:
             monitor.on_bar(fresh)
-        for monitor in called if plain else ():
+        # An account that is unknown, at a close that is NaN, is in no range; a NaN compares false.
+        for monitor in called if plain and worst == worst else ():
             quiet = monitor.quiet(sample)
-            if quiet is not None:
+            if quiet is not None and quiet.low < quiet.high and quiet.balance + quiet.until > -_INF:
                 self._asleep[monitor] = quiet, book.rounds
         self._ask_in = _ASK_AFTER
         self._combine()

@@ -125,6 +125,9 @@ def world(seed):
         frames[0].iloc[120, :4] *= 1.9
     if dice.random() < 0.15:
         frames[0].iloc[130, 3] = np.nan
+    if seed % 3 == 0:  # a hole, and after it a fall, which may end a day at once
+        frames[0].iloc[140, :4] = np.nan
+        frames[0].iloc[141:, :4] *= 0.94
     params = {
         "seed": seed,
         "busy": dice.choice([0.02, 0.1, 0.4]),
