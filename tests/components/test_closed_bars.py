@@ -6,6 +6,7 @@ from array import array
 import backtrader as bt
 import numpy as np
 import pytest
+from helpers.frames import PandasData
 from helpers.scenarios import random_walk
 
 from bt_risk.components.closed_bars import ClosedBars, closed_bars
@@ -76,7 +77,7 @@ def test_the_values_are_those_of_a_run():
             self.values = [list(one.lines[0].array) for one in (self.rsi, self.psar, self.ta)]
 
     cerebro = bt.Cerebro(stdstats=False)
-    cerebro.adddata(bt.feeds.PandasData(dataname=frame))
+    cerebro.adddata(PandasData(dataname=frame))
     cerebro.addstrategy(Native)
     native = cerebro.run()[0].values
     for text, expected in zip(("rsi(14)", "psar()", "natr(20)"), native, strict=True):
@@ -115,7 +116,7 @@ def test_the_first_value_comes_when_it_is_promised(text, needs):
 
 
 def test_a_feed_with_more_lines_keeps_them():
-    class Fundamental(bt.feeds.PandasData):
+    class Fundamental(PandasData):
         lines = ("pe",)
         params = (("pe", -1),)
 
