@@ -310,8 +310,13 @@ def test_a_state_file_changes_nothing(seed, tmp_path):
     assert saved == alone
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("block", range(20))
+BLOCKS = [
+    pytest.param(block, marks=pytest.mark.soak if block % 5 else pytest.mark.full)
+    for block in range(20)
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
 def test_monitors_that_are_left_out_change_nothing_in_many_worlds(block, monkeypatch):
     for seed in range(30 + 50 * block, 80 + 50 * block):
         same_with_all_called(seed, monkeypatch)
