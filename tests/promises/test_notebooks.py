@@ -1,5 +1,6 @@
 """Every notebook runs as it is, and prints what it was saved with."""
 
+import re
 import shutil
 
 import nbformat
@@ -24,7 +25,8 @@ def texts(notebook):
         outputs = cell.get("outputs", [])
         shown = [out["data"] for out in outputs if "data" in out]
         plain = [d.get("text/html", d["text/plain"]) for d in shown if WIDGET not in d]
-        plain = [text for text in plain if text]  # the end of a bar is empty
+        # The end of a bar is empty, in a <pre> or without one.
+        plain = [text for text in plain if re.sub("<pre[^>]*></pre>", "", text).strip()]
         found.append([*plain, *(out["text"] for out in outputs if out.get("name") == "stdout")])
     return found
 
