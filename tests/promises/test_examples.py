@@ -12,7 +12,7 @@ import bt_risk
 
 FILES = sorted((ROOT / "examples").glob("*.py"))
 MARK = "Expected last line: "
-SLOW = ("07_risk_parity", "11_signal_webhook", "btc_mean_reversion")
+SLOW = ("07_risk_parity", "btc_mean_reversion")
 EACH = [pytest.param(p, marks=pytest.mark.full) if p.stem in SLOW else p for p in FILES]
 
 
@@ -83,10 +83,6 @@ def screener(r):
     assert r["value"] > 200_000
 
 
-def signal_webhook(r):
-    assert r == {"posted": 3, "entries": ["no", "yes", "no"]}
-
-
 def btc_mean_reversion(r):
     assert r["plain"]["trades"] > r["filtered"]["trades"] > 0
     assert r["filtered"]["fall"] < 0.12
@@ -104,7 +100,6 @@ CHECKS = {
     "08_challenge": challenge,
     "09_own_limit": own_limit,
     "10_screener": screener,
-    "11_signal_webhook": signal_webhook,
     "btc_mean_reversion": btc_mean_reversion,
 }
 
