@@ -7,8 +7,8 @@ import os
 
 from hypothesis import settings
 
-# No test asks the clock: an example that takes 0.2 s on a busy machine is no fault.
-settings.register_profile("bt_risk", deadline=None)
+# Every run tries the same examples. No test asks the clock: 0.2 s on a busy machine is no fault.
+settings.register_profile("bt_risk", deadline=None, derandomize=True)
 settings.load_profile("bt_risk")
 
 ENGINE = os.environ.get("BT_RISK_ENGINE", "backtrader")

@@ -105,6 +105,7 @@ def parse_signal(
     direction = _direction(found.get("direction"), score)
     if math.isnan(score) and not math.isnan(conviction):
         score = 100.0 * direction * conviction
+        direction = direction if conviction else 0  # no conviction points nowhere
     elif math.isnan(conviction):
         conviction = abs(score) / 100.0
     symbol = _text(found, "symbol")

@@ -142,6 +142,11 @@ def test_what_is_read_is_in_range_and_comes_back_from_its_line(values):
     assert repr(again) == repr(found)
 
 
+def test_a_direction_without_any_conviction_is_none():
+    found = parse_signal({"published": "2024-01-02", "direction": "buy", "conviction": 0.0})
+    assert (found.score, found.direction) == (0.0, 0)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
