@@ -49,6 +49,8 @@ class SignalGuard(Guard):
         instrument = request.instrument
         if self.names is not None and not any(c.name in self.names for c in instrument.copies):
             return Decision(request.size)
+        if request.again and instrument.repeats:  # the run before the restart had its signal
+            return Decision(request.size)
         readings = book.signals.of(instrument, book.latest)
         if not readings:
             return self._no_signal(f"{instrument.name} has no SignalData")

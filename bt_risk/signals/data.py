@@ -17,9 +17,10 @@ from backtrader.linebuffer import LineBuffer
 
 from bt_risk.errors import DataError, ParameterError, check_choice, check_positive
 from bt_risk.signals.as_of import DAY_SECONDS, SignalsAsOf, SignalTable
-from bt_risk.signals.files import line_of, read_signals
+from bt_risk.signals.files import read_signals
 from bt_risk.signals.record import SECOND, Signal, same_symbol
-from bt_risk.signals.sources import SignalSource
+from bt_risk.signals.recorded import Recording
+from bt_risk.signals.sources import SignalSource, now_micros
 
 __all__ = ["SignalData"]
 
@@ -62,7 +63,8 @@ class SignalData(bt.feed.DataBase):
       - ``stamped`` (default: ``"close"``): when the bars of the clock bear their time; with
         ``"open"``, as exchanges for crypto have them, a bar is judged at its end, one bar later
       - ``record`` (default: ``None``): file of JSON lines to which what a source brings is added;
-        a backtest with it as ``dataname`` sees the same at the same bars
+        the next run goes on with it, and a backtest with it as ``dataname`` sees the same at the
+        same bars
 
     Times without a zone are UTC, and a date without a time of day counts from its end on. The times
     of bars must be UTC, too: give the data feed of prices its ``tzinput`` where they are not.
@@ -91,6 +93,7 @@ class SignalData(bt.feed.DataBase):
         if self.p.record is not None and self.source is None:
             constraint = "None where no source brings signals"
             raise ParameterError("SignalData", "record", constraint, self.p.record)
+        self.recording = None if self.p.record is None else Recording(self.p.record)
         self.refused: Counter[str] = Counter()
 
     def setenvironment(self, env: Any) -> None:
@@ -120,11 +123,17 @@ class SignalData(bt.feed.DataBase):
         self._time, self._preloads = math.nan, False
 
     def _read(self) -> list[Signal]:
-        """Return the signals of the file that are for this symbol; a source has none yet."""
+        """Return the signals of the file that are for this symbol; of a source the recorded ones.
+
+        Those were seen by earlier runs: each counts until it is too old, and does not come again.
+        """
         if self.source is not None:
+            earlier = self.recording.earlier(now_micros()) if self.recording else ()
+            mine = [one for one in earlier if same_symbol(one.symbol, self.symbol)]
+            self.source.remember(one.id for one in mine)
             self.source.start()
             self.refused = self.source.refused
-            return []
+            return mine
         found = read_signals(self.p.dataname)
         self.refused = found.refused
         mine = [one for one in found.signals if same_symbol(one.symbol, self.symbol)]
@@ -197,7 +206,9 @@ class SignalData(bt.feed.DataBase):
     def _take(self) -> None:
         """Add the signals that have come since the last bar: of a file all, once."""
         fresh, self._signals = self._signals, []
-        self._as_of.add(fresh if self.source is None else self._recorded(self.source.take()))
+        self._as_of.add(fresh)
+        if self.source is not None:
+            self._as_of.add(self._recorded(self.source.take()))
 
     def _recorded(self, brought: list[Signal]) -> list[Signal]:
         """Return what is for this symbol of what a source has brought, and record it.
@@ -214,15 +225,16 @@ class SignalData(bt.feed.DataBase):
             if same_symbol(one.symbol, self.symbol):
                 received = max(one.received or one.published, earliest)
                 found.append(replace(one, received=int(received)))
-        if found and self.p.record is not None:
-            with open(self.p.record, "a", encoding="utf-8") as file:
-                file.write("".join(map(line_of, found)))
+        if self.recording is not None:
+            self.recording.add(found)
         return found
 
     @property
     def trouble(self) -> str:
-        """Return why no signal can come now; empty while all is well."""
-        return "" if self.source is None else self.source.trouble
+        """Return why no signal can come or be recorded now; empty while all is well."""
+        if self.source is None:
+            return ""
+        return self.source.trouble or (self.recording.trouble if self.recording else "")
 
     def islive(self) -> bool:
         """Return whether signals come while the run goes on."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from bt_risk.errors import ParameterError, check_positive
 from bt_risk.signals.record import RefusedSignal, Signal, parse_signal
+from bt_risk.signals.recorded import decoded, read_backlog
 
 __all__ = ["IdMemory", "SignalPoller", "SignalSource", "SignalTail", "now_micros"]
 
@@ -53,8 +54,8 @@ class IdMemory:
 class SignalSource:
     """Signals that come while a run goes on; the base class of all sources.
 
-    `SignalData` calls `start` and `stop` with the run, and `take` at each bar, which returns at
-    once.
+    `SignalData` calls `remember`, `start` and `stop` with the run, and `take` at each bar, which
+    returns at once.
 
     Attributes
     ----------
@@ -69,6 +70,12 @@ class SignalSource:
         self.trouble = ""
         self._ids = IdMemory()
 
+    def remember(self, ids: Iterable[str]) -> None:
+        """Know the ids that earlier runs have seen, and no others: they do not come again."""
+        self._ids = IdMemory()
+        for name in ids:
+            self._ids.is_new(name)
+
     def start(self) -> None:
         """Begin."""
 
@@ -79,12 +86,18 @@ class SignalSource:
     def stop(self) -> None:
         """End."""
 
-    def accept(self, rows: Iterable[Any], received: int) -> list[Signal]:
-        """Return the signals among the records that came at a time; count the others."""
+    def accept(self, rows: Iterable[Any], received: int, stamped: bool = False) -> list[Signal]:
+        """Return the signals among the records that came at a time; count the others.
+
+        Where they are `stamped`, the time of receipt that a record has counts instead.
+        """
         found = []
         for row in rows:
+            own = stamped and isinstance(row, Mapping) and row.get("received") is not None
             try:
-                signal = parse_signal(row, received)
+                if isinstance(row, RefusedSignal):
+                    raise row
+                signal = parse_signal(row, None if own else received)
                 if not self._ids.is_new(signal.id):
                     raise RefusedSignal("id seen before")
             except RefusedSignal as reason:
@@ -97,8 +110,9 @@ class SignalSource:
 class SignalTail(SignalSource):
     """Follow a file of JSON lines, such as ``bt-risk signals listen`` writes.
 
-    Only lines that come after the start of the run count: what is older is unknown to it. A line
-    without a line break is read once it has one.
+    What it has when the run begins counts by the times in its lines: after a restart a signal from
+    before goes on to count until it is too old. A line without a line break is read once it has
+    one.
 
     Parameters
     ----------
@@ -109,33 +123,50 @@ class SignalTail(SignalSource):
     def __init__(self, path: str | PathLike[str]) -> None:
         super().__init__()
         self.path = Path(path)
-        self._place, self._rest = 0, b""
+        self._place, self._rest = -1, b""
+        self._earlier: list[Signal] = []
 
     def start(self) -> None:
-        """Skip what the file has already."""
-        self._place = self.path.stat().st_size if self.path.exists() else 0
-        self._rest = b""
+        """Read what the file has already."""
+        self._place, self._rest = -1, b""
+        self._earlier = self._read()
 
     def take(self) -> list[Signal]:
         """Return the signals of the lines that have come."""
+        earlier, self._earlier = self._earlier, []
+        return earlier + self._read()
+
+    def _read(self) -> list[Signal]:
         try:
-            with self.path.open("rb") as file:
-                if file.seek(0, 2) < self._place:  # a new file of the same name
-                    self._place, self._rest = 0, b""
-                file.seek(self._place)
-                content = file.read(CHUNK_BYTES)
+            found = self._backlog() if self._place < 0 else self._news()
         except FileNotFoundError:
-            content = b""
+            self._place = max(self._place, 0)  # whatever it will have is new
+            found = []
         except OSError as error:
             self.trouble = f"{self.path} cannot be read: {error}"
             return []
         self.trouble = ""
+        return found
+
+    def _backlog(self) -> list[Signal]:
+        """Return what was there before, without what an earlier run has recorded."""
+        backlog = read_backlog(self.path, now_micros())
+        self._place, self._rest = backlog.size, backlog.rest
+        self.refused.update(backlog.refused)
+        return [one for one in backlog.signals if self._ids.is_new(one.id)]
+
+    def _news(self) -> list[Signal]:
+        with self.path.open("rb") as file:
+            if file.seek(0, 2) < self._place:  # a new file of the same name
+                self._place, self._rest = 0, b""
+            file.seek(self._place)
+            content = file.read(CHUNK_BYTES)
         self._place += len(content)
         *lines, self._rest = (self._rest + content).split(b"\n")
         if len(self._rest) > LINE_BYTES:
             self._rest = b""
             self.refused["line is too long"] += 1
-        return self.accept(map(_decoded, filter(None, lines)), now_micros())
+        return self.accept(map(decoded, filter(None, lines)), now_micros(), stamped=True)
 
 
 class SignalPoller(SignalSource):
@@ -157,6 +188,10 @@ class SignalPoller(SignalSource):
         As ``{"Authorization": "Bearer ..."}``; they are never logged.
     timeout : float, default 10.0
         Seconds for one answer, all of it.
+    convert : callable, optional
+        Takes a row of the answer and returns its record, where the server has other names or units:
+        ``lambda row: {"score": 2 * float(row["value"]) - 100, "published": row["timestamp"]}``. A
+        row for which it raises an error is refused.
     """
 
     def __init__(
@@ -166,6 +201,7 @@ class SignalPoller(SignalSource):
         rows: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        convert: Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if not (isinstance(url, str) and url.startswith(("https://", "http://"))):
@@ -173,6 +209,10 @@ class SignalPoller(SignalSource):
         self.url, self.rows, self.headers = url, rows, dict(headers or {})
         self.every = check_positive("SignalPoller", "every", every)
         self.timeout = check_positive("SignalPoller", "timeout", timeout)
+        if convert is not None and not callable(convert):
+            constraint = "a function that makes a record of a row, or None"
+            raise ParameterError("SignalPoller", "convert", constraint, convert)
+        self.convert = convert
         self._waiting: deque[Signal] = deque()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -180,6 +220,7 @@ class SignalPoller(SignalSource):
     def start(self) -> None:
         """Start the thread."""
         self._ended = threading.Event()
+        self._waiting.clear()
         self._thread = threading.Thread(
             target=self._run, args=(self._ended,), name="bt_risk signals", daemon=True
         )
@@ -220,7 +261,7 @@ class SignalPoller(SignalSource):
             body = _read(answer, deadline)
         rows = self._rows(json.loads(body))
         before = self.refused.total() - self.refused["id seen before"]
-        found = self.accept(rows, now_micros())
+        found = self.accept(map(self._converted, rows), now_micros())
         odd = self.refused.total() - self.refused["id seen before"] - before
         room = WAITING - len(self._waiting)
         self._waiting.extend(found[:room])
@@ -237,6 +278,15 @@ class SignalPoller(SignalSource):
             raise ValueError("the answer has no array of records")
         return answer
 
+    def _converted(self, row: Any) -> Any:
+        """Return the record of a row; of one that cannot be converted, why it is refused."""
+        if self.convert is None:
+            return row
+        try:
+            return self.convert(row)
+        except Exception as error:  # of a function of the user, on whatever a server has sent
+            return RefusedSignal(f"convert failed with {type(error).__name__}")
+
 
 def _read(answer: Any, deadline: float) -> bytes:
     """Return a body within the time and the size that are allowed."""
@@ -250,13 +300,6 @@ def _read(answer: Any, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise TimeoutError("the answer takes too long")
     return b"".join(parts)
-
-
-def _decoded(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _retry_after(error: Exception) -> float:

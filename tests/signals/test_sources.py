@@ -105,6 +105,29 @@ def test_what_a_server_answers_comes_once_and_is_stamped(poll):
     assert source.trouble == ""
 
 
+def test_other_names_and_units_are_converted_and_what_fails_is_refused(poll):
+    def convert(row):
+        return {"score": 2 * float(row["value"]) - 100, "published": row["timestamp"]}
+
+    rows = [
+        {"value": "80", "timestamp": "1577836800"},
+        {"value": "many", "timestamp": "1577836800"},
+        {"timestamp": "1577836800"},
+        "x",
+        {"value": "101", "timestamp": "1577836800"},
+    ]
+    source = poll({"data": rows}, rows="data", convert=convert)
+    (found,) = until(source.take)
+    assert (found.score, found.direction, found.published) == (60.0, 1, 1_577_836_800_000_000)
+    assert source.refused == {
+        "convert failed with ValueError": 1,
+        "convert failed with KeyError": 1,
+        "convert failed with TypeError": 1,
+        "score is out of range": 1,
+    }
+    assert source.trouble == ""
+
+
 def slow(_):
     time.sleep(1.5)
     return []
@@ -177,6 +200,7 @@ def test_a_flood_is_cut_and_counted(poll):
         ({"url": "file:///etc/passwd"}, "url must be one of http or https"),
         ({"url": "http://x", "every": 0}, "every must be positive"),
         ({"url": "http://x", "timeout": -1}, "timeout must be positive"),
+        ({"url": "http://x", "convert": "value"}, "convert must be a function that makes a record"),
     ],
 )
 def test_a_parameter_out_of_range_raises(params, message):
@@ -187,7 +211,7 @@ def test_a_parameter_out_of_range_raises(params, message):
 # -- a file that grows ---------------------------------------------------------------------------
 
 
-def test_only_whole_lines_that_come_after_the_start_count(tmp_path):
+def test_only_whole_lines_count_and_without_a_time_those_that_come_after_the_start(tmp_path):
     path = tmp_path / "signals.jsonl"
     source = SignalTail(path)
     source.start()
@@ -202,7 +226,8 @@ def test_only_whole_lines_that_come_after_the_start_count(tmp_path):
         file.write(line[20:] + "not json\n" + json.dumps(record("2")) + "\n")
         file.flush()
         assert [one.id for one in source.take()] == ["2"]
-    assert source.refused == {"id seen before": 2, "not an object with names": 1}
+    refused = {"no published time": 1, "id seen before": 2, "not an object with names": 1}
+    assert source.refused == refused
     path.write_text(json.dumps(record("3")) + "\n")  # rotated
     assert [one.id for one in source.take()] == ["3"]
 
