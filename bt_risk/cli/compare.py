@@ -49,6 +49,12 @@ def compare(
     cash: Cash = CASH,
     commission: Commission = COMMISSION,
     samples: Annotated[int, typer.Option(help="Resampled histories of the bootstrap.")] = 1000,
+    attribution: Annotated[
+        bool, typer.Option("--attribution", help="Run subsets of the rules: what is each worth?")
+    ] = False,
+    permutations: Annotated[
+        int, typer.Option(help="Sampled orders of the rules, where there are too many subsets.")
+    ] = 24,
     as_json: Json = False,
 ) -> None:
     """Run a strategy bare, protected, and with each rule alone or left out; show what differs."""
@@ -56,7 +62,14 @@ def compare(
     make_folder(out.parent, "compare")
     check_output("compare", "--out", out)
     build = script_of("compare", script, (data, more), params, cash, commission)
-    result = bt_risk.compare(build, chosen, rules, samples=samples)
+    result = bt_risk.compare(
+        build,
+        chosen,
+        rules,
+        samples=samples,
+        attribution=attribution,
+        permutations=permutations,
+    )
     page = result.write(out, title=build.title)
     if as_json:
         typer.echo(json.dumps(_values(result) | {"page": str(page)}))
@@ -71,12 +84,32 @@ def _values(result: Comparison) -> dict[str, Any]:
     return {
         "halt": str(result.halt),
         "verdicts": {name: result.verdict(name) for name in variants if name != BARE},
+        "attribution": _attribution(result),
         "measures": {name: _rows(result.frame.loc[name]) for name in variants},
         "sharpe": _rows(result.sharpe),
         "effects": _rows(result.shadow.by_rule()),
         "losses": _rows(result.losses),
         "days": result.days,
         "year": result.year,
+    }
+
+
+def _attribution(result: Comparison) -> dict[str, Any] | None:
+    """Return what each rule is worth, None where it was not asked for."""
+    found = result.attribution
+    if found is None:
+        return None
+    pairs = found.pairs.to_dict("split")
+    return {
+        "sentences": found.sentences(),
+        "rules": _rows(found.frame),
+        "pairs": [
+            {"rules": list(pair), "interaction": plain(value), "named": bool(named)}
+            for pair, (value, named) in zip(pairs["index"], pairs["data"], strict=True)
+        ],
+        "difference": plain(found.difference),
+        "runs": found.runs,
+        "permutations": found.permutations,
     }
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from bt_risk.demo.portfolios import Portfolio
 from bt_risk.demo.runs import CASH, COMMISSION, DemoRun
 from bt_risk.demo.summary import summary
+from bt_risk.evidence.attribution_table import attribution_columns, attribution_note
 from bt_risk.evidence.compare import Comparison
 from bt_risk.evidence.halt_odds import LEAST, halt_probability
 from bt_risk.evidence.metrics import MEASURES
@@ -142,6 +143,10 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     console.print(f"{comparison.halt}\n")
     for verdict in comparison.verdicts():
         console.print(f"- {verdict}", markup=False)
+    if comparison.attribution is not None and not comparison.attribution.frame.empty:
+        console.print("\nWhat each rule is worth:\n")
+        _print_table(console, attribution_columns(comparison.attribution))
+        console.print(f"\n{attribution_note(comparison.attribution)}")
     bounds = f"{100 * comparison.confidence:g} % bounds"
     console.print(f"\nBare and protected, with {bounds}; at equal volatility the bare run has the")
     console.print("constant leverage that gives it the protected run's volatility:\n")

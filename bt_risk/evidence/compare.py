@@ -11,7 +11,14 @@ from typing import Any, cast
 import backtrader as bt
 import pandas as pd
 
-from bt_risk.errors import DataError, ParameterError, check_names
+from bt_risk.errors import DataError, ParameterError, check_flag, check_names, check_whole
+from bt_risk.evidence.attribution import (
+    Attribution,
+    RunsBySubset,
+    SubsetPlan,
+    attribute,
+    plan_subsets,
+)
 from bt_risk.evidence.bootstrap import (
     Interval,
     SharpeTest,
@@ -22,9 +29,10 @@ from bt_risk.evidence.bootstrap import (
     sharpe_test,
 )
 from bt_risk.evidence.halt_odds import LEAST, HaltOdds, halt_probability
-from bt_risk.evidence.metrics import MEASURES, Days, days_of, measures
+from bt_risk.evidence.metrics import MEASURES, Days, days_of, final_equity, measures
+from bt_risk.evidence.number_format import format_measure, format_money
 from bt_risk.evidence.order_log import OrderLog
-from bt_risk.evidence.runner import VariantRun, running
+from bt_risk.evidence.runner import RunEnd, VariantRun, running
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, probabilistic_sharpe
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
@@ -63,6 +71,8 @@ class Comparison:
         Mean length of the resampled blocks, in days.
     confidence : float
     samples : int
+    attribution : Attribution or None
+        What each rule is worth; None where nobody asked for it.
     """
 
     frame: pd.DataFrame
@@ -76,6 +86,7 @@ class Comparison:
     block: float
     confidence: float
     samples: int
+    attribution: Attribution | None = None
 
     @property
     def losses(self) -> pd.DataFrame:
@@ -91,6 +102,17 @@ class Comparison:
             if record.losses.trades
         }
         return pd.DataFrame.from_dict(rows, orient="index")
+
+    def outcome(self) -> str:
+        """Return one sentence: what the protected account ends with, and what the bare one."""
+        bare, protected = (final_equity(self.records[run]) for run in (BARE, PROTECTED))
+        falls = self.frame["value"].xs("Max drawdown", level="measure")
+        deepest = [format_measure("Max drawdown", falls[run]) for run in (PROTECTED, BARE)]
+        return (
+            f"protected ends with {protected:,.0f} instead of {bare:,.0f} "
+            f"({format_money(protected - bare)}), after a max drawdown of {deepest[0]} instead of "
+            f"{deepest[1]}"
+        )
 
     def verdict(self, variant: str = PROTECTED) -> str:
         """Return one sentence: whether a variant earned more or less for its risk than bare."""
@@ -111,8 +133,12 @@ class Comparison:
         return f"evidence that {name} earns {word} for its risk: {figures}"
 
     def verdicts(self) -> list[str]:
-        """Return the verdict of every variant but bare, each sentence once."""
-        return list(dict.fromkeys(self.verdict(v) for v in self.sharpe.index if v != BARE))
+        """Return what came of it, what each rule is worth, and the verdict of every variant."""
+        said = [self.verdict(variant) for variant in self.sharpe.index if variant != BARE]
+        if not any(no_trades(self.records[run]) for run in (BARE, PROTECTED)):
+            worth = [] if self.attribution is None else self.attribution.sentences()
+            said = [self.outcome(), *worth, *said]
+        return list(dict.fromkeys(said))
 
     def _repr_html_(self) -> str:
         """Return verdicts and tables, for a notebook."""
@@ -128,7 +154,17 @@ class Comparison:
 
 
 # What `compare` takes beside the parameters of a policy.
-_NAMES = ("build", "policy", "rules", "confidence", "samples", "seed", "workers")
+_NAMES = (
+    "build",
+    "policy",
+    "rules",
+    "confidence",
+    "samples",
+    "seed",
+    "workers",
+    "attribution",
+    "permutations",
+)
 
 
 def compare(
@@ -140,6 +176,8 @@ def compare(
     samples: int = 1000,
     seed: int = 0,
     workers: int | None = None,
+    attribution: bool = False,
+    permutations: int = 24,
     **limits: Any,
 ) -> Comparison:
     """Run a strategy bare, protected, and with each rule alone or left out; return what differs.
@@ -166,6 +204,12 @@ def compare(
         Number of processes. When left out: one for each core. Where processes are not forked, each
         imports the script again: one that lacks ``if __name__ == "__main__":`` runs in one
         process, and so does what does not pickle.
+    attribution : bool
+        Whether to run subsets of the rules, and to tell what each rule is worth:
+        `Comparison.attribution`. It takes many runs: 128 for the seven rules of the default policy.
+    permutations : int
+        How many orders of the rules are sampled where all subsets would be too many runs: with at
+        most 6 rules all subsets run, and where the permutations could take as many runs.
     **limits
         Parameters of a `Policy` where none is given: ``compare(build, risk_limit=0.005)``.
 
@@ -183,14 +227,38 @@ def compare(
     check_names("compare", limits, [*_NAMES, *(one.name for one in fields(Policy))])
     policy = policy_of("compare", policy, limits)
     check_bootstrap("compare", confidence, samples, seed)
-    policies = variants(policy, rules)
-    runs = {}
-    with running(build, policies, workers) as results, _progress(len(policies)) as step:
+    check_flag("compare", "attribution", attribution)
+    remedy = "Each is an order in which the rules are switched on."
+    permutations = check_whole("compare", "permutations", permutations, low=10, remedy=remedy)
+    plan = plan_subsets(policy, permutations, seed) if attribution else None
+    runs, subsets = _runs(build, policy, variants(policy, rules), plan, workers)
+    return evaluate(runs, policy, confidence, samples, seed, subsets)
+
+
+def _runs(
+    build: Callable[[], bt.Cerebro],
+    policy: Policy,
+    policies: Mapping[str, Policy | None],
+    plan: SubsetPlan | None,
+    workers: int | None,
+) -> tuple[dict[str, VariantRun], RunsBySubset | None]:
+    """Run every variant, and what a plan needs beside them."""
+    asked = {} if plan is None else plan.policies(policy)
+    more = {label: one for label, one in asked.items() if label not in policies}
+    done: dict[str, VariantRun | RunEnd] = {}
+    total = len(policies) + len(more)
+    with running(build, {**policies, **more}, workers, more) as results, _progress(total) as step:
         for label, run in results:
-            runs[label] = run
+            done[label] = run
             step()
-    in_order = {label: runs[label] for label in policies}
-    return evaluate(in_order, policy, confidence, samples, seed)
+    runs = {label: cast(VariantRun, done[label]) for label in policies}
+    if plan is None:
+        return runs, None
+    return runs, RunsBySubset(plan, {label: _end(done[label]) for label in asked})
+
+
+def _end(run: VariantRun | RunEnd) -> RunEnd:
+    return run if isinstance(run, RunEnd) else RunEnd.of(run.record)
 
 
 def evaluate(
@@ -199,8 +267,12 @@ def evaluate(
     confidence: float = 0.95,
     samples: int = 1000,
     seed: int = 0,
+    subsets: RunsBySubset | None = None,
 ) -> Comparison:
-    """Return the `Comparison` of runs by variant; ``bare`` and ``protected`` are among them."""
+    """Return the `Comparison` of runs by variant; ``bare`` and ``protected`` are among them.
+
+    `subsets` are the runs that an attribution needs.
+    """
     records = {label: run.record for label, run in runs.items()}
     if records[BARE].mode != "bare":
         remedy = "Leave protect() and the gate out of it: compare adds them."
@@ -240,6 +312,7 @@ def evaluate(
         block=block,
         confidence=confidence,
         samples=samples,
+        attribution=None if subsets is None else attribute(subsets, picks, confidence),
     )
 
 

@@ -4,11 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from bt_risk.evidence.attribution import Attribution
+from bt_risk.evidence.attribution_table import (
+    TOTAL,
+    attribution_columns,
+    attribution_note,
+    pair_rows,
+)
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.number_format import (
     format_interval,
@@ -46,6 +53,7 @@ def comparison_page(comparison: "Comparison", path: Path, title: str) -> Path:
         "mode": f"{bare.strategy} with and without each rule",
         "comparison": comparison,
         "verdicts": comparison.verdicts(),
+        "attribution": _attribution(comparison.attribution),
         "main": _main_table(comparison),
         "variants": list(comparison.sharpe.index),
         "values": _value_table(comparison),
@@ -80,6 +88,22 @@ def _cell(comparison: "Comparison", variant: str, measure: str, kind: str) -> Ce
     row = comparison.frame.loc[(variant, measure)]
     bounds = format_interval(measure, row[f"{kind}_low"], row[f"{kind}_high"])
     return format_measure(measure, row[kind]), bounds
+
+
+def _attribution(found: Attribution | None) -> dict[str, Any] | None:
+    """Return what each rule is worth: chart, table, note and pairs."""
+    if found is None or found.frame.empty:
+        return None
+    columns = attribution_columns(found)
+    names = [*found.frame.index, TOTAL]
+    rows = [(name, [column[name] for column in columns.values()]) for name in names]
+    return {
+        "chart": _attribution_chart(found),
+        "columns": list(columns),
+        "rows": rows,
+        "note": attribution_note(found),
+        "pairs": pair_rows(found),
+    }
 
 
 def _value_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
@@ -190,6 +214,20 @@ def _sharpe_chart(comparison: "Comparison") -> BarChart:
         + (f"{count} of them leave out zero." if count else "None of them leaves out zero.")
     )
     texts = [format_number(value, "{:+.2f}") for value in middle]
+    kinds = ["" if evident else "open" for evident in frame["evidence"]]
+    return _bar_chart(list(frame.index), texts, (low, high, middle), kinds, caption)
+
+
+def _attribution_chart(found: Attribution) -> BarChart:
+    frame, middle = found.frame, found.frame["shapley"].astype(float)
+    known = frame["low"].notna()
+    low, high = frame["low"].where(known, middle), frame["high"].where(known, middle)
+    caption = (
+        f"What each rule is worth in final equity, with bounds of {100 * found.confidence:g} % "
+        f"that hold for all rules at once. Together {format_money(found.difference)}: the final "
+        "equity of the protected run less that of the bare one."
+    )
+    texts = [format_money(value) for value in middle]
     kinds = ["" if evident else "open" for evident in frame["evidence"]]
     return _bar_chart(list(frame.index), texts, (low, high, middle), kinds, caption)
 

@@ -15,7 +15,15 @@ from bt_risk.report.pyfolio import daily_equity, daily_returns
 from bt_risk.report.record import RunRecord
 from bt_risk.tolerances import RATIO_EPS, SIZE_EPS
 
-__all__ = ["FRACTIONS", "MEASURES", "Days", "days_of", "measures", "volatility"]
+__all__ = [
+    "FRACTIONS",
+    "MEASURES",
+    "Days",
+    "days_of",
+    "final_equity",
+    "measures",
+    "volatility",
+]
 
 TAIL = 0.05
 MEASURES = (
@@ -97,6 +105,11 @@ def days_of(record: RunRecord) -> tuple[Days, pd.DatetimeIndex, int]:
         _closed(fills).reindex(index).fillna(0.0).to_numpy(),
     )
     return days, index, periods_per_year(index)
+
+
+def final_equity(record: RunRecord) -> float:
+    """Return the last known equity of a run, in currency."""
+    return float(record.bars["equity"].ffill().iloc[-1])
 
 
 def _closed(fills: pd.DataFrame) -> pd.Series:

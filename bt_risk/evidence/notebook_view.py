@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bt_risk.evidence.attribution_table import attribution_columns, attribution_note
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.number_format import format_measure, format_money, format_number
 from bt_risk.report.labels import rule_label, rules_in_order
@@ -20,11 +21,23 @@ def comparison_html(comparison: "Comparison") -> str:
     verdicts = "".join(f"<li>{escape(verdict)}</li>" for verdict in comparison.verdicts())
     parts = [
         f"<p>{escape(str(comparison.halt))}</p><ul>{verdicts}</ul>",
+        *_attribution(comparison),
         _table(_figures(comparison)),
         "<p>What each rule cost (-) and saved (+), in currency and in R:</p>",
         _table(_effects(comparison)),
     ]
     return "\n".join(parts)
+
+
+def _attribution(comparison: "Comparison") -> list[str]:
+    """Return what each rule is worth, nothing where nobody asked for it."""
+    found = comparison.attribution
+    if found is None or found.frame.empty:
+        return []
+    return [
+        _table(pd.DataFrame(attribution_columns(found))),
+        f"<p>{escape(attribution_note(found))}</p>",
+    ]
 
 
 def _figures(comparison: "Comparison") -> pd.DataFrame:

@@ -6,14 +6,15 @@ import multiprocessing
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import backtrader as bt
+import numpy as np
 
 from bt_risk.engine.fast import fast
 from bt_risk.errors import ParameterError, check_whole
@@ -23,13 +24,15 @@ from bt_risk.evidence.forked import (
     ignore_interrupts,
     loaded,
 )
+from bt_risk.evidence.metrics import final_equity
 from bt_risk.evidence.order_log import OrderLog, OrderLogger
 from bt_risk.evidence.variants import PROTECTED
 from bt_risk.policy import Policy
 from bt_risk.protection import protect
+from bt_risk.report.pyfolio import daily_returns
 from bt_risk.report.record import ReportData, RunRecord, record_of
 
-__all__ = ["VariantRun", "quiet", "results_of", "run_all", "run_variant", "running"]
+__all__ = ["RunEnd", "VariantRun", "quiet", "results_of", "run_all", "run_variant", "running"]
 
 _log = logging.getLogger("bt_risk")
 _BUILD = "a function that returns a new Cerebro"
@@ -52,6 +55,34 @@ class VariantRun(NamedTuple):
 
     record: RunRecord
     order_log: OrderLog | None
+
+
+class RunEnd(NamedTuple):
+    """Keep of one run what an attribution needs.
+
+    Attributes
+    ----------
+    start, final : float
+        Equity in currency.
+    returns : ndarray of shape (n_days,)
+        Simple daily returns.
+    """
+
+    start: float
+    final: float
+    returns: np.ndarray
+
+    @classmethod
+    def of(cls, record: RunRecord) -> "RunEnd":
+        """Return that of a record."""
+        returns = daily_returns(record).to_numpy()
+        return cls(float(record.start[0]), final_equity(record), returns)
+
+    @property
+    def max_drawdown(self) -> float:
+        """Return the deepest fall from a high-water mark at the end of a day, as a fraction."""
+        wealth = np.r_[1.0, np.cumprod(1.0 + self.returns)]
+        return float((1.0 - wealth / np.maximum.accumulate(wealth)).max())
 
 
 def run_variant(
@@ -98,7 +129,8 @@ def running(
     build: Callable[[], bt.Cerebro],
     policies: Mapping[str, Policy | None],
     workers: int | None = None,
-) -> Iterator[Iterator[tuple[str, VariantRun]]]:
+    ends: Collection[str] = (),
+) -> Iterator[Iterator[tuple[str, VariantRun | RunEnd]]]:
     """Start the run of every policy; yield an iterator of the runs by label, as each gets done.
 
     Parameters
@@ -111,11 +143,15 @@ def running(
         that of the label `PROTECTED` alone: nothing else reads one.
     workers : int, optional
         Number of processes. When left out: one for each core, see `compare`.
+    ends : list of str
+        Labels of runs of which the `RunEnd` is enough: the whole record of each would fill memory.
+        Each has a policy of its own.
     """
-    labels = _equal(policies)
+    labels = _equal({label: one for label, one in policies.items() if label not in ends})
+    labels |= {label: [label] for label in ends}
     workers = _worker_count(build, workers, len(labels))
     # Processes start before anybody shows a progress bar, which has a thread.
-    with _runs(build, {label: policies[label] for label in labels}, workers) as results:
+    with _runs(build, {label: policies[label] for label in labels}, workers, ends) as results:
         yield ((label, run) for first, run in results for label in labels[first])
 
 
@@ -130,19 +166,33 @@ def _equal(policies: Mapping[str, Policy | None]) -> dict[str, list[str]]:
 
 @contextmanager
 def _runs(
-    build: Callable[[], bt.Cerebro], policies: Mapping[str, Policy | None], workers: int
-) -> Iterator[Iterator[tuple[str, VariantRun]]]:
+    build: Callable[[], bt.Cerebro],
+    policies: Mapping[str, Policy | None],
+    workers: int,
+    ends: Collection[str],
+) -> Iterator[Iterator[tuple[str, VariantRun | RunEnd]]]:
     if workers == 1 or not can_fork():
-        jobs = {label: (build, policy, label == PROTECTED) for label, policy in policies.items()}
-        yield results_of(run_variant, jobs, workers)
+        jobs = {
+            label: (build, policy, label == PROTECTED, label in ends)
+            for label, policy in policies.items()
+        }
+        yield results_of(_run_job, jobs, workers)
         return
     cerebro = _built(build)
 
-    def run(label: str) -> VariantRun:
-        return _run(cerebro, policies[label], label == PROTECTED)
+    def run(label: str) -> VariantRun | RunEnd:
+        done = _run(cerebro, policies[label], label == PROTECTED)
+        return RunEnd.of(done.record) if label in ends else done
 
     with loaded(cerebro), forked_runs(run, policies, workers) as results:
         yield results
+
+
+def _run_job(
+    build: Callable[[], bt.Cerebro], policy: Policy | None, logs: bool, end: bool
+) -> VariantRun | RunEnd:
+    done = run_variant(build, policy, logs)
+    return RunEnd.of(done.record) if end else done
 
 
 def run_all(
@@ -153,7 +203,7 @@ def run_all(
     """Run every policy, see `running`; return the runs by label, in the order of `policies`."""
     with running(build, policies, workers) as results:
         done = dict(results)
-    return {label: done[label] for label in policies}
+    return {label: cast(VariantRun, done[label]) for label in policies}
 
 
 def _worker_count(build: Callable[[], bt.Cerebro], workers: int | None, jobs: int) -> int:

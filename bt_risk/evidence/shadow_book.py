@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.evidence.counterfactual import Counterfactual, Fill
+from bt_risk.evidence.metrics import final_equity
 from bt_risk.evidence.order_log import OrderLog
 from bt_risk.evidence.paper_broker import PaperBroker, RequestedOrder
 from bt_risk.evidence.paper_cash import PaperCash
@@ -118,18 +119,15 @@ def shadow_book(
         rows += [_row(name, trade, multiplier) for trade in replayed.paper_trades]
         differences += [(name, label, value) for label, value in replayed.differences.items()]
     paper_trades = pd.DataFrame(rows, columns=COLUMNS)
-    difference = _final(protected) - _final(bare)
+    before, after = final_equity(bare), final_equity(protected)
+    difference = after - before
     effects = _effects(paper_trades, differences)
     # What is neither price nor commission (interest, say) belongs to no data feed and no rule.
     unexplained = difference - effects["effect"].sum()
-    if abs(unexplained) > 1e-9 * max(abs(_final(bare)), abs(_final(protected)), 1.0):
+    if abs(unexplained) > 1e-9 * max(abs(before), abs(after), 1.0):
         nothing = math.nan, math.nan
         effects.loc[len(effects)] = ["", PATH_DIFFERENCES, 0, *nothing, unexplained, math.nan]
     return ShadowBook(difference, paper_trades, effects)
-
-
-def _final(record: RunRecord) -> float:
-    return float(record.bars["equity"].ffill().iloc[-1])
 
 
 def _replayed(

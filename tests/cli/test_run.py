@@ -131,6 +131,28 @@ def test_a_comparison_as_json_has_the_figures_of_the_tables(command):
     assert found["page"] == "bt-risk-compare.html"
 
 
+THREE = [("--set", f"{name}=inf") for name in ("notional_limit", "exposure_limit", "risk_limit")]
+
+
+def test_a_comparison_says_what_each_rule_is_worth_if_it_is_asked(command):
+    rules = [*WORDS, "--samples", "400", "--set", "sizer=false", *sum(THREE, ())]
+    status, out, err = command("compare", *rules, "--attribution", "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    worth, ends = found["attribution"], found["attribution"]["rules"]
+    assert list(ends) == ["stop", "correlation", "drawdown"]
+    assert sum(row["shapley"] for row in ends.values()) == pytest.approx(worth["difference"])
+    assert (worth["runs"], worth["permutations"], len(worth["pairs"])) == (8, 0, 3)
+    assert ends["correlation"]["low"] is None  # it never acts
+    status, out, err = command("compare", *rules, "--attribution")
+    assert (status, err) == (0, "")
+    text = " ".join(out.split())
+    assert all(sentence in text for sentence in worth["sentences"])
+    assert text.index("- protected ends with") < text.index("What each rule is worth:")
+    assert "all subsets of the rules (8 runs)" in text
+    assert command("compare", *rules, "--json")[1].count('"attribution": null') == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -11,6 +11,8 @@ from helpers.scenarios import Plan, cerebro, random_walk
 from selenium.webdriver.support.ui import WebDriverWait
 
 import bt_risk
+from bt_risk.evidence.attribution_table import attribution_columns
+from bt_risk.evidence.variants import without
 
 SECTIONS = "verdict figures equity sharpe variants losses shadow policy method"
 
@@ -49,6 +51,40 @@ def test_it_says_every_verdict_and_every_sum(result, page):
     for value in result.frame["value"].unstack().loc["protected"][["Sharpe", "Turnover"]]:
         assert f"{value:,.2f}" in text
     assert all(line in text for line in ("risk per trade", "Every parameter", "stationary"[1:]))
+
+
+@pytest.fixture(scope="module")
+def worth():
+    """Return a comparison that tells what each of three rules is worth."""
+    tight = bt_risk.Policy(notional_limit=0.3)
+    policy = without(tight, "risk per trade", "size", "correlation", "drawdown")
+    small = functools.partial(build, 150)
+    return bt_risk.compare(small, policy, samples=200, workers=1, attribution=True)
+
+
+def test_it_says_what_each_rule_is_worth_before_any_figure(worth, tmp_path):
+    text = html.unescape(worth.write(tmp_path / "page.html").read_text(encoding="utf-8"))
+    sections = re.findall(r'<section id="(\w+)"', text)
+    assert sections == ["verdict", "attribution", *SECTIONS.split()[1:]]
+    for sentence in worth.attribution.sentences():
+        assert f"<li>{sentence}</li>" in text
+    assert text.index(f"<li>{worth.outcome()}</li>") < text.index("<li>what each rule is worth: ")
+    columns = attribution_columns(worth.attribution)
+    for rule in columns["Shapley"]:
+        cells = "".join(f"<td>{column[rule]}</td>" for column in columns.values())
+        assert f'<th scope="row">{rule}</th>{cells}' in text
+    assert f"Together {worth.attribution.difference:+,.0f}" in text
+    assert "Pairs of rules" in text
+
+
+def test_a_browser_draws_what_each_rule_is_worth(worth, chromium, tmp_path):
+    chromium.get(worth.write(tmp_path / "page.html").as_uri())
+    wait = WebDriverWait(chromium, 60, 0.05)
+    wait.until(lambda one: one.execute_script("return document.documentElement.dataset.drawn"))
+    assert chromium.execute_script("return document.querySelectorAll('.effects').length") == 3
+    count = "return document.querySelectorAll('#attribution .effects > div').length"
+    assert chromium.execute_script(count) == len(worth.attribution.frame)
+    assert [line for line in chromium.get_log("browser") if line["level"] == "SEVERE"] == []
 
 
 def test_it_needs_nothing_else_and_takes_nothing_for_markup(page):
