@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bt_risk.limits.base import Decision, Limit, Request
 from bt_risk.limits.settings import LimitSettings
 from bt_risk.parameters import ceiling
-from bt_risk.portfolio.gaps import track_gaps
+from bt_risk.portfolio.bar_history import track_gaps
 from bt_risk.tolerances import LIMIT_EPS
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
+from bt_risk.portfolio.price_watch import PriceWatch
 
 __all__ = ["Monitor", "Quiet", "Sample"]
 
@@ -22,6 +23,10 @@ class Quiet(NamedTuple):
         The account value without the profit of open positions is at most this.
     until : float
         The bar comes before this time, a date number.
+    bars : float
+        Fewer than so many points in time with a new bar have come since.
+    watched : tuple of PriceWatch
+        The price of each is in its range; it is noted on every bar that is left out.
     ends_with_orders : bool
         No position and no working order has changed since the last call.
     profit, worst, extremes : bool
@@ -33,6 +38,8 @@ class Quiet(NamedTuple):
     high: float = math.inf
     balance: float = math.inf
     until: float = math.inf
+    bars: float = math.inf
+    watched: tuple[PriceWatch, ...] = ()
     ends_with_orders: bool = False
     profit: bool = False
     worst: bool = False

@@ -107,7 +107,9 @@ class DrawdownMonitor(Monitor):
             self.gate.stop_engine(between_bars=True)
             return
         before, value = self.state, self._value()
-        worst = self._worst(value, fresh) if self.intrabar and fresh else value
+        worst = value
+        if self.intrabar and fresh and not self._stays_above(value):
+            worst = self._worst(value, fresh)
         if value <= before.high_water_mark and before.status == ARMED and not before.breaches:
             fallen = fall(value, before.high_water_mark)
             deepest = fallen if worst == value else fall(worst, before.high_water_mark)
@@ -169,6 +171,35 @@ class DrawdownMonitor(Monitor):
         if self.gate.book.suspects and self.gate.book.doubt(bars=1):
             return math.nan  # one suspect bar moves no mark and trips nothing
         return self.gate.unit_value()
+
+    def _stays_above(self, value: float) -> bool:
+        """Return whether new bars show nothing worse than bars before them, and trip nothing.
+
+        Every position counts with the low of its last bar (the high for shorts), stops or not: that
+        is no better than `_worst`, and takes a fraction of its time.
+        """
+        state, book, change = self.state, self.gate.book, 0.0
+        left = book.left_inside
+        if left is None or (left and left[0].round == book.rounds):
+            return False  # what has left inside the bar counts, too
+        if state.status != ARMED or state.breaches:
+            return False
+        for part in book.parts.values():
+            size = part.size
+            if size:
+                one = part.instrument
+                less = size * ((one.bottom if size > 0.0 else one.top) - one.price)
+                if less < 0.0:
+                    change += less * one.multiplier
+        if not change:
+            return True
+        mark = state.high_water_mark
+        equity = value if self.equity is not None else self.gate.equity()
+        if not (equity > 0.0 and mark > 0.0):
+            return False
+        lowest = value * (1.0 + change / equity)
+        deepest = 1.0 - lowest / (value if value > mark else mark) + RATIO_EPS
+        return deepest < self._trips_at and deepest < self.max_drawdown
 
     def _worst(self, value: float, fresh: list[Instrument]) -> float:
         """Return the value at the worst point of the new bars for what is held, NaN for NaN."""

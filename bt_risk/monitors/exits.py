@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bt_risk.limits.exit_rules import BreakEven, ExitRule, TakeProfit, TimeExit
-from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.base import Monitor, Quiet, Sample
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, place_of, position_key
-from bt_risk.tolerances import RATIO_EPS
+from bt_risk.portfolio.price_watch import PriceWatch
+from bt_risk.tolerances import PRICE_EPS, RATIO_EPS
 
 __all__ = ["ExitMonitor"]
 
@@ -29,12 +31,15 @@ class ExitMonitor(Monitor):
     """
 
     name, state_kind = "exits", "exit"
+    sleeps = True
 
     def __init__(self, gate: Any) -> None:
         self.gate = gate
         self.rules: list[ExitRule] = []
         self.held: dict[OwnerPosition, tuple[int, int]] = {}
         self.due: dict[OwnerPosition, tuple[int, str, str]] = {}
+        # When it was asked last: the round, and by position its trade and the bars so far.
+        self._asked, self._begun = 0, dict[OwnerPosition, tuple[int, int]]()
 
     def add(self, rule: ExitRule) -> None:
         """Carry out this rule from now on."""
@@ -59,6 +64,46 @@ class ExitMonitor(Monitor):
                 self._judge(part)
         for part, (_, rule, reason) in list(self.due.items()):
             self.gate.exit_orders.close(part, rule, reason)
+
+    def quiet(self, sample: Sample) -> Quiet | None:
+        """Return on which of the next bars no rule closes anything."""
+        if self.due:
+            return None
+        self._asked = self.gate.book.rounds
+        self._begun = {
+            part: (number, part.instrument.length) for part, (number, _) in self.held.items()
+        }
+        limits = [rule.bars for rule in self.rules if isinstance(rule, TimeExit)]
+        left = [limit - held for limit in limits for _, held in self.held.values()]
+        watched = [
+            self._watch(part, rule.r)
+            for rule in self.rules
+            if isinstance(rule, TakeProfit)
+            for part in self.held
+        ]
+        bars = min(left, default=math.inf)
+        return Quiet(bars=bars, watched=tuple(watched), ends_with_orders=True)
+
+    def _watch(self, part: OwnerPosition, r: float) -> PriceWatch:
+        """Return the prices at which a position has not gained so many R."""
+        one, distance = part.instrument, part.stop_distance
+        if not distance > 0.0:
+            return PriceWatch(one)
+        level = part.price + part.side * r * distance
+        rounding = PRICE_EPS * (abs(part.price) + r * distance)
+        if part.side > 0:
+            return PriceWatch(one, high=level - rounding)
+        return PriceWatch(one, low=level + rounding)
+
+    def skip(self, sample: Sample, bars: int) -> None:
+        """Count the bars of the positions that were held before and still are."""
+        last = self._asked + bars
+        for part, (number, length) in self._begun.items():
+            held = self.held.get(part)
+            if held is not None and held[0] == number:
+                one = part.instrument
+                more = one.length - length - (one.round > last)
+                self.held[part] = number, held[1] + more
 
     def on_missed(self, instruments: list[Instrument]) -> None:
         """Count bars that closed while the process or the connection was down."""

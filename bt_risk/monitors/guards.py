@@ -84,14 +84,15 @@ class GuardMonitor(Monitor):
         )
         if not self._follows_days:
             return Quiet(until=until, ends_with_orders=True)
-        limits = book.days.quiet()
-        if limits is None:
+        days = book.days.quiet(book)
+        if days is None:
             return None
         rounding = LIMIT_EPS * abs(sample.value)
         return Quiet(
-            low=limits[0] * sample.shares + rounding,
-            high=limits[1] * sample.shares - rounding,
-            until=min(until, limits[2]),
+            low=days.low * sample.shares + rounding,
+            high=days.high * sample.shares - rounding,
+            until=min(until, days.until),
+            watched=days.watched,
             ends_with_orders=True,
             profit=book.days.with_profit,
             worst=bool(book.days.worst_keys),

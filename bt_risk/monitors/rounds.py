@@ -8,6 +8,7 @@ from typing import Any
 from bt_risk.monitors.base import Monitor, Quiet, Sample
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
+from bt_risk.portfolio.price_watch import PriceWatch
 
 __all__ = ["Rounds"]
 
@@ -40,18 +41,22 @@ class Rounds:
 
     def _combine(self) -> None:
         """Find the range in which every sleeping monitor goes on sleeping."""
-        low, high, balance, until = -_INF, _INF, _INF, _INF
+        low, high, balance, until, due = -_INF, _INF, _INF, _INF, _INF
+        self._watched = list[PriceWatch]()
         self._profit = self._worst = self._extremes = False
-        for quiet, _ in self._asleep.values():
+        for quiet, called in self._asleep.values():
             low = quiet.low if quiet.low > low else low
             high = quiet.high if quiet.high < high else high
             balance = quiet.balance if quiet.balance < balance else balance
             until = quiet.until if quiet.until < until else until
+            due = called + quiet.bars if called + quiet.bars < due else due
+            self._watched += quiet.watched
             self._profit |= quiet.profit
             self._worst |= quiet.worst
             self._extremes |= quiet.extremes
         self._low = low if self._asleep else _INF  # nobody sleeps: every bar calls all
-        self._high, self._balance, self._until = high, balance, until
+        self._high, self._balance = high, balance
+        self._until, self._due = until, due
         self._awake = [one for one in self.gate.registry.monitors if one not in self._asleep]
         self._find_held()
 
@@ -69,7 +74,7 @@ class Rounds:
         for part in self._held:
             one, size = part.instrument, part.size
             profit += size * (one.price - part.price) * one.multiplier
-            if self._worst:
+            if self._worst and one.round == book.rounds:
                 extreme = one.bottom if size > 0.0 else one.top
                 change = size * (extreme - one.price) * one.multiplier
                 if change < 0.0:
@@ -79,6 +84,7 @@ class Rounds:
             and value < self._high
             and value - profit <= self._balance
             and book.changes == self._changes
+            and book.rounds < self._due
             and broker._fundshares == sample.shares
             and fresh
             and not book.suspects
@@ -91,6 +97,16 @@ class Rounds:
                 if line.array[line._idx] >= self._until:
                     self._wake(fresh, value, profit, worst)
                     return
+        for watch in self._watched:
+            if not watch.low < watch.instrument.price < watch.high:
+                self._wake(fresh, value, profit, worst)
+                return
+        for watch in self._watched:  # as `PriceWatch.note` does, without a call
+            watch.last = price = watch.instrument.price
+            if price < watch.lowest:
+                watch.lowest = price
+            if price > watch.highest:
+                watch.highest = price
         sample.value, sample.profit = value, profit
         if self._extremes and not (sample.lowest <= worst and value <= sample.highest):
             sample.extend(value, worst)
@@ -109,19 +125,23 @@ class Rounds:
         usual = plain and bool(fresh) and self._broker._fundshares == sample.shares
         same, self._changes = book.changes == self._changes, book.changes
         time = max([one.datetime.array[one.datetime._idx] for one in fresh], default=math.nan)
-        for monitor, (quiet, _) in list(self._asleep.items()):
+        for monitor, (quiet, called) in list(self._asleep.items()):
             sleeps_on = usual and (same or not quiet.ends_with_orders) and time < quiet.until
             inside = quiet.low < worst and value < quiet.high and value - profit <= quiet.balance
-            if not (sleeps_on and inside):
+            inside = inside and all(watch.inside for watch in quiet.watched)
+            if not (sleeps_on and inside and book.rounds < called + quiet.bars):
                 self._rouse(monitor, book.rounds - bool(fresh))
+                continue
+            for watch in quiet.watched:
+                watch.note()
         sample.value, sample.profit = value, profit
         sample.shares = self._broker._fundshares
         sample.extend(value, worst)
-        called = [one for one in gate.registry.monitors if one not in self._asleep]
-        for monitor in called:
+        awake = [one for one in gate.registry.monitors if one not in self._asleep]
+        for monitor in awake:
             monitor.on_bar(fresh)
         # An account that is unknown, at a close that is NaN, is in no range; a NaN compares false.
-        for monitor in called if plain and worst == worst else ():
+        for monitor in awake if plain and worst == worst else ():
             quiet = monitor.quiet(sample)
             if quiet is not None and quiet.low < quiet.high and quiet.balance + quiet.until > -_INF:
                 self._asleep[monitor] = quiet, book.rounds

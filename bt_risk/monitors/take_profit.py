@@ -9,7 +9,7 @@ from typing import Any
 import backtrader as bt
 
 from bt_risk.limits.exit_rules import TakeProfit
-from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.base import Monitor, Quiet, Sample
 from bt_risk.monitors.trade_stop import RestingOrder
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
@@ -37,7 +37,7 @@ class TakeProfitMonitor(Monitor):
     Of several rules the nearest target counts.
     """
 
-    name = "TakeProfit"
+    name, sleeps = "TakeProfit", True
 
     def __init__(self, gate: Any, rule: TakeProfit) -> None:
         self.gate, self.rule = gate, rule
@@ -67,6 +67,13 @@ class TakeProfitMonitor(Monitor):
         for target in list(self._targets.values()):
             if not (direct and self._rests(target, working)) and target.part.instrument.length:
                 self._rest(target)
+
+    def quiet(self, sample: Sample) -> Quiet | None:
+        """Return that nothing happens while every target rests, and no order and no fill comes."""
+        venue, working = self.gate.venue, self.gate.book.working
+        if venue.direct and all(self._rests(one, working) for one in self._targets.values()):
+            return Quiet(ends_with_orders=True)
+        return None
 
     # -- one target ------------------------------------------------------------------------------
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from bt_risk.portfolio.bar_check import BAR_JUMP
+from bt_risk.portfolio.bar_history import note_bars
 from bt_risk.portfolio.correlation import Correlations
 from bt_risk.portfolio.day_results import DayResults
 from bt_risk.portfolio.exposure import Exposure
-from bt_risk.portfolio.gaps import note_gaps
 from bt_risk.portfolio.instrument import STALE_BARS, Instrument
 from bt_risk.portfolio.loaded_instrument import load
 from bt_risk.portfolio.position import (
@@ -60,8 +60,8 @@ class Book:
         The closes that they are computed from, as far as a limit has requested them.
     risk_scale : float
         Factor that breakers and floors put on every risk budget, in [0, 1]; 1 without one.
-    tracks_gaps : bool
-        Whether a limit needs the gaps between bars: see `Instrument.gaps`.
+    notes_bars : bool
+        Whether a limit needs gaps or closes of the last bars: see `Instrument.gaps`.
     costs : StopCosts or None
         What counts as risk beside the distances to the stops; None: nothing.
     trades : list of ClosedTrade
@@ -141,7 +141,7 @@ class Book:
         self.windows = ReturnWindows(self.instruments)
         self.max_stale_bars = max_stale_bars
         self.suspects: dict[int, Instrument] = {}
-        self.loads_bars = self.tracks_gaps = False
+        self.loads_bars = self.notes_bars = False
         self.signals = signals or Signals()
         self._reads_signals = bool(self.signals)  # a call on every bar otherwise
         self.risk_limit = math.inf
@@ -212,8 +212,8 @@ class Book:
                     self.suspects.pop(instrument.index, None)
             if self.windows.active:
                 self.windows.update(fresh)
-            if self.tracks_gaps:
-                note_gaps(fresh)
+            if self.notes_bars:
+                note_bars(fresh)
         return fresh
 
     # -- orders and fills ------------------------------------------------------------------------

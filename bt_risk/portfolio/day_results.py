@@ -5,160 +5,24 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from bt_risk.rules.day_result import DayResult, base_level
-from bt_risk.rules.trading_day import TradingDay
+from bt_risk.portfolio.day_tracker import (
+    ACCOUNT,
+    DayGuard,
+    DayTracker,
+    Key,
+    QuietDays,
+    both,
+    total,
+)
+from bt_risk.rules.day_result import DayResult
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
     from bt_risk.portfolio.instrument import Instrument
 
 __all__ = ["ACCOUNT", "DayResults", "Key", "open_profit"]
-
-# Index of an instrument (None: all of them) and a side (0: both).
-Key = tuple[int | None, int]
-ACCOUNT: Key = (None, 0)
-
-
-class DayGuard(Protocol):
-    """How a guard measures a day, and what ends it."""
-
-    @property
-    def base(self) -> str:
-        """``"equity"``, ``"balance"`` or ``"higher"``."""
-
-    @property
-    def unit(self) -> str:
-        """``"fraction"`` or ``"currency"``."""
-
-    @property
-    def intrabar(self) -> bool:
-        """Whether a bar is judged at its worst."""
-
-    def quiet(self, best: float) -> tuple[float, float]:
-        """Return two results between which none ends a day whose best one so far is `best`."""
-
-    def refuses(self, day: DayResult) -> bool:
-        """Return whether a day lets nothing open any more."""
-
-    def clock(self, instrument: Instrument) -> TradingDay:
-        """Return the trading days that count for orders on an instrument."""
-
-    def key(self, instrument: Instrument, side: int) -> Key:
-        """Return whose results count for orders on one side of an instrument."""
-
-    def ends(self, gain: float, best: float) -> bool:
-        """Return whether a result ends the day."""
-
-
-class _Tracker:
-    """Follow the days of one clock and one key for one guard."""
-
-    def __init__(self, guard: DayGuard, clock: TradingDay, key: Key) -> None:
-        self.guard, self.clock, self.key = guard, clock, key
-        self.day = DayResult()
-        # What the day is measured from, in the unit of the level, and equity in currency then.
-        self.base = self.equity = math.nan
-        # Level, equity and open profit at the last close.
-        self.last: tuple[float, float, float] | None = None
-        # The day that lasts, by its clock, and how it is measured.
-        self._begin, self._until = math.inf, -math.inf
-        self._intrabar = guard.intrabar
-        self._can_skip = key == ACCOUNT and guard.unit == "fraction"
-
-    def quiet(self) -> tuple[float, float, float] | None:
-        """Return two unit values between which a close changes no decision, and until when.
-
-        None: every close may. That of one data feed or side is the sum of its trades, and one in
-        currency goes on from close to close.
-        """
-        day, base = self.day, self.base
-        if not self._can_skip or not base > 0.0 or self.guard.refuses(day):
-            return None
-        floor, ceiling = self.guard.quiet(day.best)
-        return base * (1.0 + floor), base * (1.0 + ceiling), self._until
-
-    def skip(
-        self, closes: int, now: tuple[float, float, float], low: float, high: float, worst: float
-    ) -> None:
-        """Take so many closes at once that change no decision, up to the one of `now`.
-
-        `low` and `high` are the lowest and highest unit value, and `worst` that inside the bars.
-        """
-        day, base = self.day, self.base
-        gain = day.gain = day.judged = (now[0] - base) / base
-        day.low = min(day.low, ((worst if self._intrabar else low) - base) / base, gain)
-        day.best = max(day.best, (high - base) / base)
-        day.marks += closes
-        day.breaches = 0
-        self.last = now
-
-    def mark(
-        self,
-        time: float,
-        now: tuple[float, float, float],
-        change: float,
-        confirmations: int,
-        closed: bool,
-    ) -> None:
-        """Add a close: level, equity and open profit, and what the bar was worse by inside."""
-        level, equity, _ = now
-        if not self._begin <= time < self._until:
-            begin = self._begin = self.clock.begin(time)
-            self._until = self.clock.end(time)
-            if self.day.begin != begin:
-                self._start(begin, *(self.last or now))
-        gain, per_unit = self._gain(level, equity)
-        worst = gain + change * per_unit if self._intrabar else None
-        self.day.add(self.guard.ends, gain, worst, confirmations, closed)
-        if closed:
-            self.last = now
-
-    def _start(self, begin: float, level: float, equity: float, profit: float) -> None:
-        self.base, self.equity = level, equity
-        apart = 0.0
-        if self.guard.base != "equity":
-            reference = base_level(self.guard.base, equity, profit)
-            apart = equity - reference
-            if self.guard.unit == "fraction":
-                self.base = level * reference / equity if equity > 0.0 else math.nan
-                apart = apart / reference if reference > 0.0 else 0.0
-        self.day.start(begin, apart)
-
-    def _gain(self, level: float, equity: float) -> tuple[float, float]:
-        """Return the result of the day, and what one unit of currency is in its unit."""
-        fraction = self.guard.unit == "fraction"
-        if self.key != ACCOUNT:
-            unit = self.equity if fraction else 1.0
-            return _ratio(level - self.base, unit), _ratio(1.0, unit)
-        if fraction:
-            share = _ratio(level, equity) if equity > 0.0 else 0.0
-            return _ratio(level - self.base, self.base), _ratio(share, self.base)
-        # Deposits are no gain: what the shares of now have gained since the last close counts.
-        before = self.base if self.last is None else self.last[0]
-        shares = equity / level if level > 0.0 else 0.0
-        return self.day.gain + shares * (level - before), 1.0
-
-    # -- across a restart ------------------------------------------------------------------------
-
-    def persist(self) -> dict[str, Any]:
-        last = list(self.last or ())
-        return asdict(self.day) | {"base": self.base, "equity": self.equity, "last": last}
-
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        for one in fields(self.day):
-            setattr(self.day, one.name, saved[one.name])
-        self.base, self.equity = saved["base"], saved["equity"]
-        if saved["last"]:
-            level, equity, profit = saved["last"]
-            self.last = level, equity, profit
-
-
-def _ratio(value: float, base: float) -> float:
-    """Return a fraction of a base; a loss of all where there is no positive base."""
-    return value / base if base > 0.0 else -math.inf
 
 
 class DayResults:
@@ -177,7 +41,7 @@ class DayResults:
 
     def __init__(self) -> None:
         self._guards: list[DayGuard] = []
-        self._trackers: dict[tuple[Any, ...], _Tracker] = {}
+        self._trackers: dict[tuple[Any, ...], DayTracker] = {}
         self._saved: dict[str, Mapping[str, Any]] = {}
         self._realised: defaultdict[tuple[int, int], float] = defaultdict(float)
         self._seen = self._begun = 0
@@ -231,7 +95,7 @@ class DayResults:
         self.any_over = False
         for tracker in self._trackers.values():
             key = tracker.key
-            now = account if key == ACCOUNT else (_total(results, *key), equity, 0.0)
+            now = account if key == ACCOUNT else (total(results, *key), equity, 0.0)
             change = changes.get(key, 0.0) if changes else 0.0
             tracker.mark(time, now, change, confirmations, closed)
             self.any_over |= tracker.day.over
@@ -241,20 +105,23 @@ class DayResults:
         """Return whether a day is measured from the balance."""
         return self._with_profit
 
-    def quiet(self) -> tuple[float, float, float] | None:
-        """Return two unit values between which a close changes no decision, and until when.
+    def quiet(self, book: Book) -> QuietDays | None:
+        """Return which closes change no decision; None: every close may.
 
-        It is None where every close may: see `_Tracker.quiet`.
+        What a data feed or a side has won follows prices, of which at most one can be watched.
         """
         if self.any_over or self._begun < len(self._guards):
             return None
-        low, high, until = -math.inf, math.inf, math.inf
+        if self._by_key and self._seen < len(book.trades):
+            return None  # a trade has been closed since the last bar
+        held = [part for part in book.parts.values() if part.size] if self._by_key else []
+        all_of: QuietDays | None = None
         for tracker in self._trackers.values():
-            quiet = tracker.quiet()
+            quiet = tracker.quiet(held, self._realised)
             if quiet is None:
                 return None
-            low, high, until = max(low, quiet[0]), min(high, quiet[1]), min(until, quiet[2])
-        return low, high, until
+            all_of = quiet if all_of is None else both(all_of, quiet)
+        return all_of
 
     def skip(
         self, closes: int, now: tuple[float, float, float], low: float, high: float, worst: float
@@ -283,7 +150,7 @@ class DayResults:
                     clock, key = guard.clock(instrument), guard.key(instrument, side)
                     place = guard, clock.name, key
                     if place not in self._trackers:
-                        tracker = self._trackers[place] = _Tracker(guard, clock, key)
+                        tracker = self._trackers[place] = DayTracker(guard, clock, key)
                         saved = self._saved.get(self._name(tracker, book))
                         if saved is not None:
                             tracker.restore(saved)
@@ -320,7 +187,7 @@ class DayResults:
         self._begin(book)
         self.any_over = any(one.day.over for one in self._trackers.values())
 
-    def _name(self, tracker: _Tracker, book: Book) -> str:
+    def _name(self, tracker: DayTracker, book: Book) -> str:
         index, side = tracker.key
         place = self._guards.index(tracker.guard)
         data = "" if index is None else book.instruments[index].name
@@ -338,13 +205,3 @@ def open_profit(book: Book) -> float:
         if part.size and one.price == one.price:
             total += part.size * (one.price - part.price) * one.multiplier
     return total
-
-
-def _total(results: Mapping[tuple[int, int], float], index: int | None, side: int) -> float:
-    return sum(
-        [
-            result
-            for (one, its_side), result in results.items()
-            if index in (None, one) and side in (0, its_side)
-        ]
-    )

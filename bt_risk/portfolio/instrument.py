@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from statistics import median
@@ -193,9 +194,14 @@ class Instrument:
         Time frame and compression of the data feed, to compare it with others.
     gaps : GapWindow or None
         Gaps between its bars, where a limit needs them; the first of its copies has them.
+    kept, kept_since : deque of float or None, int
+        Last closes that count, where a limit needs them, and bars before the first of them.
     stop_rule : tuple of (int, float)
         Period of the ATR, and its multiple that is the stop distance without a stop order.
     """
+
+    # Whether the bars to come are known to the feed, so that they are read when somebody asks.
+    loaded = False
 
     def __init__(
         self,
@@ -232,6 +238,8 @@ class Instrument:
         self.orders: dict[int, WorkingOrder] = {}
         self.stop_rule = (14, 2.0)
         self.gaps: GapWindow | None = None
+        self.kept: deque[float] | None = None
+        self.kept_since = 0
         self._atrs: dict[int, _ATR] = {}
         self._updates: tuple[Callable[[float, float, float], None], ...] = ()
 
@@ -392,6 +400,8 @@ class Instrument:
         numbers = {name: getattr(self, name) for name in _SAVED}
         if self.gaps is not None:
             numbers["gaps"] = self.gaps.persist()
+        if self.kept is not None:
+            numbers["kept"] = list(self.kept)
         return numbers | {"atrs": {str(k): atr.persist() for k, atr in self._atrs.items()}}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -403,6 +413,8 @@ class Instrument:
                 atr.restore(saved["atrs"][str(atr_period)])
         if self.gaps is not None and "gaps" in saved:
             self.gaps.restore(saved["gaps"])
+        if self.kept is not None:
+            self.kept.extend(saved.get("kept", ()))
         self._jump = self.bar_jump * self._first.wilder.value  # for the first bar of this run
         if self.time == self.time:
             self.known_until, self.repeats = self.time, True
@@ -442,6 +454,20 @@ class Instrument:
         if self.close.lencount > self.length and self.open is not None:
             return float(self.open[0])
         return self.price
+
+    def keep_closes(self, count: int) -> None:
+        """Keep so many closes from now on; the largest number counts."""
+        if self.kept is None:
+            self.kept, self.kept_since = deque(maxlen=count), self.length
+        elif count > (self.kept.maxlen or 0):
+            self.kept = deque(self.kept, maxlen=count)
+
+    def last_closes(self, count: int) -> list[float]:
+        """Return so many of the last closes that count, oldest first; fewer where fewer are kept.
+
+        Those of bars that are not believed, and of bars without a close, are left out.
+        """
+        return list(self.kept or ())[-count:]
 
     def volume(self) -> float:
         """Return the volume of the last closed bar, NaN where the data feed has none."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from bt_risk.portfolio.instrument import ATR_MEDIAN_BARS, Instrument
 from bt_risk.portfolio.loaded_bars import LoadedBars, Replay, loaded_bars
+from bt_risk.rules.gaps import GapWindow
 
 __all__ = ["LoadedInstrument", "load"]
 
@@ -47,6 +48,8 @@ def load(instrument: Instrument) -> bool:
 class LoadedInstrument(Instrument):
     """Read the bars of an `Instrument` where they are; `load` makes one of these."""
 
+    loaded = True
+
     def hold(self, bars: LoadedBars, unread: Instrument) -> None:
         """Begin with all bars; `unread` is the same instrument before it has met any."""
         self._bars, self._unread, self._odd = bars, unread, bars.odd
@@ -54,6 +57,7 @@ class LoadedInstrument(Instrument):
         self._bottoms, self._times = self.low.array, self.datetime.array
         self._gap, self._gap_until = 0.0, 1
         self._least, self._least_until = unread.shortest_gap, 1
+        self._gaps, self._gaps_until = unread.gaps, 0
 
     # -- what `Instrument` stores ----------------------------------------------------------------
 
@@ -106,6 +110,33 @@ class LoadedInstrument(Instrument):
         self._least, self._least_until = least, max(self._least_until, self.length)
         return least
 
+    @property
+    def gaps(self) -> GapWindow | None:
+        """Return the gaps between its bars up to the last one."""
+        if self._gaps is not None and self._gaps_until < self.length:
+            self._add_gaps(self._gaps)
+            self._gaps_until = self.length
+        return self._gaps
+
+    @gaps.setter
+    def gaps(self, gaps: GapWindow | None) -> None:
+        self._gaps, self._gaps_until = gaps, self.length
+
+    def _add_gaps(self, gaps: GapWindow) -> None:
+        """Add the bars that nobody has asked for; a bar that is not believed yet is left out."""
+        begin, length, opens = self._gaps_until, self.length, self.open.array
+        if not self._odd and length - gaps.memory > begin:
+            begin = length - gaps.memory  # the gaps before are forgotten by now
+            gaps.skip()
+        for k in range(begin, length):
+            top, bottom, close = self._tops[k], self._bottoms[k], self._closes[k]
+            odd = self._odd.get(k + 1)
+            if odd is not None:
+                _, close, top, bottom, suspect, _ = odd
+                if suspect or close != close:
+                    continue
+            gaps.update(opens[k], top, bottom, close)
+
     def closes(self, begin: int, count: int) -> array[float]:
         """Return so many closes from the bar with index `begin` on, NaN where none counts."""
         values: array[float] = self._closes[begin : begin + count]
@@ -114,6 +145,12 @@ class LoadedInstrument(Instrument):
                 odd = self._odd.get(begin + k + 1)
                 values[k] = values[k] if odd is None else odd.closed
         return values
+
+    def last_closes(self, count: int) -> list[float]:
+        """Return so many of the last closes that count, oldest first: see `Instrument`."""
+        begin = max(self.kept_since, self.length - count - len(self._odd))
+        closes = self.closes(begin, self.length - begin)
+        return [close for close in closes if close == close][-count:]
 
     def quote(self) -> float:
         """Return the newest price that an order placed now can know of: see `Instrument`."""
@@ -165,9 +202,12 @@ class LoadedInstrument(Instrument):
 
     def _unload(self) -> None:
         """Go on bar by bar, with everything as it would be had it been so from the first bar on."""
-        replay = Replay(self._unread)
+        replay, gaps = Replay(self._unread), self.gaps
+        if self.kept is not None:
+            self.kept.extend(self.last_closes(self.kept.maxlen or 0))
         for length in range(1, self.length + 1):
             replay.show(length)
         self.__class__ = Instrument  # type: ignore[assignment]
         for name in _STATE:
             setattr(self, name, getattr(replay.instrument, name))
+        self.gaps = gaps

@@ -42,6 +42,11 @@ class GapWindow:
         self._before = math.nan
 
     @property
+    def memory(self) -> int:
+        """Return how many bars decide everything that it knows."""
+        return 1 + max(self.window, self._still.maxlen or 0)
+
+    @property
     def count(self) -> int:
         """Return how many gaps are known."""
         return len(self._points)

@@ -163,3 +163,19 @@ def test_the_worst_value_of_a_bar_in_the_state_machine():
     tripped = step(begun, 105.0, rule, worst=90.0)
     assert tripped.high_water_mark == 105.0
     assert step(begun, math.nan, rule, worst=1.0) is begun
+
+
+def test_a_low_before_a_limit_took_the_profit_trips_after_a_smaller_one():
+    """Bar 3 was 3 % down; bar 5 falls to 79, 10.5 % down, and reaches the limit at 105."""
+    rows = [*flat(2), (100, 101, 94, 100), *flat(1), (100, 106, 79, 100), *flat(3)]
+    limit = {"size": 500, "exectype": bt.Order.Limit, "price": 105.0}
+    report = breaker_of(taped(braked(*rows), [*HELD, (3, "sell", limit)]))
+    assert report["tripped_at"] == datetime.datetime(2020, 1, 5)
+
+
+def test_what_was_worse_before_is_not_forgotten():
+    """A low that is no worse than one before changes nothing, a worse one is the worst."""
+    lows = [97, 96, 98, 95, 99]
+    rows = [*flat(2), *[(100, 101, low, 100) for low in lows], *flat(3)]
+    report = breaker_of(taped(braked(*rows), HELD))
+    assert (report["max_drawdown"], report["state"]) == (pytest.approx(0.025), "ARMED")

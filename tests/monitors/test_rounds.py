@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import asdict
+from datetime import datetime
 
 import backtrader as bt
 import numpy as np
@@ -14,6 +15,7 @@ import bt_risk
 from bt_risk import (
     AccountFloor,
     Blackout,
+    BreakEven,
     Consistency,
     CooldownGuard,
     DailyLossLimit,
@@ -21,12 +23,15 @@ from bt_risk import (
     MinimumTradingDays,
     ProfitLock,
     ProfitTarget,
+    TakeProfit,
     TimeExit,
     TradingHours,
 )
 from bt_risk.gate.simulated_venue import SimulatedVenue
 from bt_risk.monitors.account_floor import FloorMonitor
 from bt_risk.monitors.account_monitor import AccountMonitor
+from bt_risk.monitors.drawdown import DrawdownMonitor
+from bt_risk.monitors.exits import ExitMonitor
 from bt_risk.monitors.guards import GuardMonitor
 
 PRAGUE = "00:00 Europe/Prague"
@@ -62,14 +67,28 @@ GUARDS = [
         base=r.choice(["equity", "balance", "higher"]),
         reset=r.choice([PRAGUE, "session"]),
     ),
-    lambda r: DailyLossLimit(500.0, unit="currency"),
-    lambda r: DailyLossLimit(0.01, scope="data", side_aware=r.random() < 0.5),
+    lambda r: DailyLossLimit(
+        r.choice([200.0, 500.0]),
+        unit="currency",
+        trigger=r.choice(["close", "intrabar"]),
+        base=r.choice(["equity", "balance"]),
+        reset=r.choice([PRAGUE, "session"]),
+    ),
+    lambda r: DailyLossLimit(
+        0.01, scope="data", side_aware=r.random() < 0.5, trigger=r.choice(["close", "intrabar"])
+    ),
+    lambda r: DailyLossLimit(200.0, unit="currency", scope="data", flatten=r.random() < 0.5),
+    lambda r: DailyLossLimit(r.choice([0.003, 0.01]), scope="all", side_aware=True),
+    lambda r: ProfitLock(0.3, profit_from=0.003, scope="data", side_aware=r.random() < 0.5),
+    lambda r: DailyProfitTarget(r.choice([0.003, 0.01]), scope="data"),
     lambda r: DailyProfitTarget(0.01, flatten=r.random() < 0.5),
     lambda r: ProfitLock(0.4, profit_from=0.004, trigger=r.choice(["close", "intrabar"])),
     lambda r: TradingHours(["Mon-Fri 06:00-20:00"], tz="UTC", flat_before=r.choice([None, 30])),
     lambda r: Blackout([("2020-01-03 10:00", "2020-01-03 12:00")], flat_before=20),
     lambda r: CooldownGuard(4),
-    lambda r: TimeExit(9),
+    lambda r: TimeExit(r.choice([1, 9, 25])),
+    lambda r: TakeProfit(r.choice([0.5, 2.0]), trigger=r.choice(["close", "intrabar"])),
+    lambda r: BreakEven(r.choice([0.5, 1.0])),
 ]
 
 
@@ -135,6 +154,8 @@ def world(seed):
     }
     alone = dice.random() < 0.5  # the guards without the rules of a policy
     trigger, costs = dice.choice(["close", "intrabar"]), dice.choice([0.0, 0.001])
+    breaker = dice.choice([{"drawdown_limit": 0.3}, {"drawdown_limit": 0.05, "action": "pause"}])
+    gap_limit = dice.choice([None, 0.01])
     interest = dice.choice([0.0, 0.0, 0.05])
     mode = dice.choice(["runonce", "runonce", "runonce", "next", "no-preload"])
 
@@ -145,7 +166,11 @@ def world(seed):
             engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=guards, **options))
         else:
             policy = bt_risk.Policy(
-                guards=guards, drawdown_limit=0.3, drawdown_trigger=trigger, min_periods=20
+                guards=guards,
+                drawdown_trigger=trigger,
+                min_periods=20,
+                gap_limit=gap_limit,
+                **breaker,
             )
             bt_risk.protect(engine, policy, **options)
         engine.addstrategy(Wild, **params)
@@ -169,14 +194,18 @@ def outcome(engine, mode):
             else:
                 known += [one.profits.persist()]
             monitors.append([item for item in known if item is not None])
-    for known in monitors:
+        elif isinstance(one, DrawdownMonitor):
+            monitors.append([one.state, one.trips, one.drawdown, one.max_drawdown])
+        elif isinstance(one, ExitMonitor):
+            monitors.append([list(one.held.values()), [reason for _, *reason in one.due.values()]])
+    for known in [known for known in monitors if isinstance(known[0], str)]:
         known[1] = {name: value for name, value in known[1].items() if name != "gate"}
     days = [
         [asdict(one.day), one.base, one.equity, one.last]
         for one in gate.book.days._trackers.values()
     ]
     for day, *_ in days:  # the low inside of a quiet bar is known to a rounding
-        day["low"] = round(day["low"], 9)
+        day["low"] = float(f"{day['low']:.9g}")
         day.pop("judged")
     journal = strategy.analyzers.riskjournal.get_analysis()["decisions"]
     gaps = [one.shortest_gap for one in gate.book.instruments]
@@ -190,6 +219,7 @@ def same_with_all_called(seed, monkeypatch):
     quick = outcome(build(), mode)
     with monkeypatch.context() as patch:
         patch.setattr(SimulatedVenue, "plain_account", lambda self: False)
+        patch.setattr(DrawdownMonitor, "_stays_above", lambda self, value: False)
         called = outcome(build(), mode)
     assert quick == called
 
@@ -268,6 +298,12 @@ LOW = at(100.0, low=50.0)
         (DailyProfitTarget(0.03, flatten=True), at(150.0), "over"),
         (ProfitLock(0.5, profit_from=0.02), [*at(140.0)[:139], *flat(4, price=110.0)], "over"),
         (ProfitTarget(0.03, of="equity", action="report"), at(150.0), "note"),
+        (DailyLossLimit(3_000.0, unit="currency", flatten=True), at(50.0), "over"),
+        (DailyLossLimit(3_000.0, unit="currency", trigger="intrabar"), LOW, "over"),
+        (DailyLossLimit(0.03, scope="data", flatten=True), at(50.0), "over"),
+        (DailyLossLimit(0.03, scope="data", side_aware=True, flatten=True), at(50.0), "over"),
+        (DailyProfitTarget(0.03, scope="data", flatten=True), at(150.0), "over"),
+        (TimeExit(133), STILL * 3, "close"),
         (TradingHours(["Wed-Mon 00:00-24:00"], tz="UTC", flat_before=10), STILL * 3, "over"),
     ],
     ids=lambda one: None if isinstance(one, list) else str(one)[:48],
@@ -320,3 +356,46 @@ BLOCKS = [
 def test_monitors_that_are_left_out_change_nothing_in_many_worlds(block, monkeypatch):
     for seed in range(30 + 50 * block, 80 + 50 * block):
         same_with_all_called(seed, monkeypatch)
+
+
+def test_a_price_is_noted_on_every_bar_that_is_left_out():
+    """A day of one data feed knows its worst result, which was on a quiet bar."""
+    limit = DailyLossLimit(0.03, scope="data")
+    gate, _ = held(limit, rows=[*flat(136), *flat(1, price=85.0), *flat(5)], bar_jump=None)
+    (day,) = gate.book.days.days(limit)
+    assert (round(day.low, 9), round(day.gain, 9)) == (-0.015, 0.0)
+
+
+def test_a_position_that_is_opened_while_nobody_looks_is_counted_from_its_own_entry():
+    """The first is closed on bar 20, another one is opened on bar 30."""
+    actions = {20: lambda s: s.close(), 30: lambda s: s.buy(size=50)}
+    _, journal = held(TimeExit(20), rows=flat(60), actions=actions)
+    # The entry has filled on bar 31: bar 51 is the twentieth after it.
+    assert [time for rule, _, time in journal if rule == "TimeExit"] == [datetime(2020, 1, 3, 2)]
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+@pytest.mark.parametrize(
+    "guard", [TakeProfit(10.0, trigger="close"), DailyProfitTarget(0.03, scope="data")], ids=str
+)
+def test_a_price_is_watched_on_the_side_of_the_position(guard, side, monkeypatch):
+    """Its stop would be 4 points away: 40 are a profit of 10 R, and 4 % of the account."""
+    entry = {5: lambda s: None, 30: lambda s: getattr(s, side)(size=100)}
+    for price, ends in ((150.0, side == "buy"), (50.0, side == "sell")):
+        _, journal = held(guard, rows=at(price), actions=entry, bar_jump=None)
+        assert (guard.name in [rule for rule, *_ in journal]) == ends
+        with monkeypatch.context() as patch:
+            patch.setattr(SimulatedVenue, "plain_account", lambda self: False)
+            assert held(guard, rows=at(price), actions=entry, bar_jump=None)[1] == journal
+
+
+def test_a_side_with_two_positions_is_asked_on_every_bar():
+    """Each has lost 1.5 % of the account: no price alone ends the day of the longs."""
+    limit = DailyLossLimit(0.03, side_aware=True, flatten=True)
+    engine = cerebro(*[bars(*at(85.0), freq="h") for _ in range(2)])
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[limit], bar_jump=None))
+    engine.addanalyzer(bt_risk.RiskJournal)
+    buys = {5: lambda s: [s.buy(data, size=100) for data in s.datas]}
+    engine.addstrategy(Idle, actions=buys)
+    journal = engine.run()[0].analyzers.riskjournal.get_analysis()["decisions"]
+    assert [line["action"] for line in journal if line["action"] == "over"] == ["over"]

@@ -11,9 +11,11 @@ import pytest
 from helpers.scenarios import cerebro, flat, random_walk
 
 import bt_risk
+from bt_risk.portfolio.bar_history import note_bars
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.loaded_instrument import LoadedInstrument, load
+from bt_risk.rules.gaps import GapWindow
 from bt_risk.rules.return_model import ReturnModel
 
 PERIODS = (3, 14, 5)  # the last is added on the way
@@ -86,7 +88,9 @@ def known(instrument):
     seen |= {f"atr {p}": instrument.atr(p) for p in instrument.atr_periods}
     floored = {p: instrument.floored_atr(p, 0.5) for p in instrument.atr_periods}
     more = (instrument.stop_distance(), instrument.quote(), instrument.value, instrument.suspect)
-    return repr((seen, floored, more, instrument.moment(), instrument.suspect_bars))
+    kept = instrument.last_closes(7) if instrument.kept is not None else None
+    past = instrument.gaps and instrument.gaps.persist(), kept
+    return repr((seen, floored, more, past, instrument.moment(), instrument.suspect_bars))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -99,6 +103,9 @@ def test_it_knows_the_same_after_every_bar(seed):
         for period in PERIODS[:2]:
             instrument.track_atr(period)
         instrument.stop_rule = (3, 2.0)
+        instrument.gaps = GapWindow(30, 14)
+        instrument.keep_closes(5)
+        instrument.keep_closes(9)
     loaded = load(one)
     assert loaded == (type(one) is LoadedInstrument)
     assert known(one) == known(other)
@@ -108,6 +115,7 @@ def test_it_knows_the_same_after_every_bar(seed):
         assert known(one) == known(other)  # a bar that has come and is not processed
         one.advance(number + 1)
         other.advance(number + 1)
+        note_bars([one, other])
         if rng.random() < 0.3:
             assert known(one) == known(other)
         if number == added:

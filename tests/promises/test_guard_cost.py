@@ -30,9 +30,9 @@ BUDGETS = {
     "DailyLossLimit": 5.6,
     "DailyLossLimit flatten": 5.7,
     "DailyLossLimit balance": 6.2,
-    "DailyLossLimit intrabar": 7.4,
-    "DailyLossLimit currency": 26.7,  # goes on from close to close
-    "DailyLossLimit data": 38.3,  # adds up the trades of the data feed
+    "DailyLossLimit intrabar": 7.5,
+    "DailyLossLimit currency": 5.6,
+    "DailyLossLimit data": 7.3,
     "DailyProfitTarget": 5.6,
     "ProfitLock": 5.7,
     "TradingHours": 1.4,
@@ -44,11 +44,11 @@ BUDGETS = {
     "DuplicateOrder": 1.4,
     "RepeatedOrders": 3.4,
     "PriceCollar": 1.3,
-    "TimeExit": 7.1,
-    "TakeProfit": 18.2,
-    "BreakEven": 7.1,
-    "gap_limit": 12.2,
-    "drawdown_trigger": 19.1,
+    "TimeExit": 1.4,
+    "TakeProfit": 11.9,  # BackBroker tries the limit that rests
+    "BreakEven": 1.4,
+    "gap_limit": 3.0,
+    "drawdown_trigger": 6.4,
 }
 
 

@@ -1,0 +1,294 @@
+"""DayTracker: follow the trading days of one guard for the account, a data feed, or a side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from bt_risk.portfolio.price_watch import PriceWatch
+from bt_risk.rules.day_result import DayResult, base_level
+from bt_risk.rules.trading_day import TradingDay
+from bt_risk.tolerances import LIMIT_EPS, RATIO_EPS
+
+if TYPE_CHECKING:
+    from bt_risk.portfolio.instrument import Instrument
+    from bt_risk.portfolio.position import OwnerPosition
+
+__all__ = ["ACCOUNT", "DayGuard", "DayTracker", "Key", "QuietDays", "both", "total"]
+
+# Index of an instrument (None: all of them) and a side (0: both).
+Key = tuple[int | None, int]
+ACCOUNT: Key = (None, 0)
+
+
+class QuietDays(NamedTuple):
+    """Say which closes change no decision: see `bt_risk.monitors.base.Quiet`.
+
+    `low` and `high` are unit values.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    until: float = math.inf
+    watched: tuple[PriceWatch, ...] = ()
+
+
+def both(one: QuietDays, other: QuietDays) -> QuietDays:
+    """Return the closes that change no decision of either."""
+    return QuietDays(
+        max(one.low, other.low),
+        min(one.high, other.high),
+        min(one.until, other.until),
+        one.watched + other.watched,
+    )
+
+
+class DayGuard(Protocol):
+    """How a guard measures a day, and what ends it."""
+
+    @property
+    def base(self) -> str:
+        """``"equity"``, ``"balance"`` or ``"higher"``."""
+
+    @property
+    def unit(self) -> str:
+        """``"fraction"`` or ``"currency"``."""
+
+    @property
+    def intrabar(self) -> bool:
+        """Whether a bar is judged at its worst."""
+
+    def quiet(self, best: float) -> tuple[float, float]:
+        """Return two results between which none ends a day whose best one so far is `best`."""
+
+    def refuses(self, day: DayResult) -> bool:
+        """Return whether a day lets nothing open any more."""
+
+    def clock(self, instrument: Instrument) -> TradingDay:
+        """Return the trading days that count for orders on an instrument."""
+
+    def key(self, instrument: Instrument, side: int) -> Key:
+        """Return whose results count for orders on one side of an instrument."""
+
+    def ends(self, gain: float, best: float) -> bool:
+        """Return whether a result ends the day."""
+
+
+class DayTracker:
+    """Follow the days of one clock and one key for one guard."""
+
+    def __init__(self, guard: DayGuard, clock: TradingDay, key: Key) -> None:
+        self.guard, self.clock, self.key = guard, clock, key
+        self.day = DayResult()
+        # What the day is measured from, in the unit of the level, and equity in currency then.
+        self.base = self.equity = math.nan
+        # Level, equity and open profit at the last close.
+        self.last: tuple[float, float, float] | None = None
+        # The day that lasts, by its clock, and how it is measured.
+        self._begin, self._until = math.inf, -math.inf
+        self._intrabar, self._fraction = guard.intrabar, guard.unit == "fraction"
+        # Level, result and shares from which a result in currency of the account is counted.
+        self._from = math.nan, 0.0, math.nan
+        # How the level of a data feed or a side follows the price of what is held of it.
+        self._open: _OpenLevel | None = None
+
+    def quiet(
+        self, held: Sequence[OwnerPosition], realised: Mapping[tuple[int, int], float]
+    ) -> QuietDays | None:
+        """Return which closes change no decision; None: every close may.
+
+        `held` are the open positions, `realised` what closed trades have brought.
+        """
+        day, equity = self.day, math.nan if self.last is None else self.last[1]
+        if self.guard.refuses(day):
+            return None
+        limits = floor, ceiling = self.guard.quiet(day.best)
+        if self.key != ACCOUNT:
+            return self._quiet_positions(held, realised, limits, LIMIT_EPS * abs(equity))
+        if not self._fraction:
+            level, gain, shares = self._from
+            if not shares > 0.0:
+                return None
+            low, high = level + (floor - gain) / shares, level + (ceiling - gain) / shares
+            return QuietDays(low, high, self._until)
+        if not self.base > 0.0:
+            return None
+        return QuietDays(self.base * (1.0 + floor), self.base * (1.0 + ceiling), self._until)
+
+    def _quiet_positions(
+        self,
+        held: Sequence[OwnerPosition],
+        realised: Mapping[tuple[int, int], float],
+        limits: tuple[float, float],
+        rounding: float,
+    ) -> QuietDays | None:
+        """Return the same for a data feed or a side: between two prices of its only position."""
+        held = [one for one in held if _concerns(self.key, one.instrument.lead.index, one.side)]
+        unit = self.equity if self._fraction else 1.0
+        if self.last is None or not unit > 0.0 or len(held) > 1 or (held and self._intrabar):
+            return None
+        self._open = None
+        if not held:
+            return QuietDays(until=self._until)
+        (part,) = held
+        one = part.instrument
+        if one.scheme is None:  # a point is not worth the same at every price
+            return None
+        points = part.size * one.multiplier
+        level, price = self.last[0], one.price
+        low = price + (self.base + unit * limits[0] + rounding - level) / points
+        high = price + (self.base + unit * limits[1] - rounding - level) / points
+        watch = PriceWatch(one, *((low, high) if points > 0.0 else (high, low)))
+        self._open = _OpenLevel(realised, self.key, part, watch)
+        return QuietDays(until=self._until, watched=(watch,))
+
+    def skip(
+        self, closes: int, now: tuple[float, float, float], low: float, high: float, worst: float
+    ) -> None:
+        """Take so many closes at once that change no decision, up to the one of `now`.
+
+        `low` and `high` are the lowest and highest unit value, and `worst` that inside the bars.
+        """
+        day, level, equity = self.day, now[0], now[1]
+        if self.key != ACCOUNT:
+            if self._open is None:
+                level = low = high = worst = self.base if self.last is None else self.last[0]
+            else:
+                level, low, high = self._open.levels()
+                worst = low
+            now = level, equity, 0.0
+        gain = day.gain = day.judged = self._result(level)
+        day.low = min(day.low, self._result(worst if self._intrabar else low), gain)
+        day.best = max(day.best, self._result(high))
+        day.marks += closes
+        day.breaches = 0
+        self.last = now
+
+    def _result(self, level: float) -> float:
+        """Return the result of the day at a level, while nothing is paid in or out."""
+        if self.key != ACCOUNT:
+            return (level - self.base) / (self.equity if self._fraction else 1.0)
+        if self._fraction:
+            return (level - self.base) / self.base
+        before, gain, shares = self._from
+        return gain + shares * (level - before)
+
+    def mark(
+        self,
+        time: float,
+        now: tuple[float, float, float],
+        change: float,
+        confirmations: int,
+        closed: bool,
+    ) -> None:
+        """Add a close: level, equity and open profit, and what the bar was worse by inside."""
+        level, equity, _ = now
+        if not self._begin <= time < self._until:
+            begin = self._begin = self.clock.begin(time)
+            self._until = self.clock.end(time)
+            if self.day.begin != begin:
+                self._start(begin, *(self.last or now))
+        gain, per_unit = self._gain(level, equity)
+        worst = gain + change * per_unit if self._intrabar else None
+        self.day.add(self.guard.ends, gain, worst, confirmations, closed)
+        if closed:
+            self.last = now
+
+    def _start(self, begin: float, level: float, equity: float, profit: float) -> None:
+        self.base, self.equity = level, equity
+        self._from = math.nan, 0.0, math.nan
+        apart = 0.0
+        if self.guard.base != "equity":
+            reference = base_level(self.guard.base, equity, profit)
+            apart = equity - reference
+            if self._fraction:
+                self.base = level * reference / equity if equity > 0.0 else math.nan
+                apart = apart / reference if reference > 0.0 else 0.0
+        self.day.start(begin, apart)
+
+    def _gain(self, level: float, equity: float) -> tuple[float, float]:
+        """Return the result of the day, and what one unit of currency is in its unit."""
+        fraction = self._fraction
+        if self.key != ACCOUNT:
+            unit = self.equity if fraction else 1.0
+            return _ratio(level - self.base, unit), _ratio(1.0, unit)
+        if fraction:
+            share = _ratio(level, equity) if equity > 0.0 else 0.0
+            return _ratio(level - self.base, self.base), _ratio(share, self.base)
+        # Deposits are no gain: what they have bought counts from the last close on.
+        shares = equity / level if level > 0.0 else 0.0
+        if not abs(shares - self._from[2]) <= RATIO_EPS * shares:  # or there are none so far
+            before = self.base if self.last is None else self.last[0]
+            self._from = before, self.day.gain, shares
+        return self._result(level), 1.0
+
+    # -- across a restart ------------------------------------------------------------------------
+
+    def persist(self) -> dict[str, Any]:
+        """Return plain values of the day, and what it is measured from."""
+        last = list(self.last or ())
+        return asdict(self.day) | {"base": self.base, "equity": self.equity, "last": last}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from saved values."""
+        for one in fields(self.day):
+            setattr(self.day, one.name, saved[one.name])
+        self.base, self.equity = saved["base"], saved["equity"]
+        if saved["last"]:
+            level, equity, profit = saved["last"]
+            self.last = level, equity, profit
+
+
+class _OpenLevel:
+    """Say how the level of a data feed or a side follows the price of its only position.
+
+    The operations are those of `DayResults.mark`, so that the level is equal to the last bit.
+    """
+
+    def __init__(
+        self,
+        realised: Mapping[tuple[int, int], float],
+        key: Key,
+        part: OwnerPosition,
+        watch: PriceWatch,
+    ) -> None:
+        one = part.instrument
+        self._place, self._watch = (one.lead.index, part.side), watch
+        self._results = {at: won for at, won in realised.items() if _concerns(key, *at)}
+        self._results.setdefault(self._place, 0.0)
+        self._position = part.size, part.price, one.multiplier, part.pnl
+
+    def levels(self) -> tuple[float, float, float]:
+        """Return the level at the last price that was watched, and the lowest and the highest."""
+        watch = self._watch
+        last, *ends = (self._at(price) for price in (watch.last, watch.lowest, watch.highest))
+        return last, min(ends), max(ends)
+
+    def _at(self, price: float) -> float:
+        size, entry, multiplier, pnl = self._position
+        gain = size * (price - entry) * multiplier
+        results = {**self._results, self._place: self._results[self._place] + (pnl + gain)}
+        return sum(list(results.values()))
+
+
+def _concerns(key: Key, index: int, side: int) -> bool:
+    """Return whether what is held of an instrument on a side counts for a key."""
+    return key[0] in (None, index) and key[1] in (0, side)
+
+
+def _ratio(value: float, base: float) -> float:
+    """Return a fraction of a base; a loss of all where there is no positive base."""
+    return value / base if base > 0.0 else -math.inf
+
+
+def total(results: Mapping[tuple[int, int], float], index: int | None, side: int) -> float:
+    """Return what a data feed and a side have won, None and 0 for all of them."""
+    return sum(
+        [
+            result
+            for (one, its_side), result in results.items()
+            if index in (None, one) and side in (0, its_side)
+        ]
+    )
