@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import check_choice, check_limit, check_whole
 from bt_risk.limits.base import Decision, Request
 from bt_risk.limits.settings import REJECT, TRIM
 from bt_risk.limits.trade_guards import Guard, check_count_limit
+from bt_risk.portfolio.bar_history import track_closes
 from bt_risk.portfolio.position import identity
 from bt_risk.tolerances import LIMIT_EPS, PRICE_EPS, SIZE_EPS
 
@@ -30,51 +32,75 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PriceCollar(Guard):
-    """No entry at a price of its own that is too far from the market.
+    """No entry at a price that is too far from a reference: the market, or its last bars.
 
     The limit and the stop price of an order are compared with the newest price; an order at the
     market has none, and passes. Both sides count: a limit order far from the market is as probably
     a mistake as one that would fill far beyond it.
+
+    With `lookback` the reference is the median close of so many bars, which one wrong price does
+    not move, and the price that an order can fill at as things are counts, too: that of an order at
+    the market is the newest price. A market that has run away takes no entry then. It takes two
+    guards to have both references.
 
     Parameters
     ----------
     atr : float, optional
         ATRs (of the period of the stop distance); None or infinity is no collar in ATRs.
     fraction : float, optional
-        Fraction of the newest price; None or infinity is no collar in fractions.
+        Fraction of the reference; None or infinity is no collar in fractions.
+    lookback : int, optional
+        Closes of the data feed whose median is the reference; None: the newest price is. Entries
+        are refused before there are so many.
     """
 
     atr: float | None = None
     fraction: float | None = None
+    lookback: int | None = None
 
     def __post_init__(self) -> None:
         self._set(
             atr=check_limit(self.name, "atr", self.atr, remedy="It counts ATRs."),
             fraction=check_limit(self.name, "fraction", self.fraction),
         )
+        if self.lookback is not None:
+            self._set(lookback=check_whole(self.name, "lookback", self.lookback))
 
     @property
     def active(self) -> bool:
         """Return whether this guard can ever refuse anything."""
         return not (math.isinf(self.atr or 0.0) and math.isinf(self.fraction or 0.0))
 
+    def prepare(self, book: Book) -> None:
+        """Keep the closes that the reference is computed from."""
+        if self.lookback is not None:
+            track_closes(book, self.lookback)
+
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         prices = () if request.order is None else request.order.prices
-        if request.again or not prices:
+        if request.again or not (prices or self.lookback):
             return Decision(request.size)
-        instrument = request.instrument
-        market = instrument.quote()
-        units = {"atr": instrument.atr(instrument.stop_rule[0]), "fraction": abs(market)}
+        instrument, of = request.instrument, ""
+        reference = instrument.quote()
+        if self.lookback is not None:
+            closes, name = instrument.lead.last_closes(self.lookback), instrument.name
+            if len(closes) < self.lookback:
+                known = f"{name} has {len(closes)} of {self.lookback} closes"
+                return self._refuse(f"the reference is unknown: {known}", math.nan, math.nan)
+            reference, of = median(closes), f", the median of {self.lookback} closes"
+            prices = (*prices, request.price)
+        units = {"atr": instrument.atr(instrument.stop_rule[0]), "fraction": abs(reference)}
         for name, unit in units.items():
             limit: float = getattr(self, name)
             for price in () if math.isinf(limit) else prices:
-                away = abs(price - market) / unit if unit > 0.0 else math.nan
+                away = abs(price - reference) / unit if unit > 0.0 else math.nan
                 if math.isnan(away):
                     reason = f"{name} cannot be judged: {instrument.why_unknown()}"
                     return self._refuse(reason, math.nan, limit)
                 if away > limit * (1 + LIMIT_EPS):
-                    text = f"its price {price:g} is {away:.4f} {_UNITS[name]} from {market:g}"
+                    from_ = f"from {reference:g}{of}"
+                    text = f"its price {price:g} is {away:.4f} {_UNITS[name]} {from_}"
                     return self._refuse(f"{text} > {name} {limit:.4f}", away, limit)
         return Decision(request.size)
 
@@ -82,7 +108,8 @@ class PriceCollar(Guard):
         """Return the rule in words."""
         limits = [(self.atr, "ATR"), (self.fraction, "of the price")]
         words = [f"{limit:g} {unit}" for limit, unit in limits if not math.isinf(limit or 0.0)]
-        return f"price collar: no entry at a price more than {' or '.join(words)} from the market"
+        of = "the market" if self.lookback is None else f"the median of {self.lookback} closes"
+        return f"price collar: no entry at a price more than {' or '.join(words)} from {of}"
 
 
 _UNITS = {"atr": "ATR", "fraction": "of the price"}

@@ -687,6 +687,7 @@ BAD = [
     (ProfitLock, "profit_from", -1, "positive"),
     (PriceCollar, "atr", 0, "positive"),
     (PriceCollar, "fraction", -0.1, "positive"),
+    (PriceCollar, "lookback", 0, WHOLE),
     (OrderSize, "units", 0, "positive"),
     (OrderSize, "currency", "all", "positive"),
     (OrderSize, "volume_share", -1, "positive"),

@@ -3,7 +3,7 @@
 import backtrader as bt
 import pytest
 from helpers.recording import ends, play
-from helpers.scenarios import NextScript, Script, bars, cerebro, flat
+from helpers.scenarios import MODES, NextScript, Script, bars, cerebro, flat
 
 import bt_risk
 from bt_risk import (
@@ -22,6 +22,7 @@ CALM = bars(*flat(60))
 DEAR = bars(*flat(60, price=500.0))
 EVERY = (
     PriceCollar(atr=3.0, fraction=0.1),
+    PriceCollar(fraction=0.2, lookback=5),
     OrderSize(100, currency=5000.0, volume_share=0.05, on_size="trim"),
     DuplicateOrder(3),
     RepeatedOrders(7),
@@ -86,6 +87,64 @@ def test_without_an_atr_a_collar_in_atrs_refuses():
     ((status, reason),) = reasons([PriceCollar(atr=3)], {5: limit(100.0)})
     assert status == "Rejected"
     assert reason == "PriceCollar: atr cannot be judged: ATR(14) needs 15 bars, D0 has 5"
+
+
+# The median of the last five closes is 100 up to bar 32 and 110 from bar 33 on.
+RISEN = bars(*flat(30), *flat(30, price=110.0))
+OF_FIVE = PriceCollar(fraction=0.08, lookback=5)
+
+
+@pytest.mark.parametrize(
+    ("order", "passes"),
+    [
+        ({31: lambda s: s.buy(size=1)}, False),
+        ({31: lambda s: s.sell(size=1)}, False),
+        ({32: lambda s: s.buy(size=1)}, False),
+        ({33: lambda s: s.buy(size=1)}, True),
+        ({31: limit(108.0)}, True),
+        ({31: limit(108.1)}, False),
+        ({31: limit(92.0)}, True),
+        ({31: limit(91.9)}, False),
+        ({31: limit(107.0, side=-1)}, False),  # it fills at the market, 110
+        ({33: limit(107.0, side=-1)}, True),
+    ],
+)
+def test_a_price_too_far_from_the_last_closes_is_refused(order, passes):
+    ((status, reason),) = reasons([OF_FIVE], order, frames=(RISEN,))
+    assert (status != "Rejected") == passes
+    assert passes or "0 of the price from 100, the median of 5 closes > fraction 0.08" in reason
+
+
+def test_exits_pass_into_a_market_that_has_run_away():
+    actions = {
+        29: lambda s: s.buy(size=2),
+        31: lambda s: s.sell(size=5),  # what it opens is refused
+        32: lambda s: s.buy(size=1),
+    }
+    found = reasons([OF_FIVE], actions, frames=(RISEN,))
+    assert [status for status, _ in found] == ["Completed", "Completed", "Rejected"]
+
+
+def test_before_so_many_closes_the_reference_is_unknown():
+    frame = CALM.copy()
+    frame.iloc[2, :4] = float("nan")  # a bar without a close is none of them
+    actions = {bar: lambda s: s.buy(size=1) for bar in (5, 6)}
+    (early, _), (later, _) = found = reasons([OF_FIVE], actions, frames=(frame,))
+    assert (early, later) == ("Rejected", "Completed")
+    assert found[0][1] == "PriceCollar: the reference is unknown: D0 has 4 of 5 closes"
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_every_engine_mode_knows_the_same_closes(mode):
+    """A bar that is not believed is none of them."""
+    frame = RISEN.copy()
+    frame.iloc[27, :4] *= 5.0
+    engine = cerebro(frame, cash=1e6)
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[OF_FIVE]))
+    actions = {bar: lambda s: s.buy(size=1) for bar in range(29, 36)}
+    engine.addstrategy(Script, actions=actions)
+    found = [end[0] for end in ends(engine.run(**mode)[0])]
+    assert found == ["Completed"] * 2 + ["Rejected"] * 2 + ["Completed"] * 3
 
 
 @pytest.mark.parametrize(
@@ -298,6 +357,7 @@ def test_they_survive_a_file_and_have_words(tmp_path):
     lines = policy.describe().splitlines()[-len(EVERY) :]
     assert lines == [
         "price collar: no entry at a price more than 3 ATR or 0.1 of the price from the market",
+        "price collar: no entry at a price more than 0.2 of the price from the median of 5 closes",
         "order size: at most 100 units, 5000 in currency, 0.0500 of the volume of a bar in one "
         "order",
         "duplicates: no entry that repeats an order of the last 3 bars",

@@ -1,4 +1,4 @@
-"""A restart with `gap_limit`: the gaps of the earlier run count, and so does the one between."""
+"""A restart: gaps and closes of the earlier run count, and so does the gap between the runs."""
 
 import backtrader as bt
 import pytest
@@ -27,10 +27,10 @@ class Once(bt.Strategy):
             self.buy(size=1000)
 
 
-def held(folder, rows, restarts):
+def held(folder, rows, restarts, policy=POLICY):
     """Return what is held in the end, of runs that are cut off after some bars."""
     for last in (*restarts, None):
-        strategy = run(folder, rows[:last], POLICY, strategy=Once)
+        strategy = run(folder, rows[:last], policy, strategy=Once)
     return strategy.position.size
 
 
@@ -44,3 +44,10 @@ def test_a_gap_of_an_earlier_run_cuts_an_order(tmp_path, restarts):
 def test_the_gap_between_two_runs_counts(tmp_path, restarts):
     """From 90 to 80 while no run was active is a ninth: 2,000 / (80 / 9)."""
     assert held(tmp_path, WIDER, restarts) == 225
+
+
+@pytest.mark.parametrize("restarts", [(), (14,), (9, 12)])
+def test_closes_of_an_earlier_run_are_the_reference_of_a_collar(tmp_path, restarts):
+    collar = bt_risk.PriceCollar(fraction=0.08, lookback=5)
+    policy = bt_risk.Policy(**OFF, trailing_stop=False, sizer=False, guards=[collar])
+    assert held(tmp_path, ROWS, restarts, policy) == 1000
