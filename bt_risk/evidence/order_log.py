@@ -17,8 +17,8 @@ from bt_risk.gate.order_events import OrderAsked, OrderCut
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import timestamps
-from bt_risk.report.record import exchange_of, unique_names
-from bt_risk.report.seen_bars import seen_bars
+from bt_risk.report.record import exchange_of
+from bt_risk.report.seen_bars import seen_bars, unique_names
 
 __all__ = ["ENDED", "REQUESTED", "OrderLog", "OrderLogger"]
 

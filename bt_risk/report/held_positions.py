@@ -89,6 +89,11 @@ class HeldPositions:
                 stop = _nearest_stop(self.stops, instrument)
         self._rows.extend((self._bar, place, size, worth, risk, stop))
 
+    def keep(self) -> None:
+        """Let go of the account after the last bar: plain values are left."""
+        self.broker = self.gate = self.stops = None
+        self._feeds, self._places = [], {}
+
     def frames(
         self, seen: SeenBars, equity: np.ndarray, names: Sequence[str]
     ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -17,12 +17,11 @@ from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.components.screener import Screener
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.gate.broker import RiskBroker
-from bt_risk.gate.journal import FIELDS, Journal
+from bt_risk.gate.journal import FIELDS
 from bt_risk.gate.registry import Registry
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.point_value import point_value
-from bt_risk.portfolio.signals import instrument_feeds
 from bt_risk.report.calendar import last_of_days, remaining_times, timestamps
 from bt_risk.report.floors import floor_frames
 from bt_risk.report.held_positions import EXPOSURE, HeldPositions, unit_value
@@ -36,7 +35,6 @@ __all__ = [
     "exchange_of",
     "is_trailing_stop",
     "record_of",
-    "unique_names",
 ]
 
 ACCOUNT = ["equity", "unit_value", "breaker_drawdown", "risk_scale"]
@@ -168,16 +166,27 @@ class ReportData(QuietAnalyzer):
     """
 
     def __init__(self) -> None:
-        self.record: RunRecord | None = None
+        self._record: RunRecord | None = None
+        self._facts: dict[str, Any] | None = None
         self._account = array("d")
         self._fills: list[tuple[Any, ...]] = []
         self._executed: dict[int, int] = {}
+
+    @property
+    def record(self) -> RunRecord | None:
+        """The record of the run, derived when it is first asked for; None before its end."""
+        if self._record is None and self._facts is not None:
+            self._record = self._derive(self._facts)
+            del self._seen, self._held, self._account
+        return self._record
 
     def start(self) -> None:
         """Record the account before the first bar."""
         strategy = self.strategy
         self._seen = seen_bars(strategy, ["close", *RANGE])
-        self._held = HeldPositions(instrument_feeds(strategy.datas))
+        feeds = self._seen.feeds
+        self._names = dict(zip(map(id, feeds), self._seen.feed_names, strict=True))
+        self._held = HeldPositions(feeds)
         self._held.ask(strategy.broker)
         self._begin = float(strategy.broker.getvalue()), float(unit_value(strategy.broker))
         self._breaker: DrawdownMonitor | None = None
@@ -191,13 +200,14 @@ class ReportData(QuietAnalyzer):
         seen = self._executed.get(order.ref, 0)
         self._executed[order.ref] = len(bits)
         feed, stop = order.data, is_trailing_stop(order)
+        name = self._names[id(feed)]
         info = self.strategy.broker.getcommissioninfo(feed)
         price = float(order.executed.price)
         multiplier = point_value(info, price) * exchange_of(self.strategy.broker, feed)
         for bit in list(bits)[seen:]:
             size = math.copysign(abs(float(bit.size)), 1 if order.isbuy() else -1)
             commission = float(bit.openedcomm + bit.closedcomm)
-            row = (float(bit.dt), feed, size, float(bit.price), multiplier, commission, stop)
+            row = (float(bit.dt), name, size, float(bit.price), multiplier, commission, stop)
             self._fills.append(row)
 
     def next(self) -> None:
@@ -220,9 +230,11 @@ class ReportData(QuietAnalyzer):
         self._breaker = registry.monitor(DrawdownMonitor)
 
     def stop(self) -> None:
-        """Convert everything to plain values, so that processes of an optimisation can send it."""
-        self.record = self._freeze()
-        del self._seen, self._held, self._breaker, self._account
+        """Keep plain values only, so that processes of an optimisation can send them."""
+        self._facts = self._take()
+        self._seen.keep()
+        self._held.keep()
+        self._breaker = None
 
     def get_analysis(self) -> dict[str, list[Any]]:
         """Return equity and exposure by bar."""
@@ -233,42 +245,33 @@ class ReportData(QuietAnalyzer):
 
     def _frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the bars, and what was held."""
-        feeds = self._seen.feeds
-        roots = [place for place, feed in enumerate(feeds) if not feed._clone]
         account = np.array(self._account).reshape(-1, len(ACCOUNT))
-        bars = pd.DataFrame({"time": timestamps(self._seen.latest(roots, before=math.nan))})
+        times = self._seen.latest(self._seen.originals, before=math.nan)
+        bars = pd.DataFrame({"time": timestamps(times)})
         bars[ACCOUNT] = account
-        exposure, held = self._held.frames(self._seen, account[:, 0], unique_names(feeds))
+        exposure, held = self._held.frames(self._seen, account[:, 0], self._seen.feed_names)
         return bars.join(exposure), held
 
-    def _freeze(self) -> RunRecord:
+    def _take(self) -> dict[str, Any]:
+        """Return the fields of the record as plain values; `_derive` makes tables of some."""
         strategy, gate = self.strategy, self.strategy.broker
         gated = isinstance(gate, RiskBroker)
-        feeds = self._seen.feeds
-        names = unique_names(feeds)
-        bars, held = self._frames()
-        closes = {name: self._closes(place) for place, name in enumerate(names)}
+        feeds, names = self._seen.feeds, self._seen.feed_names
         breakers = (
             [m for m in gate.registry.monitors if isinstance(m, DrawdownMonitor)] if gated else []
         )
         limits = gate.registry.limits if gated else []
-        trades = gate.book.trades if gated else []
-        return RunRecord(
+        return dict(
             strategy=type(strategy).__name__,
             mode=("observe" if gate.observe else "enforce") if gated else "bare",
             names=names,
             roots=tuple(_place(feeds, feed.data if feed._clone else feed) for feed in feeds),
             start=self._begin,
-            bars=bars,
             rest=remaining_times(strategy.cerebro, [feed for feed in feeds if not feed._clone]),
-            closes=closes,
-            ranges={name: self._range(place) for place, name in enumerate(names)},
-            held=held,
-            fills=_fill_frame(_all_fills(strategy), feeds, names),
-            decisions=_decisions(gate.journal if gated else None),
-            trades=_trades(trades),
-            losses=loss_distribution(trade.loss for trade in trades),
-            kelly_timeline=_kelly(strategy, bars),
+            fills=_all_fills(strategy),
+            decisions=list(gate.journal.lines) if gated else [],
+            trades=_trade_rows(gate.book.trades if gated else []),
+            kelly_timeline=_estimate(strategy),
             breakers=[_breaker_facts(breaker) for breaker in breakers],
             floors=floor_frames(gate.registry.monitors if gated else []),
             limits={limit.name: limit.limit for limit in limits if hasattr(limit, "limit")},
@@ -279,6 +282,23 @@ class ReportData(QuietAnalyzer):
                 one.title: one.frame() for one in strategy.analyzers if isinstance(one, Screener)
             },
         )
+
+    def _derive(self, facts: dict[str, Any]) -> RunRecord:
+        """Return the record: a run whose report nobody reads does not pay for its tables."""
+        bars, held = self._frames()
+        names, trades = facts["names"], facts["trades"]
+        tables = dict(
+            bars=bars,
+            held=held,
+            closes={name: self._closes(place) for place, name in enumerate(names)},
+            ranges={name: self._range(place) for place, name in enumerate(names)},
+            fills=_fill_frame(facts["fills"]),
+            decisions=_decisions(facts["decisions"]),
+            trades=_trades(trades),
+            losses=loss_distribution(loss for *_, loss in trades),
+            kelly_timeline=_kelly(facts["kelly_timeline"], bars),
+        )
+        return RunRecord(**{**facts, **tables})
 
     def _closes(self, place: int) -> pd.Series:
         closes, times = (self._seen.bars(place, name) for name in ("close", "datetime"))
@@ -325,15 +345,6 @@ def exchange_of(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> float:
     return 1.0 if instrument is None else float(instrument.exchange)
 
 
-def unique_names(feeds: Iterable[bt.AbstractDataBase]) -> tuple[str, ...]:
-    """Return a name for each feed: its own, with its place where an earlier feed has that name."""
-    names: list[str] = []
-    for i, feed in enumerate(feeds):
-        name = getattr(feed, "_name", "") or f"data{i}"
-        names.append(f"{name} (data{i})" if name in (*names, "cash") else name)
-    return tuple(names)
-
-
 def _place(feeds: Sequence[bt.AbstractDataBase], feed: bt.AbstractDataBase) -> int:
     return next(i for i, one in enumerate(feeds) if one is feed)
 
@@ -349,42 +360,44 @@ def _all_fills(strategy: bt.Strategy) -> list[tuple[Any, ...]]:
     return sorted(rows, key=lambda row: row[0])
 
 
-def _fill_frame(
-    rows: Iterable[tuple[Any, ...]],
-    feeds: Sequence[bt.AbstractDataBase],
-    names: Sequence[str],
-) -> pd.DataFrame:
-    name_of = {id(feed): name for feed, name in zip(feeds, names, strict=True)}
-    named = [(time, name_of[id(feed)], *rest) for time, feed, *rest in rows]
-    frame = pd.DataFrame(named, columns=FILLS)
+def _fill_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=FILLS)
     frame["time"] = timestamps(frame["time"])
     return frame
 
 
-def _decisions(journal: Journal | None) -> pd.DataFrame:
-    frame = pd.DataFrame(journal.lines if journal else [], columns=list(FIELDS))
+def _decisions(lines: list[Any]) -> pd.DataFrame:
+    frame = pd.DataFrame(lines, columns=list(FIELDS))
     frame["time"] = timestamps(frame["time"])
     return frame
 
 
-def _trades(trades: Iterable[Any]) -> pd.DataFrame:
-    rows = [
-        (t.instrument, t.side, t.opened, t.closed, t.size, t.pnl, t.r_multiple, t.loss.cause)
+def _trade_rows(trades: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Return the columns `CLOSED` of each trade, with its whole loss in the place of the cause."""
+    return [
+        (t.instrument, t.side, t.opened, t.closed, t.size, t.pnl, t.r_multiple, t.loss)
         for t in trades
     ]
-    frame = pd.DataFrame(rows, columns=CLOSED)
+
+
+def _trades(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    frame = pd.DataFrame([(*row, loss.cause) for *row, loss in rows], columns=CLOSED)
     return frame.assign(opened=timestamps(frame.opened), closed=timestamps(frame.closed))
 
 
-def _kelly(strategy: bt.Strategy, bars: pd.DataFrame) -> Callable[[], pd.DataFrame]:
-    """Return what computes Kelly through time: only a page needs it, and it takes a bootstrap."""
+def _estimate(strategy: bt.Strategy) -> KellyEstimate | None:
     sizer = strategy.getsizer()
-    if not isinstance(sizer, HalfKellySizer):
+    return sizer.estimate() if isinstance(sizer, HalfKellySizer) else None
+
+
+def _kelly(estimate: KellyEstimate | None, bars: pd.DataFrame) -> Callable[[], pd.DataFrame]:
+    """Return what computes Kelly through time: only a page needs it, and it takes a bootstrap."""
+    if estimate is None:
         return partial(pd.DataFrame, columns=TIMELINE)
     times = bars["time"].dropna()
     # A period begins with a day, so the first bar of each is enough.
     firsts = times[~times.dt.normalize().duplicated()]
-    return partial(_timeline, sizer.estimate(), firsts)
+    return partial(_timeline, estimate, firsts)
 
 
 def _timeline(estimate: KellyEstimate, times: pd.Series) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bt_risk.portfolio.signals import instrument_feeds
 
-__all__ = ["LoadedBars", "PassingBars", "SeenBars", "seen_bars"]
+__all__ = ["LoadedBars", "PassingBars", "SeenBars", "seen_bars", "unique_names"]
 
 _LENGTH = attrgetter("lencount")  # with `map` no call of Python for each data feed
 
@@ -26,10 +26,21 @@ class SeenBars(ABC):
     feeds : sequence of data feed
     names : sequence of str
         The lines to record beside ``datetime``.
+
+    Attributes
+    ----------
+    feeds : list of data feed
+        Empty after `keep`.
+    feed_names : tuple of str
+        A name for each feed: see `unique_names`.
+    originals : list of int
+        The places of the feeds that are no clone of another one.
     """
 
     def __init__(self, feeds: Sequence[bt.AbstractDataBase], names: Sequence[str]) -> None:
         self.feeds, self.names = list(feeds), ("datetime", *names)
+        self.feed_names = unique_names(feeds)
+        self.originals = [place for place, feed in enumerate(feeds) if not feed._clone]
         # The length of a data feed is that of its first line.
         self._heads = [feed.lines[0] for feed in self.feeds]
         self._lengths = array("q")
@@ -38,9 +49,13 @@ class SeenBars(ABC):
         """Record one bar of the strategy."""
         self._lengths.extend(map(_LENGTH, self._heads))
 
+    def keep(self) -> None:
+        """Let go of the data feeds after the last bar: plain values are left."""
+        self.feeds, self._heads = [], []
+
     def lengths(self) -> np.ndarray:
         """Return how many bars of each feed had come, of shape (bars of the strategy, feeds)."""
-        return np.frombuffer(self._lengths, dtype=np.int64).reshape(-1, len(self.feeds))
+        return np.frombuffer(self._lengths, dtype=np.int64).reshape(-1, len(self.feed_names))
 
     @abstractmethod
     def bars(self, place: int, name: str) -> np.ndarray:
@@ -67,8 +82,20 @@ class SeenBars(ABC):
 class LoadedBars(SeenBars):
     """Read data feeds that were loaded before the run: what they have seen does not change."""
 
+    def __init__(self, feeds: Sequence[bt.AbstractDataBase], names: Sequence[str]) -> None:
+        super().__init__(feeds, names)
+        self._kept: dict[tuple[int, str], np.ndarray] = {}
+
+    def keep(self) -> None:
+        """Copy what was seen, and let go of the data feeds: plain values are left."""
+        places = range(len(self.feeds))
+        self._kept = {(i, name): self.bars(i, name) for i in places for name in self.names}
+        super().keep()
+
     def bars(self, place: int, name: str) -> np.ndarray:
         """Return the values of a line of one data feed, a value for each of its bars."""
+        if self._kept:
+            return self._kept[place, name]
         lengths = self.lengths()
         count = int(lengths[-1, place]) if len(lengths) else 0
         return np.array(getattr(self.feeds[place].lines, name).array[:count])
@@ -85,6 +112,7 @@ class PassingBars(SeenBars):
     def __init__(self, feeds: Sequence[bt.AbstractDataBase], names: Sequence[str]) -> None:
         super().__init__(feeds, names)
         self._lines = [[getattr(feed.lines, name) for name in self.names] for feed in self.feeds]
+        self._replaying = [feed.replaying for feed in self.feeds]
         self._unknown = [math.nan] * len(self.names)
         self._values = array("d")
 
@@ -94,10 +122,15 @@ class PassingBars(SeenBars):
         for head, lines in zip(self._heads, self._lines, strict=True):
             self._values.extend([line[0] for line in lines] if head.lencount else self._unknown)
 
+    def keep(self) -> None:
+        """Let go of the data feeds after the last bar: plain values are left."""
+        self._lines = []
+        super().keep()
+
     def bars(self, place: int, name: str) -> np.ndarray:
         """Return the values of a line of one data feed, a value for each of its bars."""
         rows: list[int] = []
-        replaying = self.feeds[place].replaying
+        replaying = self._replaying[place]
         for row, length in enumerate(self.lengths()[:, place].tolist()):
             if length > len(rows):
                 rows.append(row)
@@ -107,7 +140,7 @@ class PassingBars(SeenBars):
 
     def seen(self, place: int, name: str) -> np.ndarray:
         """Return the values of a line that each bar of the strategy saw; any before the first."""
-        shape = -1, len(self.feeds), len(self.names)
+        shape = -1, len(self.feed_names), len(self.names)
         values = np.frombuffer(self._values).reshape(shape)
         return values[:, place, self.names.index(name)].copy()
 
@@ -116,3 +149,12 @@ def seen_bars(strategy: bt.Strategy, names: Sequence[str]) -> SeenBars:
     """Return the recorder for the data feeds with prices of a strategy that is about to run."""
     kind = LoadedBars if strategy.cerebro._dopreload else PassingBars
     return kind(instrument_feeds(strategy.datas), names)
+
+
+def unique_names(feeds: Iterable[bt.AbstractDataBase]) -> tuple[str, ...]:
+    """Return a name for each feed: its own, with its place where an earlier feed has that name."""
+    names: list[str] = []
+    for i, feed in enumerate(feeds):
+        name = getattr(feed, "_name", "") or f"data{i}"
+        names.append(f"{name} (data{i})" if name in (*names, "cash") else name)
+    return tuple(names)

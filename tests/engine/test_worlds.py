@@ -33,7 +33,7 @@ def world_of(seed):
     return world
 
 
-@pytest.mark.parametrize("seed", sliced(WORLDS, 12, full_every=4))
+@pytest.mark.parametrize("seed", sliced(WORLDS, 12, full_every=6))
 def test_a_world_is_the_same_by_the_quick_loop(seed):
     world = world_of(seed)
     assert everything.play(world, (bt_risk.fast,)) == everything.play(world), world.features

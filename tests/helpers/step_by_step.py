@@ -16,7 +16,8 @@ from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.held_positions import EXPOSURE, HELD
-from bt_risk.report.record import BARS, ReportData, unique_names
+from bt_risk.report.record import BARS, ReportData
+from bt_risk.report.seen_bars import unique_names
 from bt_risk.tolerances import SIZE_EPS
 
 

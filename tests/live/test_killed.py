@@ -168,7 +168,7 @@ def reduced(cases, step, every):
     Of these every `every`-th runs each time. Both are odd: kills before a write and after one take
     turns.
     """
-    some = iter(sliced(cases[::step], every))
+    some = iter(sliced(cases[::step], every, full_every=1))
     return [
         next(some) if number % step == 0 else pytest.param(*case, marks=pytest.mark.soak)
         for number, case in enumerate(cases)

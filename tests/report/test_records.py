@@ -178,6 +178,42 @@ def test_kelly_through_time_is_that_of_every_bar_and_of_the_strategy_s_own_trade
     assert plain(records[0].kelly) != plain(records[1].kelly)
 
 
+def test_tables_are_made_when_somebody_reads_them(monkeypatch):
+    """They take as long as a thousand bars, and most points of a sweep are read by nobody."""
+    derived, derive = [], ReportData._derive
+
+    def counting(report, facts):
+        derived.append(report)
+        return derive(report, facts)
+
+    monkeypatch.setattr(ReportData, "_derive", counting)
+    engine = cerebro(random_walk(5, 60))
+    engine.addstrategy(Plan, plan=[(20, "buy", ()), (30, "close", ())])
+    engine.addanalyzer(ReportData)
+    bt_risk.protect(engine)
+    (strategy,) = engine.run()
+    report = strategy.analyzers.reportdata
+    assert derived == []
+    assert report.record is report.record
+    assert derived == [report]
+    assert len(report.record.bars) == len(report.get_analysis()["time"]) == 60
+
+
+@pytest.mark.parametrize("preload", [True, False])
+def test_what_is_kept_for_the_tables_can_be_sent(preload):
+    """An optimisation sends what `stop` has left, before anybody reads it."""
+    engine = cerebro(random_walk(5, 60), random_walk(6, 60), preload=preload)
+    engine.addstrategy(Plan, plan=[(20, "buy", ()), (30, "close", ())])
+    engine.addanalyzer(ReportData)
+    bt_risk.protect(engine)
+    (strategy,) = engine.run()
+    report = strategy.analyzers.reportdata
+    left = {name: getattr(report, name) for name in ("_facts", "_seen", "_held", "_account")}
+    other = object.__new__(ReportData)
+    vars(other).update(pickle.loads(pickle.dumps(left)), _record=None)
+    check(other.record, report.record, but=("kelly_timeline", "model", "policy"))
+
+
 def calls_at_a_bar(feeds, held):
     """Return the calls, of Python and of C, that `ReportData` and the order log make at a bar."""
     counted = {}
