@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("speed", "growth", "rules", "decisions", "compare", "report", "peers")
-TOOLS = ("overhead", "gate", "journeys", "article_2024", "quote")
+TOOLS = ("overhead", "gate", "journeys", "coverage", "article_2024", "quote")
 
 
 def main(arguments):

@@ -155,7 +155,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     columns = {name: _bounded(comparison.frame.loc[v], kind) for name, (v, kind) in kinds.items()}
     _print_table(console, columns, list(MEASURES))
     console.print("\nEvery variant; deflated is the probability that its Sharpe ratio is not luck")
-    console.print(f"after {len(comparison.sharpe)} tries:\n")
+    console.print(f"after {comparison.tries} tries:\n")
     variants = {v: _variant(comparison, v) for v in comparison.sharpe.index}
     rows = list(variants)
     _print_table(console, {name: {v: variants[v][name] for v in rows} for name in BRIEF}, rows)

@@ -9,10 +9,9 @@ import numpy as np
 from bt_risk.errors import ParameterError, check_fraction, check_whole
 from bt_risk.evidence.metrics import Days, measures, volatility
 
-__all__ = ["Interval", "SharpeTest", "block_length", "intervals", "resampled_days", "sharpe_test"]
+__all__ = ["Interval", "block_length", "intervals", "resampled_days"]
 
 CHUNK = 100  # histories at a time, which bounds the memory
-TINY = 1e-12
 
 
 class Interval(NamedTuple):
@@ -28,41 +27,46 @@ class Interval(NamedTuple):
     high: float = math.nan
 
 
-class SharpeTest(NamedTuple):
-    """The difference of two annual Sharpe ratios, and whether there is evidence of one.
-
-    Attributes
-    ----------
-    difference, low, high : float
-        The difference and its joint bounds.
-    evidence : bool
-        Whether the bounds leave out zero.
-    """
-
-    difference: float
-    low: float
-    high: float
-    evidence: bool
-
-
 def block_length(*series: np.ndarray) -> float:
     """Return the mean length of blocks in days that the most dependent of the series needs.
+
+    It is at least the cube root of the number of days: what a sample does not show of its
+    dependence (volatility that clusters, say) would make bounds too narrow.
 
     References
     ----------
     Politis & White, Automatic Block-Length Selection for the Dependent Bootstrap (2004), corrected
-    by Patton, Politis & White (2009); as ``arch.bootstrap.optimal_block_length``.
+    by Patton, Politis & White (2009); as ``arch.bootstrap.optimal_block_length``. The floor: Hall,
+    Horowitz & Jing, On Blocking Rules for the Bootstrap with Dependent Data, Biometrika 82 (1995).
     """
     # Here, after the runs: no process that runs a variant imports it.
     from arch.bootstrap import optimal_block_length
 
-    lengths = [1.0]
+    lengths = [len(series[0]) ** (1 / 3)]
     for values in series:
         if len(values) > 20 and np.ptp(values) > 0:
             with np.errstate(all="ignore"):
                 lengths.append(float(optimal_block_length(values)["stationary"].iloc[0]))
     known = [length for length in lengths if math.isfinite(length)]
     return max(1.0, min(max(known), len(series[0]) / 4))
+
+
+def wideness(count: int, block: float, confidence: float) -> float:
+    """Return by how much percentiles of resampled histories are too close to the value.
+
+    A bootstrap of n blocks has ``(n - 1) / n`` of the variance, and takes it for known: as with the
+    mean of n values, Student's distribution has to take the place of the normal one.
+
+    References
+    ----------
+    Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015),
+    section 4.3: expanded percentile intervals.
+    """
+    from scipy.special import ndtri, stdtrit  # which arch needs, too
+
+    blocks = max(2.0, count / block)
+    tail = (1.0 + confidence) / 2
+    return float(math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, tail) / ndtri(tail))
 
 
 def resampled_days(count: int, block: float, samples: int, seed: int) -> np.ndarray:
@@ -100,6 +104,7 @@ def intervals(
     base: str,
     picks: np.ndarray,
     year: float,
+    block: float,
     confidence: float = 0.95,
 ) -> dict[str, dict[str, tuple[Interval, Interval, Interval]]]:
     """Return every measure of every run with its bounds, and its differences from the base.
@@ -113,6 +118,8 @@ def intervals(
         Days of each resampled history, the same for all runs: differences are paired.
     year : float
         Days a year.
+    block : float
+        Mean length of the blocks of `picks`, in days.
     confidence : float
 
     Returns
@@ -120,8 +127,9 @@ def intervals(
     dict
         By label and measure three `Interval`: of the value, of the difference from the base, and
         of the difference from the base at the leverage that gives it the run's volatility.
-        Bounds are percentiles of the resampled histories.
+        Bounds are percentiles of the resampled histories, expanded by `wideness`.
     """
+    wide = wideness(picks.shape[1], block, confidence)
     bare, other = runs[base], measures(runs[base], year)
     drawn, levelled = _draws(runs, base, picks, year)
     found = {}
@@ -130,9 +138,9 @@ def intervals(
         every, of_base, equal = drawn[label], drawn[base], levelled[label]
         found[label] = {
             name: (
-                _interval(own[name], every[name], confidence),
-                _interval(own[name] - other[name], every[name] - of_base[name], confidence),
-                _interval(own[name] - at_level[name], every[name] - equal[name], confidence),
+                _interval(own[name], every[name], confidence, wide),
+                _interval(own[name] - other[name], every[name] - of_base[name], confidence, wide),
+                _interval(own[name] - at_level[name], every[name] - equal[name], confidence, wide),
             )
             for name in own
         }
@@ -172,94 +180,14 @@ def _levelled(days: Days, level: Days) -> Days:
     return days.scaled(leverage[..., None])
 
 
-def _interval(value: float | np.ndarray, drawn: np.ndarray, confidence: float) -> Interval:
+def _interval(
+    value: float | np.ndarray, drawn: np.ndarray, confidence: float, wide: float
+) -> Interval:
     known = drawn[np.isfinite(drawn)]
     if not math.isfinite(value) or len(known) < len(drawn) / 2:
         return Interval(float(value))
     tail = (1.0 - confidence) / 2
-    low, high = np.quantile(known, [tail, 1.0 - tail])
+    bounds = value + wide * (np.quantile(known, [tail, 1.0 - tail]) - value)
+    # What no history makes negative (a drawdown, a count) has no negative bound.
+    low, high = np.clip(bounds, min(value, known.min()), max(value, known.max()))
     return Interval(float(value), float(low), float(high))
-
-
-def sharpe_test(
-    runs: Mapping[str, Days],
-    base: str,
-    picks: np.ndarray,
-    year: float,
-    confidence: float = 0.95,
-) -> dict[str, SharpeTest]:
-    """Test whether any run's Sharpe ratio differs from the base's; the bounds hold jointly.
-
-    Returns
-    -------
-    dict of str to SharpeTest
-        By label, without the base. If no run differs, the test claims evidence for any of them
-        with probability ``1 - confidence``, however many there are.
-
-    Notes
-    -----
-    Studentised: each difference is divided by its standard error, from the influence function of
-    the ratio, in the data and in each history. The bounds of a run are a quantile of its own
-    ratios, the same share for every run, and so far out that all hold at once: a rule that acted
-    a few times has wide bounds, and does not widen those of the others. Leverage cancels out of a
-    Sharpe ratio, so the test also holds at equal volatility.
-
-    References
-    ----------
-    Ledoit & Wolf, Robust Performance Hypothesis Testing with the Sharpe Ratio, Journal of Empirical
-    Finance 15 (2008); Westfall & Young, Resampling-Based Multiple Testing (1993), min P.
-    """
-    bare, scale, tests, ratios = runs[base].returns, math.sqrt(year), {}, {}
-    of_base = _sharpe(bare[picks])
-    for label, days in runs.items():
-        if label == base:
-            continue
-        difference, error = _gap(_sharpe(days.returns), _sharpe(bare))
-        tests[label] = float(difference), float(error)
-        if error > TINY:
-            drawn, errors = _gap(_sharpe(days.returns[picks]), of_base)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                # A history with none of the days on which a rule acted says nothing about it.
-                ratios[label] = np.where(errors > TINY, np.abs(drawn - difference) / errors, np.inf)
-    reaches = _joint_reaches(ratios, confidence)
-    return {
-        label: _test(*found, reaches.get(label, math.nan), scale) for label, found in tests.items()
-    }
-
-
-def _joint_reaches(ratios: Mapping[str, np.ndarray], confidence: float) -> dict[str, float]:
-    """Return the quantile of each run's own ratios at which all runs are inside at once."""
-    if not ratios:
-        return {}
-    count = len(next(iter(ratios.values())))
-    # Share of each run's own histories that lie at least as far out.
-    shares = [1.0 - np.searchsorted(np.sort(one), one) / count for one in ratios.values()]
-    cut = float(np.quantile(np.min(shares, axis=0), 1.0 - confidence, method="lower"))
-    return {
-        label: float(np.quantile(one, 1.0 - cut, method="higher")) for label, one in ratios.items()
-    }
-
-
-def _test(difference: float, error: float, reach: float, scale: float) -> SharpeTest:
-    if not (error > TINY and math.isfinite(difference)):
-        return SharpeTest(scale * difference, math.nan, math.nan, evidence=False)
-    low, high = difference - reach * error, difference + reach * error
-    return SharpeTest(scale * difference, scale * low, scale * high, bool(low > 0 or high < 0))
-
-
-def _sharpe(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Sharpe ratio per day and its influence function; NaN without any spread."""
-    deviation = returns - returns.mean(axis=-1, keepdims=True)
-    spread = volatility(returns)[..., None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = returns.mean(axis=-1) / spread[..., 0]
-        scaled = deviation / spread
-        return ratio, scaled - 0.5 * ratio[..., None] * (scaled**2 - 1.0)
-
-
-def _gap(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the difference of two Sharpe ratios and its standard error, along the last axis."""
-    influence = one[1] - other[1]
-    return one[0] - other[0], influence.std(axis=-1, ddof=1) / math.sqrt(influence.shape[-1])

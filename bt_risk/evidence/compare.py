@@ -21,12 +21,10 @@ from bt_risk.evidence.attribution import (
 )
 from bt_risk.evidence.bootstrap import (
     Interval,
-    SharpeTest,
     block_length,
     check_bootstrap,
     intervals,
     resampled_days,
-    sharpe_test,
 )
 from bt_risk.evidence.halt_odds import LEAST, HaltOdds, halt_probability
 from bt_risk.evidence.metrics import MEASURES, Days, days_of, final_equity, measures
@@ -34,9 +32,11 @@ from bt_risk.evidence.number_format import format_measure, format_money
 from bt_risk.evidence.order_log import OrderLog
 from bt_risk.evidence.runner import RunEnd, VariantRun, running
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
-from bt_risk.evidence.sharpe import deflated_sharpe, probabilistic_sharpe
+from bt_risk.evidence.sharpe import deflated_sharpe, distinct_ratios, probabilistic_sharpe
+from bt_risk.evidence.sharpe_test import SharpeTest, sharpe_test
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy, policy_of
+from bt_risk.report.calendar import check_periods_per_year
 from bt_risk.report.no_trades import no_trades
 from bt_risk.report.record import RunRecord
 from bt_risk.report.statistics import loss_figures
@@ -56,8 +56,9 @@ class Comparison:
         and ``_high``. Bounds are for one figure at a time: of twenty, one misses by chance.
     sharpe : DataFrame
         Indexed by variant: ``difference`` of the annual Sharpe ratios with ``low`` and ``high``,
-        which hold for all variants at once, ``evidence`` (whether they leave out zero),
-        ``probabilistic`` and ``deflated`` Sharpe ratio of the variant.
+        which hold for all variants at once, ``evidence`` (whether they leave out zero), ``years``
+        of such data that would show a difference of this size, ``probabilistic`` and ``deflated``
+        Sharpe ratio of the variant.
     shadow : ShadowBook
         Cost and saving of each rule, from the orders of the protected run.
     halt : HaltOdds
@@ -71,6 +72,9 @@ class Comparison:
         Mean length of the resampled blocks, in days.
     confidence : float
     samples : int
+    tries : int
+        Distinct Sharpe ratios among the variants, and the ``trials`` that the user stated: what the
+        deflated Sharpe ratio allows for.
     attribution : Attribution or None
         What each rule is worth; None where nobody asked for it.
     """
@@ -86,6 +90,7 @@ class Comparison:
     block: float
     confidence: float
     samples: int
+    tries: int
     attribution: Attribution | None = None
 
     @property
@@ -128,7 +133,7 @@ class Comparison:
             f"{row['low']:+.2f} to {row['high']:+.2f}"
         )
         if not row["evidence"]:
-            return f"no evidence that {name} changes return for risk: {figures}"
+            return f"no evidence that {name} changes return for risk: {figures}{_needed(row)}"
         word = "more" if row["difference"] > 0 else "less"
         return f"evidence that {name} earns {word} for its risk: {figures}"
 
@@ -153,6 +158,14 @@ class Comparison:
         return comparison_page(self, Path(path), title)
 
 
+def _needed(row: pd.Series) -> str:
+    """Return how long one would have to wait for evidence, where that can be said."""
+    years = row["years"]
+    if not years < 1000:
+        return ""
+    return f"; a difference this large needs {years:.0f} years to be seen"
+
+
 # What `compare` takes beside the parameters of a policy.
 _NAMES = (
     "build",
@@ -164,6 +177,8 @@ _NAMES = (
     "workers",
     "attribution",
     "permutations",
+    "trials",
+    "periods_per_year",
 )
 
 
@@ -178,6 +193,8 @@ def compare(
     workers: int | None = None,
     attribution: bool = False,
     permutations: int = 24,
+    trials: int = 0,
+    periods_per_year: float | str | None = None,
     **limits: Any,
 ) -> Comparison:
     """Run a strategy bare, protected, and with each rule alone or left out; return what differs.
@@ -210,6 +227,12 @@ def compare(
     permutations : int
         How many orders of the rules are sampled where all subsets would be too many runs: with at
         most 6 rules all subsets run, and where the permutations could take as many runs.
+    trials : int
+        Strategies and settings that you tried before this comparison: the deflated Sharpe ratio
+        counts them beside the variants.
+    periods_per_year : float or str, optional
+        Days a year, or the name of an exchange calendar (``"XNYS"``), whose sessions are counted.
+        When left out: the days with a bar in each year that has elapsed.
     **limits
         Parameters of a `Policy` where none is given: ``compare(build, risk_limit=0.005)``.
 
@@ -227,12 +250,13 @@ def compare(
     check_names("compare", limits, [*_NAMES, *(one.name for one in fields(Policy))])
     policy = policy_of("compare", policy, limits)
     check_bootstrap("compare", confidence, samples, seed)
+    check_whole("compare", "trials", trials, low=0, remedy="Those tried elsewhere, 0 if none.")
     check_flag("compare", "attribution", attribution)
     remedy = "Each is an order in which the rules are switched on."
     permutations = check_whole("compare", "permutations", permutations, low=10, remedy=remedy)
     plan = plan_subsets(policy, permutations, seed) if attribution else None
     runs, subsets = _runs(build, policy, variants(policy, rules), plan, workers)
-    return evaluate(runs, policy, confidence, samples, seed, subsets)
+    return evaluate(runs, policy, confidence, samples, seed, subsets, trials, periods_per_year)
 
 
 def _runs(
@@ -268,6 +292,8 @@ def evaluate(
     samples: int = 1000,
     seed: int = 0,
     subsets: RunsBySubset | None = None,
+    trials: int = 0,
+    periods_per_year: float | str | None = None,
 ) -> Comparison:
     """Return the `Comparison` of runs by variant; ``bare`` and ``protected`` are among them.
 
@@ -282,11 +308,15 @@ def evaluate(
     if len(index) < LEAST or any(len(one.returns) != len(index) for one in days.values()):
         lengths = sorted({len(one.returns) for one in days.values()})
         raise DataError(f"compare: every run must have the same days, at least {LEAST}: {lengths}.")
+    if periods_per_year is not None:
+        year = check_periods_per_year("compare", periods_per_year, index)
     returns = {label: one.returns for label, one in days.items()}
     block = block_length(returns[BARE], *(r - returns[BARE] for r in returns.values()))
     picks = resampled_days(len(index), block, samples, seed)
-    figures = intervals(days, BARE, picks, year, confidence)
-    tests = sharpe_test(days, BARE, picks, year, confidence)
+    # Each of these could be chosen, so each counts as a try: bare and every distinct variant.
+    tried = [float(measures(one, year)["Sharpe"]) / math.sqrt(year) for one in days.values()]
+    figures = intervals(days, BARE, picks, year, block, confidence)
+    tests = sharpe_test(days, BARE, block, year, confidence, samples, seed)
     free = next(label for label in ("no drawdown", BARE) if label in records)
     odds = halt_probability(
         pd.Series(returns[free], index),
@@ -297,7 +327,7 @@ def evaluate(
     )
     return Comparison(
         frame=_frame(figures),
-        sharpe=_sharpe(days, tests, year),
+        sharpe=_sharpe(days, tests, tried, trials),
         shadow=shadow_book(
             records[BARE],
             records[PROTECTED],
@@ -312,6 +342,7 @@ def evaluate(
         block=block,
         confidence=confidence,
         samples=samples,
+        tries=len(distinct_ratios(tried)) + trials,
         attribution=None if subsets is None else attribute(subsets, picks, confidence),
     )
 
@@ -330,15 +361,16 @@ def _frame(figures: Mapping[str, Mapping[str, tuple[Interval, ...]]]) -> pd.Data
 _ENDS = ("", "_low", "_high")
 
 
-def _sharpe(days: Mapping[str, Days], tests: Mapping[str, SharpeTest], year: float) -> pd.DataFrame:
-    # Each of these could be chosen, so each counts as a try: bare and every variant.
-    tried = [float(measures(one, year)["Sharpe"]) / math.sqrt(year) for one in days.values()]
+def _sharpe(
+    days: Mapping[str, Days], tests: Mapping[str, SharpeTest], tried: list[float], trials: int
+) -> pd.DataFrame:
     rows = {}
     for label, one in days.items():
         test = tests.get(label, SharpeTest(math.nan, math.nan, math.nan, evidence=False))
-        known = probabilistic_sharpe(one.returns), deflated_sharpe(one.returns, tried)
+        deflated = deflated_sharpe(one.returns, tried, trials)
+        known = probabilistic_sharpe(one.returns), deflated
         rows[label] = [*test, *known]
-    columns = ["difference", "low", "high", "evidence", "probabilistic", "deflated"]
+    columns = [*SharpeTest._fields, "probabilistic", "deflated"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 

@@ -137,6 +137,7 @@ def _sharpe_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
             "" if variant == BARE else format_number(row["difference"], "{:+.2f}"),
             format_interval("Sharpe", row["low"], row["high"]),
             evidence,
+            format_number(row["years"], "{:,.0f}"),
             format_number(row["probabilistic"], "{:.2f}"),
             format_number(row["deflated"], "{:.2f}"),
         ]

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
 
-__all__ = ["deflated_sharpe", "probabilistic_sharpe"]
+from bt_risk.tolerances import RATIO_EPS
+
+__all__ = ["deflated_sharpe", "distinct_ratios", "probabilistic_sharpe"]
 
 _NORMAL = NormalDist()
 EULER = 0.5772156649015329
@@ -42,14 +45,21 @@ def probabilistic_sharpe(returns: np.ndarray, benchmark: float = 0.0) -> float:
         return math.nan
     ratio = returns.mean() / spread
     scaled = (returns - returns.mean()) / returns.std()
-    skewness, kurtosis = (scaled**3).mean(), (scaled**4).mean()
+    skewness, kurtosis = float((scaled**3).mean()), float((scaled**4).mean())
+    return significance(float(ratio), len(returns), skewness, kurtosis, benchmark)
+
+
+def significance(
+    ratio: float, count: int, skewness: float, kurtosis: float, benchmark: float = 0.0
+) -> float:
+    """Return `probabilistic_sharpe` from the moments of `count` returns."""
     variance = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
     if not variance > 0:
         return math.nan
-    return _NORMAL.cdf((ratio - benchmark) * math.sqrt((len(returns) - 1) / variance))
+    return _NORMAL.cdf((ratio - benchmark) * math.sqrt((count - 1) / variance))
 
 
-def deflated_sharpe(returns: np.ndarray, tried: Iterable[float]) -> float:
+def deflated_sharpe(returns: np.ndarray, tried: Iterable[float], trials: int = 0) -> float:
     """Return the probability that the true Sharpe ratio exceeds the best of so many lucky tries.
 
     Parameters
@@ -57,27 +67,37 @@ def deflated_sharpe(returns: np.ndarray, tried: Iterable[float]) -> float:
     returns : ndarray of shape (n_days,)
         Simple returns.
     tried : sequence of float
-        Sharpe ratios per day of every variant tried, this one included.
+        Sharpe ratios per day of every variant tried, this one included. Equal ones are one try: a
+        copy is no further chance to be lucky.
+    trials : int
+        Tries beside them, of which only the number is known. They are taken to spread as much.
 
     Returns
     -------
     float
-        NaN without any spread, or with fewer than two tries.
+        NaN without any spread, or with fewer than two distinct tries.
 
     Notes
     -----
     `probabilistic_sharpe` against ``sqrt(V) ((1 - g) Phi^-1(1 - 1/N) + g Phi^-1(1 - 1/(N e)))``,
     with V the variance of the ratios tried, N their number and g Euler's constant. Tries that
-    resemble each other count in full, which is on the safe side.
+    resemble each other, without being equal, count in full, which is on the safe side.
 
     References
     ----------
     Bailey & Lopez de Prado, The Deflated Sharpe Ratio, Journal of Portfolio Management 40 (2014).
     """
-    tried = [ratio for ratio in tried if math.isfinite(ratio)]
-    if len(tried) < 2:
+    distinct = distinct_ratios(tried)
+    if len(distinct) < 2:
         return math.nan
-    return probabilistic_sharpe(returns, expected_best(float(np.std(tried, ddof=1)), len(tried)))
+    spread = float(np.std(distinct, ddof=1))
+    return probabilistic_sharpe(returns, expected_best(spread, len(distinct) + trials))
+
+
+def distinct_ratios(ratios: Iterable[float]) -> list[float]:
+    """Return the finite ratios, without those that equal another one but for rounding."""
+    known = sorted(ratio for ratio in ratios if math.isfinite(ratio))
+    return known[:1] + [b for a, b in pairwise(known) if b - a > RATIO_EPS]
 
 
 def expected_best(spread: float, count: int) -> float:

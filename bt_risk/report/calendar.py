@@ -1,7 +1,7 @@
 """Bars, days and years: the day that a bar belongs to, and the number of days in a year."""
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import backtrader as bt
@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.errors import check_positive
+from bt_risk.rules.trading_hours import sessions
 
 __all__ = ["last_of_days", "periods_per_year", "remaining_times", "timestamps"]
 
 CALENDARS = (365, 252, 52, 12)
+# A count is that of a calendar up to 2 %, and up to two days of a short sample.
+_ABOUT, _ABOUT_DAYS = 0.02, 2.0
 EPOCH = date(1970, 1, 1).toordinal()
 SECOND, DAY = 1_000_000, 86_400_000_000  # in microseconds
 
@@ -61,7 +64,7 @@ def last_of_days(times: pd.DatetimeIndex) -> pd.Series:
 
 
 def periods_per_year(days: pd.DatetimeIndex) -> int:
-    """Return how many days of a year have a bar: 365, 252, 52 (weeks) or 12 (months).
+    """Return how many days with a bar a year has: those there are, by the time that has elapsed.
 
     Parameters
     ----------
@@ -71,23 +74,45 @@ def periods_per_year(days: pd.DatetimeIndex) -> int:
     Returns
     -------
     int
-        The calendar whose count is nearest to that of `days`. 365 needs a weekend among them; fewer
-        than ten days give 365 with a weekend, else 252.
+        365, 252, 52 (weeks) or 12 (months) where the count is that but for holidays, holes and the
+        few days that a short sample has too many or too few of; else the count: some 260 for a
+        market of 24 hours on five days, 313 where Sunday evening is a day of its own. Fewer than
+        ten days give 365 with a weekend, else 252.
     """
     days = pd.DatetimeIndex(days).normalize().unique()
-    weekend = (days.day_of_week >= 5).any()
     if len(days) < 10:
-        return 365 if weekend else 252
-    years = (days[-1] - days[0]).days / 365.25
-    calendars = CALENDARS if weekend else CALENDARS[1:]
-    return min(calendars, key=lambda count: abs(count - (len(days) - 1) / years))
+        return 365 if (days.day_of_week >= 5).any() else 252
+    counted = (len(days) - 1) / ((days[-1] - days[0]).days / 365.25)
+    nearest = min(CALENDARS, key=lambda one: abs(one - counted) / one)
+    near = abs(nearest - counted) / nearest <= _ABOUT + _ABOUT_DAYS / len(days)
+    return nearest if near else round(counted)
 
 
-def check_periods_per_year(component: str, value: float | None, days: pd.DatetimeIndex) -> float:
-    """Return `value` if it is a positive number; where it is None, the calendar of the days."""
+def sessions_per_year(component: str, name: str, days: pd.DatetimeIndex) -> int:
+    """Return how many sessions a year of an exchange has, around the time of these days.
+
+    Raises
+    ------
+    ParameterError
+        If exchange_calendars is not installed, or has no calendar of this name.
+    """
+    begin, end = (days[place].date() for place in (0, -1))
+    end = max(end, begin + timedelta(days=365))
+    return round(len(sessions(component, name, begin, end)) / ((end - begin).days / 365.25))
+
+
+def check_periods_per_year(
+    component: str, value: float | str | None, days: pd.DatetimeIndex
+) -> float:
+    """Return the days a year: `value`, or the sessions of the exchange that it names.
+
+    Where it is None they are counted in `days`.
+    """
     if value is None:
         return periods_per_year(days)
-    remedy = "365 for a market that never closes, 252 for stocks."
+    if isinstance(value, str):
+        return sessions_per_year(component, value, days)
+    remedy = "365 for a market that never closes, 252 for stocks, or the name of an exchange."
     return check_positive(component, "periods_per_year", value, remedy=remedy)
 
 

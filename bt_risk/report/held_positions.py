@@ -94,25 +94,31 @@ class HeldPositions:
         self.broker = self.gate = self.stops = None
         self._feeds, self._places = [], {}
 
-    def frames(
-        self, seen: SeenBars, equity: np.ndarray, names: Sequence[str]
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the columns `EXPOSURE` by bar, as fractions of equity, and the table `HELD`."""
-        rows = np.frombuffer(self._rows).reshape(-1, _NOTED)
-        # A broker lists its positions as they were first opened, the table as the feeds are.
-        rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
-        bar, place = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
-        size, worth, risk, stop = rows[:, 2:].T
-        value = size * self._closes(seen, bar, place) * worth
+    def exposure(self, seen: SeenBars, equity: np.ndarray) -> np.ndarray:
+        """Return `EXPOSURE` at every bar as fractions of equity, of shape (4, bars)."""
+        bar, _, size, value, risk, _ = self._columns(seen)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = risk / equity[bar], np.abs(value) / equity[bar]
         sums = np.zeros((len(EXPOSURE), len(equity)))
         for first, share in enumerate(shares):
             # One after the other, as the rows stand: another sequence rounds otherwise.
             np.add.at(sums, (2 * first + (size < 0), bar), share)
-        columns = bar, _named(place, names), size, value, stop
-        held = pd.DataFrame(dict(zip(HELD, columns, strict=True)))
-        return pd.DataFrame(dict(zip(EXPOSURE, sums, strict=True))), held
+        return sums
+
+    def frame(self, seen: SeenBars) -> pd.DataFrame:
+        """Return the table `HELD`."""
+        bar, place, size, value, _, stop = self._columns(seen)
+        columns = bar, _named(place, seen.feed_names), size, value, stop
+        return pd.DataFrame(dict(zip(HELD, columns, strict=True)))
+
+    def _columns(self, seen: SeenBars) -> tuple[np.ndarray, ...]:
+        """Return bar, place, size, value, risk and stop of every position at every bar."""
+        rows = np.frombuffer(self._rows).reshape(-1, _NOTED)
+        # A broker lists its positions as they were first opened, the table as the feeds are.
+        rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+        bar, place = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+        size, worth, risk, stop = rows[:, 2:].T
+        return bar, place, size, size * self._closes(seen, bar, place) * worth, risk, stop
 
     def _closes(self, seen: SeenBars, bar: np.ndarray, place: np.ndarray) -> np.ndarray:
         """Return the close that each row saw."""

@@ -57,7 +57,7 @@ def tear_sheet(
     path: str | Path,
     benchmark: pd.Series | str | None = None,
     *,
-    periods_per_year: float | None = None,
+    periods_per_year: float | str | None = None,
     title: str | None = None,
     pyfolio: bool = False,
 ) -> Path:
@@ -72,9 +72,10 @@ def tear_sheet(
         File to write; its folder is made.
     benchmark : Series or str, optional
         Simple daily returns by day, or the name of a data feed of the run.
-    periods_per_year : float, optional
+    periods_per_year : float or str, optional
         Days a year that returns are annualised with: 365 for a market that never closes, 252 for
-        stocks; derived from the days of the run when left out.
+        stocks, or the name of an exchange (``"XNYS"``, from exchange_calendars), whose sessions are
+        counted; the days of the run in each year that has elapsed when left out.
     title : str, optional
         Heading; the strategy's name when left out.
     pyfolio : bool, default False

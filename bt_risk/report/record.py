@@ -237,20 +237,32 @@ class ReportData(QuietAnalyzer):
         self._breaker = None
 
     def get_analysis(self) -> dict[str, list[Any]]:
-        """Return equity and exposure by bar."""
-        bars = self.record.bars if self.record else self._frames()[0]
-        times = pd.DatetimeIndex(bars["time"]).to_pydatetime().tolist()
-        columns = ("equity", "unit_value", *EXPOSURE)
-        return {"time": times, **{name: bars[name].tolist() for name in columns}}
+        """Return equity and exposure by bar. Backtrader asks for it at the end of every run."""
+        names = ("equity", "unit_value", *EXPOSURE)
+        if self._record is not None:
+            bars = self._record.bars
+            times, columns = pd.DatetimeIndex(bars["time"]), [bars[name] for name in names]
+        else:
+            account = self._accounts()
+            times = self._times()
+            columns = [*account.T[:2], *self._held.exposure(self._seen, account[:, 0])]
+        lists = [column.tolist() for column in columns]
+        return {"time": times.to_pydatetime().tolist(), **dict(zip(names, lists, strict=True))}
+
+    def _accounts(self) -> np.ndarray:
+        """Return the columns `ACCOUNT`, of shape (bars, columns)."""
+        return np.array(self._account).reshape(-1, len(ACCOUNT))
+
+    def _times(self) -> pd.DatetimeIndex:
+        return timestamps(self._seen.latest(self._seen.originals, before=math.nan))
 
     def _frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the bars, and what was held."""
-        account = np.array(self._account).reshape(-1, len(ACCOUNT))
-        times = self._seen.latest(self._seen.originals, before=math.nan)
-        bars = pd.DataFrame({"time": timestamps(times)})
-        bars[ACCOUNT] = account
-        exposure, held = self._held.frames(self._seen, account[:, 0], self._seen.feed_names)
-        return bars.join(exposure), held
+        account = self._accounts()
+        exposure = self._held.exposure(self._seen, account[:, 0])
+        columns = dict(zip([*ACCOUNT, *EXPOSURE], [*account.T, *exposure], strict=True))
+        held = self._held.frame(self._seen)
+        return pd.DataFrame({"time": self._times(), **columns}), held
 
     def _take(self) -> dict[str, Any]:
         """Return the fields of the record as plain values; `_derive` makes tables of some."""

@@ -16,7 +16,16 @@ from typing import Any, Protocol
 from bt_risk.errors import ParameterError
 from bt_risk.rules.trading_day import date_number, local_time, moment, utc_time
 
-__all__ = ["ExchangeHours", "ListedSpans", "Span", "Spans", "WeeklyHours", "gaps_of", "merged"]
+__all__ = [
+    "ExchangeHours",
+    "ListedSpans",
+    "Span",
+    "Spans",
+    "WeeklyHours",
+    "gaps_of",
+    "merged",
+    "sessions",
+]
 
 Span = tuple[float, float]
 
@@ -158,14 +167,9 @@ class ExchangeHours:
 
     def _load(self, time: float) -> None:
         """Load a year of sessions around an instant."""
-        calendars = _calendars(self.component)
         around = dt.timedelta(days=190)
         begin, end = (moment(time) + sign * around for sign in (-1, 1))
-        try:
-            calendar: Any = calendars.get_calendar(self.name, start=begin.date(), end=end.date())
-        except calendars.errors.InvalidCalendarName:
-            constraint = "the name of a calendar of exchange_calendars, such as 'XNYS' or 'CMES'"
-            raise ParameterError(self.component, "calendar", constraint, self.name) from None
+        calendar = _calendar(self.component, self.name, begin.date(), end.date())
         columns = calendar.opens, calendar.break_starts, calendar.break_ends, calendar.closes
         days = zip(*[times.dt.tz_localize(None) for times in columns], strict=True)
         # A day without a break has NaT, the only time that is not equal to itself.
@@ -180,6 +184,20 @@ class ExchangeHours:
         )
         whole = dt.timedelta(days=180)
         self._from, self._until = (date_number(moment(time) + k * whole) for k in (-1, 1))
+
+
+def sessions(component: str, name: str, begin: dt.date, end: dt.date) -> Any:
+    """Return the days with a session of an exchange, a DatetimeIndex."""
+    return _calendar(component, name, begin, end).sessions
+
+
+def _calendar(component: str, name: str, begin: dt.date, end: dt.date) -> Any:
+    calendars = _calendars(component)
+    try:
+        return calendars.get_calendar(name, start=begin, end=end)
+    except calendars.errors.InvalidCalendarName:
+        constraint = "the name of a calendar of exchange_calendars, such as 'XNYS' or 'CMES'"
+        raise ParameterError(component, "calendar", constraint, name) from None
 
 
 def _calendars(component: str) -> Any:

@@ -6,13 +6,14 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.benchmark_package import load
 from helpers.plain_evidence import simulated
 from helpers.scenarios import Plan, bars, cerebro, flat, random_walk
 from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.errors import ParameterError
-from bt_risk.evidence.bootstrap import block_length, intervals, resampled_days, sharpe_test
+from bt_risk.evidence.bootstrap import block_length, intervals, resampled_days, wideness
 from bt_risk.evidence.halt_odds import CHUNK, _futures, _simulate, halt_probability
 from bt_risk.evidence.metrics import (
     MEASURES,
@@ -22,10 +23,17 @@ from bt_risk.evidence.metrics import (
     volatility,
 )
 from bt_risk.evidence.runner import run_variant
-from bt_risk.evidence.sharpe import deflated_sharpe, expected_best, probabilistic_sharpe
+from bt_risk.evidence.sharpe import (
+    deflated_sharpe,
+    expected_best,
+    probabilistic_sharpe,
+    significance,
+)
+from bt_risk.evidence.sharpe_test import sharpe_test
 from bt_risk.report.statistics import figures
 
 NAN = math.nan
+coverage = load("coverage")
 
 
 def days(returns):
@@ -108,14 +116,15 @@ def test_the_days_of_a_history_come_in_blocks_of_the_length_asked_for():
 def test_dependent_returns_need_longer_blocks():
     noise = np.random.default_rng(5).normal(size=1000)
     dependent = np.convolve(noise, np.ones(20) / 20, mode="same")
-    assert block_length(noise) < 10 < block_length(dependent) <= 250
-    assert block_length(np.zeros(100)) == 1.0
+    assert block_length(noise) == pytest.approx(10)
+    assert 20 < block_length(dependent) <= 250
+    assert block_length(np.zeros(125)) == pytest.approx(5)
 
 
 def test_the_bounds_of_a_mean_are_those_of_theory():
     """The Sharpe ratio of n independent days has a standard error of sqrt(year / n)."""
     returns = np.random.default_rng(6).normal(0.0005, 0.01, 1000)
-    found = intervals({"bare": days(returns)}, "bare", resampled_days(1000, 1.0, 800, 0), 252)
+    found = intervals({"bare": days(returns)}, "bare", resampled_days(1000, 1.0, 800, 0), 252, 1.0)
     value = found["bare"]["Sharpe"][0]
     width = 2 * 1.96 * math.sqrt(252 / 1000)
     assert value.high - value.low == pytest.approx(width, rel=0.1)
@@ -126,19 +135,19 @@ def test_leverage_alone_is_no_difference_at_equal_volatility():
     returns = np.random.default_rng(8).normal(0.0005, 0.01, 500)
     runs = {"bare": days(returns), "half": days(returns / 2)}
     picks = resampled_days(500, 3.0, 200, 0)
-    found = intervals(runs, "bare", picks, 252)["half"]
+    found = intervals(runs, "bare", picks, 252, 3.0)["half"]
     for name in ("CAGR", "Max drawdown", "Average drawdown"):
         raw, levelled = found[name][1], found[name][2]
         assert raw.value < 0
         assert levelled == pytest.approx((0, 0, 0), abs=1e-12)
-    assert not sharpe_test(runs, "bare", picks, 252)["half"].evidence
+    assert not sharpe_test(runs, "bare", 3.0, 252)["half"].evidence
 
 
 def test_what_is_there_is_found():
     rng = np.random.default_rng(9)
     noise = rng.normal(0, 0.01, 1000)
     runs = {"bare": days(noise), "better": days(noise + 0.0005 + rng.normal(0, 0.002, 1000))}
-    found = sharpe_test(runs, "bare", resampled_days(1000, 1.0, 400, 0), 252)["better"]
+    found = sharpe_test(runs, "bare", 10.0, 252)["better"]
     assert found.evidence
     assert 0 < found.low < found.difference < found.high
 
@@ -146,7 +155,7 @@ def test_what_is_there_is_found():
 def test_a_run_that_does_not_differ_is_no_evidence():
     returns = np.random.default_rng(10).normal(0, 0.01, 200)
     runs = {"bare": days(returns), "same": days(returns), "flat": days(np.zeros(200))}
-    found = sharpe_test(runs, "bare", resampled_days(200, 1.0, 200, 0), 252)
+    found = sharpe_test(runs, "bare", 6.0, 252)
     assert [found[name].evidence for name in ("same", "flat")] == [False, False]
     assert math.isnan(found["same"].low)
 
@@ -164,18 +173,99 @@ def walk_without_an_edge(rng):
     }
 
 
-@pytest.mark.parametrize(("confidence", "most"), sliced([(0.95, 0.0998), (0.8, 0.2913)], 2))
+@pytest.mark.parametrize(("confidence", "most"), sliced([(0.95, 0.0722), (0.8, 0.2408)], 2))
 def test_without_an_edge_evidence_is_claimed_as_often_as_the_level_says(confidence, most):
-    """Of 120 walks, and any of three overlays; `most` is the level and 2.5 standard errors."""
+    """Of 600 walks, and any of three overlays; `most` is the level and 2.5 standard errors."""
     rng = np.random.default_rng(2024)
     claims = 0
-    for seed in range(120):
+    for seed in range(600):
         runs = walk_without_an_edge(rng)
-        picks = resampled_days(600, block_length(runs["bare"].returns), 250, seed)
-        tests = sharpe_test(runs, "bare", picks, 252, confidence)
+        block = block_length(runs["bare"].returns)
+        tests = sharpe_test(runs, "bare", block, 252, confidence, 400, seed)
         claims += any(test.evidence for test in tests.values())
-    assert claims / 120 <= most
+    assert claims / 600 <= most
     assert claims > 0
+
+
+def test_bounds_are_wider_than_percentiles_by_student_s_distribution():
+    """By tables: t of 9 degrees is 2.262 at 97.5 %, 1.960 of a normal; ten blocks of ten days."""
+    assert wideness(100, 10.0, 0.95) == pytest.approx(
+        math.sqrt(10 / 9) * 2.2622 / 1.95996, abs=1e-4
+    )
+    assert wideness(10**9, 10.0, 0.95) == pytest.approx(1.0)
+    assert wideness(20, 20.0, 0.95) == wideness(40, 20.0, 0.95)
+
+
+def test_the_error_of_a_difference_is_that_of_the_sums_of_blocks():
+    """Days that take turns cancel out in a block of two; Student's t of 99 degrees by tables."""
+    rng = np.random.default_rng(7)
+    noise = rng.normal(0.001, 0.01, 400) + np.tile([0.02, -0.02], 200)
+    runs = {"bare": days(rng.normal(0, 0.01, 400)), "other": days(noise)}
+    one, other = (run.returns / volatility(run.returns) for run in runs.values())
+    added = [z - 0.5 * z.mean() * (z - z.mean()) ** 2 for z in (one, other)]
+    sums = (added[1] - added[0]).reshape(-1, 4).sum(axis=1)
+    error = math.sqrt(((sums - sums.mean()) ** 2).sum() * 100 / 99) / 400
+    found = sharpe_test(runs, "bare", 4.0, 1.0, 0.9, samples=5000)["other"]
+    assert found.difference == pytest.approx(other.mean() - one.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(1.660 * error, rel=0.05)
+
+
+def test_years_needed_are_those_of_the_normal_distribution():
+    """(1.960 + 0.842) standard errors; a quarter of the difference needs 16 times the years."""
+    rng = np.random.default_rng(5)
+    noise, more = rng.normal(0, 0.01, 504), rng.normal(0, 0.001, 504)
+    runs = {"bare": days(noise), "more": days(noise + more + 0.0008)}
+    found = sharpe_test(runs, "bare", 1.0, 252)["more"]
+    one, other = (run.returns / volatility(run.returns) for run in runs.values())
+    added = (other - 0.5 * other.mean() * (other - other.mean()) ** 2) - (
+        one - 0.5 * one.mean() * (one - one.mean()) ** 2
+    )
+    errors_away = (other.mean() - one.mean()) / (added.std(ddof=1) / math.sqrt(504))
+    assert found.years == pytest.approx(2 * (2.8016 / errors_away) ** 2, rel=1e-3)
+    assert math.isnan(
+        sharpe_test({"bare": runs["bare"], "a": runs["bare"]}, "bare", 1, 252)["a"].years
+    )
+
+
+def test_a_rule_that_acted_on_four_days_is_no_evidence():
+    """All of four signs are equal in one draw of eight, whatever the days brought."""
+    bare = np.random.default_rng(4).normal(0, 0.01, 500)
+    acted = np.where(np.arange(500) % 125 == 50, bare + 0.02, bare)
+    found = sharpe_test({"bare": days(bare), "rule": days(acted)}, "bare", 8.0, 252)["rule"]
+    assert found.difference > 0
+    assert not found.evidence
+    acted = np.where(np.arange(500) % 50 == 25, bare + 0.02, bare)
+    assert sharpe_test({"bare": days(bare), "rule": days(acted)}, "bare", 8.0, 252)["rule"].evidence
+
+
+@pytest.mark.parametrize("market", coverage.MARKETS)
+def test_the_size_of_the_test_in_short(market):
+    """Of 400 at 5 %: 20, and three standard errors of 4.4. The benchmark has the long table."""
+    assert 400 * coverage.size(market, 250, 1, 400) <= 33
+
+
+def test_the_coverage_of_intervals_in_short():
+    """Of 150 at 95 %: three standard errors are 5 %."""
+    found = coverage.coverage("ar and t4", 250, 150)
+    for name in ("Sharpe", "CAGR", "Sortino", "Sharpe difference"):
+        assert 0.89 <= found[name] <= 0.99, name
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("variants", coverage.VARIANTS)
+@pytest.mark.parametrize("days", coverage.DAYS)
+@pytest.mark.parametrize("market", coverage.MARKETS)
+def test_the_size_of_the_test(market, days, variants):
+    assert 0.035 <= coverage.size(market, days, variants, 2000) <= 0.07
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("days", coverage.DAYS)
+@pytest.mark.parametrize("market", coverage.MARKETS[:-1])
+def test_the_coverage_of_intervals(market, days):
+    found = coverage.coverage(market, days, 2000)
+    for name in ("Sharpe", "CAGR", "Sortino", "Sharpe difference"):
+        assert 0.93 <= found[name] <= 0.97, name
 
 
 # -- Sharpe ratios ---------------------------------------------------------------------------------
@@ -206,6 +296,38 @@ def test_a_fat_tail_makes_a_sharpe_ratio_less_certain():
     assert probabilistic_sharpe(returns) == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_significance_that_its_authors_published():
+    """Bailey & Lopez de Prado (2012): 24 months at 0.458, if normal, and as skewed as they were."""
+    assert significance(0.458, 24, 0.0, 3.0) == pytest.approx(0.982, abs=5e-4)
+    assert significance(0.458, 24, -2.448, 10.164) == pytest.approx(0.913, abs=5e-4)
+
+
+@pytest.mark.parametrize(("tries", "expected"), [(100, 0.9004), (46, 0.9505)])
+def test_the_deflation_that_its_authors_published(tries, expected):
+    """Bailey & Lopez de Prado (2014): 1,250 days at 2.5 a year, tries of variance 1/2 a year."""
+    best = expected_best(math.sqrt(0.5 / 250), tries)
+    found = significance(2.5 / math.sqrt(250), 1250, -3.0, 10.0, best)
+    assert found == pytest.approx(expected, abs=5e-4)
+
+
+def test_a_copy_of_a_try_is_no_further_try():
+    returns = exactly(1.2)
+    ratio = 1.2 / math.sqrt(365)
+    tried = [ratio, 0.0, 0.03]
+    assert deflated_sharpe(returns, tried + [ratio + 1e-13] * 100) == deflated_sharpe(
+        returns, tried
+    )
+    assert math.isnan(deflated_sharpe(returns, [ratio] * 100))
+
+
+def test_tries_elsewhere_deflate_too():
+    returns, tried = exactly(1.2), [1.2 / math.sqrt(365), 0.0, 0.03]
+    spread = float(np.std(tried, ddof=1))
+    expected = probabilistic_sharpe(returns, expected_best(spread, 3 + 97))
+    assert deflated_sharpe(returns, tried, trials=97) == expected
+    assert expected < deflated_sharpe(returns, tried)
+
+
 def test_the_best_of_ten_without_skill():
     """The expected largest of ten normals is 1.5388 (tables); the formula's is near it."""
     assert expected_best(1.0, 10) == pytest.approx(1.5746, abs=1e-4)
@@ -214,7 +336,7 @@ def test_the_best_of_ten_without_skill():
 def test_deflation_uses_every_try():
     returns = exactly(1.2)
     ratio = 1.2 / math.sqrt(365)
-    few, many = [ratio, 0.0], [ratio, 0.0] * 10
+    few, many = [ratio, 0.0], [*np.linspace(0.0, ratio, 11)]
     assert deflated_sharpe(returns, many) < deflated_sharpe(returns, few)
     assert deflated_sharpe(returns, few) < probabilistic_sharpe(returns)
     assert math.isnan(deflated_sharpe(returns, [ratio]))
@@ -280,7 +402,8 @@ def test_intervals_are_those_of_every_history_at_once():
     rng = np.random.default_rng(3)
     runs = {name: Days(*rng.normal(0.001, 0.01, (5, 90))) for name in ("bare", "one", "two")}
     picks = resampled_days(90, 4.0, 250, 1)
-    found, tail = intervals(runs, "bare", picks, 252, 0.9), (1.0 - 0.9) / 2
+    found, tail = intervals(runs, "bare", picks, 252, 4.0, 0.9), (1.0 - 0.9) / 2
+    wide = wideness(90, 4.0, 0.9)
     base = runs["bare"].take(picks)
     for label, one in runs.items():
         every, of_base = measures(one.take(picks), 252), measures(base, 252)
@@ -290,10 +413,11 @@ def test_intervals_are_those_of_every_history_at_once():
             for place, drawn in enumerate(
                 (every[name], every[name] - of_base[name], every[name] - levelled[name])
             ):
-                known = drawn[np.isfinite(drawn)]
+                known, (value, *bounds) = drawn[np.isfinite(drawn)], found[label][name][place]
                 if len(known) >= len(drawn) / 2:
-                    low, high = np.quantile(known, [tail, 1.0 - tail])
-                    assert found[label][name][place][1:] == (low, high)
+                    expected = value + wide * (np.quantile(known, [tail, 1.0 - tail]) - value)
+                    lowest, highest = min(value, known.min()), max(value, known.max())
+                    assert bounds == [max(expected[0], lowest), min(expected[1], highest)]
 
 
 def test_futures_come_in_blocks_too():

@@ -14,10 +14,10 @@ from helpers.scenarios import Plan, cerebro, random_walk
 import bt_risk
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence import runner
-from bt_risk.evidence.bootstrap import SharpeTest
 from bt_risk.evidence.halt_odds import halt_probability
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.runner import run_all
+from bt_risk.evidence.sharpe_test import SharpeTest
 from bt_risk.evidence.variants import (
     RULES,
     active,

@@ -12,7 +12,7 @@ from helpers.scenarios import MODES, Plan, Tape, bars, cerebro, flat, random_wal
 
 import bt_risk
 from bt_risk.report import pyfolio_inputs
-from bt_risk.report.calendar import periods_per_year
+from bt_risk.report.calendar import check_periods_per_year, periods_per_year
 from bt_risk.report.statistics import figures
 
 BUY_ALL = tuple(
@@ -267,11 +267,22 @@ def test_hourly_positions_are_one_row_a_day():
     assert len(returns) == len(positions) == 10
 
 
+SATURDAYS = pd.date_range("2023-01-07", "2025-01-01", freq="7D")
+# Ten days of a year are holidays.
+SESSIONS = pd.bdate_range("2021-01-01", "2024-12-31").delete(range(13, 1043, 26))
+
+
 @pytest.mark.parametrize(
     ("days", "expected"),
     [
         (pd.date_range("2024-01-01", "2024-12-31"), 365),
-        (pd.bdate_range("2024-01-01", "2024-12-31"), 252),
+        (pd.bdate_range("2024-01-01", "2024-12-31"), 261),  # no exchange: it has no holidays
+        (SESSIONS, 252),
+        (SESSIONS[:70], 252),
+        # Five days of 24 hours that begin on Sunday evening: in UTC there are six days a week.
+        (pd.date_range("2023-01-01", "2024-12-31").difference(SATURDAYS), 313),
+        (pd.date_range("2024-01-01", periods=120).difference(SATURDAYS), 313),
+        (pd.date_range("2024-01-01", "2024-12-31").delete(range(100, 105)), 365),
         (pd.date_range("2020-01-03", periods=200, freq="W-FRI"), 52),
         (pd.date_range("2010-01-01", periods=60, freq="BMS"), 12),
         (pd.date_range("2024-01-01", periods=30), 365),
@@ -282,6 +293,15 @@ def test_hourly_positions_are_one_row_a_day():
 )
 def test_how_many_days_a_year_has(days, expected):
     assert periods_per_year(days) == expected
+
+
+def test_an_exchange_is_asked_for_its_sessions():
+    pytest.importorskip("exchange_calendars")
+    days = pd.bdate_range("2024-01-02", "2024-12-31")
+    assert check_periods_per_year("tear_sheet", "XNYS", days) == 252
+    assert check_periods_per_year("tear_sheet", "XTKS", days) == 245
+    with pytest.raises(bt_risk.ParameterError, match=r"tear_sheet: calendar must be .* 'NYSE2'"):
+        check_periods_per_year("tear_sheet", "NYSE2", days)
 
 
 def of_empyrical(returns, market, year):
