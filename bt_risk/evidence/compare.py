@@ -30,10 +30,12 @@ from bt_risk.evidence.halt_odds import LEAST, HaltOdds, halt_probability
 from bt_risk.evidence.metrics import MEASURES, Days, days_of, final_equity, measures
 from bt_risk.evidence.number_format import format_measure, format_money
 from bt_risk.evidence.order_log import OrderLog
+from bt_risk.evidence.regimes import by_regime
 from bt_risk.evidence.runner import RunEnd, VariantRun, running
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, distinct_ratios, probabilistic_sharpe
 from bt_risk.evidence.sharpe_test import SharpeTest, sharpe_test
+from bt_risk.evidence.trade_order import TradeOrder, trade_order
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy, policy_of
 from bt_risk.report.calendar import check_periods_per_year
@@ -107,6 +109,17 @@ class Comparison:
             if record.losses.trades
         }
         return pd.DataFrame.from_dict(rows, orient="index")
+
+    @property
+    def regimes(self) -> pd.DataFrame:
+        """The bare and the protected run in each regime of the market: see `by_regime`."""
+        both = {label: self.records[label] for label in (BARE, PROTECTED)}
+        return by_regime(both, self.year)
+
+    @property
+    def trade_orders(self) -> dict[str, TradeOrder]:
+        """The drawdown of bare and protected with their trades in other sequences."""
+        return {label: trade_order(self.records[label]) for label in (BARE, PROTECTED)}
 
     def outcome(self) -> str:
         """Return one sentence: what the protected account ends with, and what the bare one."""

@@ -59,6 +59,8 @@ def comparison_page(comparison: "Comparison", path: Path, title: str) -> Path:
         "values": _value_table(comparison),
         "sharpe": _sharpe_table(comparison),
         "losses": _loss_table(comparison),
+        "regimes": _regime_table(comparison),
+        "trade_orders": _trade_order_table(comparison),
         "by_rule": _effects(comparison.shadow.by_rule().reset_index()),
         "by_feed": _effects(comparison.shadow.effects),
         "equity": _equity_chart(comparison),
@@ -142,6 +144,31 @@ def _sharpe_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
             format_number(row["deflated"], "{:.2f}"),
         ]
         rows.append((variant, cells))
+    return rows
+
+
+def _regime_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
+    """Return a row for each regime: its days, and bare and protected."""
+    rows = []
+    for regime, runs in comparison.regimes.groupby(level="regime", sort=False):
+        both = [runs.xs(label, level="run").iloc[0] for label in (BARE, PROTECTED)]
+        cells = [f"{both[0]['days']:,.0f}"]
+        for name, measure in _REGIME_MEASURES.items():
+            cells += [format_measure(measure, one[name]) for one in both]
+        rows.append((str(regime), cells))
+    return rows
+
+
+_REGIME_MEASURES = {"return": "CAGR", "sharpe": "Sharpe", "worst_fall": "Max drawdown"}
+
+
+def _trade_order_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
+    """Return a row for each run whose trades are enough to come in other sequences."""
+    rows = []
+    for label, found in comparison.trade_orders.items():
+        if np.isfinite(found.median):
+            falls = [format_measure("Max drawdown", value) for value in found[1:]]
+            rows.append((label, [f"{found.trades:,}", *falls]))
     return rows
 
 

@@ -14,7 +14,7 @@ import bt_risk
 from bt_risk.evidence.attribution_table import attribution_columns
 from bt_risk.evidence.variants import without
 
-SECTIONS = "verdict figures equity sharpe variants losses shadow policy method"
+SECTIONS = "verdict figures equity sharpe variants losses regimes sequence shadow policy method"
 
 
 def build(count=400):
