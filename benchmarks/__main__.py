@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks import PARTS
+
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("speed", "growth", "rules", "decisions", "compare", "report", "peers")
 TOOLS = ("overhead", "gate", "journeys", "coverage", "article_2024", "quote")
 
 

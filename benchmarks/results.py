@@ -5,9 +5,9 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.row import COLUMNS
+from benchmarks.row import COLUMNS, Row
 
-__all__ = ["markdown", "show", "write_json"]
+__all__ = ["earlier", "markdown", "show", "write_json"]
 
 WIDTH = 160
 RIGHT = ("ratio", "spread", "goal", "CPU time", "calls")
@@ -46,6 +46,19 @@ def write_json(path, rows, environment):
     """Write the rows with what they were measured on."""
     record = {**environment, "rows": [row.record() for row in rows]}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def earlier(path, parts, environment):
+    """Return the rows of other parts that were measured before on the same machine and versions.
+
+    A part can be measured anew on its own then. Rows of anything else are left out.
+    """
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if {name: record.get(name) for name in environment} != environment:
+        return []
+    return [Row.of(one) for one in record["rows"] if one["part"] not in parts]
 
 
 def by_part(rows):

@@ -67,6 +67,12 @@ class Row:
             self.note,
         )
 
+    @classmethod
+    def of(cls, record):
+        """Return the row that `record` gives."""
+        ratio = record["ratio"]
+        return cls(**{**record, "ratio": ratio and Spread(**ratio)})
+
     def record(self):
         """Return the row as JSON has it, with six digits."""
         return asdict(self, dict_factory=lambda pairs: {key: _short(one) for key, one in pairs})

@@ -317,12 +317,12 @@ def evaluate(
         remedy = "Leave protect() and the gate out of it: compare adds them."
         raise ParameterError("compare", "build", "a Cerebro without a gate", BARE, remedy)
     daily = {label: days_of(record) for label, record in records.items()}
-    days, (_, index, year) = {label: one[0] for label, one in daily.items()}, daily[BARE]
+    days, (_, index, counted) = {label: one[0] for label, one in daily.items()}, daily[BARE]
     if len(index) < LEAST or any(len(one.returns) != len(index) for one in days.values()):
         lengths = sorted({len(one.returns) for one in days.values()})
         raise DataError(f"compare: every run must have the same days, at least {LEAST}: {lengths}.")
-    if periods_per_year is not None:
-        year = check_periods_per_year("compare", periods_per_year, index)
+    given = periods_per_year
+    year = counted if given is None else check_periods_per_year("compare", given, index)
     returns = {label: one.returns for label, one in days.items()}
     block = block_length(returns[BARE], *(r - returns[BARE] for r in returns.values()))
     picks = resampled_days(len(index), block, samples, seed)

@@ -8,7 +8,7 @@ import pytest
 from helpers.benchmark_package import load
 
 job, prices, quote, row, suite = map(load, ("job", "prices", "quote", "row", "suite"))
-replay, results, timing = map(load, ("replay", "results", "timing"))
+environment, replay, results, timing = map(load, ("environment", "replay", "results", "timing"))
 peers, engine = load("peers"), load("peers.engine")
 
 
@@ -104,6 +104,26 @@ def test_an_engine_whose_process_ends_has_no_answer(tmp_path):
         broken._process.wait()
         with pytest.raises(engine.EngineError, match="ended without an answer"):
             broken.run()
+
+
+def test_a_part_that_is_measured_anew_keeps_the_rows_of_the_others(monkeypatch, tmp_path):
+    def rows(part, ratio):
+        spread = timing.Spread(ratio, ratio, 2 * ratio)
+        return lambda options: [row.Row(part, "1 x 10 bars", "bare", spread, "bare", note="x")]
+
+    def measure(part, ratio):
+        monkeypatch.setattr(load(part), "rows", rows(part, ratio))
+        assert suite.run([part], SimpleNamespace(quick=True, out=tmp_path)) == 0
+        written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+        return [(one["part"], one["ratio"]["median"]) for one in written["rows"]]
+
+    assert measure("report", 1.5) == [("report", 1.5)]
+    assert measure("speed", 0.5) == [("speed", 0.5), ("report", 1.5)]
+    assert measure("report", 1.25) == [("speed", 0.5), ("report", 1.25)]
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text.index(load("speed").TITLE) < text.index(load("report").TITLE)
+    monkeypatch.setattr(suite, "environment", lambda: {**environment.environment(), "cores": 99})
+    assert measure("growth", 1.0) == [("growth", 1.0)]  # another machine: nothing is comparable
 
 
 def test_a_part_that_fails_leaves_the_rows_of_the_others(monkeypatch, tmp_path, capsys):
