@@ -65,7 +65,9 @@ def worth():
 def test_it_says_what_each_rule_is_worth_before_any_figure(worth, tmp_path):
     text = html.unescape(worth.write(tmp_path / "page.html").read_text(encoding="utf-8"))
     sections = re.findall(r'<section id="(\w+)"', text)
-    assert sections == ["verdict", "attribution", *SECTIONS.split()[1:]]
+    # There are too few trades to show them in other sequences.
+    others = [one for one in SECTIONS.split()[1:] if one != "sequence"]
+    assert sections == ["verdict", "attribution", *others]
     for sentence in worth.attribution.sentences():
         assert f"<li>{sentence}</li>" in text
     assert text.index(f"<li>{worth.outcome()}</li>") < text.index("<li>what each rule is worth: ")
