@@ -7,12 +7,20 @@ from helpers.slices import sliced
 
 import bt_risk.gate.exit_orders
 import bt_risk.gate.simulated_execution
+import bt_risk.monitors.guards
 import bt_risk.monitors.trailing_stop
 import bt_risk.portfolio.instrument
-from bt_risk import CooldownGuard, MinimumEdgeGuard, StopoutGuard
+from bt_risk import (
+    CooldownGuard,
+    DailyLossLimit,
+    MinimumEdgeGuard,
+    StopoutGuard,
+    TradingHours,
+)
 from bt_risk.gate import order_review
 from bt_risk.gate.brackets import Brackets
 from bt_risk.gate.exit_orders import ExitOrders
+from bt_risk.gate.exit_pair import ExitPair
 from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.trading_state import TradingState
 from bt_risk.limits.base import Decision, RiskPerTrade
@@ -25,6 +33,7 @@ from bt_risk.limits.exposure import (
     PositionLimit,
 )
 from bt_risk.limits.volatility import VolatilityLimit
+from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.guards import GuardMonitor
 from bt_risk.orders import OrderRequest
 from bt_risk.portfolio import reachable
@@ -558,6 +567,49 @@ FAULTS = {
         GuardMonitor,
         "_judge",
         lambda self, working: None,
+    ),
+    "a day that is over lets entries in": (
+        "9 entry accepted after a loss",
+        DailyLossLimit,
+        "review",
+        _allow,
+    ),
+    "what is held stays on a day that is over": (
+        "9 nothing closes a position",
+        GuardMonitor,
+        "_end_day",
+        lambda self, guard: None,
+    ),
+    "a day is judged at its close alone": (
+        "9 entry accepted after a loss",
+        bt_risk.monitors.guards,
+        "worst_change",
+        lambda *bar: 0.0,
+    ),
+    "a breaker judges closes alone": (
+        "7 ",
+        DrawdownMonitor,
+        "_worst",
+        lambda self, value, new: value,
+    ),
+    "a breaker forgets the lows of a bar": (
+        "7 ",
+        DrawdownMonitor,
+        "_stays_above",
+        lambda self, value: True,
+    ),
+    "hours let entries in": ("9 entry accepted after trading", TradingHours, "review", _allow),
+    "what is held stays after hours": (
+        "9 nothing closes a position",
+        GuardMonitor,
+        "_leave",
+        lambda self, guard: None,
+    ),
+    "a stop fills after a target of its bar": (
+        "4 a target has filled before the stop of its bar",
+        ExitPair,
+        "let_first",
+        lambda self, working: True,
     ),
     "no risk limit": ("1 risk_limit", RiskPerTrade, "review", _allow),
     "no exposure limit": ("1 exposure_limit", ExposureLimit, "review", _allow),

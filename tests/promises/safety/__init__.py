@@ -20,15 +20,17 @@ promises, and notes a `Breach` where they differ:
 7. After a trip nothing opens, everything is closed, and only then the run stops.
 8. Nothing opens while a price, an ATR or a correlation that a limit needs is unknown, and nothing
    fills at a price that is none; no mark is moved by one bar that cannot be true.
-9. Nothing opens while an operator or a guard holds entries off, whatever was sent before.
+9. Nothing opens while an operator or a guard holds entries off, whatever was sent before, and what
+   is held leaves where a guard closes it.
 
 A `World` holds all that a run depends on, with its actions as plain tuples: whatever breaks prints
 as one expression that reproduces it, shrunk by `shrink`.
 
 What a run is made of: `world`, `prices`, `generator`, `trader`. What is known of it: `book`, the
 base of `reach` (what an order can close and open), `orders`, `limits`, `refusals`, `fills`,
-`stops`, `breaker` and `guards`, each with the promises of one concept; `model` is all of them. What
-is done with it: `running` and `shrinking`.
+`stops`, `targets`, `breaker`, `guards` and `days`, each with the promises of one concept, and
+`inside` (the worst of a bar); `model` is all of them. What is done with it: `running` and
+`shrinking`.
 """
 
 from dataclasses import replace

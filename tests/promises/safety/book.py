@@ -169,6 +169,8 @@ class Book:
         # Whether anything has a limit; BackBroker is left alone where nothing has.
         self.there = self.limited or self.guarded or self.breaks
         self.no_guards()
+        self.no_days()
+        self.no_exits_inside()
 
     @property
     def refuses_unstarted(self):

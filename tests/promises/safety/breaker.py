@@ -3,12 +3,13 @@
 import math
 
 import bt_risk
-from promises.safety.book import EPS, Book
+from promises.safety.book import EPS
+from promises.safety.inside import Inside
 
 START = 100.0  # BackBroker's fund value at the begin
 
 
-class Breaker(Book):
+class Breaker(Inside):
     """Follow the drawdown, the halt and the way back."""
 
     def _check_breaker(self):
@@ -19,8 +20,15 @@ class Breaker(Book):
             value = math.nan  # one bar that cannot be true moves no mark and trips nothing
         new, finite = 0 in self.fresh, math.isfinite(value)
         if finite and not self.blocked:
-            self.mark = value if math.isnan(self.mark) else max(self.mark, value)
-            if self._touched(value):
+            before = value if math.isnan(self.mark) else self.mark
+            surely, perhaps = self._worst(value)
+            touched = self._touched(surely, before)
+            if not touched and self._touched(perhaps, before):
+                # What a limit has closed: nobody but the gate knows where the price was before.
+                self.breaks, self.astray = False, True
+                return
+            self.mark = max(before, value)
+            if touched or self._touched(value, self.mark):
                 self._trip()
         elif self.cooling is not None and new:
             self.cooling -= 1
@@ -34,15 +42,24 @@ class Breaker(Book):
             self.flat_at = self.bar
             self.cooling = self.policy["cooldown_bars"]
 
-    def _touched(self, value):
+    def _worst(self, value):
+        """Return the value inside the bars that is judged: surely so low, and perhaps."""
+        floors = [guard for guard in self.guards if isinstance(guard, bt_risk.AccountFloor)]
+        triggers = [floor.trigger for floor in floors] or [self.policy["drawdown_trigger"]]
+        equity = self.tape.getvalue()
+        if "intrabar" not in triggers or math.isnan(self.mark) or not equity > 0:
+            return value, value
+        return [value * (1.0 + change / equity) for change in self.worst_inside()]
+
+    def _touched(self, value, highest):
         """Return whether the account has fallen to the limit, or to the floor under it."""
         for floor in self.guards:
             if isinstance(floor, bt_risk.AccountFloor):
-                mark = START if floor.mode == "static" else max(self.mark, START)
+                mark = START if floor.mode == "static" else max(highest, START)
                 level = mark - floor.amount * START
                 level = level if floor.lock is None else min(level, START)
                 return value <= level + 1e-10
-        return 1 - value / self.mark >= self.policy["drawdown_limit"] - 1e-12
+        return 1 - value / highest >= self.policy["drawdown_limit"] - 1e-12
 
     def _held(self, index):
         return any(share.size for (i, _), share in self.shares.items() if i == index)
@@ -69,7 +86,7 @@ class Breaker(Book):
     def _check_end(self):
         ended = self.lengths == [len(table) for table in self.tables]
         if not self.blocked or self.policy["action"] == "pause":
-            if not ended:
+            if not ended and not self.astray:
                 self.breach("7 the run stopped without a trip", f"at bar {self.bar}")
             return
         if self.flat_at is None or not self.policy["flatten"]:

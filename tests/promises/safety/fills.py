@@ -53,6 +53,8 @@ class Fills(Book):
         if self.there and not self.valid(index, bit.price):
             self.breach("8 an order filled at no price", f"{bit.size:g} at {bit.price:g}")
         side = math.copysign(1, bit.size)
+        if order.exectype == Order.Limit:
+            self.limit_filled(index, -bit.size, bit.price)
         if order.ref in self.own:
             share = self.share(index, who)
             self._own_fill(order, bit, index, who, share, max(0.0, -side * share.size))

@@ -34,7 +34,8 @@ def make_world(seed):
         # Backtrader itself fails with exactbars=1 where clocks differ.
         world = replace(world, engine=(("exactbars", 1),))
     world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
-    return _single(_floored(_costs(_number(_beyond(_strange(_portfolio(_hold_off(world))))))))
+    world = _single(_floored(_costs(_number(_beyond(_strange(_portfolio(_hold_off(world))))))))
+    return _inside(_daily(world))
 
 
 def _make_feed(rng, index):
@@ -202,6 +203,9 @@ def _single(world):
         return world
     limits = dict(world.limits)
     added = rng.sample([make(rng) for make in SINGLE], rng.randint(1, 3))
+    if random.Random(f"collar {world.seed}").random() < 0.5:
+        collar = bt_risk.PriceCollar
+        added = [replace(one, lookback=10) if type(one) is collar else one for one in added]
     limits["guards"] = (*limits.get("guards", ()), *added)
     return replace(world, limits=tuple(sorted(limits.items())))
 
@@ -224,6 +228,41 @@ def _floored(world):
     )
     limits = dict(world.limits) | {"drawdown_limit": None, "action": action, "flatten": flatten}
     limits |= {"cooldown_bars": None, "guards": (*limits.get("guards", ()), floor)}
+    return replace(world, limits=tuple(sorted(limits.items())))
+
+
+def _daily(world):
+    """Let what one bar loses end the day in some worlds: most days that hold much, then."""
+    rng = random.Random(f"daily {world.seed}")
+    known = not any(feed.spread or feed.scheme == "converts" for feed in world.feeds)
+    if rng.random() > 0.12 or not known or (world.parts and "cap" not in world.parts):
+        return world
+    limit = bt_risk.DailyLossLimit(
+        rng.choice([0.0003, 0.001]),
+        flatten=rng.random() < 0.5,
+        trigger=rng.choice(["close", "intrabar"]),
+    )
+    feeds = tuple(feed._replace(nans=0.0, bad=0.0) for feed in world.feeds)
+    limits = dict(world.limits)
+    limits["guards"] = (limit, *limits.get("guards", ()))
+    return replace(world, feeds=feeds, limits=tuple(sorted(limits.items())))
+
+
+def _inside(world):
+    """Let the breaker, or the floor, judge bars at their worst in some worlds."""
+    rng, limits = random.Random(f"inside {world.seed}"), dict(world.limits)
+    floored = any(isinstance(one, bt_risk.AccountFloor) for one in limits.get("guards", ()))
+    converts = any(feed.scheme == "converts" for feed in world.feeds)
+    if rng.random() > (0.6 if floored else 0.15) or converts:
+        return world
+    if limits.get("drawdown_limit", 0.1) is not None:
+        limits["drawdown_trigger"] = "intrabar"
+    limits["guards"] = tuple(
+        replace(one, trigger="intrabar")
+        if isinstance(one, bt_risk.AccountFloor) and one.mode == "static"
+        else one
+        for one in limits.get("guards", ())
+    )
     return replace(world, limits=tuple(sorted(limits.items())))
 
 

@@ -2,6 +2,7 @@
 
 from promises.safety.book import Order
 from promises.safety.breaker import Breaker
+from promises.safety.days import Days
 from promises.safety.fills import Fills
 from promises.safety.guards import Guards
 from promises.safety.limits import Limits
@@ -11,7 +12,7 @@ from promises.safety.stops import Stops
 from promises.safety.targets import Targets
 
 
-class Model(Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards):
+class Model(Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards, Days):
     """The book as Backtrader tells it, bar by bar."""
 
     def open_bar(self):
@@ -34,6 +35,8 @@ class Model(Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards):
                 self._check_stop(index, who)
                 self._check_target(index, who)
         self._check_breaker()
+        self._check_days()
+        self.no_exits_inside()
         self.forget_relying()
         self.check_stranded()
         self.check_withdrawn()

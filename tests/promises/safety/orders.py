@@ -111,7 +111,7 @@ class Orders(Reach):
         """Return why nothing of an order may open, whatever its size; `again` when it fills."""
         if self.blocked:
             return "7 entry accepted after a trip"
-        held_off = "" if again else self.held_off(asked)
+        held_off = "" if again else self.held_off(asked) or self.held_off_today()
         if held_off or not self.limited:
             return held_off
         if not self.valid(asked.index, self.last_close(asked.index)):

@@ -126,7 +126,7 @@ def _protect(cerebro, world):
     if "breaker" in world.parts:
         names = ("drawdown_limit", "action", "flatten", "cooldown_bars")
         args = {name: policy[name] for name in names}
-        cerebro.addanalyzer(bt_risk.DrawdownBreaker, **args)
+        cerebro.addanalyzer(bt_risk.DrawdownBreaker, trigger=policy["drawdown_trigger"], **args)
     if "sizer" in world.parts:
         names = ("atr_period", "atr_multiple", "min_trades", "lookback")
         cerebro.addsizer(bt_risk.HalfKellySizer, **{name: policy[name] for name in names})

@@ -103,6 +103,7 @@ POLICY = {
     "window": 20,
     "min_periods": 8,
     "drawdown_limit": 0.10,
+    "drawdown_trigger": "close",
     "action": "stop",
     "flatten": True,
     "cooldown_bars": None,
