@@ -87,7 +87,7 @@ def _values(result: Comparison) -> dict[str, Any]:
         "attribution": _attribution(result),
         "measures": {name: _rows(result.frame.loc[name]) for name in variants},
         "sharpe": _rows(result.sharpe),
-        "effects": _rows(result.shadow.by_rule()),
+        "ledger": _rows(result.shadow.by_rule()),
         "losses": _rows(result.losses),
         "days": result.days,
         "year": result.year,

@@ -1,7 +1,7 @@
 """``bt-risk demo``: real portfolios, bare and protected."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from bt_risk.demo.portfolios import COIN, Portfolio, bundled_portfolios, own_por
 from bt_risk.demo.runs import DemoRun
 from bt_risk.demo.summary import summary
 from bt_risk.errors import ParameterError
+from bt_risk.evidence.attribution import Attribution
 
 __all__ = ["demo"]
 
@@ -37,9 +38,16 @@ def demo(
             help=f"Smallest tradable unit of --data, {COIN['step']:g} if left out: 1 for shares."
         ),
     ] = None,
+    attribution: Annotated[
+        bool,
+        typer.Option(
+            "--attribution",
+            help="Say what each rule of the run with a pause is worth: hundreds of runs, minutes.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run real portfolios bare and protected, and show what each rule cost and saved."""
+    """Run real portfolios bare and protected, and show what each rule decided."""
     if data is None and step is not None:
         remedy = "It is the unit of prices of your own; the bundled ones have theirs."
         raise ParameterError("demo", "--step", "given with --data", step, remedy)
@@ -48,14 +56,17 @@ def demo(
     make_folder(out)
     results = _run(portfolios, out)
     written = list(_write(out, results))  # before the tables, so that `| head` gets the files
+    worth = _worth(portfolios) if attribution else {}
     if as_json:
-        typer.echo(json.dumps(_values(results) | {"wrote": [str(path) for path in written]}))
+        found = _values(results) | {"wrote": [str(path) for path in written]}
+        found |= {"attribution": {name: one.sentences() for name, one in worth.items()}}
+        typer.echo(json.dumps(found))
         return
     console = Console(highlight=False)
     print_halt_odds(console, results)
     print_legend(console, {run.label for runs in results for run in runs})
     for runs in results:
-        print_portfolio(console, runs)
+        print_portfolio(console, runs, worth.get(runs[0].portfolio.name))
     for file in written:
         typer.echo(f"wrote {file}")
 
@@ -81,6 +92,18 @@ def _run(portfolios: list[Portfolio], out: Path) -> list[list[DemoRun]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=sum(len(p.runs) for p in portfolios))
         return jobs.run(portfolios, jobs.cores(), lambda: progress.advance(task), pages=out)
+
+
+def _worth(portfolios: Sequence[Portfolio]) -> dict[str, Attribution]:
+    """Return what each rule is worth by portfolio; a terminal shows which one is at work."""
+    from bt_risk.demo.worth import attributed
+
+    console, found = Console(stderr=True), {}
+    for portfolio in portfolios:
+        if console.is_terminal:
+            console.print(f"running all subsets of the rules: {portfolio.title}")
+        found[portfolio.name] = attributed(portfolio, workers=jobs.cores())
+    return found
 
 
 def _write(out: Path, results: list[list[DemoRun]]) -> Iterator[Path]:

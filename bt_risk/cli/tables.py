@@ -1,4 +1,4 @@
-"""The tables in a terminal: the figures, decisions and effects of the demo and of a comparison."""
+"""The tables in a terminal: figures, decisions and ledgers of the demo and of a comparison."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bt_risk.demo.portfolios import Portfolio
-from bt_risk.demo.runs import CASH, COMMISSION, DemoRun
+from bt_risk.demo.runs import CASH, COMMISSION, PAGE, DemoRun
 from bt_risk.demo.summary import summary
+from bt_risk.evidence.attribution import Attribution, outcome_said
 from bt_risk.evidence.attribution_table import attribution_columns, attribution_note
 from bt_risk.evidence.compare import Comparison
 from bt_risk.evidence.halt_odds import LEAST, halt_probability
+from bt_risk.evidence.ledger_table import LEDGER_NOTE, TOTAL, ledger_columns
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.number_format import (
     format_interval,
@@ -34,15 +36,14 @@ from bt_risk.rules.loss_distribution import THRESHOLDS
 
 __all__ = [
     "print_comparison",
-    "print_effects",
     "print_halt_odds",
+    "print_ledgers",
     "print_legend",
     "print_portfolio",
     "shadow_books",
 ]
 
 NONE = "-"
-TOTAL = "total"
 ODDS_SAMPLES = 200  # histories for the odds of a halt: fewer than usual, to save time
 BRIEF = ["CAGR", "Sharpe", "Max drawdown", "Exposure", "Turnover", "Costs", "Trades", "deflated"]
 LEGEND = {
@@ -59,10 +60,7 @@ LEGEND = {
     "lose, its stop is active from the fill of the entry on, a gap like the worst of the window "
     "loses at most 3 % of equity, and a day that has lost 2 % inside a bar is closed.",
 }
-EFFECTS = (
-    "What each rule cost (-) and saved (+), in currency: every order that was refused, cut or "
-    "closed is followed as a paper trade. The total is the final equity less that of bare:"
-)
+TOTALS = "Balances in currency; the total is the final equity less that of bare:"
 COSTS = (
     f"Each run starts with {CASH:,.0f}; each side of a trade costs {100 * COMMISSION:g} %. "
     "exposure is the mean value of all positions, as a share of equity, while the run lasted."
@@ -77,7 +75,9 @@ def print_legend(console: Console, labels: Iterable[str]) -> None:
     console.print(COSTS, end="\n\n")
 
 
-def print_portfolio(console: Console, runs: Sequence[DemoRun]) -> None:
+def print_portfolio(
+    console: Console, runs: Sequence[DemoRun], worth: Attribution | None = None
+) -> None:
     """Print the results of one portfolio.
 
     Parameters
@@ -85,12 +85,22 @@ def print_portfolio(console: Console, runs: Sequence[DemoRun]) -> None:
     console : rich.console.Console
     runs : list of bt_risk.demo.DemoRun
         All runs of the portfolio, the bare one first.
+    worth : Attribution, optional
+        What each rule of the run with a pause is worth.
     """
     portfolio = runs[0].portfolio
     console.rule(portfolio.title, align="left", characters="-")
     console.print(_description(portfolio), end="\n\n")
-    numbers = {run.label: _formatted(summary(run)) for run in runs}
+    figures = {run.label: summary(run) for run in runs}
+    for sentence in _outcomes(figures, worth):
+        console.print(f"- {sentence}", markup=False)
+    console.print()
+    numbers = {label: _formatted(values) for label, values in figures.items()}
     _print_table(console, numbers, list(numbers["bare"]))
+    if worth is not None:
+        console.print(f"\nWhat each rule of {PAGE} is worth:\n")
+        _print_table(console, attribution_columns(worth))
+        console.print(f"\n{attribution_note(worth)}")
     decisions = {
         run.label: count_decisions(run.decisions)
         for run in runs
@@ -99,9 +109,22 @@ def print_portfolio(console: Console, runs: Sequence[DemoRun]) -> None:
     console.print("\nWhat each rule decided:\n")
     rows = decisions_in_order({name for column in decisions.values() for name in column})
     _print_table(console, decisions, rows)
-    console.print(f"\n{EFFECTS}\n")
-    print_effects(console, shadow_books(runs))
+    console.print(f"\n{LEDGER_NOTE} {TOTALS}\n")
+    print_ledgers(console, shadow_books(runs))
     console.print()
+
+
+def _outcomes(figures: Mapping[str, Mapping[str, Any]], worth: Attribution | None) -> list[str]:
+    """Return what each run ends with in place of the bare one, and what its rules are worth."""
+    said, bare = [], figures["bare"]
+    for label, values in figures.items():
+        if label != "bare":
+            finals = values["final equity"], bare["final equity"]
+            falls = values["max drawdown"], bare["max drawdown"]
+            said.append(outcome_said(label, finals, falls))
+        if label == PAGE and worth is not None:
+            said += worth.sentences()
+    return said
 
 
 def shadow_books(runs: Sequence[DemoRun]) -> dict[str, ShadowBook]:
@@ -126,9 +149,9 @@ def print_halt_odds(console: Console, results: Iterable[Sequence[DemoRun]]) -> N
     console.print()
 
 
-def print_effects(console: Console, books: Mapping[str, ShadowBook]) -> None:
-    """Print the effect of each rule, with a column for each shadow book by label."""
-    columns = {label: book.by_rule()["effect"] for label, book in books.items()}
+def print_ledgers(console: Console, books: Mapping[str, ShadowBook]) -> None:
+    """Print the balance of each rule, with a column for each shadow book by label."""
+    columns = {label: book.by_rule()["balance"] for label, book in books.items()}
     names = {rule for column in columns.values() for rule in column.index}
     cells = {
         label: {rule_label(rule): format_money(value) for rule, value in column.items()}
@@ -139,7 +162,7 @@ def print_effects(console: Console, books: Mapping[str, ShadowBook]) -> None:
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print a `bt_risk.evidence.Comparison`: odds, verdicts, figures, and each rule's effect."""
+    """Print a `bt_risk.evidence.Comparison`: odds, verdicts, figures, ledger."""
     console.print(f"{comparison.halt}\n")
     for verdict in comparison.verdicts():
         console.print(f"- {verdict}", markup=False)
@@ -162,8 +185,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     if len(comparison.losses):
         console.print("\nTrades that lost more than they risked, and why the worst:\n")
         _print_table(console, _loss_columns(comparison), list(comparison.losses.index))
-    console.print("\nWhat each rule cost (-) and saved (+), in currency and in R:\n")
-    _print_table(console, _shadow_columns(comparison.shadow))
+    console.print(f"\n{LEDGER_NOTE}\n")
+    _print_table(console, ledger_columns(comparison.shadow))
 
 
 def _bounded(frame: pd.DataFrame, kind: str) -> dict[str, str]:
@@ -192,24 +215,6 @@ def _loss_columns(comparison: Comparison) -> dict[str, dict[str, str]]:
         cells["full stop-out"] = format_number(row["Full stop-out, R"], "{:.2f}")
         for name, cell in cells.items():
             columns.setdefault(name, {})[str(variant)] = cell
-    return columns
-
-
-def _shadow_columns(book: ShadowBook) -> dict[str, dict[str, str]]:
-    """Return the columns of the table of a shadow book, each by label of the rule."""
-    rules = book.by_rule()
-    names = "paper trades", "saved", "missed", "effect", "R"
-    columns: dict[str, dict[str, str]] = {name: {} for name in names}
-    for rule in rules_in_order(rules.index):
-        row = rules.loc[rule]
-        cells = [f"{row['paper_trades']:,.0f}"]
-        cells += [format_number(row[name], "{:,.0f}") for name in ("saved", "missed")]
-        cells += [format_money(row["effect"]), format_number(row["effect_r"], "{:+,.1f}")]
-        for name, cell in zip(columns, cells, strict=True):
-            columns[name][rule_label(rule)] = cell
-    blank = dict.fromkeys(columns, "")
-    for name, cell in (blank | {"effect": format_money(book.difference)}).items():
-        columns[name][TOTAL] = cell
     return columns
 
 

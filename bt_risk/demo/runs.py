@@ -17,10 +17,11 @@ from bt_risk.evidence.order_log import OrderLog, OrderLogger
 from bt_risk.evidence.runner import quiet, results_of
 from bt_risk.feeds.frame import FrameData
 from bt_risk.gate.journal import FIELDS
+from bt_risk.policy import Policy
 from bt_risk.protection import protect
 from bt_risk.report.record import ReportData, RunRecord, is_trailing_stop, record_of
 
-__all__ = ["PAGE", "DemoRun", "cores", "run"]
+__all__ = ["PAGE", "DemoRun", "bare_cerebro", "cores", "protect_or_size", "run"]
 
 PAGE = "pause"  # the run with a tear sheet: it continues after a halt, so it shows the most
 
@@ -108,19 +109,9 @@ def cores() -> int:
 
 def _run_one(portfolio: Portfolio, label: str, pages: Path | None = None) -> DemoRun:
     """Run a portfolio with one policy."""
-    cerebro = bt.Cerebro(stdstats=False)
-    for name, frame in portfolio.frames.items():
-        cerebro.adddata(FrameData(dataname=frame), name=name)
-    cerebro.addstrategy(portfolio.strategy, **portfolio.settings)
-    cerebro.broker.setcash(CASH)
-    cerebro.broker.setcommission(COMMISSION)
+    cerebro = bare_cerebro(portfolio)
     cerebro.addanalyzer(_Recorder, _name="recorder")
-    policy = portfolio.policy(label)
-    if policy is None:
-        step = portfolio.facts.get("step", 1.0)
-        cerebro.addsizer(FractionSizer, fraction=portfolio.fraction, step=step)
-    else:
-        protect(cerebro, policy)
+    protect_or_size(cerebro, portfolio, portfolio.policy(label))
     cerebro.addanalyzer(ReportData)
     cerebro.addanalyzer(OrderLogger, _name="order_log")
     with quiet():
@@ -129,6 +120,26 @@ def _run_one(portfolio: Portfolio, label: str, pages: Path | None = None) -> Dem
     if pages is not None and label == PAGE:
         page = _write_page(portfolio, label, strategy, pages)
     return replace(_collect(portfolio, label, strategy), page=page)
+
+
+def bare_cerebro(portfolio: Portfolio) -> bt.Cerebro:
+    """Return a Cerebro with the prices and the strategy of a portfolio, without any sizer."""
+    cerebro = bt.Cerebro(stdstats=False)
+    for name, frame in portfolio.frames.items():
+        cerebro.adddata(FrameData(dataname=frame), name=name)
+    cerebro.addstrategy(portfolio.strategy, **portfolio.settings)
+    cerebro.broker.setcash(CASH)
+    cerebro.broker.setcommission(COMMISSION)
+    return cerebro
+
+
+def protect_or_size(cerebro: bt.Cerebro, portfolio: Portfolio, policy: Policy | None) -> None:
+    """Protect a run; one without a policy, or without its sizer, has a fixed share of equity."""
+    if policy is None or not policy.sizer:
+        step = portfolio.facts.get("step", 1.0)
+        cerebro.addsizer(FractionSizer, fraction=portfolio.fraction, step=step)
+    if policy is not None:
+        protect(cerebro, policy)
 
 
 def _write_page(portfolio: Portfolio, label: str, strategy: bt.Strategy, folder: Path) -> Path:

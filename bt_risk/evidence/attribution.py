@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.errors import DataError, ParameterError
-from bt_risk.evidence.number_format import format_money
+from bt_risk.evidence.number_format import format_measure, format_money
 from bt_risk.evidence.runner import RunEnd
 from bt_risk.evidence.shapley import (
     Order,
@@ -29,7 +29,7 @@ from bt_risk.evidence.shapley import (
 from bt_risk.evidence.variants import BARE, PROTECTED, active, without
 from bt_risk.policy import Policy
 
-__all__ = ["Attribution", "RunsBySubset", "SubsetPlan", "attribute", "plan_subsets"]
+__all__ = ["Attribution", "RunsBySubset", "SubsetPlan", "attribute", "outcome_said", "plan_subsets"]
 
 EXACT = 6  # rules of which all subsets run, whatever the number of permutations
 MOST = 800  # runs: each is a process with a pipe of its own
@@ -279,6 +279,19 @@ def _pairs(
 
 
 # -- sentences -------------------------------------------------------------------------------------
+
+
+def outcome_said(label: str, finals: tuple[float, float], falls: tuple[float, float]) -> str:
+    """Return what a run ends with in place of the bare one; each pair is that run's and bare's.
+
+    `finals` are currency, `falls` max drawdowns as fractions.
+    """
+    deepest = [format_measure("Max drawdown", fall) for fall in falls]
+    return (
+        f"{label} ends with {finals[0]:,.0f} instead of {finals[1]:,.0f} "
+        f"({format_money(finals[0] - finals[1])}), max drawdown {deepest[0]} instead of "
+        f"{deepest[1]}"
+    )
 
 
 def _values_said(values: pd.Series, difference: float) -> str:

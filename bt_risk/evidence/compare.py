@@ -17,6 +17,7 @@ from bt_risk.evidence.attribution import (
     RunsBySubset,
     SubsetPlan,
     attribute,
+    outcome_said,
     plan_subsets,
 )
 from bt_risk.evidence.bootstrap import (
@@ -28,7 +29,6 @@ from bt_risk.evidence.bootstrap import (
 )
 from bt_risk.evidence.halt_odds import LEAST, HaltOdds, halt_probability
 from bt_risk.evidence.metrics import MEASURES, Days, days_of, final_equity, measures
-from bt_risk.evidence.number_format import format_measure, format_money
 from bt_risk.evidence.order_log import OrderLog
 from bt_risk.evidence.regimes import by_regime
 from bt_risk.evidence.runner import RunEnd, VariantRun, running
@@ -62,7 +62,7 @@ class Comparison:
         of such data that would show a difference of this size, ``probabilistic`` and ``deflated``
         Sharpe ratio of the variant.
     shadow : ShadowBook
-        Cost and saving of each rule, from the orders of the protected run.
+        The ledger of what each rule refused, cut or closed in the protected run.
     halt : HaltOdds
         Odds that the breaker halts, from the run without it.
     records : dict of str to bt_risk.report.RunRecord
@@ -125,12 +125,7 @@ class Comparison:
         """Return one sentence: what the protected account ends with, and what the bare one."""
         bare, protected = (final_equity(self.records[run]) for run in (BARE, PROTECTED))
         falls = self.frame["value"].xs("Max drawdown", level="measure")
-        deepest = [format_measure("Max drawdown", falls[run]) for run in (PROTECTED, BARE)]
-        return (
-            f"protected ends with {protected:,.0f} instead of {bare:,.0f} "
-            f"({format_money(protected - bare)}), after a max drawdown of {deepest[0]} instead of "
-            f"{deepest[1]}"
-        )
+        return outcome_said(PROTECTED, (protected, bare), (falls[PROTECTED], falls[BARE]))
 
     def verdict(self, variant: str = PROTECTED) -> str:
         """Return one sentence: whether a variant earned more or less for its risk than bare."""

@@ -16,6 +16,7 @@ from bt_risk.evidence.attribution_table import (
     attribution_note,
     pair_rows,
 )
+from bt_risk.evidence.ledger_table import LEDGER_NOTE, ledger_cells
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.number_format import (
     format_interval,
@@ -61,8 +62,9 @@ def comparison_page(comparison: "Comparison", path: Path, title: str) -> Path:
         "losses": _loss_table(comparison),
         "regimes": _regime_table(comparison),
         "trade_orders": _trade_order_table(comparison),
-        "by_rule": _effects(comparison.shadow.by_rule().reset_index()),
-        "by_feed": _effects(comparison.shadow.effects),
+        "ledger_note": LEDGER_NOTE,
+        "by_rule": _ledger(comparison.shadow.by_rule().reset_index()),
+        "by_feed": _ledger(comparison.shadow.ledger),
         "equity": _equity_chart(comparison),
         "sharpe_chart": _sharpe_chart(comparison),
         "shadow_chart": _shadow_chart(comparison.shadow),
@@ -172,14 +174,14 @@ def _trade_order_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _effects(frame: pd.DataFrame) -> list[tuple[str, str | None, list[str], bool]]:
-    """Return label, data feed, numbers as text, and whether the effect is a loss, by rule."""
-    rows, order = [], rules_in_order(set(frame["rule"]))
-    for row in sorted(frame.to_dict("records"), key=lambda row: order.index(row["rule"])):
-        money = [format_number(row[name], "{:,.0f}") for name in ("saved", "missed")]
-        numbers = [f"{row['paper_trades']:,}" if row["paper_trades"] else "", *money]
-        numbers += [format_money(row["effect"]), format_number(row["effect_r"], "{:+,.1f}")]
-        rows.append((rule_label(row["rule"]), row.get("data"), numbers, row["effect"] <= -0.5))
+def _ledger(frame: pd.DataFrame) -> list[tuple[str, str | None, dict[str, str], bool]]:
+    """Return label, data feed, cells by column, and whether the balance is a loss, by rule."""
+    knock_on = bool(frame["knock_on"].abs().ge(0.5).any())
+    place = {rule: k for k, rule in enumerate(rules_in_order(set(frame["rule"])))}
+    ordered, rows = frame.iloc[frame["rule"].map(place).argsort(kind="stable")], []
+    for _, row in ordered.iterrows():
+        cells = ledger_cells(row, knock_on)
+        rows.append((rule_label(row["rule"]), row.get("data"), cells, bool(row["balance"] <= -0.5)))
     return rows
 
 
@@ -263,16 +265,16 @@ def _attribution_chart(found: Attribution) -> BarChart:
 def _shadow_chart(shadow: ShadowBook) -> BarChart:
     rules = shadow.by_rule()
     rules = rules.loc[rules_in_order(rules.index)]
-    effect = rules["effect"].astype(float)
+    balance = rules["balance"].astype(float)
     caption = (
-        f"Effect on final equity, in currency. Together {format_money(shadow.difference)}: the "
-        "final equity of the protected run less that of the bare one. Path differences make up "
-        f"{format_money(shadow.residual)} of it."
+        f"Balances, in currency. Together {format_money(shadow.difference)}: the final equity of "
+        "the protected run less that of the bare one. Compounding and knock-on make up "
+        f"{format_money(shadow.residual)} of it, which no rule can be charged with."
     )
     names = [rule_label(rule) for rule in rules.index]
-    texts = [format_money(value) for value in effect]
-    kinds = ["loss" if value < 0 else "" for value in effect]
-    reach = effect.clip(upper=0), effect.clip(lower=0), effect
+    texts = [format_money(value) for value in balance]
+    kinds = ["loss" if value < 0 else "" for value in balance]
+    reach = balance.clip(upper=0), balance.clip(lower=0), balance
     return _bar_chart(names, texts, reach, kinds, caption)
 
 

@@ -10,12 +10,12 @@ from bt_risk.evidence.paper_broker import PaperBroker, PaperOrder, RequestedOrde
 from bt_risk.evidence.paper_cash import PaperCash, TradingCosts
 from bt_risk.evidence.paper_positions import PaperPositions, sign_of
 from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
-from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["Counterfactual", "Fill"]
 
 STOP, BREAKER, SIZER = "ATRTrailingStop", "DrawdownBreaker", "HalfKellySizer"
+GRID = 50  # resting orders that were requested again and are still followed
 
 
 class Fill(NamedTuple):
@@ -54,6 +54,8 @@ class Counterfactual:
         The broker that fills shadow orders; one without slippage when left out.
     cash : PaperCash, optional
         The cash that pays for paper trades; unlimited when left out.
+    growth : list of float, optional
+        Equity of the protected run divided by that of the bare one, at the close of each bar.
     """
 
     def __init__(
@@ -65,15 +67,18 @@ class Counterfactual:
         ended_at: int | None = None,
         broker: PaperBroker | None = None,
         cash: PaperCash | None = None,
+        growth: Sequence[float] = (),
     ) -> None:
         self.bars, self.stop_rule = bars, stop_rule
         self.trading_costs = TradingCosts() if trading_costs is None else trading_costs
         self.halts, self.ended_at = halts, ended_at
         self.broker = PaperBroker() if broker is None else broker
-        self.cash = cash
+        self.cash, self.growth = cash, growth
         self.positions = PaperPositions(self.trading_costs, stop_rule)
         self._pending: list[PaperOrder] = []
+        self._superseded: list[PaperOrder] = []
         self._commission_rate, self._ended = 0.0, ended_at == -1
+        self._growth = 1.0  # at the close before, when the orders of a bar were placed
         self._bare_only = {1: 0.0, -1: 0.0}  # units by side that only the bare run bought
 
     @property
@@ -83,7 +88,7 @@ class Counterfactual:
 
     @property
     def differences(self) -> dict[str, float]:
-        """Currency that no paper trade explains, by `SIZING_DIFFERENCES`, `PATH_DIFFERENCES`."""
+        """Currency that no paper trade explains, by `bt_risk.report.labels.DIFFERENCES`."""
         return self.positions.differences
 
     def run(
@@ -119,8 +124,11 @@ class Counterfactual:
         """Replay one bar; the caller replays a bar for every data feed before the next bar."""
         bare, protected, requested, order_ends = self._events
         bar, ended = self.bars[k], order_ends.get(k, ())
-        if ended and self._pending:
+        if ended and (self._pending or self._superseded):
             self._pending = [one for one in self._pending if one.request.number not in ended]
+            left = [one for one in self._superseded if one.request.number not in ended]
+            self._superseded = left
+        self._growth = self.growth[k - 1] if 0 < k <= len(self.growth) else 1.0
         events = bare.get(k, ()), protected.get(k, ()), requested.get(k - 1, ())
         if any(events) or self._pending or self.positions.held:
             self._replay(bar, *events)
@@ -150,7 +158,8 @@ class Counterfactual:
     ) -> None:
         """Replay one bar: exits at the open, fills, stops, and then the close."""
         positions = self.positions
-        difference, paid_before = positions.difference(), positions.commission()
+        held, gaps = (positions.bare, positions.intended()), positions.gaps()
+        paid_before = positions.commission()
         positions.price = bar.open if math.isnan(positions.price) else positions.price
         self._bare_only = {1: 0.0, -1: 0.0}
         positions.move(bar.open)
@@ -160,14 +169,15 @@ class Counterfactual:
         for fill in sorted(protected, key=lambda fill: fill.stop):
             self._fill_protected(fill, bar)
         self._fill_pending(bar, bare)
+        self._fill_superseded(bar, bare)
+        positions.explain_sizes(*held, self._growth)
         self._fill_stops(bar)
         positions.move(bar.close)
         self._trail_stops(bar)
         # Commissions of both runs that no paper trade bears belong to the difference of the bar.
         paid_on_paper = positions.commission() - paid_before
         left = sum(f.cost for f in bare) - sum(f.cost for f in protected) - paid_on_paper
-        sizing = SIZING_DIFFERENCES in (difference, positions.difference())
-        positions.differences[SIZING_DIFFERENCES if sizing else PATH_DIFFERENCES] += left
+        positions.book(left, gaps if any(gaps.values()) else positions.gaps())
 
     def _commission(self, price: float, units: float = 1.0) -> float:
         """Return the commission of a fill that neither run had: the usual share of notional."""
@@ -183,6 +193,7 @@ class Counterfactual:
                 self._exit_unmatched(-request.side, bar)
             if request.opening > SIZE_EPS:
                 self.positions.distance[request.side] = request.distance
+                self.positions.sized[request.side] = not math.isnan(request.step)
                 unsized.discard(request.side)
                 self._supersede(request)
                 if request.opening - request.allowed > SIZE_EPS:
@@ -200,18 +211,21 @@ class Counterfactual:
                 self.positions.reduce(trade, trade.units, bar, price, "exit", cost)
 
     def _supersede(self, request: RequestedOrder) -> None:
-        """Drop the pending orders that the strategy believes refused, and now requests again."""
+        """Drop the pending orders that the strategy believes refused, and now requests again.
+
+        A limit or a stop may rest beside the new one in the bare run: it fills where that one does.
+        """
         if request.is_update:
             for order in self._pending:
                 order.resting &= order.request.number != request.number
             return
-        self._pending = [
-            order
-            for order in self._pending
-            if order.request.side != request.side
-            or order.resting
-            or order.request.batch == request.batch
-        ]
+        kept, dropped = list[PaperOrder](), list[PaperOrder]()
+        for order in self._pending:
+            own = order.request.side != request.side or order.request.batch == request.batch
+            (kept if own or order.resting else dropped).append(order)
+        self._pending = kept
+        grid = [order for order in dropped if order.request.kind in ("limit", "stop")]
+        self._superseded = (self._superseded + grid)[-GRID:]
 
     # -- fills of the real runs ------------------------------------------------------------------
 
@@ -234,7 +248,7 @@ class Counterfactual:
         self._bare_only[side] += opened
         for trade in self.positions.held_on(side, follows_exit=False):
             trade.matched = True
-        if self._ended:  # the protected run is over: its halt misses or saves all that follows
+        if self._ended:  # the protected run is over: its halt refuses all that follows
             self.positions.distance[side] = math.nan
             self.positions.follow_exit(self._ended_by, side, opened, bar, price, cost * opened)
 
@@ -288,11 +302,28 @@ class Counterfactual:
                 self._pending = [o for o in self._pending if group < 0 or o.request.group != group]
                 self._open_affordable(order, bar, price, cost)
 
+    def _fill_superseded(self, bar: Bar, bare: Sequence[Fill]) -> None:
+        """Fill the resting orders that were requested again, as far as the bare run buys now."""
+        for order in list(self._superseded):
+            if self._bare_only[order.request.side] <= SIZE_EPS:
+                continue
+            price, cost = self._entry_price(order, bar, bare)
+            if order.expired(bar) or price is not None:
+                self._superseded.remove(order)
+            if price is not None and not order.expired(bar):
+                order.units = min(order.units, self._bare_only[order.request.side])
+                self._open_affordable(order, bar, price, cost)
+
     def _open_affordable(self, order: PaperOrder, bar: Bar, price: float, cost: float) -> None:
-        """Open a paper trade of the units not held on paper yet, as far as cash pays for them."""
+        """Open a paper trade of the units not held on paper yet, as far as cash pays for them.
+
+        An order that is refused again is no second order, except for what the bare run buys on the
+        same bar.
+        """
         request, side = order.request, order.request.side
         others = [t for t in self.positions.held_on(side, False) if t.batch != request.batch]
-        units = order.units - sum([trade.units for trade in others])
+        added = min(order.units, self._bare_only[side])
+        units = max(added, order.units - sum([trade.units for trade in others]))
         if units > SIZE_EPS and self.cash is not None:
             units = self._payable(self.cash, request, units, price, cost, bar)
         if units > SIZE_EPS:
@@ -367,6 +398,7 @@ class Counterfactual:
         side, units = sign_of(self.positions.protected), abs(self.positions.protected)
         self.positions.protected, self._ended = 0.0, True
         self._pending.clear()
+        self._superseded.clear()
         if units and self.positions.bare * side > SIZE_EPS:
             self.positions.follow_exit(self._ended_by, side, units, bar, bar.close, 0.0)
 

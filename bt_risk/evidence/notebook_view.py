@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bt_risk.evidence.attribution_table import attribution_columns, attribution_note
+from bt_risk.evidence.ledger_table import LEDGER_NOTE, ledger_columns
 from bt_risk.evidence.metrics import MEASURES
-from bt_risk.evidence.number_format import format_measure, format_money, format_number
-from bt_risk.report.labels import rule_label, rules_in_order
+from bt_risk.evidence.number_format import format_measure
 
 if TYPE_CHECKING:
     from bt_risk.evidence.compare import Comparison
@@ -17,14 +17,14 @@ __all__ = ["comparison_html"]
 
 
 def comparison_html(comparison: "Comparison") -> str:
-    """Return a `bt_risk.evidence.Comparison` as HTML: sentences, and two tables."""
+    """Return a `bt_risk.evidence.Comparison` as HTML: sentences and tables."""
     verdicts = "".join(f"<li>{escape(verdict)}</li>" for verdict in comparison.verdicts())
     parts = [
         f"<p>{escape(str(comparison.halt))}</p><ul>{verdicts}</ul>",
         *_attribution(comparison),
         _table(_figures(comparison)),
-        "<p>What each rule cost (-) and saved (+), in currency and in R:</p>",
-        _table(_effects(comparison)),
+        f"<p>{LEDGER_NOTE}</p>",
+        _table(pd.DataFrame(ledger_columns(comparison.shadow))),
     ]
     return "\n".join(parts)
 
@@ -48,19 +48,6 @@ def _figures(comparison: "Comparison") -> pd.DataFrame:
         for variant in comparison.sharpe.index
     }
     return pd.DataFrame(columns, index=list(MEASURES))
-
-
-def _effects(comparison: "Comparison") -> pd.DataFrame:
-    """Return the effect of each rule as text."""
-    rules = comparison.shadow.by_rule()
-    rows = {
-        rule_label(rule): (
-            format_money(rules.loc[rule, "effect"]),
-            format_number(rules.loc[rule, "effect_r"], "{:+,.1f}"),
-        )
-        for rule in rules_in_order(rules.index)
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["effect", "R"])
 
 
 def _table(frame: pd.DataFrame) -> str:

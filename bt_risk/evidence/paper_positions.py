@@ -5,10 +5,11 @@ position and all paper trades.
 """
 
 import math
+from collections.abc import Mapping
 
 from bt_risk.evidence.paper_cash import TradingCosts
 from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
-from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
+from bt_risk.report.labels import COMPOUNDING, DIFFERENCES, KNOCK_ON, SIZER_SIZES
 from bt_risk.tolerances import SIZE_EPS
 
 __all__ = ["PaperPositions", "sign_of"]
@@ -22,7 +23,10 @@ class PaperPositions:
     paper_trades, held : list of PaperTrade
         All of them, and those that still hold units.
     differences : dict of str to float
-        Currency that the intended position earned more than the bare one, by its reason.
+        Currency that the intended position earned more than the bare one, by `DIFFERENCES`.
+    sizer_units, compounded : float
+        Signed units by which the intended position differs from a bare one on the same side because
+        our sizer proposed another size, and because the account is larger or smaller.
     bare, protected : float
         Signed units that each run holds.
     price : float
@@ -31,29 +35,84 @@ class PaperPositions:
         Price distance of the stop of the newest order, by side.
     unsized : set of int
         Sides whose order our sizer refused.
+    sized : dict of int to bool
+        Whether our sizer proposed the size of the newest order, by side.
     """
 
     def __init__(self, trading_costs: TradingCosts, stop_rule: PaperStop | None) -> None:
         self.trading_costs, self.stop_rule = trading_costs, stop_rule
         self.paper_trades: list[PaperTrade] = []
         self.held: list[PaperTrade] = []
-        self.differences = {SIZING_DIFFERENCES: 0.0, PATH_DIFFERENCES: 0.0}
+        self.differences = dict.fromkeys(DIFFERENCES, 0.0)
+        self.sizer_units = self.compounded = 0.0
         self.bare = self.protected = 0.0
         self.price = math.nan
         self.distance = {1: math.nan, -1: math.nan}
         self.unsized: set[int] = set()
+        self.sized = {1: False, -1: False}
         self._commission: float | None = 0.0
 
     def intended(self) -> float:
         """Return the signed units of the intended position."""
         return self.protected + sum([trade.side * trade.units for trade in self.held])
 
-    def difference(self) -> str:
-        """Return the label of what the intended and the bare position differ by."""
-        intended, side = self.intended(), sign_of(self.bare)
-        refused_by_sizer = abs(intended) <= SIZE_EPS and side in self.unsized
-        sizing = intended * self.bare > SIZE_EPS or refused_by_sizer
-        return SIZING_DIFFERENCES if sizing else PATH_DIFFERENCES
+    def gaps(self) -> dict[str, float]:
+        """Return the units by which the intended position differs from the bare one, by reason."""
+        intended = self.intended()
+        gap = intended - self.bare
+        if abs(intended) <= SIZE_EPS and sign_of(self.bare) in self.unsized:
+            return {SIZER_SIZES: gap}
+        if not intended * self.bare > SIZE_EPS:
+            return {KNOCK_ON: gap}
+        rest = gap - self.sizer_units - self.compounded
+        return {SIZER_SIZES: self.sizer_units, COMPOUNDING: self.compounded, KNOCK_ON: rest}
+
+    def explain_sizes(self, bare: float, intended: float, growth: float) -> None:
+        """Divide what intended and bare position differ by, after the fills of one bar.
+
+        Parameters
+        ----------
+        bare, intended : float
+            Both positions before these fills.
+        growth : float
+            Equity of the protected run divided by that of the bare one, when the orders of these
+            fills were placed.
+
+        Notes
+        -----
+        A size that our sizer proposed grows with equity: of the units, ``units / growth - bare``
+        are its own, and the rest comes of compounding. Any other size compounds as far as that
+        explains the difference from the bare one.
+        """
+        now, side = self.intended(), sign_of(self.bare)
+        if not now * self.bare > SIZE_EPS:
+            self.sizer_units = self.compounded = 0.0
+            return
+        if bare * side > SIZE_EPS and intended * side > SIZE_EPS:
+            left = min(1.0, self.bare / bare)  # exits of the bare run
+            self.sizer_units, self.compounded = self.sizer_units * left, self.compounded * left
+        else:
+            self.sizer_units = self.compounded = bare = intended = 0.0
+        added, units = abs(self.bare) - abs(bare), abs(now) - abs(intended)
+        gap = units - added
+        if min(added, units) <= SIZE_EPS or abs(gap) <= SIZE_EPS:
+            return
+        if self.sized[side]:
+            compounded = units - units / growth
+            self.sizer_units += side * (gap - compounded)
+        else:
+            low, high = sorted((0.0, gap))
+            compounded = min(max(added * (growth - 1.0), low), high)
+        self.compounded += side * compounded
+
+    def book(self, amount: float, gaps: Mapping[str, float]) -> None:
+        """Book an amount that no paper trade explains, by shares of the units of a difference."""
+        total, rest = sum(map(abs, gaps.values())), amount
+        for reason in (SIZER_SIZES, COMPOUNDING) if total else ():
+            part = amount * abs(gaps.get(reason, 0.0)) / total
+            self.differences[reason] += part
+            rest -= part
+        self.differences[KNOCK_ON] += rest
 
     def move(self, price: float) -> None:
         """Move the price, and book what every position gains or loses by it."""
@@ -63,7 +122,8 @@ class PaperPositions:
             return
         for trade in self.held:
             trade.moved += trade.side * trade.units * points
-        self.differences[self.difference()] += (self.intended() - self.bare) * points
+        for reason, units in self.gaps().items():
+            self.differences[reason] += units * points
 
     def commission(self) -> float:
         """Return the commission that all paper trades bear."""

@@ -46,7 +46,7 @@ class PaperTrade:
     Attributes
     ----------
     rule : str
-        The rule that took them away: their result on paper is what the rule missed or saved.
+        The rule that took them away: their result on paper is booked to it.
     side, units : int, float
         +1 or -1, and how many units are left.
     opened, entry : Timestamp, float

@@ -1,6 +1,8 @@
-"""The shadow book: what was refused, cut, stopped out or closed is followed on paper.
+"""The shadow book: a ledger of the orders that were refused, cut, stopped out or closed.
 
-It is worked out after the runs, from what they have recorded, so it cannot influence them. For one
+It tells what each of them would have made or lost on paper. It does not tell what a rule is worth:
+with that order filled, the strategy would have placed others (`bt_risk.evidence.attribution`). It
+is worked out after the runs, from what they have recorded, so it cannot influence them. For one
 data feed, three positions are replayed bar by bar: what the bare run held, what the protected run
 held, and what the protected strategy *intended* to hold, which is the latter and all paper trades.
 
@@ -9,17 +11,20 @@ held, and what the protected strategy *intended* to hold, which is the latter an
   next open (a resting order where its price is reached), and carries the stop it was judged with,
   which trails like a real one.
 - An order is not refused twice: while a paper trade is held, the same order requested again only
-  raises it to the larger of the two. What the protected run buys later replaces it.
+  raises it to the larger of the two. What the bare run buys on the same bar is no repetition: it
+  adds to the position there, and so on paper. What the protected run buys later replaces it.
 - A position that our stop has closed continues as a paper trade of the stop, one that the breaker
   has closed as a paper trade of the breaker, until the strategy's own exit or until the strategy
   has re-entered. So does a paper trade of another rule from its own stop on.
 - The strategy's own exit is that of the bare run. Where the bare run held nothing on that side it
   is the strategy's next order against the paper trade, else the end of the data.
 
-The difference of the two runs is then, to the cent, what the paper trades missed and saved, what
-came of holding more or fewer units on the same side (`SIZING_DIFFERENCES`), and what was earned
-while the strategy intended to hold another side than the bare strategy held, or none
-(`PATH_DIFFERENCES`): the orders that the strategy would have placed differently.
+The difference of the two runs is then, to the cent, what the paper trades would have lost less what
+they would have made, and three amounts that no single order explains (`DIFFERENCES`): what came of
+the sizes that our sizer proposed in place of the strategy's (`SIZER_SIZES`), of sizes that grow and
+shrink with an account that is larger or smaller (`COMPOUNDING`), and of all that the strategy did
+otherwise since: other orders, at other times, or paid with cash that was free (`KNOCK_ON`). Where
+one rule alone is on, it is the only cause, and these amounts are its own.
 """
 
 import math
@@ -35,9 +40,10 @@ from bt_risk.evidence.order_log import OrderLog
 from bt_risk.evidence.paper_broker import PaperBroker, RequestedOrder
 from bt_risk.evidence.paper_cash import PaperCash
 from bt_risk.evidence.paper_trade import Bar, PaperStop, PaperTrade
+from bt_risk.evidence.variants import only_rule
 from bt_risk.policy import Policy
 from bt_risk.report.events import closings, halts
-from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
+from bt_risk.report.labels import COMPOUNDING, DIFFERENCES, KNOCK_ON
 from bt_risk.report.record import RunRecord
 from bt_risk.rules.trailing_stop import atr
 
@@ -60,6 +66,10 @@ COLUMNS = [
 ]
 
 
+TINY = 1e-6  # currency: the rounding of many sums
+LEDGER = ["data", "rule", "paper_trades", "lost", "made", "knock_on", "balance", "balance_r"]
+
+
 class ShadowBook:
     """The paper trades of one protected run, and how they add up.
 
@@ -69,31 +79,29 @@ class ShadowBook:
         Final equity of the protected run less that of the bare one, in currency.
     paper_trades : DataFrame
         One row for each: ``data, rule, side, units, opened, entry, closed, exit, end, pnl,
-        r_multiple``; pnl is net, in currency, and what the rule *missed*: negative is a loss saved.
-        end tells what closed it: ``stop``, ``exit`` (the strategy's own), ``re-entered``, or
-        ``end of data`` (marked at the last close).
-    effects : DataFrame
-        By rule and data feed: ``paper_trades`` (how many), ``saved``, ``missed``, ``effect`` (saved
-        less missed, in currency), ``effect_r`` (the same in multiples of what each paper trade
-        risked). The last rows are `SIZING_DIFFERENCES` and `PATH_DIFFERENCES`. ``effect`` sums to
-        `difference`.
+        r_multiple``; pnl is net, in currency: what the trade would have made. end tells what closed
+        it: ``stop``, ``exit`` (the strategy's own), ``re-entered``, or ``end of data`` (marked at
+        the last close).
+    ledger : DataFrame
+        By rule and data feed: ``paper_trades`` (how many), what they would have ``lost`` and
+        ``made``, ``knock_on`` (`DIFFERENCES` where one rule alone is on), ``balance`` (lost less
+        made, and knock-on; in currency), ``balance_r`` (lost less made in multiples of what each
+        paper trade risked). The last rows are `DIFFERENCES`. ``balance`` sums to `difference`.
     """
 
-    def __init__(
-        self, difference: float, paper_trades: pd.DataFrame, effects: pd.DataFrame
-    ) -> None:
-        self.difference, self.paper_trades, self.effects = difference, paper_trades, effects
+    def __init__(self, difference: float, paper_trades: pd.DataFrame, ledger: pd.DataFrame) -> None:
+        self.difference, self.paper_trades, self.ledger = difference, paper_trades, ledger
 
     def by_rule(self) -> pd.DataFrame:
-        """Return `effects` summed over the data feeds, in the same order."""
-        frame = self.effects.groupby("rule", sort=False).sum(numeric_only=True, min_count=1)
-        return frame[["paper_trades", "saved", "missed", "effect", "effect_r"]]
+        """Return `ledger` summed over the data feeds, in the same order."""
+        frame = self.ledger.groupby("rule", sort=False).sum(numeric_only=True, min_count=1)
+        return frame[LEDGER[2:]]
 
     @property
     def residual(self) -> float:
-        """Currency of the difference that no rule explains: the path differences."""
-        rows = self.effects[self.effects["rule"] == PATH_DIFFERENCES]
-        return float(rows["effect"].sum())
+        """Currency of the difference that the ledger books to no rule: compounding and knock-on."""
+        rows = self.ledger[self.ledger["rule"].isin([COMPOUNDING, KNOCK_ON])]
+        return float(rows["balance"].sum())
 
 
 def shadow_book(
@@ -121,13 +129,12 @@ def shadow_book(
     paper_trades = pd.DataFrame(rows, columns=COLUMNS)
     before, after = final_equity(bare), final_equity(protected)
     difference = after - before
-    effects = _effects(paper_trades, differences)
+    explained = sum(value for *_, value in differences) - float(paper_trades["pnl"].sum())
     # What is neither price nor commission (interest, say) belongs to no data feed and no rule.
-    unexplained = difference - effects["effect"].sum()
-    if abs(unexplained) > 1e-9 * max(abs(before), abs(after), 1.0):
-        nothing = math.nan, math.nan
-        effects.loc[len(effects)] = ["", PATH_DIFFERENCES, 0, *nothing, unexplained, math.nan]
-    return ShadowBook(difference, paper_trades, effects)
+    if abs(difference - explained) > 1e-9 * max(abs(before), abs(after), 1.0):
+        differences.append(("", KNOCK_ON, difference - explained))
+    ledger = _ledger(paper_trades, differences, only_rule(policy))
+    return ShadowBook(difference, paper_trades, ledger)
 
 
 def _replayed(
@@ -162,8 +169,15 @@ def _loaded(
     trading_costs = order_log.trading_costs[name]
     stop_rule = _stop_rule(name, policy) if stops else None
     by_guards = [(*span, why.partition(":")[0]) for *span, why in closings(protected, name)]
-    counterfactual = Counterfactual(bars, trading_costs, stop_rule, [*by_guards, *closed], ended_at)
     times = pd.DatetimeIndex([bar.time for bar in bars])
+    counterfactual = Counterfactual(
+        bars,
+        trading_costs,
+        stop_rule,
+        [*by_guards, *closed],
+        ended_at,
+        growth=_growth(times, bare, protected),
+    )
     counterfactual.load(
         _by_bar(times, _fills(bare, name)),
         _by_bar(times, _fills(protected, name)),
@@ -172,6 +186,21 @@ def _loaded(
         _logged_by_bar(times, _order_ends(order_log, name)),
     )
     return counterfactual
+
+
+def _growth(times: pd.DatetimeIndex, bare: RunRecord, protected: RunRecord) -> list[float]:
+    """Return equity of the protected run divided by that of the bare one at these times."""
+    usual, other = (_equity_at(times, record) for record in (bare, protected))
+    known = (usual > 0) & (other > 0)
+    ratios: list[float] = np.divide(other, usual, out=np.ones(len(times)), where=known).tolist()
+    return ratios
+
+
+def _equity_at(times: pd.DatetimeIndex, record: RunRecord) -> np.ndarray:
+    """Return the last known equity at these times, that of the start before the first bar."""
+    bars = record.bars[np.isfinite(record.bars["equity"]) & record.bars["time"].notna()]
+    places = pd.DatetimeIndex(bars["time"]).searchsorted(times, side="right")
+    return np.r_[record.start[0], bars["equity"].to_numpy()][places]
 
 
 def _stop_rule(name: str, policy: Policy) -> PaperStop:
@@ -264,19 +293,28 @@ def _row(name: str, trade: PaperTrade, multiplier: float) -> tuple[object, ...]:
     return (name, *entry, trade.closed, trade.exit, trade.end, trade.pnl, r_multiple)
 
 
-def _effects(
-    paper_trades: pd.DataFrame, differences: Sequence[tuple[str, str, float]]
+def _ledger(
+    paper_trades: pd.DataFrame, differences: Sequence[tuple[str, str, float]], only: str | None
 ) -> pd.DataFrame:
-    """Return what each rule missed and saved by data feed, and the two differences."""
+    """Return what the orders of each rule would have lost and made by data feed, and the rest.
+
+    `only` is the one rule that is on: what no order of it explains is its own all the same.
+    """
+    knock_on: dict[tuple[str, str], float] = {}
+    if only is not None:
+        for name, _, value in differences:
+            knock_on[only, name] = knock_on.get((only, name), 0.0) + value
+        differences = [(name, label, 0.0) for name, label, _ in differences]
+    groups = dict(list(paper_trades.groupby(["rule", "data"], sort=True)))
     rows = []
-    for (rule, name), group in paper_trades.groupby(["rule", "data"], sort=True):
-        pnl, r = group["pnl"], group["r_multiple"]
-        saved, missed = -pnl[pnl < 0].sum(), pnl[pnl > 0].sum()
+    booked = {key for key, value in knock_on.items() if abs(value) > TINY}
+    for rule, name in sorted(booked.union(groups)):
+        trades = groups.get((rule, name), paper_trades[:0])
+        pnl, r, more = trades["pnl"], trades["r_multiple"], knock_on.get((rule, name), 0.0)
+        lost, made = float(-pnl[pnl < 0].sum()), float(pnl[pnl > 0].sum())
         in_r = -r.sum() if r.notna().any() else math.nan
-        rows.append((name, rule, len(group), saved, missed, saved - missed, in_r))
-    order = [SIZING_DIFFERENCES, PATH_DIFFERENCES]
-    for name, label, value in sorted(differences, key=lambda one: order.index(one[1])):
-        rows.append((name, label, 0, math.nan, math.nan, value, math.nan))
-    columns = ["data", "rule", "paper_trades", "saved", "missed", "effect", "effect_r"]
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.astype({"paper_trades": int, **dict.fromkeys(columns[3:], np.float64)})
+        rows.append((name, rule, len(trades), lost, made, more, lost - made + more, in_r))
+    for name, label, value in sorted(differences, key=lambda one: DIFFERENCES.index(one[1])):
+        rows.append((name, label, 0, math.nan, math.nan, math.nan, value, math.nan))
+    frame = pd.DataFrame(rows, columns=LEDGER)
+    return frame.astype({"paper_trades": int, **dict.fromkeys(LEDGER[3:], np.float64)})

@@ -15,7 +15,16 @@ from bt_risk.limits.signal_guards import SignalGuard
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.policy import Policy
 
-__all__ = ["BARE", "PROTECTED", "RULES", "active", "alone", "variants", "without"]
+__all__ = [
+    "BARE",
+    "PROTECTED",
+    "RULES",
+    "active",
+    "alone",
+    "only_rule",
+    "variants",
+    "without",
+]
 
 BARE, PROTECTED = "bare", "protected"
 
@@ -36,6 +45,22 @@ RULES: dict[str, dict[str, Any]] = {
     "guards": {"guards": ()},
     "signals": {"guards": ()},
 }
+# What the journal calls these rules; guards have names of their own.
+JOURNAL_NAMES = {
+    "risk per trade": "RiskPerTrade",
+    "size": "HalfKellySizer",
+    "stop": "ATRTrailingStop",
+    "notional": "NotionalLimit",
+    "one direction": "ExposureLimit",
+    "gross": "GrossLimit",
+    "net": "NetLimit",
+    "one instrument": "PositionLimit",
+    "group": "GroupLimit",
+    "correlation": "CorrelationLimit",
+    "volatility": "VolatilityLimit",
+    "gap": "GapLimit",
+    "drawdown": "DrawdownBreaker",
+}
 # Rules without which a policy always runs: the odds of a halt come from the one, and what the
 # signals added is the other.
 ALWAYS = ("drawdown", "signals")
@@ -44,6 +69,16 @@ ALWAYS = ("drawdown", "signals")
 def active(policy: Policy) -> list[str]:
     """Return the names of the rules that this policy has switched on."""
     return [rule for rule in RULES if without(policy, rule) != policy]
+
+
+def only_rule(policy: Policy) -> str | None:
+    """Return the name in the journal of the one rule that is on, None where several are, or none.
+
+    Each guard counts as a rule.
+    """
+    names = {JOURNAL_NAMES.get(rule) for rule in active(policy) if RULES[rule] != {"guards": ()}}
+    names |= {guard.name for guard in policy.guards}
+    return names.pop() if len(names) == 1 else None
 
 
 def without(policy: Policy, *rules: str) -> Policy:

@@ -7,9 +7,11 @@ import pandas as pd
 
 __all__ = [
     "ACTIONS",
-    "PATH_DIFFERENCES",
+    "COMPOUNDING",
+    "DIFFERENCES",
+    "KNOCK_ON",
     "RULES",
-    "SIZING_DIFFERENCES",
+    "SIZER_SIZES",
     "count_decisions",
     "decisions_in_order",
     "rule_label",
@@ -17,7 +19,8 @@ __all__ = [
 ]
 
 # What two runs of one strategy differ by, beside what rules refused, cut or closed.
-SIZING_DIFFERENCES, PATH_DIFFERENCES = "sizing differences", "path differences"
+SIZER_SIZES, COMPOUNDING, KNOCK_ON = "sizes of the sizer", "compounding", "knock-on"
+DIFFERENCES = (SIZER_SIZES, COMPOUNDING, KNOCK_ON)
 
 RULES = {
     "RiskPerTrade": "rule 1, risk per trade",
@@ -92,14 +95,14 @@ ACTIONS = {
 
 
 def rule_label(rule: str) -> str:
-    """Return the label of a rule; its own name where there is none, as for the two differences."""
+    """Return the label of a rule; its own name where there is none, as for `DIFFERENCES`."""
     return RULES.get(rule, rule)
 
 
 def rules_in_order(rules: Iterable[str]) -> list[str]:
     """Return rules in the order of the policy, unknown ones after them, the differences last."""
     place = {rule: k for k, rule in enumerate(RULES)}
-    last = {SIZING_DIFFERENCES: len(RULES) + 1, PATH_DIFFERENCES: len(RULES) + 2}
+    last = {name: len(RULES) + 1 + k for k, name in enumerate(DIFFERENCES)}
     return sorted(rules, key=lambda rule: ((place | last).get(rule, len(RULES)), rule))
 
 

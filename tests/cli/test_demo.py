@@ -34,6 +34,7 @@ from bt_risk.demo.summary import (
     sharpe_ratio,
     summary,
 )
+from bt_risk.demo.worth import attributed
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence.halt_odds import halt_probability
 from bt_risk.feeds.bundled import load_data
@@ -405,7 +406,7 @@ def test_decisions_are_listed_by_rule_and_what_no_rule_touched_comes_last():
 
 def test_the_table_of_decisions_has_every_decision_of_every_run(results):
     lines = shown(results, "trend", 120)
-    end = next(i for i, line in enumerate(lines) if line.startswith("What each rule cost"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("The ledger of orders"))
     lines = lines[lines.index("What each rule decided:") : end]
     listed = [line.split("\u2502")[0].strip() for line in lines if "\u2502" in line]
     made = {
@@ -418,18 +419,46 @@ def test_the_table_of_decisions_has_every_decision_of_every_run(results):
     assert len(listed) > 2
 
 
-def test_what_each_rule_cost_adds_up_to_what_the_run_ended_with_more_or_less(results):
+def test_the_ledger_adds_up_to_what_the_run_ended_with_more_or_less(results):
     for name in SLICES:
         runs = [run for key, run in results.items() if key[0] == name]
         for run, book in zip(runs[1:], shadow_books(runs).values(), strict=True):
             more = run.equity.iloc[-1] - runs[0].equity.iloc[-1]
             assert book.difference == pytest.approx(more)
-            assert book.effects["effect"].sum() == pytest.approx(more, abs=1e-6)
+            assert book.ledger["balance"].sum() == pytest.approx(more, abs=1e-6)
         text = shown(results, name, 120)
         (line,) = [one for one in text if one.startswith(" total")]
         totals = [one.strip() for one in line.split("\u2502")[1:]]
         last = [run.equity.iloc[-1] - runs[0].equity.iloc[-1] for run in runs[1:]]
         assert totals == [f"{more:+,.0f}" for more in last]
+
+
+FEW = dict(notional_limit=None, exposure_limit=None, correlation_limit=None)
+
+
+def test_what_each_rule_is_worth_sums_to_what_the_run_ended_with_more_or_less():
+    policy = dict(action="pause", cooldown_bars=60, **FEW)
+    btc = bundled_portfolios()[0]
+    frames = {"BTC": btc.frames["BTC"].iloc[:500]}
+    btc = replace(btc, frames=frames, runs={"bare": None, "pause": policy})
+    (runs,) = demo.run([btc])
+    bare, paused = (run.equity.iloc[-1] for run in runs)
+    worth = attributed(btc)
+    assert list(worth.frame.index) == ["risk per trade", "size", "stop", "drawdown"]
+    assert worth.frame["shapley"].sum() == pytest.approx(paused - bare, abs=1e-6)
+    # Without the sizer of the policy, positions have the share of equity of the bare run.
+    (unsized,) = demo.run([replace(btc, runs={"pause": {**policy, "sizer": False}})])[0]
+    assert worth.frame.loc["size", "leave_one_out"] == paused - unsized.equity.iloc[-1]
+    assert unsized.order_log.requested["opening"].iloc[0] == runs[0].fills["size"].iloc[0]
+    text = io.StringIO()
+    print_portfolio(Console(file=text, width=300), runs, worth)
+    lines = text.getvalue().splitlines()
+    first = next(k for k, line in enumerate(lines) if line.startswith("- "))
+    assert lines[first].startswith(f"- pause ends with {paused:,.0f} instead of {bare:,.0f} (")
+    assert lines[first + 1 :][: len(worth.sentences())] == [f"- {one}" for one in worth.sentences()]
+    assert "What each rule of pause is worth:" in lines
+    with pytest.raises(ParameterError, match="that of a protected run"):
+        attributed(btc, "bare")
 
 
 def test_the_odds_of_a_halt_are_said_first_and_need_twenty_days(results):

@@ -127,7 +127,7 @@ def test_a_comparison_as_json_has_the_figures_of_the_tables(command):
     assert "only size" not in found["measures"]  # sizer=false
     assert set(found["verdicts"]) == set(found["measures"]) - {"bare"}
     assert found["measures"]["bare"]["CAGR"]["difference"] in (0.0, None)
-    assert found["effects"]["ATRTrailingStop"]["paper_trades"] > 0
+    assert found["ledger"]["ATRTrailingStop"]["paper_trades"] > 0
     assert found["page"] == "bt-risk-compare.html"
 
 

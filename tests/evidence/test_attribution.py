@@ -60,7 +60,7 @@ def test_two_rules_by_hand(dip):
 def test_it_is_said_first_and_in_words(dip):
     first, second, third, *rest = dip.verdicts()
     assert first == (
-        "protected ends with 98,000 instead of 106,000 (-8,000), after a max drawdown of 2.0 % "
+        "protected ends with 98,000 instead of 106,000 (-8,000), max drawdown 2.0 % "
         "instead of 3.0 %"
     )
     assert second == "what each rule is worth: stop -7,700, one direction -300; together -8,000"

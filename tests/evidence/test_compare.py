@@ -169,8 +169,8 @@ def test_evidence_is_said_with_its_direction(result):
 def test_the_shadow_book_explains_the_difference(result):
     ends = [result.records[v].bars["equity"].iloc[-1] for v in ("bare", "protected")]
     assert result.shadow.difference == pytest.approx(ends[1] - ends[0])
-    assert result.shadow.by_rule()["effect"].sum() == pytest.approx(ends[1] - ends[0])
-    assert abs(result.shadow.residual) < 0.1 * abs(result.shadow.effects["effect"]).sum()
+    assert result.shadow.by_rule()["balance"].sum() == pytest.approx(ends[1] - ends[0])
+    assert abs(result.shadow.residual) < 0.1 * abs(result.shadow.ledger["balance"]).sum()
 
 
 def test_the_same_seed_gives_the_same_result(result):

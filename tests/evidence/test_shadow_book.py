@@ -22,7 +22,7 @@ from bt_risk.evidence.paper_trade import PaperStop
 from bt_risk.evidence.runner import run_variant
 from bt_risk.evidence.shadow_book import shadow_book
 from bt_risk.evidence.variants import without
-from bt_risk.report.labels import PATH_DIFFERENCES, SIZING_DIFFERENCES
+from bt_risk.report.labels import COMPOUNDING, DIFFERENCES, KNOCK_ON, SIZER_SIZES
 
 # A loser in bar 6, a winner in bar 10: buys at the open, sells at the open.
 TWO = bars(
@@ -58,12 +58,13 @@ def test_a_loser_and_a_winner_that_a_rule_refused_are_to_the_cent():
     assert [loser["end"], winner["end"]] == ["exit", "exit"]
     rules = book.by_rule()
     row = rules.loc["ExposureLimit"]
-    assert row["saved"] == pytest.approx(6114)
-    assert row["missed"] == pytest.approx(11880)
-    assert row["effect"] == pytest.approx(-(11880 - 6114)) == pytest.approx(book.difference)
+    assert row["lost"] == pytest.approx(6114)
+    assert row["made"] == pytest.approx(11880)
+    assert row["balance"] == pytest.approx(-(11880 - 6114)) == pytest.approx(book.difference)
     # Risk is the size times 2 x ATR(3): 4 before the fall; R of the loser is -6114 / 2400.
     assert loser["r_multiple"] == pytest.approx(-6114 / 2400)
-    assert rules["effect"][[SIZING_DIFFERENCES, PATH_DIFFERENCES]].tolist() == pytest.approx([0, 0])
+    assert rules["balance"][list(DIFFERENCES)].tolist() == [0, 0, 0]
+    assert row["knock_on"] == pytest.approx(0, abs=1e-9)
     assert book.residual == pytest.approx(0, abs=1e-9)
 
 
@@ -146,7 +147,7 @@ def test_a_floor_that_ends_the_run_answers_for_the_rest_of_the_data():
     assert (first["rule"], first["entry"], first["exit"]) == ("AccountFloor", 80.0, 80.0)
     assert (second["rule"], second["end"]) == ("AccountFloor", "end of data")
     assert second["pnl"] == pytest.approx(100 * 40)
-    assert book.by_rule().loc["AccountFloor", "effect"] == pytest.approx(-4000)
+    assert book.by_rule().loc["AccountFloor", "balance"] == pytest.approx(-4000)
     assert book.difference == pytest.approx(-4000)
 
 
@@ -161,9 +162,9 @@ def test_what_a_floor_has_closed_is_followed_to_the_strategy_s_own_exit(action):
     assert (trade["rule"], trade["entry"], trade["exit"]) == ("AccountFloor", 80.0, 60.0)
     # The commission of the exit at 80 is paid in place of that at 60.
     assert trade["pnl"] == pytest.approx(900 * -20 + 72 - 54)
-    rules = book.by_rule()["effect"]
+    rules = book.by_rule()["balance"]
     assert rules["AccountFloor"] == pytest.approx(17_982) == pytest.approx(book.difference)
-    assert rules[[SIZING_DIFFERENCES, PATH_DIFFERENCES]].tolist() == pytest.approx([0, 0])
+    assert book.by_rule().loc["AccountFloor", "knock_on"] == pytest.approx(0, abs=1e-9)
 
 
 class Wanting(bt.Strategy):
@@ -242,7 +243,7 @@ def test_the_parts_always_sum_to_the_difference(steps, seed, policy, commission)
 def shadow_of(runs, policy):
     bare, protected = runs
     book = shadow_book(bare.record, protected.record, protected.order_log, policy)
-    return exactly(book.effects), exactly(book.paper_trades), repr(book.difference)
+    return exactly(book.ledger), exactly(book.paper_trades), repr(book.difference)
 
 
 @pytest.mark.parametrize("seed", sliced(range(24), 4))
@@ -274,7 +275,7 @@ def test_a_limit_that_was_refused_fills_where_its_price_is_reached():
     (trade,) = replay.paper_trades
     assert (trade.opened, trade.entry, trade.end, trade.pnl) == (2, 96.0, "end of data", 80.0)
     # Nobody held it in the bare run: what is missed and what is residual cancel out.
-    assert replay.differences == {SIZING_DIFFERENCES: 0.0, PATH_DIFFERENCES: 80.0}
+    assert replay.differences == {SIZER_SIZES: 0.0, COMPOUNDING: 0.0, KNOCK_ON: 80.0}
 
 
 @pytest.mark.parametrize(
@@ -307,15 +308,7 @@ def test_an_order_that_passes_later_replaces_its_paper_trade():
     )
     (trade,) = replay.paper_trades
     assert (trade.end, trade.exit, trade.pnl) == ("re-entered", 110.0, 100.0)
-    assert replay.differences == {SIZING_DIFFERENCES: 0.0, PATH_DIFFERENCES: 0.0}
-
-
-def test_more_units_are_sizing_differences_and_another_side_is_a_path_difference():
-    rows = [(100, 101, 99, 100), (100, 110, 100, 110), (110, 111, 100, 105)]
-    more = replayed(rows, bare={0: [Fill(10, 100.0)]}, protected={0: [Fill(30, 100.0)]})
-    assert more.differences == {SIZING_DIFFERENCES: 100.0, PATH_DIFFERENCES: 0.0}
-    other = replayed(rows, bare={0: [Fill(10, 100.0)]}, protected={0: [Fill(-10, 100.0)]})
-    assert other.differences == {SIZING_DIFFERENCES: 0.0, PATH_DIFFERENCES: -100.0}
+    assert not any(replay.differences.values())
 
 
 @pytest.mark.parametrize("side", [1, -1])

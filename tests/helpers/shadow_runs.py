@@ -22,7 +22,7 @@ def book_of(build, policy):
     book = shadow_book(bare.record, protected.record, protected.order_log, policy)
     ends = [run.record.bars["equity"].iloc[-1] for run in (bare, protected)]
     assert book.difference == pytest.approx(ends[1] - ends[0])
-    assert book.effects["effect"].sum() == pytest.approx(book.difference, abs=1e-6)
+    assert book.ledger["balance"].sum() == pytest.approx(book.difference, abs=1e-6)
     return book
 
 

@@ -16,8 +16,8 @@ def test_the_figures_of_the_benchmark_are_those_that_are_written_down(monkeypatc
     growth = found.frame["value"].unstack()["CAGR"]
     for value in (growth["bare"], growth["protected"]):
         assert f"{100 * value:.1f} %" in text
-    rules = found.shadow.by_rule()["effect"]
-    for rule in ("ATRTrailingStop", "sizing differences", "DrawdownBreaker"):
+    rules = found.shadow.by_rule()["balance"]
+    for rule in ("ATRTrailingStop", "sizes of the sizer", "DrawdownBreaker"):
         assert f"{abs(rules[rule]):,.0f}" in text
     assert rules.sum() == pytest.approx(found.shadow.difference)
     assert not found.sharpe["evidence"].any()

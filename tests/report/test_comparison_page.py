@@ -46,7 +46,7 @@ def test_it_says_every_verdict_and_every_sum(result, page):
         assert f"<li>{result.verdict(variant)}</li>" in text
     assert str(result.halt) in text
     for rule, row in result.shadow.by_rule().iterrows():
-        assert f"{row['effect']:+,.0f}" in text, rule
+        assert f"{row['balance']:+,.0f}" in text, rule
     assert f"Together {result.shadow.difference:+,.0f}" in text
     for value in result.frame["value"].unstack().loc["protected"][["Sharpe", "Turnover"]]:
         assert f"{value:,.2f}" in text
