@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,9 @@ from bt_risk.rules.expressions import (
     leaves,
     parse,
     value_of,
+    values_of,
 )
+from bt_risk.rules.frames import FloatArray
 
 __all__ = ["Formula"]
 
@@ -37,11 +40,16 @@ class Formula:
         How it is written.
     needs : int
         Bars until it has a value.
+    causal : bool
+        Whether later bars change none of its values: true of every expression, and not known of a
+        function of the user.
     """
 
     def __init__(self, bars: ClosedBars, component: str, param: str, given: Any) -> None:
         self._bars, self._component, self._param = bars, component, param
         self._lines: dict[str, Any] = {}
+        self._values: array[float] | None = None
+        self.causal = not callable(given)
         if callable(given):
             self.text = f"{getattr(given, '__name__', type(given).__name__)}(data)"
             self._node: Node = Line(self.text, self.text)
@@ -58,7 +66,14 @@ class Formula:
 
     def value(self, place: int) -> float:
         """Return the value at the place of a bar, NaN where it is unknown."""
+        if self._values is not None:
+            return self._values[place]
         return value_of(self._node, place, self._leaf)
+
+    def compute(self, count: int) -> None:
+        """Compute the values of the first bars at once; their indicators must have theirs."""
+        values = values_of(self._node, 0, count, self._leaf_values)
+        self._values = array("d", values.tobytes())
 
     def unknown(self, place: int) -> str:
         """Return the text of the first part without a value at the last bar, empty without one."""
@@ -71,6 +86,13 @@ class Formula:
     def _leaf(self, node: Node, place: int) -> float:
         value: float = self._lines[node.text].array[place] if place >= 0 else math.nan
         return value
+
+    def _leaf_values(self, node: Node, start: int, count: int) -> FloatArray:
+        """Return the values at so many bars from a place on, NaN before the first bar."""
+        values = np.full(count, math.nan)
+        before = min(count, max(0, -start))
+        values[before:] = self._lines[node.text].array[start + before : start + count]
+        return values
 
     def _make(self, bars: ClosedBars) -> None:
         for node in leaves(self._node):
@@ -139,7 +161,8 @@ class Formula:
         if isinstance(node, (Line, Call)):
             return self._lines[node.text]
         kind: Any = _Computed
-        return kind(self._bars, needs=self._needed(node), node=node, leaf=self._leaf).lines[0]
+        needs, leaf = self._needed(node), self._leaf_values
+        return kind(self._bars, needs=needs, node=node, leaf=leaf).lines[0]
 
     def _output(self, entry: Entry, call: Call, made: Any) -> Any:
         if not call.output:
@@ -176,6 +199,5 @@ class _Computed(bt.Indicator):
 
     def once(self, start: int, end: int) -> None:
         """Compute the values of some bars."""
-        values, node, leaf = self.lines.value.array, self.p.node, self.p.leaf
-        for place in range(start, end):
-            values[place] = value_of(node, place, leaf)
+        found = values_of(self.p.node, start, end - start, self.p.leaf)
+        self.lines.value.array[start:end] = array("d", found.tobytes())

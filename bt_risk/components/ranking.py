@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import backtrader as bt
 
@@ -16,10 +15,10 @@ from bt_risk.components.membership import Membership
 __all__ = ["Candidate", "Placed", "ranking"]
 
 _DAYS = (bt.TimeFrame.Days, bt.TimeFrame.Weeks, bt.TimeFrame.Months, bt.TimeFrame.Years)
+_INF, _NAN = math.inf, math.nan
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """A name at one close.
 
     Attributes
@@ -40,37 +39,67 @@ class Placed:
 
 
 class Candidate:
-    """One name that may be ranked: its bars and the formulas on them."""
+    """One name that may be ranked: its bars and the formulas on them.
+
+    Attributes
+    ----------
+    count : int
+        Bars that have closed; those after them, after `load`, are in no number.
+    causal : bool
+        Whether no formula can look ahead, so that its values may be computed at once.
+    """
 
     def __init__(self, component: str, name: str, bars: ClosedBars, rank: Any, where: Any) -> None:
-        self.name, self.bars = name, bars
+        self.name, self.bars, self.count = name, bars, 0
         self.rank = Formula(bars, component, "rank", rank)
         self.where = None if where is None else Formula(bars, component, "where", where)
-        self._failure = ""
+        formulas = [self.rank] if self.where is None else [self.rank, self.where]
+        # In this sequence a value that is not known is looked for.
+        self._formulas = formulas[::-1]
+        self._needs = max(one.needs for one in formulas)
+        self.causal = all(one.causal for one in formulas)
+        self._datetime, self._close = bars.lines.datetime, bars.lines.close
+        self._complete, self._failure = False, ""
 
     @property
     def time(self) -> float:
         """Return the date number of the last bar, minus infinity before the first."""
-        times = self.bars.lines.datetime.array
-        return times[-1] if times else -math.inf
+        time: float = self._datetime.array[self.count - 1] if self.count else -_INF
+        return time
 
-    def place(self, newest: float, max_age_days: float, members: Membership) -> Placed:
-        """Return the score at the last bar, or why there is none; the rank is still open."""
-        self._compute()
+    def take(self, columns: Iterable[Iterable[float]]) -> None:
+        """Take bars that have closed: the values of each line, in the sequence of the lines."""
+        self.bars.append(columns)
+        self.count = len(self._close.array)
+
+    def load(self, columns: Iterable[Iterable[float]], count: int) -> None:
+        """Take all bars of a run, of which so many have closed, and compute the formulas at once.
+
+        Raises what an indicator raises at any of them.
+        """
+        self.bars.append(columns)
+        self.bars.compute()
+        for formula in self._formulas:
+            formula.compute(len(self._close.array))
+        self.count, self._complete = count, True
+
+    def place(self, newest: float, max_age_days: float, members: Membership) -> tuple[float, str]:
+        """Return the score at the last bar, or why the name is not ranked."""
+        if not self._complete:
+            self._compute()
         reason = self._why_not(newest, max_age_days, members)
         if reason:
-            return Placed(self.name, 0, math.nan, reason)
-        last = len(self.bars.lines.close.array) - 1
-        score = self.rank.value(last)
-        for formula, value in ((self.where, self._passes(last)), (self.rank, score)):
-            if formula is not None and not math.isfinite(value):
-                return Placed(self.name, 0, math.nan, f"{formula.unknown(last)} has no value")
-        if self.where is not None and not self._passes(last):
-            return Placed(self.name, 0, score, f"not {self.where.text}")
-        return Placed(self.name, 0, score)
-
-    def _passes(self, last: int) -> float:
-        return 1.0 if self.where is None else self.where.value(last)
+            return _NAN, reason
+        last, passes = self.count - 1, 1.0
+        for formula in self._formulas:
+            value = formula.value(last)
+            if not -_INF < value < _INF:
+                return _NAN, f"{formula.unknown(last)} has no value"
+            if formula is self.where:
+                passes = value
+        if self.where is not None and not passes:
+            return value, f"not {self.where.text}"
+        return value, ""
 
     def _compute(self) -> None:
         if not self._failure:
@@ -81,26 +110,25 @@ class Candidate:
 
     def _why_not(self, newest: float, max_age_days: float, members: Membership) -> str:
         """Return why the name is not ranked, before its score is known."""
-        closes = self.bars.lines.close.array
         if not members.has(self.name, newest):
             return "not a member on this day"
-        if not closes:
+        count = self.count
+        if not count:
             return "no bar yet"
-        age = self._age(newest)
-        if age > max_age_days:
-            return f"its last bar, of {bt.num2date(self.time):%Y-%m-%d %H:%M}, is stale"
-        needs = max(one.needs for one in (self.rank, self.where) if one is not None)
-        if len(closes) < needs:
-            return f"{len(closes)} of {needs} bars"
-        if not math.isfinite(closes[-1]):
+        time = self._datetime.array[count - 1]
+        if time != newest and self._age(time, newest) > max_age_days:
+            return f"its last bar, of {bt.num2date(time):%Y-%m-%d %H:%M}, is stale"
+        if count < self._needs:
+            return f"{count} of {self._needs} bars"
+        if not -_INF < self._close.array[count - 1] < _INF:
             return "its last close is no number"
         return self._failure
 
-    def _age(self, newest: float) -> float:
+    def _age(self, time: float, newest: float) -> float:
         """Return the age of the last bar in days; bars of days and longer are compared by date."""
         if self.bars._timeframe in _DAYS:
-            return math.floor(newest) - math.floor(self.time)
-        return newest - self.time
+            return math.floor(newest) - math.floor(time)
+        return newest - time
 
 
 def ranking(
@@ -110,8 +138,15 @@ def ranking(
 
     The highest score is the best; equal scores are in the sequence of the names.
     """
-    placed = [one.place(newest, max_age_days, members) for one in candidates]
-    ranked = sorted((one for one in placed if not one.reason), key=lambda o: (-o.score, o.name))
-    others = sorted((one for one in placed if one.reason), key=lambda one: one.name)
-    numbered = [Placed(one.name, n, one.score) for n, one in enumerate(ranked, 1)]
+    ranked: list[tuple[float, str]] = []
+    others: list[Placed] = []
+    for one in candidates:
+        score, reason = one.place(newest, max_age_days, members)
+        if reason:
+            others.append(Placed(one.name, 0, score, reason))
+        else:
+            ranked.append((-score, one.name))
+    ranked.sort()
+    others.sort()
+    numbered = [Placed(name, n, -score) for n, (score, name) in enumerate(ranked, 1)]
     return numbered + others

@@ -144,7 +144,7 @@ class _Name:
         for name in self.bars.lines.getlinealiases():
             given = frame[name] if name in frame else np.zeros(len(frame))
             columns.setdefault(name, np.asarray(given, dtype=float))
-        self.bars.append(columns[name] for name in self.bars.lines.getlinealiases())
+        self.candidate.take(columns[name] for name in self.bars.lines.getlinealiases())
 
     def last(self) -> tuple[float, str]:
         """Return the last close and the time of its bar."""

@@ -103,7 +103,11 @@ class Screener(QuietAnalyzer):
         settings = ScreenerSettings.from_params("Screener", self.p)
         self._settings = settings
         self._gate: Any = RiskBroker.of(self.strategy)
-        self._feeds = [_Feed(one, settings) for one in self._instruments(settings.datas)]
+        # In a run that is preloaded all bars are there; what is computed of them is, too.
+        loads = bool(self.strategy.cerebro._dopreload)
+        instruments = self._instruments(settings.datas)
+        self._feeds = [_Feed(one, settings, loads) for one in instruments]
+        self._instrument = {one.name: one for one in instruments}
         self._members = Membership("Screener", settings.members)
         self._members.check([feed.name for feed in self._feeds])
         self._calendar = _Calendar(settings.rebalance, self._feeds[0].instrument)
@@ -111,7 +115,8 @@ class Screener(QuietAnalyzer):
         where = "" if candidate.where is None else f" where {candidate.where.text}"
         self._title = f"{candidate.rank.text}{where}"
         self._each_round: list[_Feed] | None = None
-        self._rounds, self._ranked_at = 0, math.nan
+        self._rounds, self._times = 0, 0
+        self._latest = self._ranked_at = math.nan
         self._picks: tuple[str, ...] = ()
         self._rows: list[tuple[Any, ...]] = []
         self._batch = 0
@@ -156,7 +161,7 @@ class Screener(QuietAnalyzer):
     def stop(self) -> None:
         """Keep plain values only: an optimisation sends them between processes."""
         self._gate = self._each_round = None
-        self._feeds = []
+        self._feeds, self._instrument = [], {}
 
     def get_analysis(self) -> dict[str, Any]:
         """Return the names that were picked at each rebalance, and a row for every name."""
@@ -187,27 +192,26 @@ class Screener(QuietAnalyzer):
         gate = self._gate
         if gate is None or gate.book.rounds == self._rounds:
             return
-        book = gate.book
-        self._rounds = book.rounds
-        # Bars of one time may come one after the other: the later ones count, too.
-        if book.latest == self._ranked_at:
+        self._rounds, latest = gate.book.rounds, gate.book.latest
+        if latest != self._latest:
+            self._latest, self._times = latest, self._times + 1
+        # In a live run bars of one time may come one after the other: the later ones count, too.
+        if latest == self._ranked_at:
             del self._rows[self._batch :]
-        elif not self._calendar.is_due(book.latest, book.rounds):
+        elif not self._calendar.is_due(latest, self._times):
             return
-        for feed in self._feeds:
-            feed.take()
-        if any(feed.taken for feed in self._feeds):
-            self._calendar.note(book.latest, book.rounds)
-            self._ranked_at = book.latest
-            self._rank()
+        newest = max([feed.take() for feed in self._feeds])
+        if newest > -math.inf:
+            self._calendar.note(latest, self._times)
+            self._ranked_at = latest
+            self._rank(newest)
 
-    def _rank(self) -> None:
+    def _rank(self, newest: float) -> None:
         """Rank at the newest close, and write down what has been found."""
-        settings = self._settings
+        settings, time = self._settings, bt.num2date(newest)
         candidates = [feed.candidate for feed in self._feeds]
-        newest = max(one.time for one in candidates)
         placed = ranking(candidates, newest, settings.max_age_days, self._members)
-        ranked = sum(1 for one in placed if one.rank)
+        ranked = max([one.rank for one in placed])
         self._batch = len(self._rows)
         picks: list[str] = []
         for one in placed:
@@ -219,39 +223,39 @@ class Screener(QuietAnalyzer):
                     wanted, reason = False, f"no room: {room.reason}"
             if wanted:
                 picks.append(one.name)
-            self._note(newest, one, wanted, room, reason, ranked)
+            self._rows.append(self._row(time, one, wanted, room, reason))
+            if wanted or reason:
+                self._note(newest, one, room, reason, ranked)
+            else:
+                self._reasons[one.name] = ""
         self._picks = tuple(picks)
 
-    def _instrument(self, name: str) -> Instrument:
-        return next(feed.instrument for feed in self._feeds if feed.name == name)
-
     def _room(self, name: str) -> Headroom:
-        data = self._instrument(name).data
+        data = self._instrument[name].data
         room: Headroom = self._gate.headroom(data, self._settings.side, owner=self.strategy)
         return room
 
     def _fits(self, name: str, room: Headroom) -> bool:
         """Return whether some order would pass, or something is held on this side."""
-        held = self._instrument(name).size * self._settings.side > SIZE_EPS
+        held = self._instrument[name].size * self._settings.side > SIZE_EPS
         return held or room.size > SIZE_EPS
 
+    @staticmethod
+    def _row(
+        time: Any, one: Placed, picked: bool, room: Headroom | None, reason: str
+    ) -> tuple[Any, ...]:
+        size, rule = (math.nan, "") if room is None else (room.size, room.rule)
+        rule = "" if size == math.inf else rule
+        return (time, one.name, one.rank, one.score, picked, size, rule, reason)
+
     def _note(
-        self,
-        newest: float,
-        one: Placed,
-        picked: bool,
-        room: Headroom | None,
-        reason: str,
-        ranked: int,
+        self, newest: float, one: Placed, room: Headroom | None, reason: str, ranked: int
     ) -> None:
-        """Add a row; and a line in the journal for a pick and for a new reason against one."""
+        """Add a line in the journal for a pick, and for a new reason against a name."""
         size = math.nan if room is None else room.size
-        rule = "" if room is None or math.isinf(size) else room.rule
-        time = bt.num2date(newest)
-        self._rows.append((time, one.name, one.rank, one.score, picked, size, rule, reason))
         kind = re.sub(r"[\d.]+", "#", reason)
-        line = {"measured": one.score, "allowed": size if math.isfinite(size) else math.nan}
-        if picked:
+        line = {"measured": one.score, "allowed": size if size != math.inf else math.nan}
+        if not reason:
             text = self._feeds[0].candidate.rank.text
             why = f"Screener: number {one.rank} of {ranked} by {text}"
             self._gate.journal.record(newest, one.name, "Screener", "pick", reason=why, **line)
@@ -274,12 +278,12 @@ class _Calendar:
         self._bars = 0 if isinstance(rebalance, str) else rebalance
         self._instrument = instrument
         self._key: Any = None
-        self._until, self._round = -math.inf, 0
+        self._until, self._number = -math.inf, 0
 
-    def is_due(self, time: float, rounds: int) -> bool:
-        """Return whether the newest bar, of this time and round, is the first one to rank at."""
+    def is_due(self, time: float, number: int) -> bool:
+        """Return whether the newest close, of this time and number, is one to rank at."""
         if self._period is None:
-            return rounds >= self._round
+            return number >= self._number
         if time < self._until:
             return False
         key = self._period(self._instrument.day.date(time))
@@ -287,10 +291,10 @@ class _Calendar:
             self._until = self._instrument.day.end(time)
         return bool(key != self._key)
 
-    def note(self, time: float, rounds: int) -> None:
+    def note(self, time: float, number: int) -> None:
         """Begin to wait for the next one."""
         if self._period is None:
-            self._round = rounds + self._bars
+            self._number = number + self._bars
         else:
             self._key = self._period(self._instrument.day.date(time))
             self._until = self._instrument.day.end(time)
@@ -299,20 +303,20 @@ class _Calendar:
 class _Feed:
     """A data feed that is ranked: it hands its closed bars to a `Candidate`.
 
-    Attributes
-    ----------
-    taken : int
-        Bars that have been taken.
+    Where it `loads`, the data feed holds all bars before the first one closes: they are taken at
+    once then, and count as they close.
     """
 
-    def __init__(self, instrument: Instrument, settings: ScreenerSettings) -> None:
+    def __init__(self, instrument: Instrument, settings: ScreenerSettings, loads: bool) -> None:
         self.instrument, self._settings = instrument, settings
         self.name = instrument.name
         self.candidate = self._candidate()
         names = self.candidate.bars.lines.getlinealiases()
         self._lines: list[Any] = [getattr(instrument.data.lines, name) for name in names]
         self._replays = bool(instrument.forming)
-        self.taken = 0
+        # Bars of a function of the user come as they close: it may read a later one.
+        self._loads, self._loaded = loads and self.candidate.causal, False
+        self._formed = 0
         self._kept = [array("d") for _ in names]
 
     def _candidate(self) -> Candidate:
@@ -324,14 +328,32 @@ class _Feed:
         """Return whether bars must be taken in every round: later they are gone or have changed."""
         return self._replays or any(line.mode == line.QBuffer for line in self._lines)
 
-    def take(self) -> None:
-        """Take the bars that the gate has seen close since the last call."""
-        length = self.instrument.length
-        if self._replays:
+    def take(self) -> float:
+        """Take the bars that the gate has seen close since the last call.
+
+        Return the time of the last one, minus infinity before the first.
+        """
+        length, candidate = self.instrument.length, self.candidate
+        if self._loaded:
+            candidate.count = length
+        elif self._replays:
             self._take_forming(length)
-        elif length > self.taken:
-            first, self.taken = self.taken, length
-            self.candidate.bars.append(self._new(first, length))
+        elif length > candidate.count and not self._load(length):
+            self.candidate.take(self._new(self.candidate.count, length))
+        return self.candidate.time
+
+    def _load(self, length: int) -> bool:
+        """Take all bars, of which so many have closed; return whether that could be done."""
+        if not self._loads or self.forgets:
+            return False
+        self._loads, count = False, self.instrument.data.buflen()
+        try:
+            self.candidate.load([line.array[:count] for line in self._lines], length)
+        except Exception:  # of an indicator, at a bar that is found when it closes
+            self.candidate = self._candidate()
+        else:
+            self._loaded = True
+        return self._loaded
 
     def _new(self, first: int, length: int) -> Iterable[Iterable[float]]:
         if self.forgets:
@@ -340,12 +362,12 @@ class _Feed:
 
     def _take_forming(self, length: int) -> None:
         """Take bars of which the last one still changes: everything is computed anew."""
-        if length > self.taken:
-            self.taken = length
+        if length > self._formed:
+            self._formed = length
             for values in self._kept:
                 values.append(math.nan)
         if length:
             for values, line in zip(self._kept, self._lines, strict=True):
                 values[-1] = line[0]
         self.candidate = self._candidate()
-        self.candidate.bars.append(self._kept)
+        self.candidate.take(self._kept)

@@ -14,7 +14,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from bt_risk.errors import ParameterError, did_you_mean
+from bt_risk.rules.frames import FloatArray
 
 __all__ = [
     "LINES",
@@ -27,6 +30,7 @@ __all__ = [
     "leaves",
     "parse",
     "value_of",
+    "values_of",
 ]
 
 # The lines of every data feed with prices.
@@ -150,6 +154,37 @@ def value_of(node: Node, place: int, leaf: Callable[[Node, int], float]) -> floa
         return float(_OPERATIONS[node.symbol](*values))
     except (ZeroDivisionError, OverflowError):
         return _NAN
+
+
+# What differs where the values are arrays.
+_OF_ARRAYS: dict[str, Callable[..., Any]] = _OPERATIONS | {
+    "not": lambda values: values == 0.0,
+    "and": lambda *values: np.all(np.stack(values) != 0.0, axis=0),
+    "or": lambda *values: np.any(np.stack(values) != 0.0, axis=0),
+}
+
+
+def values_of(
+    node: Node, start: int, count: int, leaf: Callable[[Node, int, int], FloatArray]
+) -> FloatArray:
+    """Return what `value_of` returns at `count` bars from the place `start` on, all at once.
+
+    `leaf` returns the values of a `Line` or a `Call` at so many bars from a place on.
+    """
+    if isinstance(node, Number):
+        return np.full(count, node.value)
+    if isinstance(node, Past):
+        return values_of(node.part, start - node.bars, count, leaf)
+    if not isinstance(node, Operation):
+        return leaf(node, start, count)
+    parts = [values_of(part, start, count, leaf) for part in node.parts]
+    unknown = np.any(np.isnan(np.stack(parts)), axis=0)
+    if node.symbol == "/":
+        unknown |= parts[1] == 0.0
+    with np.errstate(all="ignore"):
+        found: FloatArray = _OF_ARRAYS[node.symbol](*parts).astype(float)
+    found[unknown] = _NAN
+    return found
 
 
 def leaves(node: Node) -> Iterator[Node]:

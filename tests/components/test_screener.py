@@ -1,5 +1,6 @@
 """Screener: who is ranked at a close, in what sequence, and that nothing else changes."""
 
+import functools
 import math
 
 import backtrader as bt
@@ -203,6 +204,20 @@ def test_an_indicator_that_fails_leaves_the_name_out_and_the_run_goes_on():
     assert reason_of(strategy, "B", 6) == ""
 
 
+@pytest.mark.parametrize("mode", ["runonce", "next", "no-preload"])
+def test_an_indicator_that_fails_at_a_bar_is_ranked_up_to_there(mode):
+    moves = [(c, c + 1, c - 1, c) for c in (3.0, 5.0, 4.0, 6.0)]
+    frames = {"A": bars(*moves, *[(5.0, 5.0, 5.0, 5.0)] * 5)}
+    strategy = screened(frames, mode, rank="williamsr(3)")
+    failed = "an indicator failed: ZeroDivisionError"
+    reasons = [row[0].partition(":")[0] for row in rows(strategy, "reason")]
+    assert reasons[:6] == ["1 of 3 bars", "2 of 3 bars", "", "", "", ""]
+    assert reasons[6:] == ["an indicator failed"] * 3
+    assert reason_of(strategy, "A", 7).startswith(failed)
+    # (highest - close) / (highest - lowest) of three bars, by hand.
+    assert [row[0] for row in rows(strategy, "score")][2:4] == [-50.0, -25.0]
+
+
 def test_a_name_without_a_move_has_an_rsi():
     strategy = screened({"A": closing(*[5.0] * 20)}, rank="rsi(5)")
     assert rows(strategy, "rank", "score")[-1] == (1, 50.0)
@@ -296,38 +311,64 @@ def same(one, other):
     assert one.read == other.read
 
 
-def test_later_bars_change_nothing_before_them():
+OF_THE_USER = {"rank": lambda data: bt.ind.SMA(data, period=5) - data.close, "rebalance": 3}
+
+
+@pytest.mark.parametrize("rule", [RULE, OF_THE_USER], ids=["expression", "function"])
+def test_later_bars_change_nothing_before_them(rule):
     changed = {
         name: frame.mul(np.where(frame.index < pd.Timestamp("2020-03-10"), 1.0, 1.5), axis=0)
         for name, frame in WALKS.items()
     }
-    runs = [screened(frames, **RULE).analyzers.screener.frame() for frames in (WALKS, changed)]
+    runs = [screened(frames, **rule).analyzers.screener.frame() for frames in (WALKS, changed)]
     before = [frame[frame.time < "2020-03-10"] for frame in runs]
     assert len(before[0]) > 60
     pd.testing.assert_frame_equal(*before, check_exact=True)
     assert not runs[0].equals(runs[1])
 
 
-def of_mode(mode):
-    """Return frames that a mode can run: with exactbars=1 Backtrader needs equal clocks."""
-    return {n: random_walk(k, 90) for k, n in enumerate("ACD")} if mode == "exactbars" else WALKS
+class MostOfAll(bt.Indicator):
+    """Read every bar that is there, in place of those up to the present one."""
+
+    lines = ("most",)
+
+    def once(self, start, end):
+        for place in range(start, end):
+            self.lines.most.array[place] = max(self.data.array)
+
+
+def test_a_function_of_the_user_sees_no_later_bar():
+    strategy = screened({"A": closing(1, 5, 3, 9, 2)}, rank=lambda data: MostOfAll(data))
+    assert [row[0] for row in rows(strategy, "score")] == [1.0, 5.0, 5.0, 9.0, 9.0]
+    strategy = screened({"A": closing(1, 5, 3, 9, 2)}, where=lambda data: MostOfAll(data) - 9)
+    assert [row[0] for row in rows(strategy, "reason")] == ["", "", "", *["not <lambda>(data)"] * 2]
+
+
+# With exactbars=1 Backtrader needs equal clocks.
+EQUAL = {name: random_walk(k, 90) for k, name in enumerate("ACD")}
+
+
+@functools.cache
+def plain(mode="runonce"):
+    """Return the strategy of a run with `RULE` in the default mode, over what a mode can run."""
+    return screened(EQUAL if mode == "exactbars" else WALKS, **RULE)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "runonce"])
 def test_every_engine_mode_ranks_alike(mode):
-    same(screened(of_mode(mode), **RULE), screened(of_mode(mode), mode, **RULE))
+    same(plain(mode), screened(EQUAL if mode == "exactbars" else WALKS, mode, **RULE))
 
 
 @pytest.mark.parametrize("exactbars", [-1, -2])
 def test_every_saving_of_memory_ranks_alike(exactbars, monkeypatch):
     monkeypatch.setitem(MODES, "saving", {"exactbars": exactbars})
-    same(screened(WALKS, **RULE), screened(WALKS, "saving", **RULE))
+    same(plain(), screened(WALKS, "saving", **RULE))
 
 
 def test_the_quick_loop_ranks_alike():
     engine = cerebro(*WALKS.values(), names=list(WALKS))
     bt_risk.fast(engine)
-    same(screened(WALKS, **RULE), screened({}, engine=engine, **RULE))
+    same(plain(), screened({}, engine=engine, **RULE))
 
 
 class EveryBar(Reader):
@@ -395,7 +436,7 @@ def test_a_screener_changes_nothing_else(mode, protected):
     )
 
     def run(*added):
-        frames = of_mode(mode)
+        frames = EQUAL if mode == "exactbars" else WALKS
         engine = cerebro(*frames.values(), names=list(frames))
         if protected:
             bt_risk.protect(engine)
@@ -506,7 +547,7 @@ def test_the_journal_has_every_pick_and_each_reason_once():
 
 
 def test_points_of_an_optimisation_come_back_from_other_processes():
-    alone = screened(WALKS, **RULE).analyzers.screener
+    alone = plain().analyzers.screener
     for maxcpus in (1, 2):
         engine = cerebro(*WALKS.values(), names=list(WALKS))
         engine.optstrategy(Parametric, plan=[1, 2])

@@ -3,12 +3,22 @@
 import contextlib
 import math
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bt_risk.errors import ParameterError
-from bt_risk.rules.expressions import Call, Line, Number, Past, leaves, parse, value_of
+from bt_risk.rules.expressions import (
+    Call,
+    Line,
+    Number,
+    Past,
+    leaves,
+    parse,
+    value_of,
+    values_of,
+)
 
 LEAVES = {"close": 10.0, "open": 4.0, "high": 12.0, "low": -3.0, "volume": 0.0}
 
@@ -42,6 +52,43 @@ def value(text, values=LEAVES):
 )
 def test_the_value_of_an_expression(text, expected):
     assert value(text) == pytest.approx(expected, nan_ok=True)
+
+
+SYMBOLS = ("+", "-", "*", "/", ">", ">=", "<", "<=", "==", "!=", "and", "or")
+ODD = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, 2.5, -3.0, 1e308, 5e-324])
+
+
+def combined(parts):
+    two = st.tuples(parts, st.sampled_from(SYMBOLS), parts)
+    one = st.tuples(st.sampled_from(["-", "+", "not ", "abs"]), parts)
+    past = st.tuples(parts, st.integers(0, 4))
+    return (
+        two.map(lambda t: f"({t[0]} {t[1]} {t[2]})")
+        | one.map(lambda t: f"({t[0]}({t[1]}))")
+        | past.map(lambda t: f"abs({t[0]})(-{t[1]})")
+        | st.tuples(parts, parts, parts).map(lambda t: f"({t[0]} < {t[1]} <= {t[2]})")
+    )
+
+
+TEXTS = st.recursive(st.sampled_from(["close", "open", "volume", "0", "2"]), combined, max_leaves=8)
+
+
+@given(TEXTS, st.lists(st.tuples(ODD, ODD, ODD), min_size=6, max_size=6), st.integers(-3, 3))
+def test_all_bars_at_once_have_the_values_of_each(text, rows, start):
+    node = parse("Screener", "rank", text)
+    columns = dict(zip(("close", "open", "volume"), zip(*rows, strict=True), strict=True))
+
+    def at(node, place):
+        return columns[node.name][place] if place >= 0 else math.nan
+
+    def at_all(node, start, count):
+        return np.array([at(node, place) for place in range(start, start + count)])
+
+    each = np.array([value_of(node, start + k, at) for k in range(3)])
+    at_once = values_of(node, start, 3, at_all)
+    np.testing.assert_array_equal(at_once, each)
+    known = ~np.isnan(each)
+    np.testing.assert_array_equal(np.signbit(at_once[known]), np.signbit(each[known]))
 
 
 def test_an_indicator_has_lines_then_numbers_then_names():
