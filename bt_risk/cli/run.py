@@ -119,6 +119,7 @@ def _outcome(strategy: bt.Strategy, title: str, mode: str) -> dict[str, Any]:
         "measures": {name: plain(value) for name, value in figures.items()},
         "decisions": count_decisions(record.decisions),
         "losses": _losses(record),
+        "margin": _margin(record),
     }
 
 
@@ -130,6 +131,15 @@ def _losses(record: RunRecord) -> dict[str, Any] | None:
     figures = {name: plain(value) for name, value in loss_figures(losses).items()}
     causes = {f"beyond {limit:g} R": dict(by_cause) for limit, by_cause in losses.beyond.items()}
     return {"figures": figures, "causes": causes, "text": losses.sentences()}
+
+
+def _margin(record: RunRecord) -> dict[str, Any] | None:
+    """Return what the margin account did as plain values, None without one."""
+    use = record.margin
+    if use is None:
+        return None
+    figures = {name: plain(value) for name, value in use.figures().items()}
+    return {"figures": figures, "text": use.sentences()}
 
 
 def _text(record: RunRecord, place: int) -> str:
@@ -151,10 +161,11 @@ def _print(console: Console, found: dict[str, Any]) -> None:
         word = "would have decided" if found["mode"] == "observe" else "decided"
         console.print(f"\nWhat each rule {word}:\n")
         _print_rows(console, {name: f"{count:,}" for name, count in found["decisions"].items()})
-    if found["losses"]:
-        console.print()
-        for sentence in found["losses"]["text"]:
-            console.print(sentence)
+    for part in ("losses", "margin"):
+        if found[part]:
+            console.print()
+            for sentence in found[part]["text"]:
+                console.print(sentence, markup=False)
     console.print()
 
 

@@ -17,7 +17,7 @@ __all__ = ["Liquidated", "MarginMonitor", "MarginSample"]
 
 
 class MarginSample(NamedTuple):
-    """The margin of one position at one close.
+    """The margin of one position at one close; `time` is that of the newest bar.
 
     `ratio` is maintenance margin / equity that secures it, `distance` how far the price is from
     liquidation and `stop` how far it is from the nearest stop, both fractions of the price (NaN
@@ -93,7 +93,7 @@ class MarginMonitor(Monitor):
         if not held:
             self.ratio = 0.0
         else:
-            self._sample(held)
+            self._sample(held, max([one.time for one in fresh]))
         if self.ratio >= self.guard.call:
             self._call()
         elif self._called and self.ratio < self.guard.call:  # an unknown ratio ends no call
@@ -111,7 +111,7 @@ class MarginMonitor(Monitor):
         worth = abs(one.size) * one.multiplier * (one.price if price is None else price)
         return maintenance_margin(worth, self.guard.tiers_of(one.name))
 
-    def _sample(self, held: list[Instrument]) -> None:
+    def _sample(self, held: list[Instrument], now: float) -> None:
         """Add a sample for each position, and take the highest ratio."""
         equity = math.nan if self.guard.isolated else float(self.gate.equity())
         total = 0.0 if self.guard.isolated else sum([self.needed(one) for one in held])
@@ -131,7 +131,7 @@ class MarginMonitor(Monitor):
             at = liquidation_price(side, units, entry, margin, tiers, others=others)
             distance = side * (one.price - at) / one.price
             stop = side * (one.price - _nearest_stop(one, side)) / one.price
-            self.samples.append(MarginSample(one.time, one.name, ratio, distance, stop))
+            self.samples.append(MarginSample(now, one.name, ratio, distance, stop))
             ratios.append(ratio)
         self.ratio = math.nan if any(r != r for r in ratios) else max(ratios)
 

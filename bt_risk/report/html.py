@@ -13,6 +13,7 @@ from bt_risk.report.calendar import check_periods_per_year
 from bt_risk.report.events import WorstMoment, worst_moment
 from bt_risk.report.labels import count_decisions
 from bt_risk.report.limit_use import limit_uses, use_chart
+from bt_risk.report.margin_chart import margin_chart, margin_rows
 from bt_risk.report.page import format_number, write_page
 from bt_risk.report.price_charts import price_charts
 from bt_risk.report.pyfolio import daily_returns, pyfolio_inputs
@@ -114,6 +115,9 @@ def tear_sheet(
         "equity": equity_chart(record, reference),
         "uses": uses,
         "use": use_chart(record, uses),
+        "margin": record.margin,
+        "margin_chart": margin_chart(record),
+        "margin_rows": margin_rows(record.margin) if record.margin else [],
         "exposure": exposure_chart(record),
         "correlation": _correlation(record, worst),
         "multiples": multiples_of(record.trades["r_multiple"]),

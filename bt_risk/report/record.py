@@ -25,6 +25,7 @@ from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import last_of_days, remaining_times, timestamps
 from bt_risk.report.floors import floor_frames
 from bt_risk.report.held_positions import EXPOSURE, HeldPositions, unit_value
+from bt_risk.report.margin_use import MarginUse, margin_use
 from bt_risk.report.seen_bars import seen_bars
 from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
 from bt_risk.rules.return_model import ReturnModel
@@ -87,6 +88,8 @@ class RunRecord:
         Limits of the drawdown breakers: `BREAKER`.
     floors : list of DataFrame
         The levels of each `AccountFloor`, with the time of each change.
+    margin : MarginUse or None
+        What the `MarginAccount` did.
     limits : dict
         Value of each limit of the gate, by its name.
     units : dict
@@ -116,6 +119,7 @@ class RunRecord:
     kelly_timeline: Callable[[], pd.DataFrame]
     breakers: list[dict[str, Any]]
     floors: list[pd.DataFrame]
+    margin: MarginUse | None
     limits: dict[str, float]
     units: dict[str, str]
     model: ReturnModel
@@ -286,6 +290,7 @@ class ReportData(QuietAnalyzer):
             kelly_timeline=_estimate(strategy),
             breakers=[_breaker_facts(breaker) for breaker in breakers],
             floors=floor_frames(gate.registry.monitors if gated else []),
+            margin=margin_use(gate) if gated else None,
             limits={limit.name: limit.limit for limit in limits if hasattr(limit, "limit")},
             units={limit.name: limit.unit for limit in limits if hasattr(limit, "unit")},
             model=next((limit.model for limit in limits if hasattr(limit, "model")), ReturnModel()),

@@ -5,6 +5,7 @@ import pandas as pd
 from bt_risk.report.account_charts import drawdowns
 from bt_risk.report.events import halts
 from bt_risk.report.labels import rule_label
+from bt_risk.report.margin_use import margin_headline
 from bt_risk.report.no_trades import no_trades
 from bt_risk.report.record import RunRecord
 
@@ -27,7 +28,7 @@ def _result(record: RunRecord, returns: pd.Series) -> str:
         f"{drawdowns(record).max():.1%}{_allowed(record)}"
     ]
     if record.mode != "bare":
-        parts += [_orders(record), *_losses(record), _halts(record)]
+        parts += [_orders(record), *_losses(record), *margin_headline(record), _halts(record)]
     return "; ".join(parts) + "."
 
 

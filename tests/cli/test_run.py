@@ -104,6 +104,16 @@ def test_the_figures_are_those_of_the_same_run_in_python(command):
     assert found["decisions"]["rule 2, stop: stopped out"] == counts["ATRTrailingStop", "stop"]
 
 
+def test_a_margin_account_has_sentences_of_its_own(command, tmp_path):
+    text = 'notional_limit = 20.0\n[[guards]]\nguard = "MarginAccount"\nleverage = 5\n'
+    (tmp_path / "margin.toml").write_text(text)
+    found = of_run(command, "--policy", "margin.toml")
+    assert found["margin"]["figures"]["Bars in a position"] > 0
+    assert found["margin"]["text"][-1] == "No position was liquidated."
+    assert "\nNo position was liquidated.\n" in command(*RUN, "--policy", "margin.toml")[1]
+    assert of_run(command)["margin"] is None
+
+
 def test_parameters_of_strategy_and_policy_are_set(command, tmp_path):
     bare = of_run(command, "--mode", "bare")
     assert bare["decisions"] == {}

@@ -2,9 +2,11 @@ import math
 
 import numpy as np
 import pytest
+from helpers.shared_data import shared_data
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from bt_risk import atr, read_prices
 from bt_risk.errors import ParameterError
 from bt_risk.rules.margin import (
     MarginTier,
@@ -279,3 +281,14 @@ def test_a_tier_of_your_own_keeps_its_amount():
     assert liquidation_price(1, 3_683.979, 1_456.84, WALLET, one) == pytest.approx(
         1_114.78, abs=0.006
     )
+
+
+@pytest.mark.parametrize(("leverage", "share"), [(20, 0.0031), (50, 0.3542), (125, 0.9987)])
+def test_the_hours_of_bitcoin_in_2024_whose_stop_lay_beyond_liquidation(leverage, share):
+    """A stop 2 ATR from the close of each hour, at 0.4 % of maintenance margin."""
+    prices = read_prices(shared_data("crypto_1h_2024/BTCUSDT_1h_2024.csv.gz"))
+    average = atr(prices["high"], prices["low"], prices["close"], 14)
+    distance = (2.0 * average / prices["close"]).dropna().to_numpy()
+    assert len(distance) > 8_700
+    beyond = leverage_limit(distance, 0.004, 0.0) < leverage
+    assert np.mean(beyond) == pytest.approx(share, abs=1e-4)
