@@ -1,7 +1,7 @@
 """``bt-risk demo``: real portfolios, bare and protected."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +13,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bt_risk.cli.options import Json
 from bt_risk.cli.output_folder import make_folder
 from bt_risk.cli.plain import plain
-from bt_risk.cli.tables import print_halt_odds, print_legend, print_portfolio
+from bt_risk.cli.tables import (
+    print_halt_odds,
+    print_legend,
+    print_leverage,
+    print_portfolio,
+)
 from bt_risk.demo import runs as jobs
-from bt_risk.demo.portfolios import COIN, Portfolio, bundled_portfolios, own_portfolios
+from bt_risk.demo.portfolios import (
+    COIN,
+    Portfolio,
+    bundled_portfolios,
+    leveraged,
+    own_portfolios,
+)
 from bt_risk.demo.runs import DemoRun
-from bt_risk.demo.summary import summary
+from bt_risk.demo.summary import leverage_summary, summary
 from bt_risk.errors import ParameterError
 from bt_risk.evidence.attribution import Attribution
 
@@ -45,6 +56,10 @@ def demo(
             help="Say what each rule of the run with a pause is worth: hundreds of runs, minutes.",
         ),
     ] = False,
+    leverage: Annotated[
+        float | None,
+        typer.Option(help="Run the first portfolio with this leverage instead: 20 is 20x."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run real portfolios bare and protected, and show what each rule decided."""
@@ -53,6 +68,11 @@ def demo(
         raise ParameterError("demo", "--step", "given with --data", step, remedy)
     own = {} if step is None else {"step": step}
     portfolios = bundled_portfolios() if data is None else own_portfolios(data, **own)
+    if leverage is not None:
+        if attribution:
+            remedy = "Its runs differ in the account, not in the rules."
+            raise ParameterError("demo", "--attribution", "left out with --leverage", True, remedy)
+        portfolios = [leveraged(portfolios[0], leverage)]
     make_folder(out)
     results = _run(portfolios, out)
     written = list(_write(out, results))  # before the tables, so that `| head` gets the files
@@ -63,19 +83,30 @@ def demo(
         typer.echo(json.dumps(found))
         return
     console = Console(highlight=False)
+    if leverage is not None:
+        print_leverage(console, results[0])
+    else:
+        _print(console, results, worth)
+    for file in written:
+        typer.echo(f"wrote {file}")
+
+
+def _print(
+    console: Console, results: list[list[DemoRun]], worth: Mapping[str, Attribution]
+) -> None:
+    """Print the odds of a halt, and the tables of every portfolio."""
     print_halt_odds(console, results)
     print_legend(console, {run.label for runs in results for run in runs})
     for runs in results:
         print_portfolio(console, runs, worth.get(runs[0].portfolio.name))
-    for file in written:
-        typer.echo(f"wrote {file}")
 
 
 def _values(results: list[list[DemoRun]]) -> dict[str, Any]:
     """Return the figures of every run by portfolio and label; what does not exist is null."""
     found: dict[str, Any] = {}
     for runs in results:
-        by_label = {run.label: summary(run) for run in runs}
+        figures_of = leverage_summary if runs[0].portfolio.leverage else summary
+        by_label = {run.label: figures_of(run) for run in runs}
         found[runs[0].portfolio.name] = {
             label: {name: plain(value) for name, value in figures.items()}
             for label, figures in by_label.items()
@@ -115,10 +146,10 @@ def _write(out: Path, results: list[list[DemoRun]]) -> Iterator[Path]:
         file = out / f"{runs[0].portfolio.name}-equity.png"
         draw_equity(file, runs)
         yield file
-    paused = next(run for run in results[0] if run.label == "pause")
-    file = out / f"{paused.portfolio.name}-stops.png"
-    draw_stops(file, paused)
-    yield file
+    for paused in [run for run in results[0] if run.label == "pause"]:
+        file = out / f"{paused.portfolio.name}-stops.png"
+        draw_stops(file, paused)
+        yield file
     _journal(results).to_csv(out / "journal.csv", index=False)
     yield out / "journal.csv"
 

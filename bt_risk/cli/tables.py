@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bt_risk.demo.portfolios import Portfolio
 from bt_risk.demo.runs import CASH, COMMISSION, PAGE, DemoRun
-from bt_risk.demo.summary import summary
+from bt_risk.demo.summary import leverage_summary, summary
 from bt_risk.evidence.attribution import Attribution, outcome_said
 from bt_risk.evidence.attribution_table import attribution_columns, attribution_note
 from bt_risk.evidence.compare import Comparison
@@ -39,6 +39,7 @@ __all__ = [
     "print_halt_odds",
     "print_ledgers",
     "print_legend",
+    "print_leverage",
     "print_portfolio",
     "shadow_books",
 ]
@@ -61,6 +62,14 @@ LEGEND = {
     "loses at most 3 % of equity, and a day that has lost 2 % inside a bar is closed.",
 }
 TOTALS = "Balances in currency; the total is the final equity less that of bare:"
+LEVERAGE = {
+    "bare": "the strategy on Backtrader's own broker with this leverage, which lends without end "
+    "and liquidates nothing.",
+    "isolated": "the same strategy with bt_risk.MarginAccount and no other rule: what falls to its "
+    "maintenance margin is liquidated inside the bar, and a position loses its own margin at most.",
+    "cross": "isolated, but the whole account secures each position.",
+    "protected": "all five rules with a pause, and MarginAccount: stops lie inside liquidation.",
+}
 COSTS = (
     f"Each run starts with {CASH:,.0f}; each side of a trade costs {100 * COMMISSION:g} %. "
     "exposure is the mean value of all positions, as a share of equity, while the run lasted."
@@ -125,6 +134,21 @@ def _outcomes(figures: Mapping[str, Mapping[str, Any]], worth: Attribution | Non
         if label == PAGE and worth is not None:
             said += worth.sentences()
     return said
+
+
+def print_leverage(console: Console, runs: Sequence[DemoRun]) -> None:
+    """Print what leverage does without and with liquidation; the bare run comes first."""
+    portfolio = runs[0].portfolio
+    for label, meaning in LEVERAGE.items():
+        console.print(f"{label}: {meaning}")
+    costs = f"each side of a trade costs {100 * COMMISSION:g} %."
+    console.print(f"Each run starts with {CASH:,.0f}; {costs}", end="\n\n")
+    console.rule(portfolio.title, align="left", characters="-")
+    notional = f"Each position of bare, isolated and cross is {portfolio.fraction:.3g} x equity."
+    console.print(f"{portfolio.idea} {notional}", end="\n\n")
+    numbers = {run.label: _formatted(leverage_summary(run)) for run in runs}
+    _print_table(console, numbers)
+    console.print()
 
 
 def shadow_books(runs: Sequence[DemoRun]) -> dict[str, ShadowBook]:

@@ -24,6 +24,8 @@ COLORS = {
     "groups": "tab:purple",
     "pause": "tab:orange",
     "rules": "tab:brown",
+    "isolated": "tab:red",
+    "cross": "tab:purple",
 }
 STRETCH = 240  # the number of bars that is readable in one picture
 

@@ -7,24 +7,28 @@ from typing import Any
 import backtrader as bt
 import pandas as pd
 
-from bt_risk.errors import DataError, check_positive
+from bt_risk.errors import DataError, ParameterError, check_positive
 from bt_risk.feeds.bundled import load_data
 from bt_risk.feeds.files import read_prices
 from bt_risk.limits.day_guards import DailyLossLimit
+from bt_risk.limits.margin_account import MarginAccount
 from bt_risk.policy import Policy
 from bt_risk.rules.sizing import round_down
 
 __all__ = [
     "COIN",
+    "COMMISSION",
     "Breakout",
     "FractionSizer",
     "MeanReversion",
     "Portfolio",
     "bundled_portfolios",
+    "leveraged",
     "own_portfolios",
 ]
 
 TREND_BARS = 200
+COMMISSION = 0.001  # share of the notional, each side
 MIN_BARS = 300  # the average needs 200; fewer than 100 more would show nothing
 
 CALENDARS = (365, 252, 52, 12)
@@ -43,6 +47,16 @@ ALONE: dict[str, dict[str, Any] | None] = {
     "pause": PAUSE,
     "rules": RULES,
 }
+# No rule but margin: the strategy's own orders, without a stop.
+MARGIN_ALONE = dict(
+    risk_limit=None,
+    sizer=False,
+    trailing_stop=False,
+    notional_limit=None,
+    exposure_limit=None,
+    correlation_limit=None,
+    drawdown_limit=None,
+)
 GROUPS = {"indices": ["SP500", "NASDAQ"], "stocks": ["AAPL", "GOOG", "IBM", "MSFT"]}
 WHOLE = dict(correlation_limit=0.5, groups=GROUPS, group_limit=0.015, volatility_limit=0.10)
 TOGETHER: dict[str, dict[str, Any] | None] = {
@@ -53,6 +67,7 @@ TOGETHER: dict[str, dict[str, Any] | None] = {
     "pause": PAUSE,
     "rules": RULES,
 }
+TIMES = "It is a multiple: 20 is 20x."
 STOCKS = ("sp500", "nasdaq", "aapl", "goog", "ibm", "msft")
 TREND_YEARS = slice("2000-03-01", "2013-03-01")
 
@@ -118,7 +133,8 @@ class FractionSizer(bt.Sizer):
     ) -> float:
         if not isbuy:
             return abs(self.broker.getposition(data).size)
-        return round_down(self.p.fraction * self.broker.getvalue() / data.close[0], self.p.step)
+        equity = max(0.0, self.broker.getvalue())  # below zero it would buy again
+        return round_down(self.p.fraction * equity / data.close[0], self.p.step)
 
 
 @dataclass(frozen=True)
@@ -139,6 +155,8 @@ class Portfolio:
         The fields that differ from the default `Policy`, by label; None is the bare run.
     facts : dict
         Facts about the instruments, the same for each.
+    leverage : float or None
+        Notional per unit of cash in Backtrader's broker; None for a portfolio without leverage.
     """
 
     name: str
@@ -150,6 +168,7 @@ class Portfolio:
     runs: dict[str, dict[str, Any] | None]
     settings: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
+    leverage: float | None = None
 
     @property
     def times(self) -> pd.Index:
@@ -205,6 +224,31 @@ def own_portfolios(path: str | Path, step: float = COIN["step"]) -> list[Portfol
     check_positive("demo", "step", step)
     name = Path(path).name.split(".")[0]
     return _mean_reversion("own", name, {name: prices}, dict(step=step))
+
+
+def leveraged(portfolio: Portfolio, leverage: float) -> Portfolio:
+    """Return a portfolio on margin: bare, liquidated as by a venue, and with the other rules.
+
+    Raises
+    ------
+    ParameterError
+        If the leverage is below 1.
+    """
+    check_positive("demo", "--leverage", leverage, remedy=TIMES)
+    if leverage < 1.0:
+        raise ParameterError("demo", "--leverage", "1 or more", leverage, TIMES)
+    alone = [MarginAccount(leverage, mode=mode, buffer=None) for mode in ("isolated", "cross")]
+    runs: dict[str, dict[str, Any] | None] = {"bare": None}
+    runs |= {one.mode: MARGIN_ALONE | dict(guards=(one,)) for one in alone}
+    rules = dict(notional_limit=leverage, guards=(MarginAccount(leverage),))
+    return replace(
+        portfolio,
+        name=f"{portfolio.name}-leverage",
+        title=f"{portfolio.title}, at {leverage:g}x",
+        fraction=portfolio.fraction / (1.0 / leverage + COMMISSION),
+        runs=runs | {"protected": PAUSE | rules},
+        leverage=leverage,
+    )
 
 
 def _mean_reversion(

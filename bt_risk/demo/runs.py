@@ -12,7 +12,7 @@ from pathlib import Path
 import backtrader as bt
 import pandas as pd
 
-from bt_risk.demo.portfolios import FractionSizer, Portfolio
+from bt_risk.demo.portfolios import COMMISSION, FractionSizer, Portfolio
 from bt_risk.evidence.order_log import OrderLog, OrderLogger
 from bt_risk.evidence.runner import quiet, results_of
 from bt_risk.feeds.frame import FrameData
@@ -21,12 +21,13 @@ from bt_risk.policy import Policy
 from bt_risk.protection import protect
 from bt_risk.report.record import ReportData, RunRecord, is_trailing_stop, record_of
 
-__all__ = ["PAGE", "DemoRun", "bare_cerebro", "cores", "protect_or_size", "run"]
+__all__ = ["PAGE", "PAGES", "DemoRun", "bare_cerebro", "cores", "protect_or_size", "run"]
 
-PAGE = "pause"  # the run with a tear sheet: it continues after a halt, so it shows the most
+PAGE = "pause"  # the run that continues after a halt, so it shows the most
+# The runs with a tear sheet: the other one shows what is liquidated.
+PAGES = (PAGE, "isolated")
 
 CASH = 100_000.0
-COMMISSION = 0.001  # share of the notional, each side
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def run(
     on_done : callable
         Called after each run.
     pages : Path, optional
-        Folder for the tear sheets of the runs with a pause; none are written when left out.
+        Folder for the tear sheets of the runs `PAGES`; none are written when left out.
 
     Returns
     -------
@@ -117,7 +118,7 @@ def _run_one(portfolio: Portfolio, label: str, pages: Path | None = None) -> Dem
     with quiet():
         (strategy,) = cerebro.run()
     page = None
-    if pages is not None and label == PAGE:
+    if pages is not None and label in PAGES:
         page = _write_page(portfolio, label, strategy, pages)
     return replace(_collect(portfolio, label, strategy), page=page)
 
@@ -129,7 +130,7 @@ def bare_cerebro(portfolio: Portfolio) -> bt.Cerebro:
         cerebro.adddata(FrameData(dataname=frame), name=name)
     cerebro.addstrategy(portfolio.strategy, **portfolio.settings)
     cerebro.broker.setcash(CASH)
-    cerebro.broker.setcommission(COMMISSION)
+    cerebro.broker.setcommission(COMMISSION, leverage=portfolio.leverage or 1.0)
     return cerebro
 
 
@@ -186,6 +187,7 @@ def _collect(portfolio: Portfolio, label: str, strategy: bt.Strategy) -> DemoRun
     stops = pd.Series(float("nan"), times)
     if portfolio.runs[label] is not None:
         decisions = strategy.analyzers.riskjournal.frame()
+    if hasattr(strategy.observers, "atrtrailingstop"):
         line = strategy.observers.atrtrailingstop.lines.stop.array
         stops = pd.Series(line[: len(lasted)], lasted).reindex(times)
     exposure = pd.Series(record.exposure, lasted)

@@ -8,7 +8,7 @@ import pandas as pd
 from bt_risk.demo.runs import DemoRun
 from bt_risk.rules.drawdown import drawdown
 
-__all__ = ["annual_growth", "max_drawdown", "sharpe_ratio", "summary"]
+__all__ = ["annual_growth", "leverage_summary", "max_drawdown", "sharpe_ratio", "summary"]
 
 DAYS = 365.25
 
@@ -105,6 +105,23 @@ def summary(run: DemoRun) -> dict[str, Any]:
         "trades": run.trades,
         **_losses(run),
         **_decision_counts(run),
+    }
+
+
+def leverage_summary(run: DemoRun) -> dict[str, Any]:
+    """Return the figures of a run with leverage by name; those of margin are None for a bare run.
+
+    Equity is in currency, at the closes.
+    """
+    equity, use = run.equity, run.record.margin
+    margin = {} if use is None else use.figures()
+    names = "Liquidations", "Paid by insurance"
+    return {
+        "final equity": float(equity.iloc[-1]),
+        "lowest equity": float(equity.min()),
+        "bars below zero": int((equity < 0.0).sum()),
+        "trades": run.trades,
+        **{name.lower(): margin.get(name) for name in names},
     }
 
 

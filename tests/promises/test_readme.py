@@ -131,9 +131,12 @@ def test_readme_names_every_public_component_and_parameter_of_a_rule():
 
 
 @pytest.mark.full
-def test_the_page_of_the_demo_quotes_what_it_prints_today(tmp_path):
-    quoted = next(text for kind, text in blocks("docs/demo.md") if kind == "console")
-    command = [sys.executable, "-m", "bt_risk", "demo", "--out", str(tmp_path / "out")]
+@pytest.mark.parametrize(
+    ("page", "options"), [("docs/demo.md", []), ("docs/margin.md", ["--leverage", "20"])]
+)
+def test_a_page_of_the_demo_quotes_what_it_prints_today(tmp_path, page, options):
+    quoted = next(text for kind, text in blocks(page) if kind == "console")
+    command = [sys.executable, "-m", "bt_risk", "demo", *options, "--out", str(tmp_path / "out")]
     package = str(Path(bt_risk.__file__).parent.parent)
     surroundings = os.environ | {"COLUMNS": "100", "PYTHONPATH": package}
     run = subprocess.run(command, capture_output=True, text=True, env=surroundings, cwd=tmp_path)
