@@ -89,6 +89,7 @@ from .rules.kelly import (
     kelly_criterion,
     kelly_lower_bound,
 )
+from .rules.leverage_tiers import leverage_tiers
 from .rules.margin import (
     MarginTier,
     MarginTiers,
@@ -202,6 +203,7 @@ __all__ = [
     "kelly_criterion",
     "kelly_lower_bound",
     "leverage_limit",
+    "leverage_tiers",
     "liquidation_price",
     "list_data",
     "load_data",
