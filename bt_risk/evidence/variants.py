@@ -3,14 +3,16 @@
 One table, `RULES`, lists the fields of `Policy` that are one rule, and their values while it is
 off. A rule is off everywhere it acts: without ``notional`` neither the gate nor the sizer limits
 the notional. Guards on signals are a rule of their own, so that a comparison tells what the signals
-added. The other rules do not change: without ``stop`` the gate still judges risk at the
-distance where the stop would be; without ``size`` the strategy's own sizer proposes.
+added, and so is `MarginAccount`: it tells what liquidation did. The other rules do not change:
+without ``stop`` the gate still judges risk at the distance where the stop would be; without
+``size`` the strategy's own sizer proposes.
 """
 
 from dataclasses import replace
 from typing import Any
 
 from bt_risk.errors import check_choice
+from bt_risk.limits.margin_account import MarginAccount
 from bt_risk.limits.signal_guards import SignalGuard
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.policy import Policy
@@ -43,6 +45,7 @@ RULES: dict[str, dict[str, Any]] = {
     "gap": {"gap_limit": None, "gap_floor": 0.0},
     "drawdown": {"drawdown_limit": None, "lifetime_limit": None, "taper_from": None},
     "guards": {"guards": ()},
+    "margin": {"guards": ()},
     "signals": {"guards": ()},
 }
 # What the journal calls these rules; guards have names of their own.
@@ -98,6 +101,8 @@ def without(policy: Policy, *rules: str) -> Policy:
 
 
 def _rule_of(guard: Guard) -> str:
+    if isinstance(guard, MarginAccount):
+        return "margin"
     return "signals" if isinstance(guard, SignalGuard) else "guards"
 
 

@@ -40,7 +40,7 @@ WHOLE = bt_risk.Policy(
     gap_floor=0.02,
     lifetime_limit=0.3,
     taper_from=0.05,
-    guards=[bt_risk.CooldownGuard(5), bt_risk.SignalGate()],
+    guards=[bt_risk.CooldownGuard(5), bt_risk.MarginAccount(20), bt_risk.SignalGate()],
     instruments={"A": {"risk_limit": 0.005, "step": 0.1}},
 )
 
@@ -50,7 +50,7 @@ WHOLE = bt_risk.Policy(
 
 def test_every_switch_of_a_policy_belongs_to_one_rule():
     named = [name for off in RULES.values() for name in off]
-    assert len(named) == len(set(named)) + 1  # guards on signals are a rule of their own
+    assert len(named) == len(set(named)) + 2  # margin and signals are rules of their own
     switches = Policy.switches() - {"bar_jump"}  # a check of prices, and no rule
     assert switches <= set(named) <= {field.name for field in fields(bt_risk.Policy)}
     assert set(active(WHOLE)) == set(RULES)
