@@ -53,7 +53,7 @@ def attributed(
     bare = ends[BARE].returns
     block = block_length(bare, *(end.returns - bare for end in ends.values()))
     picks = resampled_days(len(bare), block, SAMPLES, SEED)
-    return attribute(RunsBySubset(plan, ends), picks, CONFIDENCE)
+    return attribute(RunsBySubset(plan, ends), picks, block, CONFIDENCE)
 
 
 @contextmanager

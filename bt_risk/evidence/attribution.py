@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.errors import DataError, ParameterError
+from bt_risk.evidence.bootstrap import wideness
 from bt_risk.evidence.number_format import format_measure, format_money
 from bt_risk.evidence.runner import RunEnd
 from bt_risk.evidence.shapley import (
@@ -162,7 +163,12 @@ class Attribution:
         return said
 
 
-def attribute(found: RunsBySubset, picks: np.ndarray, confidence: float) -> Attribution:
+_UNKNOWN = (math.nan, math.nan)
+
+
+def attribute(
+    found: RunsBySubset, picks: np.ndarray, block: float, confidence: float
+) -> Attribution:
     """Divide the difference of the protected and the bare run among the rules.
 
     Parameters
@@ -170,14 +176,16 @@ def attribute(found: RunsBySubset, picks: np.ndarray, confidence: float) -> Attr
     found : RunsBySubset
     picks : ndarray of shape (samples, n_days)
         Days of each resampled history, the same for all runs.
+    block : float
+        Mean length of their blocks, in days.
     confidence : float
 
     Notes
     -----
     A resampled history ends with ``start x product of (1 + return)`` in every run, and each has its
     own Shapley values. The bounds are percentiles of those, so far out that all rules are inside at
-    once. Where a run does not end with what its returns compound to (deposits, a negative account),
-    there are none.
+    once, expanded by `bt_risk.evidence.bootstrap.wideness`. Where a run does not end with what its
+    returns compound to (deposits, a negative account), there are none.
 
     References
     ----------
@@ -192,13 +200,15 @@ def attribute(found: RunsBySubset, picks: np.ndarray, confidence: float) -> Attr
     drawn = _resampled_finals(by_subset, picks)
     values, errors = _values(plan, finals)
     falls_by_rule, _ = _values(plan, falls)
+    wide = wideness(picks.shape[1], block, confidence)
     bounds = _joint_bounds(_values(plan, drawn)[0], confidence) if drawn else {}
     whole, none = frozenset(plan.rules), frozenset[str]()
     rows = {}
     for rule in plan.rules:
-        low, high = bounds.get(rule, (math.nan, math.nan))
+        value = float(values[rule])
+        low, high = (value + wide * (one - value) for one in bounds.get(rule, _UNKNOWN))
         rows[rule] = [
-            float(values[rule]),
+            value,
             low,
             high,
             bool(low > 0 or high < 0),

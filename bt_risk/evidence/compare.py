@@ -351,7 +351,7 @@ def evaluate(
         confidence=confidence,
         samples=samples,
         tries=len(distinct_ratios(tried)) + trials,
-        attribution=None if subsets is None else attribute(subsets, picks, confidence),
+        attribution=None if subsets is None else attribute(subsets, picks, block, confidence),
     )
 
 

@@ -229,7 +229,7 @@ def picked(days=40, samples=400, seed=0):
 def divided(policy, worth, permutations=24, picks=None):
     plan = plan_subsets(policy, permutations, 0)
     ends = {label: worth(subset) for subset, label in plan.labels.items()}
-    return attribute(RunsBySubset(plan, ends), picked() if picks is None else picks, 0.95)
+    return attribute(RunsBySubset(plan, ends), picked() if picks is None else picks, 1.0, 0.95)
 
 
 def test_rules_that_only_work_together_are_named():
