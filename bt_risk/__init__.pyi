@@ -39,6 +39,7 @@ from .errors import (
     ParameterError,
     StateError,
 )
+from .evidence.challenge import challenge
 from .evidence.compare import compare
 from .evidence.halt_odds import halt_probability
 from .feeds.bundled import list_data, load_data
@@ -186,6 +187,7 @@ __all__ = [
     "bankruptcy_price",
     "borrow_interest",
     "cash_flow",
+    "challenge",
     "check_store",
     "compare",
     "correlation_exposure",

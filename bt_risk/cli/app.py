@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import bt_risk
+from bt_risk.cli.challenge import challenge
 from bt_risk.cli.check import check
 from bt_risk.cli.check_data import check_data
 from bt_risk.cli.compare import compare
@@ -80,7 +81,7 @@ def path() -> None:
 
 
 _GROUPS = {
-    "Backtests": (new, check_data, screen, run, compare, demo, path),
+    "Backtests": (new, check_data, screen, run, compare, challenge, demo, path),
     "Policies": (check, diff, headroom, tiers),
     "Live runs": (paper, doctor, status, journal, explain),
     "Operating a live run": (halt, reduce, flatten, resume, rearm),

@@ -13,6 +13,8 @@ from bt_risk.demo.runs import CASH, COMMISSION, PAGE, DemoRun
 from bt_risk.demo.summary import leverage_summary, summary
 from bt_risk.evidence.attribution import Attribution, outcome_said
 from bt_risk.evidence.attribution_table import attribution_columns, attribution_note
+from bt_risk.evidence.challenge import Challenge
+from bt_risk.evidence.challenge_words import HEADINGS, challenge_cells
 from bt_risk.evidence.compare import Comparison
 from bt_risk.evidence.halt_odds import LEAST, halt_probability
 from bt_risk.evidence.ledger_table import LEDGER_NOTE, TOTAL, ledger_columns
@@ -31,10 +33,11 @@ from bt_risk.report.labels import (
     rule_label,
     rules_in_order,
 )
-from bt_risk.report.pyfolio import daily_returns
+from bt_risk.report.pyfolio import bar_returns
 from bt_risk.rules.loss_distribution import THRESHOLDS
 
 __all__ = [
+    "print_challenge",
     "print_comparison",
     "print_halt_odds",
     "print_ledgers",
@@ -166,8 +169,8 @@ def print_halt_odds(console: Console, results: Iterable[Sequence[DemoRun]]) -> N
     """Print the odds that the default policy's breaker halts each bare strategy within a year."""
     console.print("How likely the breaker is to halt the bare strategy, from its own returns:")
     for runs in results:
-        returns = daily_returns(runs[0].record)
-        few = len(returns) < LEAST
+        returns = bar_returns(runs[0].record)
+        few = len(runs[0].record.days) < LEAST
         odds = "too few days to say." if few else halt_probability(returns, samples=ODDS_SAMPLES)
         console.print(f"- {runs[0].portfolio.title}: {odds}")
     console.print()
@@ -211,6 +214,27 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         _print_table(console, _loss_columns(comparison), list(comparison.losses.index))
     console.print(f"\n{LEDGER_NOTE}\n")
     _print_table(console, ledger_columns(comparison.shadow))
+
+
+def print_challenge(console: Console, challenge: Challenge) -> None:
+    """Print a `bt_risk.evidence.Challenge`: the odds in words and as a table, and by risk."""
+    for sentence in challenge.sentences():
+        console.print(f"- {sentence}", markup=False)
+    bounds = f"{100 * challenge.confidence:g} % bounds"
+    console.print(f"\nHow the paths end, with {bounds}; less bare is in percentage points:\n")
+    cells = challenge_cells(challenge)
+    columns = {
+        heading: {label: "\n".join(filter(None, of_one[name])) for label, of_one in cells.items()}
+        for name, heading in HEADINGS.items()
+    }
+    _print_table(console, columns, list(cells))
+    console.print("\nOdds by multiple of the protected sizes:\n")
+    rows = [f"{multiple:g}" for multiple in challenge.by_risk.index]
+    risk = [format_number(100 * one, "{:.2g} %") for one in challenge.by_risk["risk"]]
+    passed = [f"{one:.0%}" for one in challenge.by_risk["passed"]]
+    by_risk = {"risk per trade": risk, "passed": passed}
+    by_row = {name: dict(zip(rows, texts, strict=True)) for name, texts in by_risk.items()}
+    _print_table(console, by_row, rows)
 
 
 def _bounded(frame: pd.DataFrame, kind: str) -> dict[str, str]:

@@ -9,7 +9,14 @@ import numpy as np
 from bt_risk.errors import ParameterError, check_fraction, check_whole
 from bt_risk.evidence.metrics import Days, measures, volatility
 
-__all__ = ["Interval", "block_length", "intervals", "resampled_days"]
+__all__ = [
+    "Interval",
+    "block_length",
+    "chance_interval",
+    "future_days",
+    "intervals",
+    "resampled_days",
+]
 
 CHUNK = 100  # histories at a time, which bounds the memory
 
@@ -86,6 +93,59 @@ def resampled_days(count: int, block: float, samples: int, seed: int) -> np.ndar
         seed=np.random.default_rng(seed),
     )
     return np.array([args[0] for args, _ in bootstrap.bootstrap(samples)])
+
+
+def future_days(
+    rng: np.random.Generator, paths: int, count: int, ahead: int, block: float
+) -> np.ndarray:
+    """Return the days of futures drawn from one history: the stationary bootstrap.
+
+    Parameters
+    ----------
+    rng : Generator
+    paths, count, ahead : int
+        Futures, days of the history, and days of each future.
+    block : float
+        Mean length of a block in days.
+
+    Returns
+    -------
+    ndarray of shape (paths, ahead)
+        Days from `count` on are those from the first day of the history on.
+    """
+    jumps = rng.random((paths, ahead)) < 1.0 / block
+    jumps[:, 0] = True
+    starts = rng.integers(0, count, (paths, ahead))
+    begins = np.flatnonzero(jumps)
+    lengths = np.diff(begins, append=jumps.size)
+    days = np.repeat(starts.ravel()[begins] - begins, lengths)
+    days += np.arange(jumps.size)
+    return days.reshape(paths, ahead)
+
+
+def chance_interval(values: np.ndarray, confidence: float) -> Interval:
+    """Return the mean of a value of many futures, and bounds for what the history leaves open.
+
+    Parameters
+    ----------
+    values : ndarray of shape (samples, paths)
+        1 where something has happened in a future of a history and 0 where not, or the difference
+        of two of these.
+    confidence : float
+
+    Notes
+    -----
+    The mean over the futures of one history has an error of its own, which is no uncertainty of the
+    history: the means are drawn towards that of all until their variance is what the error leaves
+    of it.
+    """
+    chances, paths = values.mean(axis=1), values.shape[1]
+    mean, spread = float(chances.mean()), float(chances.var())
+    noise = float(values.var(axis=1, ddof=1).mean()) / paths
+    kept = math.sqrt(max(0.0, 1.0 - noise / spread)) if spread > 0.0 else 0.0
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(mean + kept * (chances - mean), [tail, 1.0 - tail])
+    return Interval(mean, float(low), float(high))
 
 
 def check_bootstrap(component: str, confidence: float, samples: int, seed: int) -> None:

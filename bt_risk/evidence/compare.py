@@ -40,6 +40,7 @@ from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy, policy_of
 from bt_risk.report.calendar import check_periods_per_year
 from bt_risk.report.no_trades import no_trades
+from bt_risk.report.pyfolio import bar_returns
 from bt_risk.report.record import RunRecord
 from bt_risk.report.statistics import loss_figures
 
@@ -327,7 +328,7 @@ def evaluate(
     tests = sharpe_test(days, BARE, block, year, confidence, samples, seed)
     free = next(label for label in ("no drawdown", BARE) if label in records)
     odds = halt_probability(
-        pd.Series(returns[free], index),
+        bar_returns(records[free]),
         policy,
         confidence=confidence,
         seed=seed,

@@ -1,7 +1,5 @@
 """The page of a comparison: one self-contained HTML file in the style of the tear sheet."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +24,7 @@ from bt_risk.evidence.number_format import (
 )
 from bt_risk.evidence.shadow_book import ShadowBook
 from bt_risk.evidence.variants import BARE, PROTECTED
+from bt_risk.report.bar_chart import BarChart, bar_chart
 from bt_risk.report.labels import rule_label, rules_in_order
 from bt_risk.report.line_charts import BLUE, GREEN, GREY, ORANGE, RED, Chart, LineChart
 from bt_risk.report.page import write_page
@@ -188,27 +187,6 @@ def _ledger(frame: pd.DataFrame) -> list[tuple[str, str | None, dict[str, str], 
 # -- charts ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Bar:
-    """Hold a bar of a chart without time; places are percentages of its width."""
-
-    name: str
-    text: str
-    low: float
-    high: float
-    middle: float
-    kind: str
-
-
-@dataclass(frozen=True)
-class BarChart:
-    """Bars below each other, with the place of zero and a caption."""
-
-    bars: list[Bar]
-    zero: float
-    caption: str
-
-
 def _equity_chart(comparison: "Comparison") -> Chart:
     equities = {label: daily_equity(record) for label, record in comparison.records.items()}
     days = reduce(pd.DatetimeIndex.union, (equity.index for equity in equities.values()))
@@ -245,7 +223,7 @@ def _sharpe_chart(comparison: "Comparison") -> BarChart:
     )
     texts = [format_number(value, "{:+.2f}") for value in middle]
     kinds = ["" if evident else "open" for evident in frame["evidence"]]
-    return _bar_chart(list(frame.index), texts, (low, high, middle), kinds, caption)
+    return bar_chart(list(frame.index), texts, (low, high, middle), kinds, caption)
 
 
 def _attribution_chart(found: Attribution) -> BarChart:
@@ -259,7 +237,7 @@ def _attribution_chart(found: Attribution) -> BarChart:
     )
     texts = [format_money(value) for value in middle]
     kinds = ["" if evident else "open" for evident in frame["evidence"]]
-    return _bar_chart(list(frame.index), texts, (low, high, middle), kinds, caption)
+    return bar_chart(list(frame.index), texts, (low, high, middle), kinds, caption)
 
 
 def _shadow_chart(shadow: ShadowBook) -> BarChart:
@@ -275,19 +253,4 @@ def _shadow_chart(shadow: ShadowBook) -> BarChart:
     texts = [format_money(value) for value in balance]
     kinds = ["loss" if value < 0 else "" for value in balance]
     reach = balance.clip(upper=0), balance.clip(lower=0), balance
-    return _bar_chart(names, texts, reach, kinds, caption)
-
-
-def _bar_chart(
-    names: Sequence[str],
-    texts: Sequence[str],
-    values: tuple[pd.Series, pd.Series, pd.Series],
-    kinds: Sequence[str],
-    caption: str,
-) -> BarChart:
-    """Return bars from low to high with a middle, on one scale that includes zero."""
-    numbers = np.nan_to_num(np.array([value.to_numpy(dtype=float) for value in values]))
-    least, most = min(float(numbers.min(initial=0)), 0.0), max(float(numbers.max(initial=0)), 0.0)
-    places = 2.0 + 96.0 * (np.c_[numbers, np.zeros(3)] - least) / ((most - least) or 1.0)
-    rows = zip(names, texts, *places[:, :-1].tolist(), kinds, strict=True)
-    return BarChart([Bar(*row) for row in rows], float(places[0, -1]), caption)
+    return bar_chart(names, texts, reach, kinds, caption)

@@ -32,7 +32,16 @@ from bt_risk.protection import protect
 from bt_risk.report.pyfolio import daily_returns
 from bt_risk.report.record import ReportData, RunRecord, record_of
 
-__all__ = ["RunEnd", "VariantRun", "quiet", "results_of", "run_all", "run_variant", "running"]
+__all__ = [
+    "RunEnd",
+    "VariantRun",
+    "built",
+    "quiet",
+    "results_of",
+    "run_all",
+    "run_variant",
+    "running",
+]
 
 _log = logging.getLogger("bt_risk")
 _BUILD = "a function that returns a new Cerebro"
@@ -92,18 +101,33 @@ def run_variant(
 
     `logs` tells whether the orders are logged.
     """
-    return _run(_built(build), policy, logs)
+    return _run(built(build), policy, logs)
 
 
-def _built(build: Callable[[], bt.Cerebro]) -> bt.Cerebro:
+def built(
+    build: Callable[[], bt.Cerebro], component: str = "compare", mark: str = _DATA
+) -> bt.Cerebro:
+    """Return a Cerebro that `build` has made, or raise ParameterError in the name of `component`.
+
+    One that has an analyzer called `mark` has been run already.
+    """
+    check_build(build, component)
     cerebro = build()
     if not isinstance(cerebro, bt.Cerebro):
-        raise ParameterError("compare", "build", _BUILD, cerebro, _REMEDY)
-    if any(named.get("_name") == _DATA for _, _, named in cerebro.analyzers):
-        raise ParameterError("compare", "build", _BUILD, "the same one again", _REMEDY)
+        raise ParameterError(component, "build", _BUILD, cerebro, _REMEDY)
+    if any(named.get("_name") == mark for _, _, named in cerebro.analyzers):
+        raise ParameterError(component, "build", _BUILD, "the same one again", _REMEDY)
     if cerebro._dooptimize or not cerebro.datas:
-        raise ParameterError("compare", "build", "a Cerebro with a strategy", cerebro)
+        raise ParameterError(component, "build", "a Cerebro with a strategy", cerebro)
     return cerebro
+
+
+def check_build(build: Any, component: str = "compare") -> None:
+    """Raise ParameterError for what is no function that builds: a strategy, or a Cerebro."""
+    strategy = isinstance(build, type) and issubclass(build, bt.Strategy)
+    # A Cerebro is callable: its own processes call it.
+    if strategy or isinstance(build, bt.Cerebro) or not callable(build):
+        raise ParameterError(component, "build", _BUILD, build, _REMEDY)
 
 
 def _run(cerebro: bt.Cerebro, policy: Policy | None, logs: bool) -> VariantRun:
@@ -178,7 +202,7 @@ def _runs(
         }
         yield results_of(_run_job, jobs, workers)
         return
-    cerebro = _built(build)
+    cerebro = built(build)
 
     def run(label: str) -> VariantRun | RunEnd:
         done = _run(cerebro, policies[label], label == PROTECTED)
@@ -208,10 +232,7 @@ def run_all(
 
 def _worker_count(build: Callable[[], bt.Cerebro], workers: int | None, jobs: int) -> int:
     """Return how many processes run the variants, at most as many as were asked for."""
-    strategy = isinstance(build, type) and issubclass(build, bt.Strategy)
-    # A Cerebro is callable: its own processes call it.
-    if strategy or isinstance(build, bt.Cerebro) or not callable(build):
-        raise ParameterError("compare", "build", _BUILD, build, _REMEDY)
+    check_build(build)
     asked = workers
     if asked is not None:
         asked = check_whole("compare", "workers", asked, remedy="It counts processes.")

@@ -11,7 +11,7 @@ from bt_risk.monitors.account_monitor import AccountMonitor
 from bt_risk.monitors.base import Quiet
 from bt_risk.orders import HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.worst_equity import worst_change
+from bt_risk.portfolio.worst_equity import best_change, worst_change
 from bt_risk.rules.account_floor import DAILY, HALT, INTRADAY, PAUSED, FloorState
 from bt_risk.rules.drawdown import ARMED, LOCKED, TRIPPED, taper
 
@@ -89,7 +89,7 @@ class FloorMonitor(AccountMonitor):
         if self._intrabar and fresh:
             worst += worst_change(self.gate.book, fresh, not self.gate.venue.direct)
             if state.rule.mode == INTRADAY:
-                best += _best_change(self.gate.book, fresh)
+                best += best_change(self.gate.book, fresh)
         if state.update(account.balance, equity, day, worst, best):
             self._trip(worst)
         elif before == PAUSED and state.status == ARMED:
@@ -188,16 +188,3 @@ class FloorMonitor(AccountMonitor):
             self._journal("flat", f"flat at an equity of {equity:,.2f}")
         if self.state.status == ARMED:
             self.halt.end("a new day has begun")
-
-
-def _best_change(book: Any, fresh: list[Instrument]) -> float:
-    """Return by how much equity was higher at the best point of new bars than at their closes."""
-    total = 0.0
-    for part in book.parts.values():
-        one = part.instrument
-        if part.size and one in fresh and not one.suspect:
-            extreme = one.top if part.size > 0 else one.bottom
-            change = part.size * (extreme - one.closed) * one.multiplier
-            if change > 0.0:  # False for NaN
-                total += change
-    return total

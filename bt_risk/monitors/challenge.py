@@ -20,7 +20,7 @@ from bt_risk.orders import HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.rules.account_floor import PAUSED, in_currency
-from bt_risk.rules.challenge import DayProfits
+from bt_risk.rules.challenge import DayProfits, is_consistent, target_level
 from bt_risk.rules.drawdown import ARMED, LOCKED, TRIPPED
 from bt_risk.tolerances import RATIO_EPS
 
@@ -98,12 +98,12 @@ class ProfitTargetMonitor(_ProfitMonitor):
         if self.reached:
             return
         value = account.balance if self.guard.of == "balance" else account.equity
-        goal = profits.initial + self.amount
-        if value < goal - RATIO_EPS * abs(goal):
+        if value < target_level(self.guard.amount or 0.0, profits.initial):
             self._values = 0
             return
         self._values += 1
         if self._values >= self._confirmations:
+            goal = profits.initial + self.amount
             self._reach(value + account.flows, goal + account.flows)
 
     def _quiet(self, rounding: float) -> Quiet | None:
@@ -112,8 +112,8 @@ class ProfitTargetMonitor(_ProfitMonitor):
             return Quiet(profit=True)
         if self._values:
             return None
-        goal = self.profits.initial + self.amount
-        below = goal - RATIO_EPS * abs(goal) + self.account.flows - rounding
+        level = target_level(self.guard.amount or 0.0, self.profits.initial)
+        below = level + self.account.flows - rounding
         if self.guard.of == "balance":
             return Quiet(balance=below, profit=True)
         return Quiet(high=below, profit=True)
@@ -211,7 +211,7 @@ class ConsistencyMonitor(_ProfitMonitor):
     def _end_day(self) -> None:
         """Write whether the best day is a share that is allowed, where the answer is new."""
         profits, limit = self.profits, self.guard.best_day_limit
-        consistent = profits.share <= limit + RATIO_EPS
+        consistent = is_consistent(profits.share, limit)
         if consistent is self.consistent:
             return
         self.consistent = consistent

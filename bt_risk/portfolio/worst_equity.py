@@ -13,7 +13,7 @@ from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.rules.worst_in_bar import worst_in_bar
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["LeftInside", "note_exit", "worst_change"]
+__all__ = ["LeftInside", "best_change", "note_exit", "worst_change"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,20 @@ def worst_change(
             change = _worst(instrument, one.size, one.price, one.stops)
             if change < 0.0:
                 total += change * instrument.multiplier
+    return total
+
+
+def best_change(book: Book, fresh: Iterable[Instrument]) -> float:
+    """Return by how much equity was higher at the best point of new bars than at their closes."""
+    new = {one.index for one in fresh if not one.suspect}
+    total = 0.0
+    for part in book.parts.values():
+        one = part.instrument
+        if part.size and one.index in new:
+            extreme = one.top if part.size > 0 else one.bottom
+            change = part.size * (extreme - one.closed) * one.multiplier
+            if change > 0.0:  # False for NaN
+                total += change
     return total
 
 

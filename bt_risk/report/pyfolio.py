@@ -10,7 +10,14 @@ import pandas as pd
 
 from bt_risk.report.record import RunRecord, record_of
 
-__all__ = ["daily_equity", "daily_positions", "daily_returns", "pyfolio_inputs", "transactions"]
+__all__ = [
+    "bar_returns",
+    "daily_equity",
+    "daily_positions",
+    "daily_returns",
+    "pyfolio_inputs",
+    "transactions",
+]
 
 
 def pyfolio_inputs(
@@ -64,11 +71,31 @@ def daily_equity(record: RunRecord) -> pd.Series:
 def daily_returns(record: RunRecord) -> pd.Series:
     """Return simple daily returns of the unit value; a ruined account has one return of -1."""
     units = _daily(record, "unit_value").to_numpy()
-    before = np.r_[record.start[1], units[:-1]]
+    return pd.Series(_returns(units, record.start[1]), record.days, name="returns")
+
+
+def _returns(units: np.ndarray, first: float) -> np.ndarray:
+    before = np.r_[first, units[:-1]]
     alive = np.minimum.accumulate(before) > 0
     growth = np.divide(units, before, out=np.ones(len(units)), where=alive)
     returns = np.maximum(growth, 0.0) - 1.0
-    return pd.Series(returns, record.days, name="returns")
+    return np.asarray(returns)
+
+
+def bar_returns(record: RunRecord) -> pd.Series:
+    """Return the simple return of the unit value at each bar, by time; 0 after a halt.
+
+    Where no date has more than one bar they are `daily_returns`.
+    """
+    bars = record.bars[np.isfinite(record.bars["unit_value"]) & record.bars["time"].notna()]
+    times = pd.DatetimeIndex(bars["time"])
+    if times.normalize().is_unique:
+        return daily_returns(record)
+    returns = _returns(bars["unit_value"].to_numpy(), record.start[1])
+    known = pd.Series(returns, times)
+    rest = record.days[~record.days.isin(times.normalize())]
+    found: pd.Series = pd.concat([known, pd.Series(0.0, rest)]).sort_index().rename("returns")
+    return found
 
 
 def daily_positions(record: RunRecord) -> pd.DataFrame:

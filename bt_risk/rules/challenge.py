@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["DayProfits"]
+from bt_risk.rules.account_floor import in_currency
+from bt_risk.tolerances import RATIO_EPS
+
+__all__ = ["DayProfits", "is_consistent", "target_level"]
 
 _SAVED = ("initial", "balance", "day", "begin", "best", "days")
 
@@ -93,3 +96,26 @@ class DayProfits:
         for name in _SAVED:
             setattr(self, name, saved[name])
         self._traded_on = saved["traded_on"]
+
+
+def target_level(amount: float, initial: float) -> float:
+    """Return the balance at which a profit is reached; exactly the profit counts.
+
+    Examples
+    --------
+    >>> round(target_level(0.1, 50_000.0), 6), round(target_level(3_000.0, 50_000.0), 6)
+    (55000.0, 53000.0)
+    """
+    goal = initial + in_currency(amount, initial)
+    return goal - RATIO_EPS * abs(goal)
+
+
+def is_consistent(share: float, limit: float) -> bool:
+    """Return whether the best day is at most this share of the profit; exactly the limit is.
+
+    Examples
+    --------
+    >>> is_consistent(0.5, 0.5), is_consistent(0.6, 0.5)
+    (True, False)
+    """
+    return share <= limit + RATIO_EPS

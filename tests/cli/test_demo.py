@@ -39,7 +39,7 @@ from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence.halt_odds import halt_probability
 from bt_risk.feeds.bundled import load_data
 from bt_risk.report.labels import count_decisions, decisions_in_order
-from bt_risk.report.pyfolio import daily_returns
+from bt_risk.report.pyfolio import bar_returns
 
 SLICES = {"btc": slice(0, 900), "btc-filter": slice(0, 900), "trend": slice(900, 1700)}
 
@@ -468,7 +468,7 @@ def test_the_odds_of_a_halt_are_said_first_and_need_twenty_days(results):
     lines = text.getvalue().splitlines()
     assert [line.startswith("- ") for line in lines] == [False, True, True, True, False]
     for line, runs in zip(lines[1:4], groups, strict=True):
-        odds = halt_probability(daily_returns(runs[0].record), samples=200)
+        odds = halt_probability(bar_returns(runs[0].record), samples=200)
         assert line == f"- {runs[0].portfolio.title}: {odds}"
     few = cut(bundled_portfolios()[0])
     few = replace(few, frames={"BTC": few.frames["BTC"].iloc[:300]}, runs={"bare": None})

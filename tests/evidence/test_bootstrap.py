@@ -13,8 +13,14 @@ from helpers.slices import sliced
 
 import bt_risk
 from bt_risk.errors import ParameterError
-from bt_risk.evidence.bootstrap import block_length, intervals, resampled_days, wideness
-from bt_risk.evidence.halt_odds import CHUNK, _futures, _simulate, halt_probability
+from bt_risk.evidence.bootstrap import (
+    block_length,
+    future_days,
+    intervals,
+    resampled_days,
+    wideness,
+)
+from bt_risk.evidence.halt_odds import CHUNK, _simulate, halt_probability
 from bt_risk.evidence.metrics import (
     MEASURES,
     Days,
@@ -421,7 +427,7 @@ def test_intervals_are_those_of_every_history_at_once():
 
 
 def test_futures_come_in_blocks_too():
-    picks = _futures(np.random.default_rng(1), 300, 400, 10.0)
+    picks = future_days(np.random.default_rng(1), 200, 300, 400, 10.0)
     assert ((picks >= 0) & (picks < 700)).all()
     assert (np.diff(picks, axis=1) % 300 != 1).mean() == pytest.approx(0.1, rel=0.1)
 
