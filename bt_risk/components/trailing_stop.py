@@ -53,8 +53,6 @@ class ATRTrailingStop(bt.Observer):
 
     set = _notify_cashvalue = wrong_place("an observer", "cerebro.addobserver({name})")
     _stclock = True
-    # The quick loop reserves no room that Backtrader never uses.
-    grows_by_bar = True
     lines: Any = ("stop",)
     params = StopSettings.defaults()
     plotinfo = dict(plot=True, subplot=False, plotlinelabels=True)

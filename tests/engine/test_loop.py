@@ -288,17 +288,3 @@ def test_an_optimisation_on_two_processes_loads_in_bulk_too(monkeypatch):
     cerebro.optstrategy(RandomTrader, seed=range(2))
     assert len(cerebro.run()) == 2
     assert answers == [None]
-
-
-def test_our_observer_takes_no_room_that_is_never_used():
-    """Backtrader reserves a value for every bar of an observer, and then adds one for each."""
-    engine = cerebro_of()
-    bt_risk.protect(engine)
-    engine.addobserver(bt.observers.DrawDown)
-    (strategy,) = engine.run()
-    ours, theirs = (
-        next(one for one in strategy.observers if isinstance(one, kind))
-        for kind in (bt_risk.ATRTrailingStop, bt.observers.DrawDown)
-    )
-    assert len(ours) == len(theirs) == 40
-    assert (len(ours.lines.stop.array), len(theirs.lines.drawdown.array)) == (40, 80)
