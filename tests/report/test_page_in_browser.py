@@ -58,10 +58,10 @@ def test_it_opens_from_disk_without_an_error_and_fits(chromium, page, width, dar
     check_it_opens(chromium, page, width, dark)
     ink = chromium.execute_script("return getComputedStyle(document.body).color")
     assert ink == ("rgb(230, 233, 237)" if dark else "rgb(28, 33, 39)")
+    wait_for(chromium, "return Page.charts.size === 5")
     texts = "return [...Page.charts].map(chart => chart.options().layout.textColor)"
     expected = "#e6e9ed" if dark else "#1c2127"
     assert set(chromium.execute_script(texts)) == {expected}
-    assert chromium.execute_script("return Page.charts.size") == 5
 
 
 def test_the_first_screen_has_the_sentence_and_the_chart(chromium, page):
@@ -137,7 +137,7 @@ def test_the_price_chart_follows_its_selection_and_zooms(chromium, page):
     wait_for(
         chromium, "return document.getElementById('price-caption').innerText.startsWith('B: ')"
     )
-    assert chromium.execute_script("return Page.charts.size") == 5  # the one before is removed
+    wait_for(chromium, "return Page.charts.size === 5")  # the one before is removed
     seen = """const r = [...Page.charts].at(-1).timeScale().getVisibleLogicalRange();
         return r.to - r.from"""
     whole = chromium.execute_script(seen)
