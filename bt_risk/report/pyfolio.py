@@ -94,7 +94,9 @@ def bar_returns(record: RunRecord) -> pd.Series:
     returns = _returns(bars["unit_value"].to_numpy(), record.start[1])
     known = pd.Series(returns, times)
     rest = record.days[~record.days.isin(times.normalize())]
-    found: pd.Series = pd.concat([known, pd.Series(0.0, rest)]).sort_index().rename("returns")
+    # pandas before 3 warns where one of the two is empty.
+    parts = [one for one in (known, pd.Series(0.0, rest)) if len(one)]
+    found: pd.Series = pd.concat(parts or [known]).sort_index().rename("returns")
     return found
 
 

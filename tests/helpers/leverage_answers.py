@@ -6,7 +6,9 @@ floors and rates by hand.
 
 import json
 
-import ccxt
+import pytest
+
+ccxt = pytest.importorskip("ccxt")
 
 SYMBOL = "BTC/USDT:USDT"
 BANDS = [  # floor, rate, leverage, what is taken off
