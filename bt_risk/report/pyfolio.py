@@ -4,6 +4,8 @@ Backtrader's own PyFolio analyzer loses every asset but the last, and gives intr
 daily returns; neither raises an error.
 """
 
+import warnings
+
 import backtrader as bt
 import numpy as np
 import pandas as pd
@@ -94,10 +96,11 @@ def bar_returns(record: RunRecord) -> pd.Series:
     returns = _returns(bars["unit_value"].to_numpy(), record.start[1])
     known = pd.Series(returns, times)
     rest = record.days[~record.days.isin(times.normalize())]
-    # pandas before 3 warns where one of the two is empty.
-    parts = [one for one in (known, pd.Series(0.0, rest)) if len(one)]
-    found: pd.Series = pd.concat(parts or [known]).sort_index().rename("returns")
-    return found
+    with warnings.catch_warnings():
+        # pandas before 3 warns where one of the two is empty.
+        warnings.simplefilter("ignore", FutureWarning)
+        found: pd.Series = pd.concat([known, pd.Series(0.0, rest)])
+    return found.sort_index().rename("returns")
 
 
 def daily_positions(record: RunRecord) -> pd.DataFrame:
