@@ -181,7 +181,7 @@ class DrawdownMonitor(Monitor):
         state, book, change = self.state, self.gate.book, 0.0
         left = book.left_inside
         if left is None or (left and left[0].round == book.rounds):
-            return False  # what has left inside the bar counts, too
+            return False  # a position that was closed inside the bar counts, too
         if state.status != ARMED or state.breaches:
             return False
         for part in book.parts.values():

@@ -108,7 +108,7 @@ class DayResults:
     def quiet(self, book: Book) -> QuietDays | None:
         """Return which closes change no decision; None: every close may.
 
-        What a data feed or a side has won follows prices, of which at most one can be watched.
+        The profit of a data feed or a side depends on prices, of which at most one can be watched.
         """
         if self.any_over or self._begun < len(self._guards):
             return None

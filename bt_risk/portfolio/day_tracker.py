@@ -91,7 +91,7 @@ class DayTracker:
         self._intrabar, self._fraction = guard.intrabar, guard.unit == "fraction"
         # Level, result and shares from which a result in currency of the account is counted.
         self._from = math.nan, 0.0, math.nan
-        # How the level of a data feed or a side follows the price of what is held of it.
+        # Computes the level of a data feed or a side from the price of its only position.
         self._open: _OpenLevel | None = None
 
     def quiet(
@@ -124,7 +124,7 @@ class DayTracker:
         limits: tuple[float, float],
         rounding: float,
     ) -> QuietDays | None:
-        """Return the same for a data feed or a side: between two prices of its only position."""
+        """Return what `quiet` returns for a data feed or a side: two prices of its only position."""
         held = [one for one in held if _concerns(self.key, one.instrument.lead.index, one.side)]
         unit = self.equity if self._fraction else 1.0
         if self.last is None or not unit > 0.0 or len(held) > 1 or (held and self._intrabar):
@@ -242,7 +242,7 @@ class DayTracker:
 
 
 class _OpenLevel:
-    """Say how the level of a data feed or a side follows the price of its only position.
+    """Compute the level of a data feed or a side from the price of its only position.
 
     The operations are those of `DayResults.mark`, so that the level is equal to the last bit.
     """
@@ -256,7 +256,7 @@ class _OpenLevel:
     ) -> None:
         one = part.instrument
         self._place, self._watch = (one.lead.index, part.side), watch
-        self._results = {at: won for at, won in realised.items() if _concerns(key, *at)}
+        self._results = {at: profit for at, profit in realised.items() if _concerns(key, *at)}
         self._results.setdefault(self._place, 0.0)
         self._position = part.size, part.price, one.multiplier, part.pnl
 
@@ -284,7 +284,7 @@ def _ratio(value: float, base: float) -> float:
 
 
 def total(results: Mapping[tuple[int, int], float], index: int | None, side: int) -> float:
-    """Return what a data feed and a side have won, None and 0 for all of them."""
+    """Return the profit of a data feed and a side; None and 0 stand for all of them."""
     return sum(
         [
             result

@@ -4,8 +4,6 @@ Backtrader's own PyFolio analyzer loses every asset but the last, and gives intr
 daily returns; neither raises an error.
 """
 
-import warnings
-
 import backtrader as bt
 import numpy as np
 import pandas as pd
@@ -93,13 +91,10 @@ def bar_returns(record: RunRecord) -> pd.Series:
     times = pd.DatetimeIndex(bars["time"])
     if times.normalize().is_unique:
         return daily_returns(record)
-    returns = _returns(bars["unit_value"].to_numpy(), record.start[1])
-    known = pd.Series(returns, times)
+    found = pd.Series(_returns(bars["unit_value"].to_numpy(), record.start[1]), times)
     rest = record.days[~record.days.isin(times.normalize())]
-    with warnings.catch_warnings():
-        # pandas before 3 warns where one of the two is empty.
-        warnings.simplefilter("ignore", FutureWarning)
-        found: pd.Series = pd.concat([known, pd.Series(0.0, rest)])
+    if len(rest):
+        found = pd.concat([found, pd.Series(0.0, rest)])
     return found.sort_index().rename("returns")
 
 

@@ -153,10 +153,10 @@ def random_rules(rng):
 
 
 @pytest.mark.parametrize(
-    ("kinds", "paths"), [(40, 15), pytest.param(28, 50, marks=pytest.mark.full)]
+    ("kinds", "paths"), [(40, 15), pytest.param(200, 50, marks=pytest.mark.full)]
 )
 def test_every_path_ends_as_under_plain_rules(kinds, paths):
-    """600 paths by default, 1,400 under the marker `full`."""
+    """600 paths by default, 10,000 under the marker `full`."""
     rng, seen = np.random.default_rng(18), set()
     history = random_account(rng, 300)
     for kind in range(kinds):

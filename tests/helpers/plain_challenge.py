@@ -89,6 +89,9 @@ def outcome(start, rows, opened, rule):
         if rule["target"] is not None:
             value = today["best balance" if rule["of"] == "balance" else "best close"]
             reached = reached or value >= start + money(rule["target"], start) - 1e-9
+            if reached and rule["stops"]:
+                # Everything is closed there: what the day would have brought later does not count.
+                past[-1] = today | {"balance": value, "end": value}
         traded = sum(opened[:number]) >= rule["days"]
         fine = consistent(start, past, rule["share"])
         if reached and traded and fine:

@@ -469,6 +469,13 @@ REGRESSIONS = {
 }
 
 
+def test_worlds_have_every_mode_of_the_engine():
+    drawn = {option for seed in range(100) for option in make_world(seed).engine}
+    modes = {("runonce", True), ("runonce", False), ("quicknotify", True), ("preload", False)}
+    assert drawn >= modes | {("exactbars", 1), ("cheat_on_open", True), ("broker_coo", False)}
+    assert {make_world(seed).coc for seed in range(100)} == {True, False}
+
+
 def bars_of(seeds):
     """Run the worlds of these seeds, fail on the first breach; return how many bars they ran."""
     bars = 0

@@ -202,7 +202,7 @@ def test_tables_are_made_when_somebody_reads_them(monkeypatch):
 
 @pytest.mark.parametrize("preload", [True, False])
 def test_what_is_kept_for_the_tables_can_be_sent(preload):
-    """An optimisation sends what `stop` has left, before anybody reads it."""
+    """An optimisation sends to another process what `stop` keeps, before the record is read."""
     engine = cerebro(random_walk(5, 60), random_walk(6, 60), preload=preload)
     engine.addstrategy(Plan, plan=[(20, "buy", ()), (30, "close", ())])
     engine.addanalyzer(ReportData)

@@ -28,7 +28,7 @@ def make_world(seed):
         rng.choice([0.0, 0.001]),
         rng.choice([0.0, 0.0, 0.001]),
         rng.choice([0.0, 0.0, 0.0, 3.0, 10.0]),
-        _make_engine(rng),
+        engine=_make_engine(rng),
     )
     if random.Random(-1 - seed).random() < 0.3 and all(f[:3] == (0.0, 1.0, 0.0) for f in feeds):
         # Backtrader itself fails with exactbars=1 where clocks differ.
