@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bt_risk.doctor.session import Session, Step, brief
+from bt_risk.live.venue_margin import is_margin_ratio
 from bt_risk.portfolio.point_value import point_value
 
 __all__ = ["check_account", "check_value_held", "check_value_moves", "money", "worth"]
@@ -54,6 +55,7 @@ def check_account(s: Session) -> Step:
         s.fail("cash", f"{seen}: value and cash of this broker are fiction; {_CALLABLE}")
     else:
         s.ok("cash", f"{money(cash)}, as the account has")
+    _check_margin(s)
     held = _held(s)
     if not value > 0.0:
         s.equity = _source(s)
@@ -68,6 +70,24 @@ def check_account(s: Session) -> Step:
         other = money(value - cash - held)
         seen = f"{money(value)} has {other} beside cash {money(cash)} and positions {money(held)}"
         s.skip("value", f"{seen}: other holdings, futures, or an error; compare it with your venue")
+
+
+def _check_margin(s: Session) -> None:
+    """Check the margin ratio of a broker that has one, for `MarginAccount`."""
+    ask = getattr(s.broker, "margin_ratio", None)
+    if not callable(ask):
+        return
+    remedy = "0 is nothing needed, 1 is liquidated; pass margin_ratio=, a callable that returns it"
+    try:
+        ratio = float(ask())
+    except Exception as error:  # a store raises whatever its client raises
+        s.fail("margin ratio", f"the broker has raised {brief(error)}; {remedy}")
+        return
+    if is_margin_ratio(ratio):
+        seen = f"the broker reports {ratio:g} of the equity; compare it with what your venue shows"
+        s.ok("margin ratio", seen)
+    else:
+        s.fail("margin ratio", f"the broker reports {ratio:g}, which can be none: {remedy}")
 
 
 def check_value_held(s: Session, cash: float, value: float) -> Step:

@@ -33,7 +33,7 @@ _log = logging.getLogger("bt_risk")
 # These actions are logged as warnings; the others are only in the journal.
 _LOUD = {"halt", "over", "reduce", "resume", "open", "starved", "unprotected"}
 _LOUD |= {"emulated", "equity", "stale", "doubt", "bypass", "silent", "request", "flow"}
-_LOUD |= {"unanswered", "unfinished", "left over", "margin call", "liquidation"}
+_LOUD |= {"unanswered", "unfinished", "left over", "margin", "margin call", "liquidation"}
 _LOUD |= set(DIFFERENCES)
 
 
@@ -59,7 +59,8 @@ class Journal:
     that the broker answers no request to cancel an order, ``left over`` that such a stop may
     outlive its position, ``unfinished`` that a position which is being closed stands still;
     ``flow`` is a deposit or a withdrawal; ``margin call`` and ``liquidation`` belong to a margin
-    account; ``start`` what a live run with a state file has restored;
+    account, ``margin`` says that its venue reports no margin ratio; ``start`` what a live run with
+    a state file has restored;
     ``pick`` is a name that a screener has picked, ``unranked`` one that it cannot rank, and why;
     ``note`` explains what a user may wonder about.
     Loud lines are logged as warnings and passed to `notify`.

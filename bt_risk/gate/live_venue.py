@@ -18,6 +18,8 @@ from bt_risk.live.last_known import LastKnownPosition, LastKnownValue
 from bt_risk.live.late_fills import LateFills
 from bt_risk.live.reconciliation import Reconciliation
 from bt_risk.live.unread_positions import UnreadPositions
+from bt_risk.live.venue_margin import VenueMargin
+from bt_risk.monitors.margin import MarginMonitor
 from bt_risk.orders import AT_MARKET, OrderRequest, Verdict, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
@@ -86,6 +88,12 @@ class LiveVenue(Venue):
     def position(self, data: Any) -> Any:
         """Return the position in a data feed; that of the book while the broker does not answer."""
         return self._position(data)
+
+    def use_margin(self, monitor: MarginMonitor) -> None:
+        """Ask the venue for its margin ratio, too: it liquidates and charges by itself."""
+        reported = VenueMargin(self.gate)
+        if reported.exists:
+            monitor.venue = reported
 
     def fund_value(self) -> float:
         """Return the value of one share of the account, or the last one that was known."""

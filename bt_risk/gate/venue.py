@@ -31,7 +31,8 @@ class Venue:
     judges_market : bool
         Whether a stop beyond the market would be refused, so that the position is closed at once.
     min_confirmations : int
-        Values beyond a drawdown limit that a breaker needs at least before it trips.
+        Values beyond a drawdown limit that a breaker needs at least before it trips, and margin
+        ratios at which a margin call begins, or below which it ends.
     short_cash : bool
         Whether a short sale takes cash instead of bringing some.
     waits_for_children : bool
@@ -169,7 +170,7 @@ class Venue:
         """Bring our stops and targets into sequence where one bar reaches both, from now on."""
 
     def use_margin(self, monitor: Any) -> None:
-        """Liquidate what is short of margin, from now on, where the broker is a simulation."""
+        """Let the venue take part in a margin account: a simulation liquidates, others report."""
 
     def release(self) -> None:
         """Leave the broker as it was found."""

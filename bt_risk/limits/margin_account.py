@@ -148,6 +148,8 @@ class MarginAccount(Guard):
 
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
+        if book.margin_doubt:
+            return self._refuse(book.margin_doubt, math.nan, self.call)
         equity, per_unit = book.equity, request.unit_notional
         if not (math.isfinite(equity) and per_unit > 0.0 and math.isfinite(per_unit)):
             return self._refuse("margin cannot be judged: equity or price is unknown", equity, 0.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +118,18 @@ class BrokerView:
             return Look(dict.fromkeys([one.index for one in asked]))
         self._answered()
         return Look(held, self._take(listed))
+
+    def number(self, ask: Callable[[], Any]) -> float:
+        """Return a number that the broker answers, NaN where it does not answer: see `error`."""
+        if self._pauses():
+            return math.nan
+        try:
+            answer = float(ask())
+        except Exception as error:  # a store raises whatever its client raises
+            self._failed(error)
+            return math.nan
+        self._answered()
+        return answer
 
     def _take(self, listed: list[Any] | None) -> list[Any] | None:
         """Remember a list, and which orders of the book it has shown."""

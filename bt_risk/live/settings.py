@@ -43,6 +43,10 @@ class Live:
     flows : callable, optional
         Without arguments, returns all deposits less all withdrawals of the account so far, from
         any beginning: a change is no gain and no loss, at whatever size.
+    margin_ratio : callable, optional
+        Without arguments, returns the maintenance margin of the account as a fraction of the equity
+        that secures it, for `MarginAccount`: at 1 the venue liquidates. Without it the broker's own
+        method ``margin_ratio()`` is asked, if it has one.
     account_currency : str, optional
         Currency of the account ("USD"), where the broker does not report it as ``currency``.
     rates : dict or callable, optional
@@ -101,6 +105,7 @@ class Live:
     equity_jump_limit: float = 0.10
     equity_confirmations: int = 3
     flows: Callable[[], float] | None = None
+    margin_ratio: Callable[[], float] | None = None
     account_currency: str | None = None
     rates: Callable[[str], float] | Mapping[str, float] | None = None
     stale_after: float | None = None
@@ -123,8 +128,10 @@ class Live:
         if self.equity is not None and self.equity not in ("broker", "positions"):
             constraint = "'broker', 'positions' or a callable without arguments"
             _check_callable("equity", self.equity, constraint)
-        if self.flows is not None:
-            _check_callable("flows", self.flows, "a callable without arguments")
+        for name in ("flows", "margin_ratio"):
+            value = getattr(self, name)
+            if value is not None:
+                _check_callable(name, value, "a callable without arguments")
         check_fraction("Live", "equity_jump_limit", self.equity_jump_limit)
         check_whole("Live", "equity_confirmations", self.equity_confirmations, remedy="")
         if self.account_currency is not None:

@@ -60,6 +60,8 @@ class Book:
         The closes that they are computed from, as far as a limit has requested them.
     risk_scale : float
         Factor that breakers and floors put on every risk budget, in [0, 1]; 1 without one.
+    margin_doubt : str
+        Why no margin account can open anything at the moment: see `MarginMonitor`; else empty.
     notes_bars : bool
         Whether a limit needs gaps or closes of the last bars: see `Instrument.gaps`.
     costs : StopCosts or None
@@ -128,6 +130,7 @@ class Book:
         self.gone: dict[tuple[int, int], bool] = {}
         self.equity, self.risk_scale = math.nan, 1.0
         self.risk_scales: dict[object, float] = {}
+        self.margin_doubt = ""
         self.costs: StopCosts | None = None
         self.trades: list[ClosedTrade] = []
         self.sent: list[SentOrder] | None = None

@@ -89,6 +89,7 @@ ACTIONS = {
     "unprotected": "no stop taken",
     "bypass": "not judged",
     "silent": "no order since",
+    "margin": "no margin ratio",
     "margin call": "margin call",
     "liquidation": "liquidated",
 }

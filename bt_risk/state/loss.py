@@ -48,7 +48,7 @@ REMEDY = "Restore a copy, or start the run: it refuses entries and says how to g
 # The kinds of the monitors that halt. Each is saved with its `state` (a `status`, ARMED while it
 # halts nothing, and whether it is `final`), the state of the `gate` that it requests, and a
 # `reason`.
-HALTERS = ("breaker", "floor", "target", "consistency")
+HALTERS = ("breaker", "floor", "target", "consistency", "margin")
 # The kinds of records in which `halting` looks.
 HALTING = ("gate", "day", *HALTERS)
 _DATABASE = b"SQLite format 3\0"

@@ -36,6 +36,8 @@ def limits_in_use(monitors: Iterable[Any], limits: Iterable[Limit], book: Book) 
             uses += _breaker(monitor)
         elif monitor.state_kind == "floor":
             uses += _floor(monitor)
+        elif monitor.state_kind == "margin":
+            uses += [(name, ratio, monitor.guard.call) for name, ratio in monitor.ratios.items()]
     for limit in limits:
         uses += _limit(limit, book)
     return [

@@ -89,6 +89,8 @@ class TWS:
         Ignore the cancels of these orders.
     order_of : {"execution", "status", "position"}
         Which message of a fill is sent first.
+    margin_rate : float
+        Maintenance margin as a fraction of what the positions are worth.
     silent_lists, silent_account, no_fees : bool
         List orders without their status; report the account once only; send no commission.
     hidden : dict of int to int
@@ -112,7 +114,7 @@ class TWS:
         self.connected_to_ib, self.refuses = True, False
         self.received, self.drops, self.forgetful, self._asked = 0, {}, 0, {}
         self.silent_lists, self.hidden, self.no_fees = False, {}, False
-        self.silent_account = False
+        self.silent_account, self.margin_rate = False, 0.25
         self.accounts, self.durations, self.no_history = ACCOUNT, [], 0
         self._perm, self._exec, self._next_id = itertools.count(9001), itertools.count(1), 1
 
@@ -497,7 +499,9 @@ class TWS:
     def _send_account(self, client, first=False):
         if self.silent_account and not first:
             return
+        needed = self.margin_rate * abs(self.value - self.cash)
         values = (("NetLiquidation", self.value), ("TotalCashValue", self.cash))
+        values += (("MaintMarginReq", needed), ("ExcessLiquidity", self.value - needed))
         for tag, value in values:
             client.send(6, 2, tag, f"{value:.2f}", BASE, ACCOUNT)
         client.send(6, 2, "ExchangeRate", "1.10", "EUR", ACCOUNT)

@@ -168,3 +168,13 @@ def test_halt_closes_everything():
             ("MKT", "Filled"),
         ]
     assert strategy.held[-1] == (0.0,)
+
+
+def test_the_margin_ratio_is_maintenance_margin_by_equity_with_it():
+    """100 of a unit of 100 need a quarter of their value, 2,500, of 100,000."""
+    with tws() as venue:
+        strategy = trade(venue, {21: lambda s: s.buy(size=100)}, until=23)
+        broker = strategy.broker.inner
+        needed = 0.25 * abs(venue.value - venue.cash)
+    assert broker.margin_ratio() == pytest.approx(needed / venue.value, rel=1e-3)
+    assert broker.margin_ratio() == pytest.approx(0.025, rel=0.1)

@@ -87,6 +87,29 @@ def test_what_the_account_held_before_is_left_alone():
     assert [p.size for p in broker._positions.values()] == [7.0]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "result", "words"),
+    [
+        (0.25, "pass", "reports 0.25 of the equity"),
+        (25.0, "fail", "reports 25, which can be none: 0 is nothing needed"),
+        (RuntimeError("no account"), "fail", "RuntimeError: no account.*margin_ratio="),
+    ],
+    ids=["fraction", "percent", "error"],
+)
+def test_a_margin_ratio_is_a_fraction(ratio, result, words):
+    def margin_ratio(self):
+        if isinstance(ratio, Exception):
+            raise ratio
+        return ratio
+
+    report, _, _ = check(
+        type("Margined", (brokers.Sound,), {"margin_ratio": margin_ratio}), yes=False
+    )
+    row = report.row("margin ratio")
+    assert row.result == result
+    assert re.search(words, row.seen)
+
+
 # -- planted faults --------------------------------------------------------------------------------
 
 FULL = pytest.mark.full

@@ -12,7 +12,8 @@ from bt_risk.stores.ib.connection import IBStore
 __all__ = ["Account"]
 
 _TINY = 1e-9
-_TAGS = ("NetLiquidation", "TotalCashValue", "ExchangeRate")
+_MARGIN = ("MaintMarginReq", "ExcessLiquidity")
+_TAGS = ("NetLiquidation", "TotalCashValue", "ExchangeRate", *_MARGIN)
 
 
 class Account:
@@ -35,6 +36,7 @@ class Account:
         self.store, self.settle = store, settle
         self.cash = self.value = math.nan
         self.currency = ""
+        self._margin = dict.fromkeys(_MARGIN, math.nan)
         self._rates: dict[str, float] = {}
         self._held: dict[int, Position] = {}
         self._reported: dict[int, tuple[float, float]] = {}
@@ -61,6 +63,16 @@ class Account:
     def rate(self, currency: str) -> float:
         """Return what one unit of a currency is worth in that of the account, NaN if unknown."""
         return 1.0 if currency == self.currency else self._rates.get(currency, math.nan)
+
+    def margin_ratio(self) -> float:
+        """Return maintenance margin / equity that secures it, NaN before IB has reported both.
+
+        IB liquidates once the excess liquidity, the difference of the two, is below zero.
+        """
+        needed, excess = (self._margin[name] for name in _MARGIN)
+        if needed == 0.0:
+            return 0.0
+        return math.inf if needed + excess <= 0.0 else needed / (needed + excess)
 
     def position(self, con_id: int) -> Any:
         """Return the position in a contract."""
@@ -91,6 +103,8 @@ class Account:
                 self.cash = float(value.value)
             elif value.tag == "ExchangeRate":
                 self._rates[value.currency] = float(value.value)
+            elif value.tag in _MARGIN:
+                self._margin[value.tag] = float(value.value)
 
     def _on_value(self, value: Any) -> None:
         if value.account == self.store.account and value.tag in _TAGS:

@@ -115,6 +115,10 @@ class IBBroker(bt.BrokerBase):
         """Return the currency of the account."""
         return self.account.currency
 
+    def margin_ratio(self) -> float:
+        """Return maintenance margin / equity of the account, NaN before IB has reported both."""
+        return self.account.margin_ratio()
+
     def rate(self, currency: str) -> float:
         """Return what one unit of a currency is worth in that of the account, NaN if unknown."""
         return self.account.rate(currency)
