@@ -27,7 +27,7 @@ from bt_risk.cli.plain import plain
 from bt_risk.cli.tables import print_comparison
 from bt_risk.demo.runs import CASH, COMMISSION
 from bt_risk.errors import check_output
-from bt_risk.evidence.compare import Comparison
+from bt_risk.evidence.comparison import Comparison
 from bt_risk.evidence.variants import BARE
 
 __all__ = ["compare"]
@@ -55,6 +55,9 @@ def compare(
     permutations: Annotated[
         int, typer.Option(help="Sampled orders of the rules, where there are too many subsets.")
     ] = 24,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Run at other costs: where is the edge gone?")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a strategy bare, protected, and with each rule alone or left out; show what differs."""
@@ -69,6 +72,7 @@ def compare(
         samples=samples,
         attribution=attribution,
         permutations=permutations,
+        costs=costs,
     )
     page = result.write(out, title=build.title)
     if as_json:
@@ -85,6 +89,7 @@ def _values(result: Comparison) -> dict[str, Any]:
         "halt": str(result.halt),
         "verdicts": {name: result.verdict(name) for name in variants if name != BARE},
         "attribution": _attribution(result),
+        "costs": _costs(result),
         "measures": {name: _rows(result.frame.loc[name]) for name in variants},
         "sharpe": _rows(result.sharpe),
         "ledger": _rows(result.shadow.by_rule()),
@@ -110,6 +115,20 @@ def _attribution(result: Comparison) -> dict[str, Any] | None:
         "difference": plain(found.difference),
         "runs": found.runs,
         "permutations": found.permutations,
+    }
+
+
+def _costs(result: Comparison) -> dict[str, Any] | None:
+    """Return both runs at other costs, None where it was not asked for."""
+    found = result.costs
+    if found is None:
+        return None
+    rows = found.frame.reset_index().to_dict("records")
+    return {
+        "sentences": found.sentences(),
+        "grid": [{name: plain(value) for name, value in row.items()} for row in rows],
+        "break_even": _rows(found.break_even),
+        "runs": found.runs,
     }
 
 

@@ -15,7 +15,8 @@ from bt_risk.evidence.attribution import Attribution, outcome_said
 from bt_risk.evidence.attribution_table import attribution_columns, attribution_note
 from bt_risk.evidence.challenge import Challenge
 from bt_risk.evidence.challenge_words import HEADINGS, challenge_cells
-from bt_risk.evidence.compare import Comparison
+from bt_risk.evidence.comparison import Comparison
+from bt_risk.evidence.cost_grid import COST_NOTE, cost_columns
 from bt_risk.evidence.halt_odds import LEAST, halt_probability
 from bt_risk.evidence.ledger_table import LEDGER_NOTE, TOTAL, ledger_columns
 from bt_risk.evidence.metrics import MEASURES
@@ -209,6 +210,9 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     variants = {v: _variant(comparison, v) for v in comparison.sharpe.index}
     rows = list(variants)
     _print_table(console, {name: {v: variants[v][name] for v in rows} for name in BRIEF}, rows)
+    if comparison.costs is not None:
+        console.print(f"\nBare and protected at other costs. {COST_NOTE}\n")
+        _print_table(console, cost_columns(comparison.costs))
     if len(comparison.losses):
         console.print("\nTrades that lost more than they risked, and why the worst:\n")
         _print_table(console, _loss_columns(comparison), list(comparison.losses.index))

@@ -1,7 +1,8 @@
 """Compare a strategy with and without each rule: the effect of each, and how certain it is."""
 
 from bt_risk.evidence.challenge import Challenge, challenge
-from bt_risk.evidence.compare import Comparison, compare
+from bt_risk.evidence.compare import compare
+from bt_risk.evidence.comparison import Comparison
 from bt_risk.evidence.halt_odds import HaltOdds, halt_probability
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 

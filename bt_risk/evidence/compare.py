@@ -1,9 +1,9 @@
 """``bt_risk.compare``: the same strategy bare, protected, and with each rule alone or left out."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -13,11 +13,9 @@ import pandas as pd
 
 from bt_risk.errors import DataError, ParameterError, check_flag, check_names, check_whole
 from bt_risk.evidence.attribution import (
-    Attribution,
     RunsBySubset,
     SubsetPlan,
     attribute,
-    outcome_said,
     plan_subsets,
 )
 from bt_risk.evidence.bootstrap import (
@@ -27,152 +25,21 @@ from bt_risk.evidence.bootstrap import (
     intervals,
     resampled_days,
 )
-from bt_risk.evidence.halt_odds import LEAST, HaltOdds, halt_probability
-from bt_risk.evidence.metrics import MEASURES, Days, days_of, final_equity, measures
+from bt_risk.evidence.comparison import Comparison
+from bt_risk.evidence.cost_grid import CostPlan, RunsByCost, cost_grid, plan_costs
+from bt_risk.evidence.halt_odds import LEAST, halt_probability
+from bt_risk.evidence.metrics import MEASURES, Days, days_of, measures
 from bt_risk.evidence.order_log import OrderLog
-from bt_risk.evidence.regimes import by_regime
 from bt_risk.evidence.runner import RunEnd, VariantRun, running
-from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
+from bt_risk.evidence.shadow_book import shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, distinct_ratios, probabilistic_sharpe
 from bt_risk.evidence.sharpe_test import SharpeTest, sharpe_test
-from bt_risk.evidence.trade_order import TradeOrder, trade_order
 from bt_risk.evidence.variants import BARE, PROTECTED, variants
 from bt_risk.policy import Policy, policy_of
 from bt_risk.report.calendar import check_periods_per_year
-from bt_risk.report.no_trades import no_trades
 from bt_risk.report.pyfolio import bar_returns
-from bt_risk.report.record import RunRecord
-from bt_risk.report.statistics import loss_figures
 
-__all__ = ["Comparison", "compare"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The results of every variant, and how certain they are.
-
-    Attributes
-    ----------
-    frame : DataFrame
-        Indexed by variant and measure: ``value``, ``difference`` (from bare) and ``levelled`` (from
-        bare at the constant leverage that gives it the variant's volatility), each with ``_low``
-        and ``_high``. Bounds are for one figure at a time: of twenty, one misses by chance.
-    sharpe : DataFrame
-        Indexed by variant: ``difference`` of the annual Sharpe ratios with ``low`` and ``high``,
-        which hold for all variants at once, ``evidence`` (whether they leave out zero), ``years``
-        of such data that would show a difference of this size, ``probabilistic`` and ``deflated``
-        Sharpe ratio of the variant.
-    shadow : ShadowBook
-        The ledger of what each rule refused, cut or closed in the protected run.
-    halt : HaltOdds
-        Odds that the breaker halts, from the run without it.
-    records : dict of str to bt_risk.report.RunRecord
-        By variant.
-    policy : Policy
-    days, year : int, float
-        The number of days compared, and the days a year.
-    block : float
-        Mean length of the resampled blocks, in days.
-    confidence : float
-    samples : int
-    tries : int
-        Distinct Sharpe ratios among the variants, and the ``trials`` that the user stated: what the
-        deflated Sharpe ratio allows for.
-    attribution : Attribution or None
-        What each rule is worth; None where nobody asked for it.
-    """
-
-    frame: pd.DataFrame
-    sharpe: pd.DataFrame
-    shadow: ShadowBook
-    halt: HaltOdds
-    records: dict[str, RunRecord] = field(repr=False)
-    policy: Policy = field(repr=False)
-    days: int
-    year: float
-    block: float
-    confidence: float
-    samples: int
-    tries: int
-    attribution: Attribution | None = None
-
-    @property
-    def losses(self) -> pd.DataFrame:
-        """The losses in R of every protected variant, by variant.
-
-        The figures of `bt_risk.report.statistics.loss_figures`, ``trades`` with a known R, and the
-        ``cause`` of the worst.
-        """
-        rows = {
-            variant: loss_figures(record.losses)
-            | {"cause": record.losses.worst_cause, "trades": record.losses.trades}
-            for variant, record in self.records.items()
-            if record.losses.trades
-        }
-        return pd.DataFrame.from_dict(rows, orient="index")
-
-    @property
-    def regimes(self) -> pd.DataFrame:
-        """The bare and the protected run in each regime of the market: see `by_regime`."""
-        both = {label: self.records[label] for label in (BARE, PROTECTED)}
-        return by_regime(both, self.year)
-
-    @property
-    def trade_orders(self) -> dict[str, TradeOrder]:
-        """The drawdown of bare and protected with their trades in other sequences."""
-        return {label: trade_order(self.records[label]) for label in (BARE, PROTECTED)}
-
-    def outcome(self) -> str:
-        """Return one sentence: what the protected account ends with, and what the bare one."""
-        bare, protected = (final_equity(self.records[run]) for run in (BARE, PROTECTED))
-        falls = self.frame["value"].xs("Max drawdown", level="measure")
-        return outcome_said(PROTECTED, (protected, bare), (falls[PROTECTED], falls[BARE]))
-
-    def verdict(self, variant: str = PROTECTED) -> str:
-        """Return one sentence: whether a variant earned more or less for its risk than bare."""
-        row = self.sharpe.loc[variant]
-        name = f'"{variant}"' if " " in variant else variant
-        for run in (BARE, variant):
-            if reason := no_trades(self.records[run]):
-                return f"no trades in {name if run == variant else run}: {reason}"
-        if not math.isfinite(row["low"]):
-            return f"no evidence: {name} differs from bare on too few days, or on none"
-        figures = (
-            f"Sharpe {row['difference']:+.2f} against bare, {100 * self.confidence:g} % "
-            f"{row['low']:+.2f} to {row['high']:+.2f}"
-        )
-        if not row["evidence"]:
-            return f"no evidence that {name} changes return for risk: {figures}{_needed(row)}"
-        word = "more" if row["difference"] > 0 else "less"
-        return f"evidence that {name} earns {word} for its risk: {figures}"
-
-    def verdicts(self) -> list[str]:
-        """Return what came of it, what each rule is worth, and the verdict of every variant."""
-        said = [self.verdict(variant) for variant in self.sharpe.index if variant != BARE]
-        if not any(no_trades(self.records[run]) for run in (BARE, PROTECTED)):
-            worth = [] if self.attribution is None else self.attribution.sentences()
-            said = [self.outcome(), *worth, *said]
-        return list(dict.fromkeys(said))
-
-    def _repr_html_(self) -> str:
-        """Return verdicts and tables, for a notebook."""
-        from bt_risk.evidence.notebook_view import comparison_html
-
-        return comparison_html(self)
-
-    def write(self, path: str | Path, title: str = "Comparison") -> Path:
-        """Write the page, one self-contained HTML file; return its path."""
-        from bt_risk.evidence.comparison_page import comparison_page
-
-        return comparison_page(self, Path(path), title)
-
-
-def _needed(row: pd.Series) -> str:
-    """Return how long one would have to wait for evidence, where that can be said."""
-    years = row["years"]
-    if not years < 1000:
-        return ""
-    return f"; a difference this large needs {years:.0f} years to be seen"
+__all__ = ["compare"]
 
 
 # What `compare` takes beside the parameters of a policy.
@@ -186,6 +53,7 @@ _NAMES = (
     "workers",
     "attribution",
     "permutations",
+    "costs",
     "trials",
     "periods_per_year",
 )
@@ -202,6 +70,7 @@ def compare(
     workers: int | None = None,
     attribution: bool = False,
     permutations: int = 24,
+    costs: bool | Mapping[str, Sequence[float]] = False,
     trials: int = 0,
     periods_per_year: float | str | None = None,
     **limits: Any,
@@ -236,6 +105,11 @@ def compare(
     permutations : int
         How many orders of the rules are sampled where all subsets would be too many runs: with at
         most 6 rules all subsets run, and where the permutations could take as many runs.
+    costs : bool or dict
+        Whether to run bare and protected at other costs, to tell where the edge and the worth of
+        the rules are gone: `Comparison.costs`. Commission is 0, 1, 2 and 5 times that of the
+        broker, slippage 0, 0.05, 0.1 and 0.25 % more than its own, which takes 30 runs. A dict has
+        other lists: ``{"commission": [1, 3], "slippage": [0, 0.001]}``.
     trials : int
         Strategies and settings that you tried before this comparison: the deflated Sharpe ratio
         counts them beside the variants.
@@ -264,8 +138,19 @@ def compare(
     remedy = "Each is an order in which the rules are switched on."
     permutations = check_whole("compare", "permutations", permutations, low=10, remedy=remedy)
     plan = plan_subsets(policy, permutations, seed) if attribution else None
-    runs, subsets = _runs(build, policy, variants(policy, rules), plan, workers)
-    return evaluate(runs, policy, confidence, samples, seed, subsets, trials, periods_per_year)
+    grid = plan_costs("compare", costs)
+    runs, ends = _runs(build, policy, variants(policy, rules), plan, grid, workers)
+    return evaluate(
+        runs,
+        policy,
+        confidence,
+        samples,
+        seed,
+        None if plan is None else RunsBySubset(plan, ends),
+        trials,
+        periods_per_year,
+        None if grid is None else RunsByCost(grid, ends),
+    )
 
 
 def _runs(
@@ -273,21 +158,27 @@ def _runs(
     policy: Policy,
     policies: Mapping[str, Policy | None],
     plan: SubsetPlan | None,
+    grid: CostPlan | None,
     workers: int | None,
-) -> tuple[dict[str, VariantRun], RunsBySubset | None]:
-    """Run every variant, and what a plan needs beside them."""
+) -> tuple[dict[str, VariantRun], dict[str, RunEnd]]:
+    """Run every variant and what both plans need; return the variants, and the end of each run."""
     asked = {} if plan is None else plan.policies(policy)
     more = {label: one for label, one in asked.items() if label not in policies}
+    more |= {} if grid is None else grid.policies(policy)
+    costs = {} if grid is None else grid.costs()
     done: dict[str, VariantRun | RunEnd] = {}
-    total = len(policies) + len(more)
-    with running(build, {**policies, **more}, workers, more) as results, _progress(total) as step:
+    everything = {**policies, **more}
+    with (
+        running(build, everything, workers, more, costs) as results,
+        _progress(len(everything)) as step,
+    ):
         for label, run in results:
             done[label] = run
             step()
     runs = {label: cast(VariantRun, done[label]) for label in policies}
-    if plan is None:
-        return runs, None
-    return runs, RunsBySubset(plan, {label: _end(done[label]) for label in asked})
+    if plan is None and grid is None:
+        return runs, {}
+    return runs, {label: _end(run) for label, run in done.items()}
 
 
 def _end(run: VariantRun | RunEnd) -> RunEnd:
@@ -303,10 +194,11 @@ def evaluate(
     subsets: RunsBySubset | None = None,
     trials: int = 0,
     periods_per_year: float | str | None = None,
+    by_cost: RunsByCost | None = None,
 ) -> Comparison:
     """Return the `Comparison` of runs by variant; ``bare`` and ``protected`` are among them.
 
-    `subsets` are the runs that an attribution needs.
+    `subsets` are the runs that an attribution needs, `by_cost` those of a cost grid.
     """
     records = {label: run.record for label, run in runs.items()}
     if records[BARE].mode != "bare":
@@ -353,6 +245,7 @@ def evaluate(
         samples=samples,
         tries=len(distinct_ratios(tried)) + trials,
         attribution=None if subsets is None else attribute(subsets, picks, block, confidence),
+        costs=None if by_cost is None else cost_grid(by_cost, year),
     )
 
 

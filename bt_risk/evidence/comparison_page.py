@@ -14,6 +14,7 @@ from bt_risk.evidence.attribution_table import (
     attribution_note,
     pair_rows,
 )
+from bt_risk.evidence.cost_grid import COST_NOTE, CostGrid, cost_columns
 from bt_risk.evidence.ledger_table import LEDGER_NOTE, ledger_cells
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.number_format import (
@@ -34,7 +35,7 @@ from bt_risk.rules.drawdown import drawdown
 from bt_risk.rules.loss_distribution import THRESHOLDS
 
 if TYPE_CHECKING:
-    from bt_risk.evidence.compare import Comparison
+    from bt_risk.evidence.comparison import Comparison
 
 __all__ = ["comparison_page"]
 
@@ -58,6 +59,7 @@ def comparison_page(comparison: "Comparison", path: Path, title: str) -> Path:
         "variants": list(comparison.sharpe.index),
         "values": _value_table(comparison),
         "sharpe": _sharpe_table(comparison),
+        "costs": _costs(comparison.costs),
         "losses": _loss_table(comparison),
         "regimes": _regime_table(comparison),
         "trade_orders": _trade_order_table(comparison),
@@ -107,6 +109,19 @@ def _attribution(found: Attribution | None) -> dict[str, Any] | None:
         "note": attribution_note(found),
         "pairs": pair_rows(found),
     }
+
+
+def _costs(found: CostGrid | None) -> dict[str, Any] | None:
+    """Return both runs at other costs: sentences, table, note."""
+    if found is None:
+        return None
+    columns = cost_columns(found)
+    rows = [
+        (name, [(column[name], column[name].startswith("-")) for column in columns.values()])
+        for name in next(iter(columns.values()))
+    ]
+    said = found.sentences()
+    return {"said": said, "columns": list(columns), "rows": rows, "note": COST_NOTE}
 
 
 def _value_table(comparison: "Comparison") -> list[tuple[str, list[str]]]:

@@ -19,6 +19,8 @@ __all__ = [
     "FRACTIONS",
     "MEASURES",
     "Days",
+    "annual_growth",
+    "annual_sharpe",
     "days_of",
     "final_equity",
     "measures",
@@ -127,6 +129,18 @@ def volatility(returns: np.ndarray) -> np.ndarray:
     return returns.std(axis=-1, ddof=1)
 
 
+def annual_growth(returns: np.ndarray, year: float) -> np.ndarray:
+    """Return the compound annual return of simple daily returns, along the last axis."""
+    growth: np.ndarray = np.prod(1.0 + returns, axis=-1) ** (year / returns.shape[-1]) - 1.0
+    return growth
+
+
+def annual_sharpe(returns: np.ndarray, year: float) -> np.ndarray:
+    """Return the annual Sharpe ratio of daily returns, along the last axis; NaN without spread."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _finite(returns.mean(axis=-1) / volatility(returns) * np.sqrt(year))
+
+
 def measures(days: Days, year: float) -> dict[str, np.ndarray]:
     """Return every measure of `MEASURES` by name; one value for each history.
 
@@ -149,14 +163,14 @@ def measures(days: Days, year: float) -> dict[str, np.ndarray]:
     marks = np.maximum(np.maximum.accumulate(wealth, axis=-1), 1.0)
     fall = 1.0 - wealth / marks
     deepest, mean = fall.max(axis=-1), returns.mean(axis=-1)
-    growth = wealth[..., -1] ** (year / count) - 1.0
+    growth = annual_growth(returns, year)
     downside = np.sqrt(np.mean(np.minimum(returns, 0.0) ** 2, axis=-1))
     tail = int((count - 1) * TAIL) + 1
     worst = np.partition(returns, tail - 1, axis=-1)[..., :tail]
     with np.errstate(divide="ignore", invalid="ignore"):
         values = (
             growth,
-            _finite(mean / volatility(returns) * np.sqrt(year)),
+            annual_sharpe(returns, year),
             _finite(mean / downside * np.sqrt(year)),
             _finite(growth / deepest),
             deepest,

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bt_risk.evidence.attribution_table import attribution_columns, attribution_note
+from bt_risk.evidence.cost_grid import COST_NOTE, cost_columns
 from bt_risk.evidence.ledger_table import LEDGER_NOTE, ledger_columns
 from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.number_format import format_measure
 
 if TYPE_CHECKING:
-    from bt_risk.evidence.compare import Comparison
+    from bt_risk.evidence.comparison import Comparison
 
 __all__ = ["comparison_html"]
 
@@ -22,6 +23,7 @@ def comparison_html(comparison: "Comparison") -> str:
     parts = [
         f"<p>{escape(str(comparison.halt))}</p><ul>{verdicts}</ul>",
         *_attribution(comparison),
+        *_costs(comparison),
         _table(_figures(comparison)),
         f"<p>{LEDGER_NOTE}</p>",
         _table(pd.DataFrame(ledger_columns(comparison.shadow))),
@@ -38,6 +40,13 @@ def _attribution(comparison: "Comparison") -> list[str]:
         _table(pd.DataFrame(attribution_columns(found))),
         f"<p>{escape(attribution_note(found))}</p>",
     ]
+
+
+def _costs(comparison: "Comparison") -> list[str]:
+    """Return both runs at other costs, nothing where nobody asked for it."""
+    if comparison.costs is None:
+        return []
+    return [_table(pd.DataFrame(cost_columns(comparison.costs))), f"<p>{COST_NOTE}</p>"]
 
 
 def _figures(comparison: "Comparison") -> pd.DataFrame:

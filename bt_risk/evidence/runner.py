@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar, cast
@@ -18,6 +19,7 @@ import numpy as np
 
 from bt_risk.engine.fast import fast
 from bt_risk.errors import ParameterError, check_whole
+from bt_risk.evidence.costs import UNCHANGED, CostChange
 from bt_risk.evidence.forked import (
     can_fork,
     forked_runs,
@@ -154,6 +156,7 @@ def running(
     policies: Mapping[str, Policy | None],
     workers: int | None = None,
     ends: Collection[str] = (),
+    costs: Mapping[str, CostChange] | None = None,
 ) -> Iterator[Iterator[tuple[str, VariantRun | RunEnd]]]:
     """Start the run of every policy; yield an iterator of the runs by label, as each gets done.
 
@@ -169,13 +172,16 @@ def running(
         Number of processes. When left out: one for each core, see `compare`.
     ends : list of str
         Labels of runs of which the `RunEnd` is enough: the whole record of each would fill memory.
-        Each has a policy of its own.
+        Each has a policy or costs of its own.
+    costs : dict, optional
+        Costs by label, of some of those: the usual ones where a label is not in it.
     """
     labels = _equal({label: one for label, one in policies.items() if label not in ends})
     labels |= {label: [label] for label in ends}
     workers = _worker_count(build, workers, len(labels))
     # Processes start before anybody shows a progress bar, which has a thread.
-    with _runs(build, {label: policies[label] for label in labels}, workers, ends) as results:
+    jobs = {label: (policies[label], (costs or {}).get(label, UNCHANGED)) for label in labels}
+    with _runs(build, jobs, workers, ends) as results:
         yield ((label, run) for first, run in results for label in labels[first])
 
 
@@ -191,25 +197,35 @@ def _equal(policies: Mapping[str, Policy | None]) -> dict[str, list[str]]:
 @contextmanager
 def _runs(
     build: Callable[[], bt.Cerebro],
-    policies: Mapping[str, Policy | None],
+    jobs: Mapping[str, tuple[Policy | None, CostChange]],
     workers: int,
     ends: Collection[str],
 ) -> Iterator[Iterator[tuple[str, VariantRun | RunEnd]]]:
     if workers == 1 or not can_fork():
-        jobs = {
-            label: (build, policy, label == PROTECTED, label in ends)
-            for label, policy in policies.items()
+        work = {
+            label: (_charged(build, costs), policy, label == PROTECTED, label in ends)
+            for label, (policy, costs) in jobs.items()
         }
-        yield results_of(_run_job, jobs, workers)
+        yield results_of(_run_job, work, workers)
         return
     cerebro = built(build)
 
     def run(label: str) -> VariantRun | RunEnd:
-        done = _run(cerebro, policies[label], label == PROTECTED)
+        policy, costs = jobs[label]
+        done = _run(costs.apply(cerebro), policy, label == PROTECTED)
         return RunEnd.of(done.record) if label in ends else done
 
-    with loaded(cerebro), forked_runs(run, policies, workers) as results:
+    with loaded(cerebro), forked_runs(run, jobs, workers) as results:
         yield results
+
+
+def _charged(build: Callable[[], bt.Cerebro], costs: CostChange) -> Callable[[], bt.Cerebro]:
+    """Return what builds the same Cerebro with other costs."""
+    return build if costs == UNCHANGED else partial(_with_costs, build, costs)
+
+
+def _with_costs(build: Callable[[], bt.Cerebro], costs: CostChange) -> bt.Cerebro:
+    return costs.apply(built(build))
 
 
 def _run_job(

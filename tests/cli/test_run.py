@@ -163,6 +163,19 @@ def test_a_comparison_says_what_each_rule_is_worth_if_it_is_asked(command):
     assert command("compare", *rules, "--json")[1].count('"attribution": null') == 1
 
 
+def test_a_comparison_says_at_which_costs_the_edge_is_gone_if_it_is_asked(command):
+    stop = [*WORDS, "--samples", "200", "--set", "sizer=false", *sum(THREE, ())]
+    status, out, err = command("compare", *stop, "--costs", "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)["costs"]
+    assert (found["runs"], len(found["grid"])) == (30, 16)
+    assert set(found["break_even"]) == {"bare", "protected", "worth"}
+    text = " ".join(command("compare", *stop, "--costs")[1].split())
+    assert all(sentence in text for sentence in found["sentences"])
+    assert "Bare and protected at other costs." in text
+    assert "5 x commission, slippage 0.25 %" in text
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
