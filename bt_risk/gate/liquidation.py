@@ -20,7 +20,7 @@ from bt_risk.portfolio.margin import entry_price
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.rules.liquidation import Leg, first_breach
 from bt_risk.rules.margin import borrow_interest, funding_payment
-from bt_risk.tolerances import SIZE_EPS
+from bt_risk.tolerances import PRICE_EPS, SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.gate.simulated_execution import SimulatedExecution
@@ -252,6 +252,8 @@ class Liquidation:
         fee = self.monitor.guard.liquidation_fee * units * price
         if self.monitor.guard.isolated:
             left = margin + side * units * (price - entry)
+            if abs(left) <= PRICE_EPS * units * abs(price):  # what rounding has left
+                left = 0.0
             return min(fee, max(0.0, left)), max(0.0, -left)
         return fee, 0.0
 

@@ -249,12 +249,14 @@ class OrderReview:
 
     def round(self, request: OrderRequest, size: float) -> float:
         """Round down to the step; a whole number stays whole, a fraction may stay one."""
-        step = request.instrument.facts.get("step")
+        return round_down(size, self.step_of(request))
+
+    def step_of(self, request: OrderRequest) -> float | None:
+        """Return the step of what is cut of an order, None for any fraction."""
+        step: float | None = request.instrument.facts.get("step")
         if isinstance(request.size, SizeProposal):
-            step = request.size.step or step
-        elif step is None and float(request.size).is_integer():
-            step = 1.0
-        return round_down(size, step)
+            return request.size.step or step
+        return 1.0 if step is None and float(request.size).is_integer() else step
 
     def units(self, request: OrderRequest, size: float) -> float:
         """Return the size as brokers expect it: as requested where nothing was cut, else plain."""
@@ -321,8 +323,10 @@ class OrderReview:
         working.reduces = min(size, request.preview.reduces)
         working.relies_on = verdict.relies_on
         opening, decision = working.opening, verdict.decision
-        if isinstance(request.size, SizeProposal) and opening > SIZE_EPS:
-            self.gate.venue.fit_at_fill(order, request.size.step)
+        if opening > SIZE_EPS and (
+            self.gate.venue.fits_entries or isinstance(request.size, SizeProposal)
+        ):
+            self.gate.venue.fit_at_fill(order, self.step_of(request))
         if decision.reason:
             order.addinfo(bt_risk=decision.reason)
         if size < request.size - SIZE_EPS:

@@ -114,6 +114,8 @@ class SimulatedExecution:
     def _check_cash(self, order: Any, cash: Any, position: Any) -> float:
         """Accept an exit that cash does not cover; return the cash for the next order."""
         left = self._native_execute(order, cash=cash, position=position)
+        if left < 0.0 and self.gate.venue.fits_entries and order.ref in self.fitted:
+            return 0.0  # it is cut when it fills
         if left >= 0.0 or not self._closes(order):
             return left
         reason = "cash: an exit is accepted although cash does not cover it"
@@ -395,6 +397,8 @@ class SimulatedExecution:
         side = 1 if order.isbuy() else -1
         step, cash = self.fitted[order.ref], self.inner.cash
         instrument = self.gate.book.find(order.data)
+        if self.inner.positions[order.data].size * side < 0.0:
+            return  # a reversal: what it closes brings the cash for what it opens
         size = affordable(self.gate, instrument, side, wanted, step, price, cash)
         if 0 < size < wanted:
             order.executed.remsize = side * plain(size)

@@ -167,12 +167,14 @@ class SimulatedVenue(Venue):
         self._schemes = on_margin(self.inner, monitor.guard.leverage)
         if self.execution is not None:
             self.liquidation = Liquidation(self.execution, monitor)
+            self.fits_entries = True
 
     def release(self) -> None:
         """Leave the broker as it was found."""
         if self._schemes is not None:
             self.inner.comminfo.update(self._schemes)
             self._schemes = self.liquidation = None
+            self.fits_entries = False
         if self.execution is not None:
             self.execution.remove()
             self.execution = None

@@ -39,6 +39,9 @@ class Venue:
         Whether the broker holds a bracket back until its last child, so that it is judged then.
     stop_retries : float
         How often a stop that was refused is placed again before its position is closed.
+    fits_entries : bool
+        Whether every entry is cut to what cash affords when it fills: that is its initial margin,
+        where a margin account is simulated.
     view : BrokerView
         Asks the broker what it holds and what is working there.
     next_notification : callable
@@ -55,6 +58,7 @@ class Venue:
     short_cash: bool
     waits_for_children: bool
     stop_retries: float
+    fits_entries = False
 
     def __init__(self, gate: RiskBroker) -> None:
         self.gate, self.inner = gate, gate.inner

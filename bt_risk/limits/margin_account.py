@@ -17,9 +17,16 @@ from bt_risk.errors import (
 from bt_risk.limits.base import Decision, Request
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.parameters import read_toml
-from bt_risk.portfolio.margin import entry_price, open_profit, opening_notional
+from bt_risk.portfolio.margin import (
+    commission,
+    entry_price,
+    open_profit,
+    opening_commission,
+    opening_notional,
+)
 from bt_risk.rules.funding import FundingRates
 from bt_risk.rules.margin import BUFFER, MarginTiers, leverage_limit, maintenance_margin
+from bt_risk.rules.stop_costs import largest_within
 from bt_risk.tolerances import LIMIT_EPS
 
 if TYPE_CHECKING:
@@ -162,13 +169,21 @@ class MarginAccount(Guard):
 
     def _initial(self, request: Request, book: Book) -> Decision:
         """Return what the free equity affords as initial margin."""
-        free = book.equity - self._used(book)
+        free = max(0.0, book.equity - self._used(book))
         per_unit = request.unit_notional / self.leverage
-        wanted = request.size * per_unit
-        if wanted <= max(0.0, free) * (1.0 + LIMIT_EPS):
+
+        def fee(size: float) -> float:
+            return commission(request.instrument, request.side, size, request.price)
+
+        paid = fee(request.size)
+        wanted = request.size * per_unit + paid
+        if wanted <= free * (1.0 + LIMIT_EPS):
             return Decision(request.size)
-        reason = f"initial margin {wanted:,.2f} > {max(0.0, free):,.2f} free"
-        return self._cut(request, max(0.0, free) / per_unit, reason, wanted, free)
+        size = free / per_unit
+        if paid:
+            size = largest_within(free, lambda units: units * per_unit + fee(units), request.size)
+        what = "initial margin and commission" if paid else "initial margin"
+        return self._cut(request, size, f"{what} {wanted:,.2f} > {free:,.2f} free", wanted, free)
 
     def _used(self, book: Book) -> float:
         """Return the equity that positions and working orders bind, in currency."""
@@ -181,6 +196,7 @@ class MarginAccount(Guard):
                     used += open_profit(one)  # it secures its own position alone
             if one.orders:
                 used += (opening_notional(one, 1) + opening_notional(one, -1)) / self.leverage
+                used += opening_commission(one)
         return used
 
     def _bands(self, request: Request, beside: float) -> Decision:

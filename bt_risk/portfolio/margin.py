@@ -5,7 +5,7 @@ from __future__ import annotations
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["entry_price", "open_profit", "opening_notional"]
+__all__ = ["commission", "entry_price", "open_profit", "opening_commission", "opening_notional"]
 
 
 def entry_price(instrument: Instrument) -> float:
@@ -24,6 +24,28 @@ def open_profit(instrument: Instrument) -> float:
     if not instrument.size:
         return 0.0
     return instrument.size * (instrument.price - entry_price(instrument)) * instrument.multiplier
+
+
+def commission(instrument: Instrument, side: int, size: float, price: float) -> float:
+    """Return the commission of opening so many units, in currency of the account.
+
+    An instrument that no commission scheme was measured for has none.
+    """
+    charges = instrument.charges
+    if charges is None or not size > 0.0:
+        return 0.0
+    return float(charges.getcommission(side * size, abs(price))) * instrument.exchange
+
+
+def opening_commission(instrument: Instrument) -> float:
+    """Return the commission of what working orders may open, in currency."""
+    return sum(
+        [
+            commission(instrument, w.side, w.opening, w.dearest)
+            for w in instrument.orders.values()
+            if w.opening > SIZE_EPS
+        ]
+    )
 
 
 def opening_notional(instrument: Instrument, side: int) -> float:
