@@ -42,6 +42,7 @@ from .errors import (
 from .evidence.challenge import challenge
 from .evidence.compare import compare
 from .evidence.halt_odds import halt_probability
+from .evidence.verification import verify
 from .feeds.bundled import list_data, load_data
 from .feeds.files import read_prices
 from .feeds.frame import FrameData
@@ -219,4 +220,5 @@ __all__ = [
     "rolling_correlation",
     "target_weights",
     "webhook",
+    "verify",
 ]

@@ -52,7 +52,9 @@ def run(
     params: Params = None,
     mode: Annotated[str, typer.Option(help="enforce, observe, or bare.")] = "enforce",
     report: Annotated[Path | None, typer.Option(help="Page (HTML) to write.")] = None,
-    journal: Annotated[Path | None, typer.Option(help="CSV of all decisions to write.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="All decisions to write: CSV, or .db for verify.")
+    ] = None,
     cash: Cash = CASH,
     commission: Commission = COMMISSION,
     as_json: Json = False,

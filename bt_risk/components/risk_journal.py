@@ -15,6 +15,7 @@ from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.errors import check_output
 from bt_risk.gate.journal import FIELDS, Journal
 from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
+from bt_risk.state.journal_file import is_journal_file, write_journal
 
 __all__ = ["RiskJournal"]
 
@@ -24,7 +25,8 @@ class RiskJournal(QuietAnalyzer):
 
     Params:
 
-      - ``path`` (default: ``None``) CSV file to write at the end of the run
+      - ``path`` (default: ``None``) file to write at the end of the run: CSV, or where its name
+        ends in ``.db`` one whose lines have hashes, for ``bt-risk verify``
 
     get_analysis:
 
@@ -59,7 +61,7 @@ class RiskJournal(QuietAnalyzer):
         copy.trades = [replace(trade, owner=None) for trade in journal.trades]
         self._journal = copy
         if self.p.path is not None:
-            self.to_csv(self.p.path)
+            self.to_db(self.p.path) if is_journal_file(self.p.path) else self.to_csv(self.p.path)
 
     def get_analysis(self) -> dict[str, Any]:
         """Return the decisions and their counts."""
@@ -87,6 +89,10 @@ class RiskJournal(QuietAnalyzer):
     def to_csv(self, path: str | Path) -> None:
         """Write the decisions to a CSV file."""
         self.frame().to_csv(path, index=False)
+
+    def to_db(self, path: str | Path) -> None:
+        """Write the decisions to an SQLite file with a hash for each: see `verify`."""
+        write_journal(path, self._lines())
 
     def to_jsonl(self, path: str | Path) -> None:
         """Write the decisions to a file with one JSON object on each line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,12 +98,20 @@ def usable(path: Path, remedy: str = "") -> Iterator[None]:
         raise Damaged(str(error)) from None
 
 
-def create_database(path: Path, meta: Mapping[str, str], records: Mapping[Key, Record]) -> None:
-    """Create a state file whole: a process that dies here leaves none under this name."""
+def create_database(
+    path: Path,
+    meta: Mapping[str, str],
+    records: Mapping[Key, Record],
+    fill: Callable[[sqlite3.Connection], None] | None = None,
+) -> None:
+    """Create a state file whole: a process that dies here leaves none under this name.
+
+    `fill` inserts what else is to be in it.
+    """
     new = Path(f"{path}-new")
     _remove(new)  # of a process that died here
     try:
-        _fill(new, meta, records)
+        _fill(new, meta, records, fill)
     except BaseException:
         _remove(new)
         raise
@@ -115,7 +123,12 @@ def _remove(path: Path) -> None:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def _fill(new: Path, meta: Mapping[str, str], records: Mapping[Key, Record]) -> None:
+def _fill(
+    new: Path,
+    meta: Mapping[str, str],
+    records: Mapping[Key, Record],
+    fill: Callable[[sqlite3.Connection], None] | None,
+) -> None:
     create_private(new)
     with closing(open_database(new)) as db:
         db.execute("PRAGMA journal_mode = WAL")
@@ -125,6 +138,8 @@ def _fill(new: Path, meta: Mapping[str, str], records: Mapping[Key, Record]) -> 
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             rows = [(*key, json.dumps(record)) for key, record in records.items()]
             db.executemany("INSERT INTO records VALUES (?, ?, ?)", rows)
+            if fill is not None:
+                fill(db)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

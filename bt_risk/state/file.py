@@ -17,6 +17,7 @@ from typing import Any
 
 from bt_risk.errors import ParameterError, StateError
 from bt_risk.orders import REDUCING
+from bt_risk.state.chain import Chain
 from bt_risk.state.database import (
     Damaged,
     Key,
@@ -55,7 +56,7 @@ from bt_risk.state.requests import (
     insert_request,
     load_requests,
 )
-from bt_risk.state.schema import VERSION, migrate
+from bt_risk.state.schema import REQUESTS_SINCE, VERSION, migrate
 
 __all__ = [
     "Key",
@@ -185,6 +186,10 @@ class StateFile:
             if check_version(self._db, self.path) < VERSION:
                 migrate(self._db)
             self.saved = load(self._db)
+            if "journal" in self.saved.meta:
+                remedy = "Give the state a file of its own."
+                raise StateError(f"state: {self.path} is the journal of a run. {remedy}")
+            self._chain = Chain.of(self._db)
             self._begin_run()
         except BaseException:
             self._db.close()
@@ -277,9 +282,7 @@ class StateFile:
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
             db.executemany("DELETE FROM records WHERE kind = ? AND key = ?", removed)
             db.executemany("INSERT OR IGNORE INTO trades VALUES (?, ?)", trades)
-            db.executemany(
-                "INSERT INTO decisions (value, client_id, at) VALUES (?, ?, ?)", decisions
-            )
+            chain = self._chain.add(db, decisions)
             db.executemany(
                 "INSERT INTO order_events (client_id, at, value) VALUES (?, ?, ?)", events
             )
@@ -287,6 +290,7 @@ class StateFile:
                 insert_answers(db, answers)
             if self.new:
                 db.execute("DELETE FROM meta WHERE key = 'new'")
+        self._chain = chain or self._chain
         if merges:
             self._merge()
 
@@ -360,7 +364,7 @@ def request(path: str | Path, wanted: OperatorRequest) -> int:
     check_whole(path, read_state(path).lost)
     try:
         with closing(open_database(path)) as db:
-            old = check_version(db, path) < VERSION
+            old = check_version(db, path) < REQUESTS_SINCE
         if old:
             _migrate_unused(path)
         with closing(open_database(path)) as db:

@@ -360,12 +360,12 @@ def test_a_file_of_version_1_is_migrated_with_its_requests(old):
     assert file.saved.requests == [OperatorRequest("rearm", number=1)]
     assert file.saved.meta["run"] == "4"
     file.close()
-    assert version(old) == 2
+    assert version(old) == schema.VERSION
     assert not list(old.parent.glob("*.damaged*"))
 
 
 def test_a_migration_that_is_interrupted_leaves_version_1(old, monkeypatch):
-    monkeypatch.setattr(schema, "_MIGRATION", schema._MIGRATION + "SELECT die();")
+    monkeypatch.setattr(schema, "_TO_2", schema._TO_2 + "SELECT die();")
 
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -382,12 +382,12 @@ def test_a_migration_that_is_interrupted_leaves_version_1(old, monkeypatch):
     monkeypatch.undo()
     assert version(old) == 1
     StateFile(old).close()
-    assert version(old) == 2
+    assert version(old) == schema.VERSION
 
 
 def test_a_request_migrates_a_file_of_version_1_that_no_process_uses(old):
     assert request(old, OperatorRequest("halt", ANN, AT)) == 2
-    assert version(old) == 2
+    assert version(old) == schema.VERSION
     assert [one.verb for one in read_state(old).requests] == ["rearm", "halt"]
 
 
