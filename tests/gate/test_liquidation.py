@@ -443,8 +443,10 @@ def test_random_paths_equal_an_independent_step_simulation():
     assert sum(compare_with_steps(seed) for seed in range(150)) > 80  # of two paths each
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(k, marks=pytest.mark.soak if k % 5 else pytest.mark.full) for k in range(10)],
+)
 def test_thousands_of_random_paths_equal_an_independent_step_simulation(block):
     first = 1_000 + 250 * block
     assert sum(compare_with_steps(seed) for seed in range(first, first + 250)) > 100

@@ -12,6 +12,7 @@ from helpers.market_day import (
     FaultyStore,
     Seconds,
 )
+from helpers.slices import sliced
 
 import bt_risk
 
@@ -176,12 +177,12 @@ def check(hours, seed, state=None):
     assert "foreign order" not in set(journal.action)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", sliced([1, 2], 2))
 def test_two_hours_end_with_equal_books(seed, tmp_path):
     check(2, seed, tmp_path / "risk.db")
 
 
-@pytest.mark.full
-@pytest.mark.timeout(600)
+@pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_a_whole_day_ends_with_equal_books(tmp_path):
     check(24, 3, tmp_path / "risk.db")

@@ -219,8 +219,10 @@ NAMED = {
 }
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize(
+    "checked",
+    [pytest.param(True, marks=pytest.mark.full), pytest.param(False, marks=pytest.mark.soak)],
+)
 def test_the_doctor_names_the_faults_of_this_store(checked, python, tmp_path):
     closes = [SWING[k % len(SWING)] for k in range(30_000)]
     rows = [(c, c + 0.1, c - 0.1, c) for c in closes]

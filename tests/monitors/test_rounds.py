@@ -347,7 +347,7 @@ def test_a_state_file_changes_nothing(seed, tmp_path):
 
 
 BLOCKS = [
-    pytest.param(block, marks=pytest.mark.soak if block % 5 else pytest.mark.full)
+    pytest.param(block, marks=pytest.mark.soak if block % 10 else pytest.mark.full)
     for block in range(20)
 ]
 

@@ -85,7 +85,6 @@ SLICE = {
 }
 WHOLE = {
     "three orders of all kinds": Menu(3),
-    "four orders": Menu(4, ("market", "limit", "stop"), (2.0,)),
     "four orders that fill whole": Menu(4, ("market", "limit", "stop"), partial=False),
     "three with groups of all kinds": Menu(
         3, ("market", "limit", "stop"), (2.0,), ("oco", "child", "close()")
@@ -175,6 +174,12 @@ def test_limits_count_the_most_that_can_be_held_and_nothing_opens_beyond_it(menu
     found = [(state, violations(world, state)) for state in menu.states(world)]
     assert len(found) > 500
     assert smallest([one for one in found if one[1]]) == []
+
+
+@pytest.mark.soak
+def test_limits_count_the_most_that_can_be_held_by_four_orders():
+    menu = Menu(4, ("market", "limit", "stop"), (2.0,))
+    test_limits_count_the_most_that_can_be_held_and_nothing_opens_beyond_it(menu)
 
 
 @pytest.mark.full

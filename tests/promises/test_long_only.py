@@ -277,7 +277,7 @@ def test_no_long_only_strategy_goes_short_and_off_is_bare(style):
     check(style, 0)
 
 
-@pytest.mark.parametrize("seed", sliced(range(1, MARKETS), MARKETS))
+@pytest.mark.parametrize("seed", sliced(range(1, MARKETS), MARKETS, full_every=6))
 def test_no_long_only_strategy_goes_short_on_any_market(seed):
     for style in STYLES:
         check(style, seed)
