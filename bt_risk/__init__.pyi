@@ -42,6 +42,8 @@ from .errors import (
 from .evidence.challenge import challenge
 from .evidence.compare import compare
 from .evidence.halt_odds import halt_probability
+from .evidence.sweep import sweep
+from .evidence.sweep_space import Between
 from .evidence.verification import verify
 from .feeds.bundled import list_data, load_data
 from .feeds.files import read_prices
@@ -127,6 +129,7 @@ __all__ = [
     "Allow",
     "ATRTrailingStop",
     "AccountFloor",
+    "Between",
     "Blackout",
     "BtRiskError",
     "Consistency",
@@ -218,6 +221,7 @@ __all__ = [
     "read_prices",
     "risk_parity",
     "rolling_correlation",
+    "sweep",
     "target_weights",
     "webhook",
     "verify",

@@ -5,14 +5,19 @@ from bt_risk.evidence.compare import compare
 from bt_risk.evidence.comparison import Comparison
 from bt_risk.evidence.halt_odds import HaltOdds, halt_probability
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
+from bt_risk.evidence.sweep import Sweep, sweep
+from bt_risk.evidence.sweep_space import Between
 
 __all__ = [
+    "Between",
     "Challenge",
     "Comparison",
     "HaltOdds",
     "ShadowBook",
+    "Sweep",
     "challenge",
     "compare",
     "halt_probability",
     "shadow_book",
+    "sweep",
 ]

@@ -1,10 +1,8 @@
 """``bt_risk.compare``: the same strategy bare, protected, and with each rule alone or left out."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +28,7 @@ from bt_risk.evidence.cost_grid import CostPlan, RunsByCost, cost_grid, plan_cos
 from bt_risk.evidence.halt_odds import LEAST, halt_probability
 from bt_risk.evidence.metrics import MEASURES, Days, days_of, measures
 from bt_risk.evidence.order_log import OrderLog
+from bt_risk.evidence.progress import progress
 from bt_risk.evidence.runner import RunEnd, VariantRun, running
 from bt_risk.evidence.shadow_book import shadow_book
 from bt_risk.evidence.sharpe import deflated_sharpe, distinct_ratios, probabilistic_sharpe
@@ -170,7 +169,7 @@ def _runs(
     everything = {**policies, **more}
     with (
         running(build, everything, workers, more, costs) as results,
-        _progress(len(everything)) as step,
+        progress(len(everything)) as step,
     ):
         for label, run in results:
             done[label] = run
@@ -274,23 +273,3 @@ def _sharpe(
         rows[label] = [*test, *known]
     columns = [*SharpeTest._fields, "probabilistic", "deflated"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar, and yield the function that advances it by one run.
-
-    It is shown in a terminal, and in a notebook that has the widgets for it.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    shown = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
-    columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    if not shown:  # rich 13 would print an empty line
-        yield lambda: None
-        return
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)

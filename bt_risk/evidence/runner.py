@@ -43,6 +43,7 @@ __all__ = [
     "run_all",
     "run_variant",
     "running",
+    "worker_count",
 ]
 
 _log = logging.getLogger("bt_risk")
@@ -178,7 +179,8 @@ def running(
     """
     labels = _equal({label: one for label, one in policies.items() if label not in ends})
     labels |= {label: [label] for label in ends}
-    workers = _worker_count(build, workers, len(labels))
+    check_build(build)
+    workers = worker_count(build, workers, len(labels))
     # Processes start before anybody shows a progress bar, which has a thread.
     jobs = {label: (policies[label], (costs or {}).get(label, UNCHANGED)) for label in labels}
     with _runs(build, jobs, workers, ends) as results:
@@ -246,12 +248,20 @@ def run_all(
     return {label: cast(VariantRun, done[label]) for label in policies}
 
 
-def _worker_count(build: Callable[[], bt.Cerebro], workers: int | None, jobs: int) -> int:
-    """Return how many processes run the variants, at most as many as were asked for."""
-    check_build(build)
+def worker_count(
+    build: Any,
+    workers: int | None,
+    jobs: int,
+    component: str = "compare",
+    param: str = "workers",
+) -> int:
+    """Return how many processes run the variants, at most as many as were asked for.
+
+    `build` is what they need beside the variant. `component` and `param` are for messages.
+    """
     asked = workers
     if asked is not None:
-        asked = check_whole("compare", "workers", asked, remedy="It counts processes.")
+        asked = check_whole(component, param, asked, remedy="It counts processes.")
     workers = min(jobs, os.cpu_count() or 1) if asked is None else asked
     if workers == 1 or can_fork():
         return workers
@@ -259,13 +269,14 @@ def _worker_count(build: Callable[[], bt.Cerebro], workers: int | None, jobs: in
     if not _pickles(build, main):
         if asked is None:
             return 1
-        remedy = "Define it at the top of a module, or use workers=1."
+        remedy = f"Define it at the top of a module, or use {param}=1."
         constraint = "a function of a module, which other processes can import"
-        raise ParameterError("compare", "build", constraint, build, remedy)
+        raise ParameterError(component, "build", constraint, build, remedy)
     if _imported_again(main) and not imports_safely(main):
         _log.warning(
-            "compare: runs in one process, because others would run this script again: put what "
-            'it does under `if __name__ == "__main__":`'
+            "%s: runs in one process, because others would run this script again: put what "
+            'it does under `if __name__ == "__main__":`',
+            component,
         )
         return 1
     return workers
@@ -286,7 +297,7 @@ def imports_safely(main: ModuleType) -> bool:
     return any(isinstance(one, ast.If) and _GUARD in ast.unparse(one.test) for one in tree.body)
 
 
-def _pickles(build: Callable[[], bt.Cerebro], main: ModuleType) -> bool:
+def _pickles(build: Any, main: ModuleType) -> bool:
     """Return whether a new process can have `build`: one of a notebook cannot be imported."""
     try:
         pickled = pickle.dumps(build)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bt_risk.tolerances import RATIO_EPS
 
-__all__ = ["deflated_sharpe", "distinct_ratios", "probabilistic_sharpe"]
+__all__ = ["deflated_sharpe", "deflated_significance", "distinct_ratios", "probabilistic_sharpe"]
 
 _NORMAL = NormalDist()
 EULER = 0.5772156649015329
@@ -87,11 +87,27 @@ def deflated_sharpe(returns: np.ndarray, tried: Iterable[float], trials: int = 0
     ----------
     Bailey & Lopez de Prado, The Deflated Sharpe Ratio, Journal of Portfolio Management 40 (2014).
     """
+    return probabilistic_sharpe(returns, _luck(tried, trials))
+
+
+def deflated_significance(
+    ratio: float,
+    count: int,
+    skewness: float,
+    kurtosis: float,
+    tried: Iterable[float],
+    trials: int = 0,
+) -> float:
+    """Return `deflated_sharpe` from the moments of `count` returns."""
+    return significance(ratio, count, skewness, kurtosis, _luck(tried, trials))
+
+
+def _luck(tried: Iterable[float], trials: int) -> float:
+    """Return the ratio that the best of all tries is expected to have; NaN for fewer than two."""
     distinct = distinct_ratios(tried)
     if len(distinct) < 2:
         return math.nan
-    spread = float(np.std(distinct, ddof=1))
-    return probabilistic_sharpe(returns, expected_best(spread, len(distinct) + trials))
+    return expected_best(float(np.std(distinct, ddof=1)), len(distinct) + trials)
 
 
 def distinct_ratios(ratios: Iterable[float]) -> list[float]:

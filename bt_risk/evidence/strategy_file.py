@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from functools import cache
+from inspect import Parameter, Signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,12 +54,18 @@ class Script:
     def _names(self) -> list[str]:
         return [Path(file).name.split(".")[0] for file in self.files]
 
-    def __call__(self) -> bt.Cerebro:
-        """Return a new Cerebro."""
+    @property
+    def __signature__(self) -> Signature:
+        """Return what a call takes: the parameters of the strategy, as `inspect.signature` asks."""
+        names = self.strategy().params._getkeys()
+        return Signature([Parameter(name, Parameter.KEYWORD_ONLY) for name in names])
+
+    def __call__(self, **params: Any) -> bt.Cerebro:
+        """Return a new Cerebro, with other parameters of the strategy where some are given."""
         cerebro = bt.Cerebro(stdstats=False)
         for file, name in zip(self.files, self._names(), strict=True):
             cerebro.adddata(FrameData(dataname=_prices(file)), name=name)
-        cerebro.addstrategy(self.strategy(), **dict(self.params))
+        cerebro.addstrategy(self.strategy(), **dict(self.params) | params)
         cerebro.broker.setcash(self.cash)
         cerebro.broker.setcommission(self.commission)
         return cerebro

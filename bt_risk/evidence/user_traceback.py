@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bt_risk.errors
 
-__all__ = ["InChild", "user_traceback"]
+__all__ = ["InChild", "error_line", "user_traceback"]
 
 _OWN = Path(bt_risk.errors.__file__).parent
 _FOLDERS = ("stdlib", "purelib", "platlib", "scripts")
@@ -36,6 +36,16 @@ def user_traceback(error: BaseException) -> str | None:
     head = "Traceback (most recent call last), without the lines of packages:\n"
     lines = traceback.format_list(kept) + traceback.format_exception_only(error)
     return (head + "".join(lines)).rstrip()
+
+
+def error_line(error: BaseException) -> str:
+    """Return an error in one line, with the last line of a user that it came through."""
+    text = " ".join("".join(traceback.format_exception_only(type(error), error)).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_users(frame.filename)]
+    if not own:
+        return text
+    return f"{text} ({Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name})"
 
 
 def _is_users(filename: str) -> bool:

@@ -42,7 +42,8 @@ def requirements():
     """Yield (line before, requirement) for each dependency and extra, comments included."""
     text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
     for block in re.findall(
-        r"^(?:install_requires|live|signals|ib|notify|fast|calendars|parquet|test|docs|dev) =\n"
+        r"^(?:install_requires|live|signals|ib|notify|fast|calendars|parquet|optuna|dask|test"
+        r"|docs|dev) =\n"
         r"((?:    .*\n)+)",
         text,
         re.MULTILINE,
@@ -97,6 +98,8 @@ def test_the_core_needs_what_the_design_names(setup):
         "notify",
         "calendars",
         "parquet",
+        "optuna",
+        "dask",
         "fast",
         "test",
         "all",
