@@ -14,6 +14,7 @@ from helpers.scenarios import flat
 import bt_risk
 from bt_risk.cli.operate import whoami
 from bt_risk.state.file import StateFile, is_running, read_state
+from bt_risk.state.schema import VERSION
 
 
 @pytest.fixture
@@ -218,9 +219,10 @@ def change(path, statement):
 
 def test_a_file_of_a_newer_version_is_an_error_everywhere(tmp_path, command):
     run(tmp_path, rows=ROWS[:19])
-    change(tmp_path / "risk.db", "PRAGMA user_version = 3")
+    change(tmp_path / "risk.db", f"PRAGMA user_version = {VERSION + 1}")
     before = (tmp_path / "risk.db").read_bytes()
-    with pytest.raises(bt_risk.StateError, match="version 3, and this bt_risk reads version 2"):
+    reads = f"version {VERSION + 1}, and this bt_risk reads version {VERSION}"
+    with pytest.raises(bt_risk.StateError, match=reads):
         run(tmp_path, rows=ROWS[:19])
     assert command("status", tmp_path / "risk.db")[0] == 2
     assert (tmp_path / "risk.db").read_bytes()[100:] == before[100:]
