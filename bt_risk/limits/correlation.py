@@ -76,6 +76,10 @@ class CorrelationLimit(Limit):
         self.model = settings.return_model
         self.on, self.scale = settings.on_correlation, settings.correlated_scale
         self.hysteresis, self.downside = settings.hysteresis, settings.downside
+        weighs = self.model.estimator.fades or self.model.estimator.shrinks
+        self._alone = False  # one instrument correlates with nothing
+        # Whether a row of correlations says that an order passes.
+        self._by_row = not (weighs or self.hysteresis or self.downside)
 
     @property
     def by_size(self) -> bool:
@@ -84,11 +88,18 @@ class CorrelationLimit(Limit):
 
     def prepare(self, book: Book) -> None:
         """Record the closes that correlations are computed from."""
-        if len({id(instrument.root) for instrument in book.instruments}) > 1:
-            book.windows.add(self.model, self.history)  # one instrument correlates with nothing
+        self._alone = len({id(instrument.root) for instrument in book.instruments}) < 2
+        if not self._alone:
+            book.windows.add(self.model, self.history)
 
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
+        if self._alone:
+            return Decision(request.size)
+        if self._by_row:
+            most = book.correlations.at_most(request.instrument, request.side, self.model)
+            if most - self.limit <= LIMIT_EPS:
+                return Decision(request.size)
         others, sides, signed, counts = book.correlations.same_bets(
             request.instrument, request.side, self.model, self.downside
         )

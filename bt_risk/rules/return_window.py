@@ -45,6 +45,10 @@ Rows: TypeAlias = Sequence[int] | IntArray
 # +1 or -1 of the candidate and of each of the others.
 Sides: TypeAlias = tuple[int, IntArray]
 
+# The table of all pairs costs as much as the correlations of one in so many names with all others,
+# and a little more; of more names than `_TABLED` it would take too long at once.
+_ONE_IN, _TABLED = 16, 256
+
 
 class ReturnWindow:
     """Keep the last closes of many names on one time axis; compute correlations on demand.
@@ -99,6 +103,8 @@ class ReturnWindow:
         self._start = self._stop = 0
         self._seam = 0  # no return spans the columns before and from here on
         self._spread: FloatArray | None = None  # of every name, None after a change
+        self._table: FloatArray | None = None  # of all pairs, None after a change
+        self._asked = 0  # rows since then
 
     def __len__(self) -> int:
         first, last = self._across()
@@ -132,7 +138,7 @@ class ReturnWindow:
             return
         if time != self.last_time or self._seam == self._stop:
             self._append(time)
-        self._spread = None
+        self._forget()
         last, before = self._stop - 1, self._stop - 1 - self.multi_bar
         np.log(closes, out=self._logs[:, last], where=known)
         if before >= 0:
@@ -149,7 +155,7 @@ class ReturnWindow:
             Positive and finite.
         """
         logs, steps, every = self._logs, self._steps, np.ones(len(self.names), dtype=bool)
-        self._spread = None
+        self._forget()
         for time, row in zip(times, closes, strict=True):
             self._append(time)
             last, before = self._stop - 1, self._stop - 1 - self.multi_bar
@@ -196,7 +202,7 @@ class ReturnWindow:
         """
         last = np.exp(self._logs[rows, self._stop - 1]) if self._stop else np.nan
         self._logs[rows] = self._steps[rows] = np.nan
-        self._spread = None
+        self._forget()
         while self._stop > self._start and np.isnan(self._logs[:, self._stop - 1]).all():
             self._stop -= 1
         self.last_time = self._times[self._stop - 1] if self._stop > self._start else None
@@ -257,6 +263,27 @@ class ReturnWindow:
         products = products[others] if every else products[:-1]
         return pearson(products, spread[:-1], spread[-1]), counts
 
+    def row(self, candidate: int) -> list[float] | None:
+        """Return the correlation of one name with each name, NaN where `correlations` must say.
+
+        Returns count alike, and the figures differ from those of `correlations` by rounding. All
+        pairs are computed together, once so many rows are asked for between two changes that this
+        takes less time. Until then, and of names too many or with too short a history, it is None.
+        """
+        if self._table is None:
+            self._asked += 1
+            if not 2 + len(self.names) // _ONE_IN < self._asked or len(self.names) > _TABLED:
+                return None
+            steps = self._returns(slice(None))
+            if steps.shape[1] < self.min_periods:
+                return None
+            if self._spread is None:
+                self._spread = squares_about_the_mean(steps)
+            rows = centred(centred(steps))
+            self._table = pearson(rows @ rows.T, self._spread, self._spread[:, None])
+        row: list[float] = self._table[candidate].tolist()
+        return row
+
     def covariance(
         self, rows: Rows, estimator: Estimator = ROLLING
     ) -> tuple[Covariance | None, int]:
@@ -296,6 +323,11 @@ class ReturnWindow:
         whole = np.flatnonzero(np.isfinite(logs).all(axis=0))
         seam = int(np.searchsorted(whole, self._seam - self._start))
         return log_returns(logs[:, whole], seam, self.multi_bar), [times[k] for k in whole]
+
+    def _forget(self) -> None:
+        """Forget what was computed from the closes so far."""
+        self._spread = self._table = None
+        self._asked = 0
 
     def _append(self, time: Time) -> None:
         if self._stop == self._logs.shape[1]:

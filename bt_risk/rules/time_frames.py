@@ -161,6 +161,10 @@ class TimeFrames:
             rho[part], counts[part] = returns.correlations(candidate, others[part], estimator, some)
         return rho, counts
 
+    def row(self, candidate: int) -> list[float] | None:
+        """Return correlations of one name with each name, as `ReturnWindow` does, or None."""
+        return self._axes[0].returns.row(candidate) if len(self._axes) == 1 else None
+
     def covariance(
         self, rows: Rows, estimator: Estimator = ROLLING
     ) -> tuple[Covariance | None, int]:

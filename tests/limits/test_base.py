@@ -40,6 +40,9 @@ class Ledger:
         self.asked.append((unit, side))
         return self.used
 
+    def at_most(self, instrument, side, model):
+        return math.nan  # each pair must be asked
+
     def same_bets(self, instrument, side, model, downside):
         self.asked.append((model.window, model.min_periods))
         others, signed, counts = zip(*self.bets, strict=True) if self.bets else ([], [], [])

@@ -304,6 +304,9 @@ class Pairs:
         self.rounds = 0
         self.correlations = self
 
+    def at_most(self, instrument, side, model):
+        return math.nan  # each pair must be asked
+
     def same_bets(self, instrument, side, model, downside):
         one = np.ones(1, dtype=int)
         return one, one * self.side, np.array([self.signed]), one * 252
