@@ -45,6 +45,7 @@ from .evidence.halt_odds import halt_probability
 from .evidence.sweep import sweep
 from .evidence.sweep_space import Between
 from .evidence.verification import verify
+from .evidence.walk_forward import walk_forward
 from .feeds.bundled import list_data, load_data
 from .feeds.files import read_prices
 from .feeds.frame import FrameData
@@ -223,6 +224,7 @@ __all__ = [
     "rolling_correlation",
     "sweep",
     "target_weights",
+    "walk_forward",
     "webhook",
     "verify",
 ]

@@ -159,17 +159,17 @@ def sweep(
     job = Job(build, base, chosen, goal)
     if client is not None:
         check_client(client)
-    jobs = _jobs(job, n_jobs, source.total) if client is None else 1
-    kept = open_store(store, chosen, identity_of(job, _first(job)))
+    jobs = process_count(job, n_jobs, source.total) if client is None else 1
+    kept = open_store(store, chosen, identity_of(job, first_cerebro(job)))
     try:
         complete = run_points(job, source, kept, jobs, client)
     finally:
         kept.close()
     path = None if store is None else Path(store)
-    return _result(kept.rows, job, trials, source.total, complete, path)
+    return sweep_of(kept.rows, job, trials, source.total, complete, path)
 
 
-def _jobs(job: Job, n_jobs: int, total: int) -> int:
+def process_count(job: Job, n_jobs: int, total: int) -> int:
     """Return the number of processes."""
     if n_jobs != -1:
         check_whole(COMPONENT, "n_jobs", n_jobs, remedy="-1 is one for each core.")
@@ -178,12 +178,9 @@ def _jobs(job: Job, n_jobs: int, total: int) -> int:
     return min(worker_count(sent, asked, total, COMPONENT, "n_jobs"), max(total, 1))
 
 
-def _first(job: Job) -> bt.Cerebro | None:
+def first_cerebro(job: Job) -> bt.Cerebro | None:
     """Return the Cerebro of the first point, which tells code and prices; None if it has none."""
-    point = {
-        name: values[0] if isinstance(values, tuple) else values.low
-        for name, values in job.space.values.items()
-    }
+    point = job.space.first
     try:
         cerebro = job.bare(point)
         job.feeds.give(cerebro, partial(job.bare, point))  # workers are forked with their bars
@@ -196,7 +193,7 @@ def _first(job: Job) -> bt.Cerebro | None:
     return None
 
 
-def _result(
+def sweep_of(
     rows: Mapping[str, Row], job: Job, trials: int, asked: int, complete: bool, store: Path | None
 ) -> Sweep:
     space = job.space

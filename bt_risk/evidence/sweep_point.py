@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,20 +11,19 @@ from typing import Any, NamedTuple
 
 import backtrader as bt
 import numpy as np
-import pandas as pd
 
 from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence.loaded_feeds import LoadedFeeds
-from bt_risk.evidence.metrics import MEASURES, Days, days_of, final_equity, measures
+from bt_risk.evidence.metrics import MEASURES, days_of, final_equity, measures
 from bt_risk.evidence.runner import built, quiet
 from bt_risk.evidence.sweep_space import COMPONENT, FINAL, Point, Space
 from bt_risk.evidence.user_traceback import error_line
-from bt_risk.limits.base import Decision, Limit, Request
+from bt_risk.evidence.window import NotBefore, Window
 from bt_risk.policy import Policy
 from bt_risk.protection import protect
 from bt_risk.report.record import ReportData, RunRecord, record_of
 
-__all__ = ["Job", "Objective", "PointResult", "Window", "objective_of"]
+__all__ = ["Job", "Objective", "PointResult", "objective_of"]
 
 # Of these the smallest is the best.
 _LOSSES = (
@@ -37,7 +35,6 @@ _LOSSES = (
     "Costs",
 )
 _MARK = "sweep_data"
-_BEFORE = dt.timedelta(milliseconds=1)  # the number of a time is exact to 10 microseconds
 
 
 @dataclass(frozen=True)
@@ -99,53 +96,6 @@ class PointResult(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Window:
-    """The time in which a run trades and is measured, in the times of its data feeds.
-
-    Attributes
-    ----------
-    begin, end : Timestamp
-        No entry is sent before `begin`, and no bar from `end` on is loaded.
-    since : Timestamp or None
-        The first bar that is loaded: indicators need some before `begin`. None loads every bar.
-    """
-
-    begin: pd.Timestamp
-    end: pd.Timestamp
-    since: pd.Timestamp | None = None
-
-    def apply(self, cerebro: bt.Cerebro) -> None:
-        """Let the data feeds of a Cerebro load only the bars of this window."""
-        for data in cerebro.datas:
-            if self.since is not None:
-                data.p.fromdate = max(
-                    self.since.to_pydatetime(), data.p.fromdate or dt.datetime.min
-                )
-            last = self.end.to_pydatetime() - _BEFORE
-            data.p.todate = min(last, data.p.todate or dt.datetime.max)
-
-    def inside(self, days: Days, index: pd.DatetimeIndex) -> tuple[Days, pd.DatetimeIndex]:
-        """Return the days from `begin` on."""
-        inside = np.flatnonzero(index >= self.begin.normalize())
-        return days.take(inside), index[inside]
-
-
-class NotBefore(Limit):
-    """Refuse entries before a time, so that a run only warms up until then."""
-
-    by_size = False
-
-    def __init__(self, begin: pd.Timestamp) -> None:
-        self._begin, self._said = float(bt.date2num(begin.to_pydatetime())), str(begin)
-
-    def review(self, request: Request, book: Any) -> Decision:
-        """Return the `Decision` for `request`."""
-        if book.latest >= self._begin:
-            return Decision(request.size)
-        return self.refuse(0.0, f"entries begin at {self._said}")
-
-
-@dataclass(frozen=True)
 class Job:
     """What the points of a sweep have in common; it pickles where `build` and `objective` do.
 
@@ -165,6 +115,10 @@ class Job:
     window: Window | None = None
     feeds: LoadedFeeds = field(default_factory=LoadedFeeds, repr=False, compare=False)
 
+    def within(self, window: Window) -> Job:
+        """Return the same job in a window: bars that were loaded in another one are not its own."""
+        return replace(self, window=window, feeds=LoadedFeeds())
+
     def bare(self, point: Point) -> bt.Cerebro:
         """Return the Cerebro of a point as `build` makes it, with the bars of the window."""
         _, of_build = self.space.split(point)
@@ -177,7 +131,7 @@ class Job:
         """Return the protected Cerebro of a point, which has not run."""
         cerebro = self.bare(point)
         self.feeds.give(cerebro, partial(self.bare, point))
-        limits = [] if self.window is None else [NotBefore(self.window.begin)]
+        limits = [] if self.window is None else [NotBefore(self.window)]
         of_policy, _ = self.space.split(point)
         protect(cerebro, replace(self.policy, **of_policy), limits=limits)
         cerebro.addanalyzer(ReportData, _name=_MARK)
@@ -185,12 +139,20 @@ class Job:
 
     def run(self, point: Point) -> RunRecord:
         """Run a point; raise what the run raises."""
+        return record_of(self.strategy(point), COMPONENT)
+
+    def strategy(self, point: Point) -> bt.Strategy:
+        """Run a point; return the strategy that has run, raise what the run raises."""
+        try:
+            return _run(self.cerebro(point))
+        except IndexError:
+            if self.window is None:
+                raise
+        # Where a data feed has fewer bars in the window than an indicator needs, Backtrader fails
+        # at filling it at once. It does not bar by bar.
         cerebro = self.cerebro(point)
-        with quiet():
-            strategies = cerebro.run()
-        if not strategies:
-            raise ParameterError(COMPONENT, "build", "a Cerebro with a strategy", cerebro)
-        return record_of(strategies[0], COMPONENT)
+        cerebro.p.runonce = False
+        return _run(cerebro)
 
     def evaluate(self, point: Point) -> PointResult:
         """Return what came of a point, also where its run raises an error."""
@@ -205,7 +167,7 @@ class Job:
         """Return the figures of a run, with those that a deflated Sharpe ratio needs."""
         days, index, year = days_of(record)
         if self.window is not None:
-            days, index = self.window.inside(days, index)
+            days, index = self.window.inside(record, days, index)
         if len(index) < 2:
             raise DataError(f"sweep: a run must have at least 2 days to measure; got {len(index)}.")
         figures = {FINAL: final_equity(record)}
@@ -220,3 +182,11 @@ class Job:
             "kurtosis": float((scaled**4).mean()),
         }
         return {"objective": self.objective.of(figures, record), **figures}
+
+
+def _run(cerebro: bt.Cerebro) -> bt.Strategy:
+    with quiet():
+        strategies = cerebro.run()
+    if not strategies:
+        raise ParameterError(COMPONENT, "build", "a Cerebro with a strategy", cerebro)
+    return strategies[0]

@@ -126,6 +126,14 @@ class Space:
         listed = [values for values in self.values.values() if isinstance(values, tuple)]
         return math.prod(map(len, listed)) if len(listed) == len(self.values) else None
 
+    @property
+    def first(self) -> Point:
+        """Return the point of the first value of each parameter, or of its low end."""
+        return {
+            name: values[0] if isinstance(values, tuple) else values.low
+            for name, values in self.values.items()
+        }
+
     def grid(self) -> Iterator[Point]:
         """Yield every point; the last parameter changes first."""
         for values in itertools.product(*self.values.values()):

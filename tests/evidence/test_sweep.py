@@ -26,10 +26,11 @@ from bt_risk.evidence import runner, sweep_pool
 from bt_risk.evidence.metrics import MEASURES, days_of, measures
 from bt_risk.evidence.runner import run_variant
 from bt_risk.evidence.sharpe import deflated_sharpe, expected_best
-from bt_risk.evidence.sweep_point import Job, Window, objective_of
+from bt_risk.evidence.sweep_point import Job, objective_of
 from bt_risk.evidence.sweep_pool import ForkedPool, open_pool
 from bt_risk.evidence.sweep_sampler import sampler_of
 from bt_risk.evidence.sweep_space import COLUMNS, Space
+from bt_risk.evidence.window import Window
 
 FRAME = random_walk(4, 120, 0.02, 0.001)
 POLICY = Policy(drawdown_limit=0.5, min_periods=5)
@@ -601,11 +602,16 @@ def test_failures_and_an_interruption_are_said():
 # -- windows ----------------------------------------------------------------------------------
 
 
+def number(bar):
+    return bt.date2num(FRAME.index[bar].to_pydatetime())
+
+
 def test_a_window_warms_up_trades_and_ends_at_its_times():
-    begin, end, since = (FRAME.index[place] for place in (60, 110, 30))
+    begin, since = FRAME.index[60], FRAME.index[30]
+    windows = [Window(number(after), number(109), number(30)) for after in (59, 29)]
     job = Job(build, POLICY, Space(SPACE, build), objective_of("sweep", "sharpe"))
     point = {"risk_limit": 0.01, "period": 8, "hold": 3}
-    whole = Job(job.build, POLICY, job.space, job.objective, Window(begin, end, since))
+    whole = Job(job.build, POLICY, job.space, job.objective, windows[0])
     record = whole.run(point)
     assert (record.times[0], record.times[-1]) == (since, FRAME.index[109])
     assert record.fills["time"].min() > begin
@@ -613,12 +619,12 @@ def test_a_window_warms_up_trades_and_ends_at_its_times():
     figures = whole.evaluate(point).figures
     assert figures["days"] == 50
     assert figures["Trades"] > 2
-    free = Job(job.build, POLICY, job.space, job.objective, Window(since, end, since))
+    free = Job(job.build, POLICY, job.space, job.objective, windows[1])
     assert free.run(point).fills["time"].min() < begin
 
 
 def test_a_window_without_days_is_an_error_of_its_point():
-    window = Window(FRAME.index[60], FRAME.index[61])
+    window = Window(number(59), number(60))
     job = Job(build, POLICY, Space(SPACE, build), objective_of("sweep", "sharpe"), window)
     result = job.evaluate({"risk_limit": 0.01, "period": 8, "hold": 3})
     assert "at least 2 days to measure; got 1" in result.error

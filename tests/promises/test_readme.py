@@ -18,7 +18,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # The pages that are read where they stand; docs/site/ has what the site is built with.
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
-SLOW = ("docs/challenge.md", "docs/evidence.md", "docs/tear-sheet.md")
+SLOW = ("docs/challenge.md", "docs/evidence.md", "docs/tear-sheet.md", "docs/walk-forward.md")
 WITH_PYTHON = [page for page in PAGES if "\n```python\n" in (ROOT / page).read_text("utf-8")]
 # Its block replaces the engine of a whole process: `engine.test_other_engine` runs it.
 WITH_PYTHON.remove("docs/engines.md")
