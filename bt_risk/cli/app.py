@@ -21,6 +21,7 @@ from bt_risk.cli.paper import paper
 from bt_risk.cli.run import run
 from bt_risk.cli.screen import screen
 from bt_risk.cli.signals import signals
+from bt_risk.cli.sweep import sweep
 from bt_risk.cli.tiers import tiers
 from bt_risk.cli.verify import verify
 from bt_risk.errors import BtRiskError
@@ -82,7 +83,7 @@ def path() -> None:
 
 
 _GROUPS = {
-    "Backtests": (new, check_data, screen, run, compare, challenge, verify, demo, path),
+    "Backtests": (new, check_data, screen, run, compare, challenge, sweep, verify, demo, path),
     "Policies": (check, diff, headroom, tiers),
     "Live runs": (paper, doctor, status, journal, explain),
     "Operating a live run": (halt, reduce, flatten, resume, rearm),

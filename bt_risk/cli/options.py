@@ -26,6 +26,7 @@ __all__ = [
     "Settings",
     "policy_of",
     "script_of",
+    "value_of",
 ]
 
 ScriptName = Annotated[
@@ -110,11 +111,12 @@ def _pairs(command: str, option: str, pairs: Iterable[str] | None) -> dict[str, 
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise ParameterError(command, option, "like name=value", pair)
-        found[key.strip()] = _value(text.strip())
+        found[key.strip()] = value_of(text.strip())
     return found
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return the value of a text: that of TOML, or else the text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -27,6 +27,8 @@ from bt_risk.evidence.number_format import (
     format_number,
 )
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
+from bt_risk.evidence.sweep import Sweep
+from bt_risk.evidence.sweep_words import best_cells
 from bt_risk.evidence.variants import BARE, PROTECTED
 from bt_risk.report.labels import (
     count_decisions,
@@ -45,6 +47,7 @@ __all__ = [
     "print_legend",
     "print_leverage",
     "print_portfolio",
+    "print_sweep",
     "shadow_books",
 ]
 
@@ -239,6 +242,17 @@ def print_challenge(console: Console, challenge: Challenge) -> None:
     by_risk = {"risk per trade": risk, "passed": passed}
     by_row = {name: dict(zip(rows, texts, strict=True)) for name, texts in by_risk.items()}
     _print_table(console, by_row, rows)
+
+
+def print_sweep(console: Console, sweep: Sweep) -> None:
+    """Print a `bt_risk.evidence.Sweep`: what was found in words, and its ten best points."""
+    for sentence in sweep.sentences():
+        console.print(f"- {sentence}", markup=False)
+    cells = best_cells(sweep, 10)
+    if len(cells):
+        console.print("\nThe best points:\n")
+        cells.index = [str(place) for place in range(1, len(cells) + 1)]
+        _print_table(console, cells.to_dict())
 
 
 def _bounded(frame: pd.DataFrame, kind: str) -> dict[str, str]:

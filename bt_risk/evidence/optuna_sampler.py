@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
-from bt_risk.errors import is_number
-from bt_risk.evidence.sweep_space import Between, Point, Space, label
+from bt_risk.errors import ParameterError, is_number
+from bt_risk.evidence.sweep_space import COMPONENT, Between, Point, Space, label
 
 __all__ = ["OptunaSampler"]
 
@@ -23,11 +24,11 @@ class OptunaSampler:
     """
 
     def __init__(self, space: Space, total: int, seed: int, sampler: Any, smallest: bool) -> None:
-        try:
-            import optuna
-        except ImportError:
-            message = "sweep: this sampler needs optuna: pip install 'bt_risk[optuna]'"
-            raise ImportError(message) from None
+        if find_spec("optuna") is None:
+            constraint, remedy = "grid or random without optuna", "pip install 'bt_risk[optuna]'"
+            raise ParameterError(COMPONENT, "sampler", constraint, "optuna", remedy)
+        import optuna
+
         self.total, self._left, self._space, self._optuna = total, total, space, optuna
         self._values: dict[str, float] = {}
         optuna.logging.disable_default_handler()

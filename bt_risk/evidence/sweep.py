@@ -88,6 +88,12 @@ class Sweep:
         """Return sentences and the best points, for a notebook."""
         return sweep_html(self)
 
+    def write(self, path: str | Path, title: str = "Sweep") -> Path:
+        """Write the page, one self-contained HTML file; return its path."""
+        from bt_risk.evidence.sweep_page import sweep_page
+
+        return sweep_page(self, Path(path), title)
+
 
 def sweep(
     build: Callable[..., bt.Cerebro],

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from bt_risk.errors import StateError, is_number
-from bt_risk.evidence.sweep_space import COLUMNS, Between, Space
+from bt_risk.errors import ParameterError, StateError, is_number
+from bt_risk.evidence.sweep_space import COLUMNS, COMPONENT, Between, Space
 from bt_risk.evidence.sweep_store import Row, check_identity
 
 __all__ = ["ParquetStore"]
@@ -38,7 +38,8 @@ class ParquetStore:
 
     def __init__(self, path: Path, space: Space, identity: Mapping[str, Any]) -> None:
         if find_spec("pyarrow") is None:
-            raise ImportError("sweep: this store needs pyarrow: pip install 'bt_risk[parquet]'")
+            constraint, remedy = "a SQLite file without pyarrow", "pip install 'bt_risk[parquet]'"
+            raise ParameterError(COMPONENT, "store", constraint, str(path), remedy)
         self.rows: dict[str, Row] = {}
         self._path, self._space = path, space
         self._late: dict[str, Row] = {}

@@ -18,7 +18,7 @@ from bt_risk.evidence.metrics import MEASURES
 from bt_risk.evidence.runner import check_build
 from bt_risk.policy import Policy
 
-__all__ = ["COLUMNS", "FINAL", "Between", "Point", "Space"]
+__all__ = ["COLUMNS", "FINAL", "Between", "Point", "Space", "label"]
 
 COMPONENT = "sweep"
 POLICY, BUILD = "policy", "build"
@@ -211,9 +211,8 @@ def _values(name: str, given: Any) -> tuple[Any, ...] | Between:
     if not values or len(set(labels)) < len(labels):
         raise ParameterError(COMPONENT, "space", f"{constraint}, each once", {name: list(values)})
     for value, text in zip(values, labels, strict=True):
-        if isinstance(text, float) and not math.isfinite(text):
-            remedy = "None is no limit." if text > 0 else ""
-            raise ParameterError(COMPONENT, "space", "finite values", {name: value}, remedy)
+        if isinstance(text, float) and math.isnan(text):
+            raise ParameterError(COMPONENT, "space", "a dict without NaN", {name: value})
         if text is not value and _ADDRESS.search(text):
             remedy = "Another process must know it by the same text: use a dataclass, or a name."
             raise ParameterError(COMPONENT, "space", "plain values", {name: value}, remedy)

@@ -45,6 +45,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["percent"] = lambda value: format_number(value, "{:,.2%}")
     environment.filters["whole_percent"] = lambda value: format_number(value, "{:,.0%}")
+    environment.filters["ratio"] = lambda value: format_number(value, "{:.2f}")
     environment.filters["number"] = lambda value: "-" if value is None else f"{value:,.7g}"
     return environment
 

@@ -126,7 +126,7 @@ def test_a_name_that_both_have_must_be_told_apart(function):
         ({"period": "5"}, "a list of values"),
         ({"period": []}, "each once"),
         ({"period": [5, 5.0]}, "each once"),
-        ({"risk_limit": [float("inf")]}, "None is no limit"),
+        ({"risk_limit": [float("nan")]}, "without NaN"),
         ({"period": [object()]}, "plain values"),
         ({"period": [5], "build.period": [6]}, "each name once"),
         ({}, "a dict of values by parameter"),
