@@ -29,6 +29,7 @@ from bt_risk.policy import Policy, policy_of
 from bt_risk.report.no_trades import NO_TRADES, refusals
 from bt_risk.report.page_at_end import ReportPage
 from bt_risk.state.file import check_state
+from bt_risk.state.journal_file import is_journal_file
 
 __all__ = ["protect"]
 
@@ -118,9 +119,8 @@ def protect(
         own = _store_settings(store)
         live, instruments = own.live(live), own.facts(instruments)
     settings = Live.named("protect", **live) if live else None
-    cerebro.addstore(
-        _Install(cerebro, policy, added, observe, state_file, on_bypass, settings, instruments)
-    )
+    where = on_bypass, settings, instruments, is_journal_file(journal)
+    cerebro.addstore(_Install(cerebro, policy, added, observe, state_file, *where))
     if fast:
         run_fast(cerebro)
     if policy.trailing_stop and not observe:
@@ -162,7 +162,9 @@ class _Install:
         on_bypass: str,
         live: Live | None,
         instruments: dict[str, dict[str, Any]] | None,
+        keeps_inputs: bool,
     ) -> None:
+        self.keeps_inputs = keeps_inputs
         self.cerebro, self.policy, self.limits = cerebro, policy, limits
         self.on_bypass, self.instruments = on_bypass, instruments
         self.observe, self.state, self.live = observe, state, live
@@ -178,6 +180,7 @@ class _Install:
             remedy = "A RiskBroker that was set enforces its own limits."
             raise ParameterError("protect", "mode", "'enforce' with it", "observe", remedy)
         broker.observe = self.observe
+        broker.keeps_inputs = self.keeps_inputs
         broker.live = self.live or broker.live
         if broker.state_file not in (None, self.state) and self.state is not None:
             constraint = f"the file of the RiskBroker, {broker.state_file}"
@@ -234,7 +237,9 @@ class _PolicyJournal(RiskJournal):
         if not policy.sizer:
             reason = f"sizes come from {type(sizer).__name__}: the policy leaves them as they are"
         elif default and not _chosen_sizer(strategy):
-            strategy.setsizer(HalfKellySizer(**policy.params(SizerSettings)))
+            sizer = HalfKellySizer(**policy.params(SizerSettings))
+            sizer.by_policy = True
+            strategy.setsizer(sizer)
             reason = "sizes come from HalfKellySizer: the strategy had the default of one unit"
         else:
             reason = f"sizes come from {type(sizer).__name__}, and the gate trims them"
@@ -246,6 +251,13 @@ class _PolicyJournal(RiskJournal):
         self._warn()
         self.gate = None
         super().stop()
+
+    def _policy_text(self) -> str | None:
+        try:
+            text: str = self.p.policy.to_toml()
+        except TypeError:  # a value that TOML does not have: `verify` must be given the policy
+            return None
+        return text
 
     def _warn(self) -> None:
         """Log what a backtest that the rules have shaped does not show by itself."""

@@ -85,6 +85,8 @@ class DrawdownBreaker(QuietAnalyzer):
 
     def rearm(self) -> None:
         """Trade again after a trip, with the high-water mark rebased to the current value."""
+        if self._gate.inputs is not None:
+            self._gate.inputs.add("rearm")
         self._breaker.rearm()
 
     @property

@@ -72,6 +72,7 @@ class HalfKellySizer(bt.Sizer):
     """
 
     _start = wrong_place("a sizer", "cerebro.addsizer({name})")
+    by_policy = False  # whether `protect` has set it
     params = SizerSettings.defaults()
 
     def __init__(self) -> None:

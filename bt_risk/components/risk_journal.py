@@ -12,6 +12,7 @@ import backtrader as bt
 import pandas as pd
 
 from bt_risk.components.quiet_analyzer import QuietAnalyzer
+from bt_risk.components.run_settings import run_settings
 from bt_risk.errors import check_output
 from bt_risk.gate.journal import FIELDS, Journal
 from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
@@ -41,6 +42,8 @@ class RiskJournal(QuietAnalyzer):
         if self.p.path is not None:
             check_output("RiskJournal", "path", self.p.path)
         self._journal: Journal | None = None
+        self._inputs: list[tuple[int, dict[str, Any]]] = []
+        self._names: dict[int, str] = {}
 
     def start(self) -> None:
         """Begin with the journal of this run's gate."""
@@ -60,12 +63,27 @@ class RiskJournal(QuietAnalyzer):
         copy.lines = list(journal.lines)
         copy.trades = [replace(trade, owner=None) for trade in journal.trades]
         self._journal = copy
+        self._keep_inputs(journal)
         if self.p.path is not None:
             self.to_db(self.p.path) if is_journal_file(self.p.path) else self.to_csv(self.p.path)
 
+    def _keep_inputs(self, journal: Journal) -> None:
+        """Copy what the decisions depend on, where the gate has recorded it."""
+        gate = self.strategy.broker
+        inputs = getattr(gate, "inputs", None)
+        if inputs is not None:
+            run = run_settings(gate, self._policy_text())
+            self._inputs = [*inputs.rows, (len(journal.lines), run)]
+            names = {line: inputs.number_of(ref) for line, ref in journal.orders.items()}
+            self._names = {line: f"request-{number}" for line, number in names.items() if number}
+
+    def _policy_text(self) -> str | None:
+        """Return the policy of the run as TOML: only `protect` has one."""
+        return None
+
     def get_analysis(self) -> dict[str, Any]:
         """Return the decisions and their counts."""
-        decisions = [dict(zip(FIELDS, line, strict=True)) for line in self._lines()]
+        decisions = [dict(zip(FIELDS, line, strict=True)) for line in self.rows()]
         for decision in decisions:
             time = decision["time"]
             decision["time"] = bt.num2date(time) if time == time else None
@@ -73,16 +91,20 @@ class RiskJournal(QuietAnalyzer):
 
     def counts(self) -> Counter[tuple[str, str]]:
         """Return the number of decisions by (rule, action)."""
-        return Counter((line[2], line[3]) for line in self._lines())
+        return Counter((line[2], line[3]) for line in self.rows())
 
     def _repr_html_(self) -> str:
         """Return the decisions as a table, for a notebook."""
         html: str = self.frame()._repr_html_()
         return html
 
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the decisions as tuples, times as Backtrader's date numbers."""
+        return self._journal.lines if self._journal else []
+
     def frame(self) -> pd.DataFrame:
         """Return the decisions as a DataFrame, times as naive UTC timestamps."""
-        frame = pd.DataFrame(self._lines(), columns=list(FIELDS))
+        frame = pd.DataFrame(self.rows(), columns=list(FIELDS))
         frame["time"] = _timestamps(frame["time"])
         return frame
 
@@ -92,7 +114,7 @@ class RiskJournal(QuietAnalyzer):
 
     def to_db(self, path: str | Path) -> None:
         """Write the decisions to an SQLite file with a hash for each: see `verify`."""
-        write_journal(path, self._lines())
+        write_journal(path, self.rows(), self._names, self._inputs)
 
     def to_jsonl(self, path: str | Path) -> None:
         """Write the decisions to a file with one JSON object on each line."""
@@ -120,9 +142,6 @@ class RiskJournal(QuietAnalyzer):
     def losses(self) -> LossDistribution:
         """Return how many closed trades lost more than they risked, and why."""
         return loss_distribution(trade.loss for trade in (self._journal or Journal()).trades)
-
-    def _lines(self) -> list[tuple[Any, ...]]:
-        return self._journal.lines if self._journal else []
 
 
 def _timestamps(numbers: Iterable[float]) -> Any:

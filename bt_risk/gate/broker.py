@@ -16,6 +16,7 @@ from bt_risk.gate.bypass import ON_BYPASS, Bypass, running_gate
 from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.fills import FillTracker
 from bt_risk.gate.headroom import Headroom
+from bt_risk.gate.input_log import InputLog
 from bt_risk.gate.journal import Journal
 from bt_risk.gate.live_venue import LiveVenue
 from bt_risk.gate.operator import Operator
@@ -126,6 +127,8 @@ class RiskBroker(BrokerProxy):
     allocations: dict[Any, Any]
     own: dict[int, Any]
     observe: bool
+    keeps_inputs: bool  # whether a run records what `verify` needs
+    inputs: InputLog | None
     late: bool
     ticks: int
     ending: MutableSet[Any]  # monitors after whose halt the run is to end
@@ -183,6 +186,7 @@ class RiskBroker(BrokerProxy):
         self._stop_rule = distance.atr_period, distance.atr_multiple
         self.instruments, self.live = {}, Live()
         self.late, self.observe, self.bar_jump = False, False, BAR_JUMP
+        self.keeps_inputs = False
         self.on_bypass = "alert"
         self.shutdown = self.state_file = self.max_stale_bars = None
         self.recovery = NoState()
@@ -268,6 +272,8 @@ class RiskBroker(BrokerProxy):
         self._reset(Book(instruments, *self._stop_rule, stale, self.bar_jump, signals))
         saves = self.state_file is not None
         self.book.loads_bars = self.venue.direct and self.cerebro._dopreload and not saves
+        if self.keeps_inputs:
+            self.inputs = InputLog(self)
         # A live broker may know the contract of a data feed only once that has started.
         for instrument in instruments if self.venue.direct else ():
             instrument.measure(self.inner.getcommissioninfo(instrument.data))
@@ -286,6 +292,7 @@ class RiskBroker(BrokerProxy):
         """Begin anew with a book: every part of the gate belongs to one run."""
         self._release()
         self.book, self.own, self.allocations, self.ticks = book, {}, {}, 0
+        self.inputs = None
         self.ending = set()
         self._notifications, self._stopped = deque(), False
         self.alerts = Alerts(self.live.listeners, self.live.heartbeat_url())
@@ -442,10 +449,14 @@ class RiskBroker(BrokerProxy):
 
     def buy(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Any:
         """Review a buy order and send what is allowed of it."""
+        if self.inputs is not None:
+            return self.inputs.submit(1, owner, data, size, args, kwargs)
         return self.order_review.submit(1, owner, data, size, args, kwargs)
 
     def sell(self, owner: Any, data: Any, size: float, *args: Any, **kwargs: Any) -> Any:
         """Review a sell order and send what is allowed of it."""
+        if self.inputs is not None:
+            return self.inputs.submit(-1, owner, data, size, args, kwargs)
         return self.order_review.submit(-1, owner, data, size, args, kwargs)
 
     def headroom(
@@ -487,6 +498,8 @@ class RiskBroker(BrokerProxy):
 
     def cancel(self, order: Any, *args: Any, **kwargs: Any) -> Any:
         """Cancel a working order; the protective orders of bt_risk stay."""
+        if self.inputs is not None:
+            self.inputs.cancel(order)
         ref = getattr(order, "ref", None)
         self.events.withdrawn(ref)
         if ref in self.order_review.rejected:
@@ -534,6 +547,8 @@ class RiskBroker(BrokerProxy):
         flatten : bool
             Also close every position at the next open, and the orders behind it.
         """
+        if self.inputs is not None:
+            self.inputs.add("halt", reason=reason, flatten=flatten)
         self.trading_state.halt(reason, flatten)
 
     def reduce_only(self, reason: str) -> None:
@@ -543,6 +558,8 @@ class RiskBroker(BrokerProxy):
         stop entries that rest are held back until `resume`; where that cannot be done, at a venue,
         they are cancelled, and so are market entries that have not filled.
         """
+        if self.inputs is not None:
+            self.inputs.add("reduce_only", reason=reason)
         self.trading_state.reduce_only(reason)
 
     def resume(self) -> None:
@@ -550,6 +567,8 @@ class RiskBroker(BrokerProxy):
 
         A breaker that has tripped goes on refusing entries: its own ``rearm()`` is the way back.
         """
+        if self.inputs is not None:
+            self.inputs.add("resume")
         self.trading_state.resume()
 
     @property

@@ -23,6 +23,7 @@ class BrokerProxy:
     inner: Any
     venue: Any
     book: Any
+    inputs: Any
     _declared: frozenset[str] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -32,6 +33,8 @@ class BrokerProxy:
 
     def setcash(self, cash: float) -> None:
         """Set the cash; after the first bar that is a deposit or a withdrawal, not profit."""
+        if self.inputs is not None:
+            self.inputs.add("setcash", amount=cash)
         self.venue.set_cash(cash)
 
     set_cash = setcash
@@ -41,7 +44,15 @@ class BrokerProxy:
         if not (is_number(amount) and math.isfinite(amount) and amount):
             constraint = "the currency that was paid in (positive) or taken out (negative)"
             raise ParameterError(type(self).__name__, "cash_flow()", constraint, amount)
+        if self.inputs is not None:
+            self.inputs.add("cash_flow", amount=amount)
         self.venue.cash_flow(float(amount))
+
+    def add_cash(self, cash: float) -> None:
+        """Let Backtrader's own simulation pay in or out on the next bar."""
+        if self.inputs is not None:
+            self.inputs.add("add_cash", amount=cash)
+        self.inner.add_cash(cash)
 
     def get_cash(self) -> float:
         """Return the cash, whichever of the two names the wrapped broker has."""

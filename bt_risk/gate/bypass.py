@@ -80,7 +80,7 @@ class Bypass:
         """Halt where that is due, and compare positions with the book after a fill."""
         if self._halt:
             reason, self._halt = self._halt, ""
-            self.gate.halt(reason)
+            self.gate.trading_state.halt(reason, False)
         if not self.gate.venue.direct:
             self.checks.clear()
         for instrument in fresh:

@@ -300,7 +300,8 @@ class TrailingStopMonitor(Monitor):
         elif stop.refused == self.gate.venue.stop_retries + 1:
             self._journal(stop, "unprotected", f"{reason}, {stop.refused} times")
             if self.gate.live.on_stop_rejected == "halt":
-                self.gate.halt(f"ATRTrailingStop: {stop.part.instrument.name} has no stop")
+                reason = f"ATRTrailingStop: {stop.part.instrument.name} has no stop"
+                self.gate.trading_state.halt(reason, False)
 
     def _leave(self, stop: TradeStop, reason: str) -> None:
         """Close at the market a position that no stop order can protect."""

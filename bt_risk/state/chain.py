@@ -1,9 +1,9 @@
 """The chain of the journal: every line has a hash of itself and of the line before.
 
 The hash covers every field of a line, so an edited field, a removed, added or moved line is found
-by `check_chain`. The file also says how many lines it has and what the last hash is, so that a cut
-tail is found. Whoever can write the file can also forge all of it anew: against that helps a hash
-that was noted elsewhere.
+by `check_chain`. The inputs of a journal have such a chain, too, which the lines continue. The file
+also says how many lines it has and what the last hash is, so that a cut tail is found. Whoever can
+write the file can also forge all of it anew: against that helps a hash that was noted elsewhere.
 """
 
 from __future__ import annotations
@@ -11,11 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
-__all__ = ["CHAIN_END", "Chain", "ChainCheck", "ChainFault", "add_hashes", "check_chain"]
+__all__ = [
+    "Chain",
+    "ChainCheck",
+    "ChainFault",
+    "add_hashes",
+    "add_inputs",
+    "check_chain",
+    "has_inputs",
+]
 
 FIRST = ""  # what the first line has before it
 # Keys of `meta`: how many lines there are, the hash of the last, and how many of them had been
@@ -23,8 +32,9 @@ FIRST = ""  # what the first line has before it
 CHAIN_END = ("journal_lines", "journal_hash")
 UNHASHED = "journal_unhashed"
 _COLUMNS = "number, value, client_id, at"
+_INPUT_COLUMNS = "number, line, value"
 
-Row = tuple[int, str, str, float]
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,10 @@ class ChainFault:
 
     line: int
     what: str
+    table: str = "line"  # or "input"
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.what}"
+        return f"{self.table} {self.line}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,23 @@ def _hash(before: str, row: Row) -> str:
     return hashlib.sha256(json.dumps([before, *row]).encode()).hexdigest()
 
 
+def has_inputs(db: sqlite3.Connection) -> bool:
+    """Return whether a journal has inputs beside its lines."""
+    tables = db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'inputs'")
+    return tables.fetchone() is not None
+
+
+def add_inputs(db: sqlite3.Connection, inputs: Iterable[tuple[int, str]]) -> str:
+    """Insert inputs: the number of lines before each, and its text; return the last hash."""
+    last, rows = FIRST, []
+    for number, (line, text) in enumerate(inputs, 1):
+        row = (number, line, text)
+        last = _hash(last, row)
+        rows.append((*row, last))
+    db.executemany(f"INSERT INTO inputs ({_INPUT_COLUMNS}, hash) VALUES (?, ?, ?, ?)", rows)
+    return last
+
+
 def add_hashes(db: sqlite3.Connection) -> None:
     """Give the lines of a file without hashes theirs: from now on no line changes unseen."""
     last, lines = FIRST, 0
@@ -132,26 +160,35 @@ def add_hashes(db: sqlite3.Connection) -> None:
 
 def check_chain(db: sqlite3.Connection, noted: str = "") -> ChainCheck:
     """Compare every line of a journal with its hash, and the lines with what the file says."""
-    rows = db.execute(f"SELECT {_COLUMNS}, hash FROM decisions ORDER BY number").fetchall()
     meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
-    start: tuple[object, ...] = (0, "", "", 0.0, FIRST)
-    faults = [fault for pair in pairwise([start, *rows]) if (fault := _fault(*pair))]
+    inputs: list[Row] = []
+    if has_inputs(db):
+        columns = f"{_INPUT_COLUMNS}, hash"
+        inputs = db.execute(f"SELECT {columns} FROM inputs ORDER BY number").fetchall()
+    rows: list[Row] = db.execute(
+        f"SELECT {_COLUMNS}, hash FROM decisions ORDER BY number"
+    ).fetchall()
+    start = (0, inputs[-1][-1] if inputs else FIRST)
+    faults = _faults((0, FIRST), inputs, "input") + _faults(start, rows, "line")
     lines, last = (meta.get(key, "") for key in CHAIN_END)
     end, found = rows[-1] if rows else start, len(rows)
-    if (str(end[0]), end[-1]) != (lines or "0", last):
+    if (str(end[0]), end[-1]) != (lines or "0", last or start[-1]):
         what = f"the file says that line {lines or 0} is the last, with the hash {last or 'none'}"
-        faults.append(ChainFault(int(str(end[0])), f"the journal ends here, and {what}"))
+        faults.append(ChainFault(end[0], f"the journal ends here, and {what}"))
     at = [row[0] for row in rows if noted and row[-1] == noted]
     unhashed = int(meta.get(UNHASHED, 0))
-    return ChainCheck(found, str(end[-1]), faults, unhashed, at[0] if at else None)
+    return ChainCheck(found, end[-1], faults, unhashed, at[0] if at else None)
 
 
-def _fault(before: tuple[object, ...], row: tuple[object, ...]) -> ChainFault | None:
-    """Return what is wrong with a line behind the one before it, None if nothing is."""
-    number, expected = int(str(row[0])), int(str(before[0])) + 1
-    if number != expected:
-        return ChainFault(number, f"the line before it is {before[0] or 'missing'}")
-    fields: Row = row[:-1]  # type: ignore[assignment]  # as `_COLUMNS` says
-    if _hash(str(before[-1]), fields) != row[-1]:
-        return ChainFault(number, "it, its hash or the hash before it is not what was written")
-    return None
+def _faults(start: Row, rows: Sequence[Row], table: str) -> list[ChainFault]:
+    """Return what is wrong with each row behind the one before it."""
+    found = ((row[0], _fault(before, row)) for before, row in pairwise([start, *rows]))
+    return [ChainFault(number, what, table) for number, what in found if what]
+
+
+def _fault(before: Row, row: Row) -> str:
+    if row[0] != before[0] + 1:
+        return f"the one before it is {before[0] or 'missing'}"
+    if _hash(before[-1], row[:-1]) != row[-1]:
+        return "it, its hash or the hash before it is not what was written"
+    return ""

@@ -126,7 +126,7 @@ def test_a_cut_tail_stays_visible_when_a_run_goes_on(path):
     file.write({}, decisions=LINES[:1])
     file.close()
     (fault,) = bt_risk.verify(path).chain.faults
-    assert str(fault) == "line 6: the line before it is 3"
+    assert str(fault) == "line 6: the one before it is 3"
 
 
 def test_an_added_line_stays_visible_when_a_run_goes_on(path):
@@ -253,7 +253,7 @@ def test_the_command_has_the_status_of_what_it_finds(path, tmp_path, monkeypatch
     command = command_in(140, monkeypatch, capsys)
     status, out, _ = command("verify", path)
     assert status == 0
-    assert out.startswith("5 lines: equal\n")
+    assert out.startswith("5 lines: as they were written\n")
     status, out, _ = command("verify", path, "--json", "--noted", "0000")
     assert status == 1
     assert json.loads(out)["noted_line"] is None
