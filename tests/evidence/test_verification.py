@@ -47,6 +47,14 @@ class Trader(bt.Strategy):
             self.buy(size=4)
 
     def next(self):
+        if len(self) in (40, 80):
+            self.broker.halt("by the user", flatten=len(self) == 80)
+        elif len(self) in (44, 84):
+            self.broker.resume()
+        elif len(self) == 60:
+            self.broker.reduce_only("carefully")
+        elif len(self) == 63:
+            self.broker.resume()
         for data in self.datas:
             act = self.rng.choice(ACTIONS)
             if self.rng.random() < 0.4:
@@ -98,18 +106,10 @@ class Trader(bt.Strategy):
     def cash(self, data):
         self.rng.choice([self.broker.add_cash, self.broker.cash_flow])(500.0)
 
-    def halted(self, data):
-        if self.rng.random() < 0.5:
-            self.broker.halt("by the user", flatten=True)
-        elif self.rng.random() < 0.3:
-            self.broker.reduce_only("carefully")
-        else:
-            self.broker.resume()
-
 
 ACTIONS = [Trader.proposed] * 4 + [Trader.closed, Trader.resting, Trader.bracket] * 2
 ACTIONS += [Trader.target, Trader.group, Trader.trail, Trader.named_stop]
-ACTIONS += [Trader.cancelled, Trader.cash, Trader.halted]
+ACTIONS += [Trader.cancelled, Trader.cash]
 
 
 def builder(seed=1, datas=2, mode=None, bars=120):
