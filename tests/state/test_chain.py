@@ -260,7 +260,7 @@ def test_the_command_has_the_status_of_what_it_finds(path, tmp_path, monkeypatch
     edit(path, "UPDATE decisions SET at = 9 WHERE number = 2")
     status, out, _ = command("verify", path, "--json")
     assert status == 1
-    assert [fault["line"] for fault in json.loads(out)["faults"]] == [2]
+    assert [(one["in"], one["number"]) for one in json.loads(out)["faults"]] == [("line", 2)]
     (tmp_path / "journal.csv").write_text("time,data\n")
     status, _, err = command("verify", tmp_path / "journal.csv")
     assert status == 2
