@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["walk_html", "walk_page"]
 
+SMALL = 0.1
+
 
 def walk_page(walk: WalkForward, path: Path, title: str) -> Path:
     """Write the page of a `bt_risk.evidence.WalkForward`; return its path."""
@@ -79,8 +81,10 @@ def _stability_chart(walk: WalkForward) -> Chart:
     chart.line("out of sample", _by_day(walk, "out_of_sample"), BLUE, steps=True)
     drawn = [name for name in walk.parameters if walk.frame[name].dropna().map(is_number).all()]
     for place, name in enumerate(drawn):
-        chart.pane(name, "number")
-        chart.line(name, _by_day(walk, name), (ORANGE, GREEN)[place % 2], steps=True)
+        values = _by_day(walk, name)
+        # Two decimals of a small number would say nothing; a ratio is small.
+        chart.pane(name, "percent" if np.nanmax(np.abs(values)) < SMALL else "number")
+        chart.line(name, values, (ORANGE, GREEN)[place % 2], steps=True)
     return chart.chart(
         "For each test the objective that the chosen point had in training, and the one it then "
         "had; below, what was chosen. A line out of sample far below the other one, or "
