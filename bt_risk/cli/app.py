@@ -24,6 +24,7 @@ from bt_risk.cli.signals import signals
 from bt_risk.cli.sweep import sweep
 from bt_risk.cli.tiers import tiers
 from bt_risk.cli.verify import verify
+from bt_risk.cli.walk_forward import walk_forward
 from bt_risk.errors import BtRiskError
 from bt_risk.evidence.user_traceback import user_traceback
 
@@ -83,7 +84,19 @@ def path() -> None:
 
 
 _GROUPS = {
-    "Backtests": (new, check_data, screen, run, compare, challenge, sweep, verify, demo, path),
+    "Backtests": (
+        new,
+        check_data,
+        screen,
+        run,
+        compare,
+        challenge,
+        sweep,
+        walk_forward,
+        verify,
+        demo,
+        path,
+    ),
     "Policies": (check, diff, headroom, tiers),
     "Live runs": (paper, doctor, status, journal, explain),
     "Operating a live run": (halt, reduce, flatten, resume, rearm),

@@ -30,6 +30,8 @@ from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sweep import Sweep
 from bt_risk.evidence.sweep_words import best_cells
 from bt_risk.evidence.variants import BARE, PROTECTED
+from bt_risk.evidence.walk_forward import WalkForward
+from bt_risk.evidence.walk_words import fold_columns
 from bt_risk.report.labels import (
     count_decisions,
     decisions_in_order,
@@ -48,6 +50,7 @@ __all__ = [
     "print_leverage",
     "print_portfolio",
     "print_sweep",
+    "print_walk",
     "shadow_books",
 ]
 
@@ -253,6 +256,14 @@ def print_sweep(console: Console, sweep: Sweep) -> None:
         console.print("\nThe best points:\n")
         cells.index = [str(place) for place in range(1, len(cells) + 1)]
         _print_table(console, cells.to_dict())
+
+
+def print_walk(console: Console, walk: WalkForward) -> None:
+    """Print a `bt_risk.evidence.WalkForward`: what came of it in words, and its folds."""
+    for sentence in walk.sentences():
+        console.print(f"- {sentence}", markup=False)
+    console.print("\nThe folds, each with what its training has chosen:\n")
+    _print_table(console, fold_columns(walk))
 
 
 def _bounded(frame: pd.DataFrame, kind: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from bt_risk.evidence.halt_odds import HaltOdds, halt_probability
 from bt_risk.evidence.shadow_book import ShadowBook, shadow_book
 from bt_risk.evidence.sweep import Sweep, sweep
 from bt_risk.evidence.sweep_space import Between
+from bt_risk.evidence.walk_forward import WalkForward, walk_forward
 
 __all__ = [
     "Between",
@@ -15,9 +16,11 @@ __all__ = [
     "HaltOdds",
     "ShadowBook",
     "Sweep",
+    "WalkForward",
     "challenge",
     "compare",
     "halt_probability",
     "shadow_book",
     "sweep",
+    "walk_forward",
 ]
