@@ -88,23 +88,23 @@ class Correlations:
             return math.nan
         if self._held is None:
             self._held = dict.fromkeys(self._sides_held())
+        if not (self._held or book.working):
+            return -1.0
+        row = None if self._may_be_stale() else book.windows[model].row(instrument.index)
+        if row is None:
+            return math.nan
         bets = [one for one in self._held if one not in book.gone]
         bets += [
             (w.instrument.index, w.side) for w in book.working.values() if w.opening > SIZE_EPS
         ]
-        most, row = -1.0, None
+        most, own = -1.0, instrument.index
         for k, other in bets:
-            if k == instrument.index:
-                continue
-            if row is None:
-                row = None if self._may_be_stale() else book.windows[model].row(instrument.index)
-                if row is None:
-                    return math.nan
-            signed = side * other * row[k]
-            if not signed <= most:
-                if signed != signed:
-                    return math.nan
-                most = signed
+            if k != own:
+                signed = side * other * row[k]
+                if not signed <= most:
+                    if signed != signed:
+                        return math.nan
+                    most = signed
         return most
 
     def covariance(

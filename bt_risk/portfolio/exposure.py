@@ -70,7 +70,26 @@ class Exposure:
 
     def of_side(self, side: int, unit: Unit = "risk") -> float:
         """Return the exposure of all instruments on one side."""
-        return sum(self._each(self.live(), side, unit))
+        return sum(self._each(self._with_exposure(side), side, unit))
+
+    def _with_exposure(self, side: int) -> list[Instrument]:
+        """Return the instruments of `live` whose exposure on one side may be other than 0."""
+        book = self._book
+        sides, opposed = book.sides.tolist(), book.opposed
+        entered: set[int] = set()
+        entering: set[int] = set()
+        for w in book.working.values():
+            if w.opening > SIZE_EPS:
+                (entering if w.side == side else entered).add(w.instrument.index)
+        return [
+            one
+            for one, held in zip(book.instruments, sides, strict=True)
+            if held == side
+            or one.index in entering
+            or one.index in opposed
+            # Nothing times an unknown multiplier is unknown.
+            or (one.multiplier != one.multiplier and (held or one.index in entered))
+        ]
 
     def gross(
         self, instrument: Instrument, unit: Unit, names: Collection[str] | None = None
@@ -212,6 +231,11 @@ class Exposure:
                 if not units:
                     add(self._one(one, side, unit))
                     continue
+            if not one.orders:
+                known = one.price - one.price  # NaN where there is no price
+                distance = one.stop_distance() + known if units > SIZE_EPS else 0.0
+                add(units * distance * one.multiplier if units > 0.0 else 0.0)
+                continue
             stop, enters, opened, left = None, 0.0, 0.0, 0.0
             for w in one.orders.values():
                 if w.owner is not owner:
@@ -240,7 +264,7 @@ class Exposure:
                     held = 0.0 * one.multiplier
                 # What a position against them leaves of the entries is computed by `entering`.
                 if opened <= SIZE_EPS or units >= 0.0 or opened <= left + units + SIZE_EPS:
-                    add(held + enters * one.multiplier if one.orders else held)
+                    add(held + enters * one.multiplier)
                     continue
             add(self._one(one, side, unit))
         return exposures

@@ -83,10 +83,13 @@ def preview_order(
     reduces = closing = min(size, held)
     # What a parent opens is left to its children, whatever other exits claim.
     given = 0.0 if terms.parent is None else terms.parent.opening
-    if instrument.orders:
+    others = [w for w in instrument.orders.values() if not w.own]  # what is ours counts as nothing
+    if others:
         held += coming(part, terms.kind, side, terms.price, terms.trails, terms.parent)
     if instrument.orders and held + given > 0.0:
-        free = max(0.0, held - claims(part, side, {"market", terms.kind}, terms.group))
+        free = held
+        if others:
+            free = max(0.0, held - claims(part, side, {"market", terms.kind}, terms.group))
         closing, reduces = min(size, given + free), min(size, given + held)
     opening, void = size - closing, 0.0
     if terms.closes:

@@ -31,7 +31,7 @@ def random_book(seed):
                 close(data, float(time), 100.0 + rng.random(), rng.choice([1.0, 0.3]))
         book.update()
     for instrument in instruments:
-        instrument.multiplier = rng.choice([1.0, 1.0, 0.1, 50.0])
+        instrument.multiplier = rng.choice([1.0, 1.0, 1.0, 0.1, 50.0, NAN])
         for owner in rng.choice([[ME], [ME], [ME], [ME, OTHER], []]):
             size = rng.choice([-7.0, -0.1, 0.0, 5e-10, 0.3, 3.0])
             if size:
