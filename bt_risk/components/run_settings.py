@@ -23,6 +23,7 @@ def run_settings(gate: RiskBroker, policy: str | None) -> dict[str, Any]:
         "call": "run",
         "mode": "observe" if gate.observe else "enforce",
         "live": not gate.venue.direct,
+        "restored": not getattr(getattr(gate.recovery, "file", None), "new", True),
         "policy": policy,
         "rules": rules_of(gate),
         "datas": [_feed(data) for data in cerebro.datas],

@@ -31,8 +31,21 @@ COMPONENT = "verify"
 _SQLITE = b"SQLite format 3\0"
 _SHOWN = 10  # differences in words
 _TOLERANCE = 1e-9  # relative: another machine may add in another sequence
-# Components that a repeated run does not have.
-_NOT_REPEATED = ("Screener",)
+_A_MOMENT = 1e-8  # days
+# What a repeated run does not have: components of a user, and what happens at a live broker only.
+_COMPONENTS = ("Screener",)
+_AT_A_VENUE = (
+    *("Equity", "broker", "broker error", "currency", "entry handover", "feed", "flatten"),
+    *("foreign", "order sender", "orders_per_second", "reconciliation", "state"),
+)
+# The actions of verdicts. Of what a venue does on its own, such as a stop that fills, a live run
+# hears in the middle of a bar, and a backtest at its end.
+_VERDICTS = ("allow", "trim", "reject", "exit")
+_LIVE = (
+    "the run was live, and is repeated in Backtrader's simulation: where the venue has filled at "
+    "another price, or not at all, what follows differs"
+)
+_RESTORED = "the run went on from a state file, which is no input: nothing was decided again"
 
 
 @dataclass(frozen=True)
@@ -219,13 +232,18 @@ def verify(
         remedy = "A run with protect(journal='journal.db') writes them."
         raise ParameterError(COMPONENT, "journal", "a file with the inputs of a run", path, remedy)
     run = inputs[-1]
+    if run["restored"]:
+        return Verification(chain, noted, notes=[_RESTORED])
     chosen, notes = _policy(policy, run["policy"])
     if build is None:
         build = FromFiles(run, given or [], COMPONENT)
     found = repeat(build, chosen, inputs[:-1], run, check_limits(COMPONENT, limits))
-    lines, cut, more = _repeatable(read_journal(path))
-    now = [line for line in found.lines if line[2] not in _NOT_REPEATED]
-    differences = list(_differences(lines, now[: len(lines)] if cut else now))
+    left_out = _COMPONENTS + (_AT_A_VENUE if run["live"] else ())
+    lines, cut, more = _repeatable(read_journal(path), left_out)
+    now = [line for line in found.lines if line[2] not in left_out]
+    notes += [_LIVE] if run["live"] else []
+    timed = _VERDICTS if run["live"] else None
+    differences = list(_differences(lines, now[: len(lines)] if cut else now, timed))
     troubles = _troubles(found, run, cut)
     return Verification(chain, noted, len(lines), differences, troubles, notes + more)
 
@@ -268,11 +286,14 @@ def _policy(given: Any, recorded: str | None) -> tuple[Policy, list[str]]:
     return chosen, [f"the policy is not that of the run: {change}" for change in changes]
 
 
-def _repeatable(journal: Sequence[Line]) -> tuple[list[Line], bool, list[str]]:
+def _repeatable(
+    journal: Sequence[Line], left_out: Sequence[str]
+) -> tuple[list[Line], bool, list[str]]:
     """Return the lines that a repeated run has, too, whether it ends early, and why."""
-    lines = [line for line in journal if line.values[2] not in _NOT_REPEATED]
-    left = len(journal) - len(lines)
-    notes = [f"{left} lines of {_NOT_REPEATED[0]} were not decided again"] if left else []
+    lines = [line for line in journal if line.values[2] not in left_out]
+    left = sorted({line.values[2] for line in journal} & {*left_out})
+    count = len(journal) - len(lines)
+    notes = [f"{count} lines of {', '.join(left)} were not decided again"] if left else []
     past = next((n for n, line in enumerate(lines) if line.values[3] == "bypass"), None)
     if past is None:
         return lines, False, notes
@@ -281,24 +302,31 @@ def _repeatable(journal: Sequence[Line]) -> tuple[list[Line], bool, list[str]]:
     return lines[:past], True, notes
 
 
-def _differences(lines: Sequence[Line], now: Sequence[Sequence[Any]]) -> Iterable[Difference]:
-    """Yield what differs, line by line."""
+def _differences(
+    lines: Sequence[Line], now: Sequence[Sequence[Any]], timed: Sequence[str] | None
+) -> Iterable[Difference]:
+    """Yield what differs, line by line; times are compared for `timed` actions, None for all."""
     nothing = (None,) * len(FIELDS)
     for line, decided in zip_longest(lines, now):
         was = nothing if line is None else line.values
         values = nothing if decided is None else decided
         both = zip(FIELDS, was, values, strict=True)
-        fields = {name: (old, new) for name, old, new in both if not _same(old, new)}
+        fields = {name: (old, new) for name, old, new in both if not _same(name, old, new)}
+        if timed is not None and was[3] == values[3] and was[3] not in timed:
+            fields.pop("time", None)
         if fields:
             number = lines[-1].number + 1 if line is None else line.number
             yield Difference(number, fields)
 
 
-def _same(old: Any, new: Any) -> bool:
-    if isinstance(old, float) and isinstance(new, float):
-        both_unknown = math.isnan(old) and math.isnan(new)
-        return both_unknown or math.isclose(old, new, rel_tol=_TOLERANCE)
-    return bool(old == new)
+def _same(name: str, old: Any, new: Any) -> bool:
+    if not (isinstance(old, float) and isinstance(new, float)):
+        return bool(old == new)
+    if math.isnan(old) or math.isnan(new):
+        return math.isnan(old) and math.isnan(new)
+    if name == "time":
+        return math.isclose(old, new, rel_tol=0.0, abs_tol=_A_MOMENT)
+    return math.isclose(old, new, rel_tol=_TOLERANCE)
 
 
 def _troubles(found: Repeated, run: Mapping[str, Any], cut: bool) -> list[str]:
