@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import backtrader as bt
+
 from bt_risk.gate.entry_bar import tick
 from bt_risk.monitors.margin import Liquidated, MarginMonitor
 from bt_risk.portfolio.instrument import Instrument
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from bt_risk.gate.simulated_execution import SimulatedExecution
 
 __all__ = ["Liquidation"]
+
+
+_Trades = frozenset[tuple[int, int]]
 
 
 class _Way(NamedTuple):
@@ -46,7 +51,8 @@ class Liquidation:
     def __init__(self, execution: SimulatedExecution, monitor: MarginMonitor) -> None:
         self.execution, self.monitor = execution, monitor
         self.gate, self.inner = execution.gate, execution.inner
-        self._before_bar: dict[int, tuple[float, float]] = {}  # size and entry of what was held
+        # What was held: its size, its entry, and which trades it was, by index of the instrument.
+        self._before_bar: dict[int, tuple[float, float, _Trades]] = {}
         self._closers: list[WorkingOrder] = []
         execution.liquidation = self
 
@@ -58,7 +64,9 @@ class Liquidation:
             if self.monitor.guard.charges:
                 self._charge_holding(held)
             self._before(held)
-        self._before_bar = {one.index: (one.size, entry_price(one)) for one in held if one.size}
+        self._before_bar = {
+            one.index: (one.size, entry_price(one), _trades(one)) for one in held if one.size
+        }
         self._closers = [
             w for w in book.working.values() if w.kind == "close" and w.opening > SIZE_EPS
         ]
@@ -81,7 +89,8 @@ class Liquidation:
 
     def _is_opened(self, one: Instrument) -> bool:
         """Return whether a position was opened or added to inside this bar."""
-        return bool(one.size) and one.size != self._before_bar.get(one.index, (0.0,))[0]
+        size, _, trades = self._before_bar.get(one.index, _NOTHING)
+        return bool(one.size) and (one.size != size or _trades(one) != trades)
 
     # -- before the orders of the bar ------------------------------------------------------------
 
@@ -118,18 +127,25 @@ class Liquidation:
 
     def _leg(self, one: Instrument, way: _Way, size: float) -> Leg:
         side = 1 if one.size > 0.0 else -1
-        stops = sorted(self._stops(one, side), key=lambda stop: -side * stop[0])
+        stops = sorted(self._stops(one, side, way.start), key=lambda stop: -side * stop[0])
         units, tiers = size * one.multiplier, self.monitor.guard.tiers_of(one.name)
         return Leg(side, units, way.start, way.worst, tiers, tuple(stops))
 
-    def _stops(self, one: Instrument, side: int) -> Iterator[tuple[float, float]]:
-        """Yield price and units of the stops behind what is held that rest since before the bar."""
+    def _stops(self, one: Instrument, side: int, start: float) -> Iterator[tuple[float, float]]:
+        """Yield price and units of the stops behind what is held that rest since before the bar.
+
+        A stop limit is one only where its limit lets it fill.
+        """
         now = one.data.datetime[0]
         for w in one.orders.values():
             rests = w.kind == "stop" and w.side == -side and w.handle.created.dt < now
-            if rests and self.gate.book.reachable(w):
+            if rests and not _expires(w.handle, now) and self.gate.book.reachable(w):
                 units = min(max(w.closing, w.reduces), w.remaining)
                 price = w.handle.created.price if w.trails else w.price
+                fill = min(price, start) if side > 0 else max(price, start)
+                limited = w.handle.exectype in _LIMITED
+                if limited and side * (fill - w.handle.created.pricelimit) < 0.0:
+                    continue
                 if units > SIZE_EPS and price == price:
                     yield price, units * one.multiplier
 
@@ -182,15 +198,20 @@ class Liquidation:
         legs = [self._leg(one, ways[one.index], sizes[one.index]) for one in held]
         t = first_breach(balance, legs, own=self.monitor.guard.isolated)
         if t is not None:
+            # What was bought at the close before the bar meets a gap at its open.
+            gap = t == 0.0 and bool(self.inner.p.coc)
             for one, leg in zip(held, legs, strict=True):
-                self._close(one, leg.left(t) / one.multiplier, ways[one.index], t)
+                self._close(one, leg.left(t) / one.multiplier, ways[one.index], t, gap)
 
     def _highest(self, one: Instrument, way: _Way) -> float:
         """Return the better of the open and the price at which the position grew in this bar."""
-        before, entry = self._before_bar.get(one.index, (0.0, 0.0))
-        if before * one.size < 0.0:
-            before = 0.0
-        added = (one.size * entry_price(one) - before * entry) / (one.size - before)
+        before, entry, trades = self._before_bar.get(one.index, _NOTHING)
+        if before * one.size < 0.0 or not trades <= _trades(one):
+            before = 0.0  # that has ended, and another position was opened
+        grown = one.size - before
+        if abs(grown) <= SIZE_EPS:
+            return way.start
+        added = (one.size * entry_price(one) - before * entry) / grown
         low, high = sorted((way.best, way.worst))
         if not low <= added <= high:
             return way.start
@@ -326,7 +347,19 @@ class Liquidation:
             params.filler = filler
 
 
+_LIMITED = (bt.Order.StopLimit, bt.Order.StopTrailLimit)
 _REASON = "MarginAccount: liquidated"
+_NOTHING: tuple[float, float, _Trades] = (0.0, 0.0, frozenset())
+
+
+def _expires(order: Any, now: float) -> bool:
+    """Return whether BackBroker ends an order at this bar, before it could fill."""
+    return bool(order.valid) and now > order.valid
+
+
+def _trades(one: Instrument) -> _Trades:
+    """Return the trades that an instrument is held by: place of the owner, number of the trade."""
+    return frozenset([(k, part.number) for k, part in enumerate(one.parts) if part.size])
 
 
 def _shares(one: Instrument, side: int, size: float) -> Iterable[tuple[OwnerPosition, float]]:

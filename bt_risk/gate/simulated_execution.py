@@ -99,10 +99,9 @@ class SimulatedExecution:
             order.pannotated = None
             return None
         if price is not None:
-            if order.ref in self.fitted:
-                self._fit(order, price)
             if order.ref not in self.gate.own and self.gate.judges:
                 return self._execute_users(order, ago, price, dtcoc)
+            self._fit(order, price)
         return self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
 
     def _is_no_price(self, order: Any, price: float) -> bool:
@@ -246,6 +245,7 @@ class SimulatedExecution:
         """Let an order of a strategy execute for what it closes, and for its allowance."""
         working, part = self._working(order)
         if working is None or part is None:
+            self._fit(order, price)
             self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
             return
         if working.relies_on:
@@ -258,6 +258,7 @@ class SimulatedExecution:
             self._review_late(working, price)
             size = self._allowed(part, working)
         if size >= rest - SIZE_EPS:
+            self._fit(order, price)  # what is held back meanwhile keeps its size
             self._native_execute(order, ago=ago, price=price, dtcoc=dtcoc)
             return
         if size > SIZE_EPS:
@@ -393,6 +394,8 @@ class SimulatedExecution:
 
         It was sized on a close; the open may be higher, and BackBroker would refuse it whole.
         """
+        if order.ref not in self.fitted:
+            return
         wanted = abs(order.executed.remsize)
         side = 1 if order.isbuy() else -1
         step, cash = self.fitted[order.ref], self.inner.cash

@@ -5,6 +5,7 @@ margin a long from 100 is liquidated at 95, and a short at 105: shorts see the m
 """
 
 import math
+from datetime import datetime
 
 import backtrader as bt
 import numpy as np
@@ -28,6 +29,7 @@ def stop(price, size=1000, bar=5):
     return priced(bar, "sell", "Stop", price, size)
 
 
+LIMIT_ABOVE = {"price": 96.0, "plimit": 98.0}
 # name: bars from bar 6 on, orders, fills from bar 6 on as (bar, size, price)
 LONG = {
     "the low is the liquidation price": (
@@ -102,6 +104,16 @@ LONG = {
         [priced(5, "buy", "Stop", 106.0)],
         [(6, 1000, 106), (6, -1000, 106 - 106 / 20)],
     ),
+    "a stop limit that would rest once it is reached protects nothing": (
+        [CALM, (100, 101, 90, 92)],
+        [BUY, (5, "sell", {"size": 1000, "exectype": bt.Order.StopLimit} | LIMIT_ABOVE)],
+        [(6, 1000, 100), (7, -1000, 95)],
+    ),
+    "a stop that has expired protects nothing": (
+        [CALM, (100, 101, 90, 92)],
+        [BUY, (5, "sell", stop(96.0)[2] | {"valid": datetime(2020, 1, 6)})],
+        [(6, 1000, 100), (7, -1000, 95)],
+    ),
     "what is added moves the price": (
         [CALM, (110, 110, 99, 104)],
         [BUY, (6, "buy", {"size": 1000})],
@@ -117,8 +129,8 @@ def mirrored(rows):
 def turned(orders):
     other = {"buy": "sell", "sell": "buy", "close": "close"}
     for bar, method, args in orders:
-        price = {"price": 200 - args["price"]} if "price" in args else {}
-        yield bar, other[method], args | price
+        prices = {name: 200 - args[name] for name in ("price", "plimit") if name in args}
+        yield bar, other[method], args | prices
 
 
 def gate_with(engine, guard, **facts):
@@ -141,6 +153,16 @@ def fills(result, short=False):
 
 def monitor(result):
     return result.broker.registry.monitor(MarginMonitor)
+
+
+def test_a_gap_after_an_entry_at_the_last_close_is_a_gap():
+    engine = cerebro(bars(*flat(5), (90, 91, 89, 90), *flat(2, 90.0)))
+    engine.broker.set_coc(True)
+    gate_with(engine, TWENTY)
+    result = taped(engine, [BUY])
+    assert fills(result) == [(6, 1000, 100), (6, -1000, 90)]
+    (reason,) = [line[-1] for line in result.broker.journal.lines if line[3] == "liquidation"]
+    assert "liquidated at the open, which is beyond its liquidation price: 90" in reason
 
 
 @pytest.mark.parametrize("short", [False, True])

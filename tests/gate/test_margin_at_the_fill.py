@@ -6,7 +6,7 @@ units of 100, which leave nothing: at an open of 101 they are 19,801.
 
 import backtrader as bt
 import pytest
-from helpers.scenarios import MODES, bars, cerebro, flat, tape_of, taped
+from helpers.scenarios import MODES, Plan, bars, cerebro, flat, tape_of, taped
 
 import bt_risk
 from bt_risk.limits.base import NotionalLimit
@@ -89,6 +89,20 @@ def test_open_profit_secures_no_entry_in_backtraders_cash():
     _, fills, reasons = played([row(100), row(104), row(104)], orders, guard=CROSS)
     assert [fill[2] for fill in fills] == [10_000, 9_615]
     assert "cash: affords 9615 of 16923 at 104" in reasons
+
+
+class Reduces(Plan):
+    def reduce(self):
+        self.broker.reduce_only("a test")
+
+
+def test_an_entry_that_is_held_back_keeps_its_size():
+    engine = cerebro(bars(*flat(5), row(101), row(104), row(104)))
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[GUARD]))
+    plan = [buy(exectype=bt.Order.Stop, price=102.0), (6, "reduce", {})]
+    result = taped(engine, plan, strategy=Reduces)
+    assert result.made[0].alive()
+    assert result.made[0].executed.remsize == 19_607
 
 
 def test_two_entries_of_one_bar_share_what_is_free():

@@ -6,6 +6,7 @@ import pytest
 from helpers.slices import sliced
 
 import bt_risk.gate.exit_orders
+import bt_risk.gate.liquidation
 import bt_risk.gate.simulated_execution
 import bt_risk.monitors.guards
 import bt_risk.monitors.trailing_stop
@@ -21,6 +22,7 @@ from bt_risk.gate import order_review
 from bt_risk.gate.brackets import Brackets
 from bt_risk.gate.exit_orders import ExitOrders
 from bt_risk.gate.exit_pair import ExitPair
+from bt_risk.gate.liquidation import Liquidation
 from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.trading_state import TradingState
 from bt_risk.limits.base import Decision, RiskPerTrade
@@ -32,6 +34,7 @@ from bt_risk.limits.exposure import (
     NetLimit,
     PositionLimit,
 )
+from bt_risk.limits.margin_account import MarginAccount
 from bt_risk.limits.volatility import VolatilityLimit
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.guards import GuardMonitor
@@ -50,6 +53,37 @@ BARS = 45_000
 
 # Worlds that broke a promise once, shrunk. The name says what went wrong.
 REGRESSIONS = {
+    "a position that ends and begins anew in one bar is judged from its own entry": World(
+        seed=72,
+        bars=78,
+        feeds=(Feed(beta=0.5),),
+        limits=(
+            ("action", "pause"),
+            ("cooldown_bars", 8),
+            ("exposure_limit", None),
+            ("flatten", False),
+            (
+                "guards",
+                (
+                    MarginAccount(
+                        50.0,
+                        ((0.0, 0.005), (200000.0, 0.01, 10)),
+                        call=1.0,
+                        liquidation_fee=0.005,
+                        buffer=None,
+                    ),
+                ),
+            ),
+            ("notional_limit", 50.0),
+            ("risk_limit", 0.03),
+            ("volatility_limit", 0.05),
+        ),
+        engine=(("runonce", False),),
+        actions=(
+            Action(62, 0, "rotate", 0, (0, 1, 0.703, True)),
+            Action(63, 0, "scalp", 0, (-1, 179, -0.0481, "Stop")),
+        ),
+    ),
     "the model counts an entry that a guard has ended": World(
         seed=10508,
         bars=59,
@@ -469,6 +503,12 @@ REGRESSIONS = {
 }
 
 
+def test_worlds_have_margin_of_both_kinds():
+    guards = [guard for seed in range(100) for guard in make_world(seed).policy["guards"]]
+    accounts = [guard for guard in guards if isinstance(guard, MarginAccount)]
+    assert {account.mode for account in accounts} == {"isolated", "cross"}
+
+
 def test_worlds_have_every_mode_of_the_engine():
     drawn = {option for seed in range(100) for option in make_world(seed).engine}
     modes = {("runonce", True), ("runonce", False), ("quicknotify", True), ("preload", False)}
@@ -528,6 +568,7 @@ _ask = TradingState.ask
 _init = OrderRequest.__post_init__
 _measure = Instrument.measure
 _preview = order_review.preview_order
+_breach = bt_risk.gate.liquidation.first_breach
 
 
 def _ask_and_forget(self, *request):
@@ -547,6 +588,10 @@ def _behind_every_exit(book, instrument, owner, side, size, terms):
     if left >= preview.reduces:
         return preview
     return replace(preview, closing=left, opening=size - left - preview.void, reduces=left)
+
+
+def _at_the_worst(balance, legs, own=False):
+    return None if _breach(balance, legs, own) is None else 1.0
 
 
 def _with_a_position(part):
@@ -703,6 +748,26 @@ FAULTS = {
         Instrument,
         "measure",
         _without_prices_below_zero,
+    ),
+    "margin is never short": ("1 margin", MarginAccount, "_initial", _allow),
+    "any notional at any leverage": ("1 tiers", MarginAccount, "_bands", _allow),
+    "liquidation comes before the stop": (
+        "1 liquidation before the stop",
+        MarginAccount,
+        "_stop",
+        lambda self, request, book, beside: Decision(request.size),
+    ),
+    "what is held is never liquidated": (
+        "9 a position outlives its margin",
+        Liquidation,
+        "_before",
+        lambda self, held: None,
+    ),
+    "a position is liquidated at the worst of its bar": (
+        "9 liquidated at another price than its own",
+        bt_risk.gate.liquidation,
+        "first_breach",
+        _at_the_worst,
     ),
     "every bar is believed": (
         "8 entry accepted without a valid price",

@@ -21,15 +21,16 @@ promises, and notes a `Breach` where they differ:
 8. Nothing opens while a price, an ATR or a correlation that a limit needs is unknown, and nothing
    fills at a price that is none; no mark is moved by one bar that cannot be true.
 9. Nothing opens while an operator or a guard holds entries off, whatever was sent before, and what
-   is held leaves where a guard closes it.
+   is held leaves where a guard closes it. On margin it is liquidated on the bar and at the price at
+   which its equity has fallen to its maintenance margin, and never else.
 
 A `World` holds all that a run depends on, with its actions as plain tuples: whatever breaks prints
 as one expression that reproduces it, shrunk by `shrink`.
 
 What a run is made of: `world`, `prices`, `generator`, `trader`. What is known of it: `book`, the
 base of `reach` (what an order can close and open), `orders`, `limits`, `refusals`, `fills`,
-`stops`, `targets`, `breaker`, `guards` and `days`, each with the promises of one concept, and
-`inside` (the worst of a bar); `model` is all of them. What is done with it: `running` and
+`stops`, `targets`, `breaker`, `guards`, `days` and `margin`, each with the promises of one concept,
+and `inside` (the worst of a bar); `model` is all of them. What is done with it: `running` and
 `shrinking`.
 """
 

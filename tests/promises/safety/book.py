@@ -171,6 +171,7 @@ class Book:
         self.no_guards()
         self.no_days()
         self.no_exits_inside()
+        self.no_margin()
 
     @property
     def refuses_unstarted(self):

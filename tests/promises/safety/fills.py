@@ -52,6 +52,7 @@ class Fills(Book):
         index, who, size = self.index(order.data), order.owner.who, abs(bit.size)
         if self.there and not self.valid(index, bit.price):
             self.breach("8 an order filled at no price", f"{bit.size:g} at {bit.price:g}")
+        self.margin_fill(order, bit)
         side = math.copysign(1, bit.size)
         if order.exectype == Order.Limit:
             self.limit_filled(index, -bit.size, bit.price)

@@ -35,7 +35,7 @@ def make_world(seed):
         world = replace(world, engine=(("exactbars", 1),))
     world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
     world = _single(_floored(_costs(_number(_beyond(_strange(_portfolio(_hold_off(world))))))))
-    return _inside(_daily(world))
+    return _leveraged(_inside(_daily(world)))
 
 
 def _make_feed(rng, index):
@@ -264,6 +264,32 @@ def _inside(world):
         for one in limits.get("guards", ())
     )
     return replace(world, limits=tuple(sorted(limits.items())))
+
+
+def _leveraged(world):
+    """Trade on margin in some worlds, beyond what other rules would let anybody hold."""
+    rng = random.Random(f"margin {world.seed}")
+    known = not any(feed.spread or feed.scheme == "converts" for feed in world.feeds)
+    single = any(isinstance(one, bt_risk.TakeProfit) for one in world.policy["guards"])
+    if rng.random() > 0.16 or not known or single or (world.parts and "cap" not in world.parts):
+        return world
+    leverage = rng.choice([5.0, 10.0, 20.0, 50.0])
+    tiers = rng.choice(
+        [None, ((0.0, 0.004),), ((0.0, 0.004), (100_000.0, 0.01)), ((0.0, 0.005), (2e5, 0.01, 10))]
+    )
+    account = bt_risk.MarginAccount(
+        leverage,
+        tiers,
+        rng.choice(["isolated", "cross"]),
+        call=rng.choice([0.3, 0.5, 0.8]),
+        liquidation_fee=rng.choice([0.0, 0.0, 0.005]),
+        buffer=rng.choice([None, None, 0.25]),
+    )
+    feeds = tuple(feed._replace(nans=0.0, bad=0.0) for feed in world.feeds)
+    loose = dict.fromkeys(("notional_limit", "exposure_limit", "correlation_limit", "risk_limit"))
+    limits = dict(world.limits) | (loose if rng.random() < 0.7 else {"notional_limit": leverage})
+    limits["guards"] = (*limits.get("guards", ()), account)
+    return replace(world, feeds=feeds, limits=tuple(sorted(limits.items())))
 
 
 def _at_the_close(rng, action):

@@ -34,6 +34,8 @@ class Guards(Book):
         """Return why an order may not open now, or nothing."""
         if self.switched:
             return f"9 entry accepted after {self.switched}"
+        if self.in_call:
+            return "9 entry accepted in a margin call"
         for guard in self.guards:
             if isinstance(guard, bt_risk.CooldownGuard):
                 since = self.length(asked.index) - self.left_at.get(asked.index, -99)

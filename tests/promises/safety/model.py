@@ -6,18 +6,20 @@ from promises.safety.days import Days
 from promises.safety.fills import Fills
 from promises.safety.guards import Guards
 from promises.safety.limits import Limits
+from promises.safety.margin import Margin
 from promises.safety.orders import Orders
 from promises.safety.refusals import Refusals
 from promises.safety.stops import Stops
 from promises.safety.targets import Targets
 
 
-class Model(Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards, Days):
+class Model(Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards, Days, Margin):
     """The book as Backtrader tells it, bar by bar."""
 
     def open_bar(self):
         self.bar, self.leaving_bar, self.opening = self.bar + 1, False, False
         self.cancels = set()
+        self.new_bar_of_margin()
 
     def close_bar(self):
         """Compare positions, stops and breaker, before any trader acts on this bar."""
@@ -29,6 +31,7 @@ class Model(Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards, Da
         self.lengths = lengths
         if self.begun is None and all(lengths):
             self.begun = self.bar
+        self.check_margin()
         for index in range(len(self.datas)):
             self._check_sum(index)
             for who in self.traders:
