@@ -1,3 +1,3 @@
 """What bt_risk costs and saves, measured: ``python -m benchmarks``."""
 
-PARTS = ("speed", "growth", "rules", "decisions", "compare", "report", "peers")
+PARTS = ("speed", "growth", "rules", "decisions", "compare", "sweep", "report", "peers")

@@ -30,47 +30,60 @@ def run_points(job: Job, sampler: Sampler, store: Store, workers: int, client: A
             open_pool(job, workers, client) as pool,
             progress(sampler.total, done, threaded=False) as step,
         ):
-            _drive(job.space, sampler, store, pool, step)
+            _Sweeping(job.space, sampler, store, pool, step).drive()
     except KeyboardInterrupt:
         _log.warning("sweep: interrupted; %s points are done", len(store.rows))
         return False
     return True
 
 
-def _drive(
-    space: Space, sampler: Sampler, store: Store, pool: Pool, step: Callable[[], None]
-) -> None:
+class _Sweeping:
     """Pass points from the sampler to the pool, and results to the store and the sampler."""
-    running: dict[str, Point] = {}
-    tickets: dict[str, list[Any]] = {}
-    tries: Counter[str] = Counter()
-    more = True
-    while True:
-        while more and pool.room():
-            asked = sampler.ask()
-            if asked is None:
-                more = False
-                break
-            ticket, point = asked
-            key = space.key(point)
-            if key in store.rows:
-                sampler.tell(ticket, store.rows[key]["objective"])
-                continue
-            tickets.setdefault(key, []).append(ticket)
-            if key not in running:  # Optuna may ask again for what runs
-                running[key] = point
-                pool.submit(key, point)
-        if not running:
-            return
-        key, result = pool.result()
+
+    def __init__(
+        self, space: Space, sampler: Sampler, store: Store, pool: Pool, step: Callable[[], None]
+    ) -> None:
+        self._space, self._sampler, self._store = space, sampler, store
+        self._pool, self._step = pool, step
+        self._running: dict[str, Point] = {}
+        self._tickets: dict[str, list[Any]] = {}
+        self._tries: Counter[str] = Counter()
+
+    def drive(self) -> None:
+        """Run until the sampler has no other point."""
+        more = True
+        while more or self._running:
+            while more and self._pool.room():
+                more = self._ask()
+            if self._running:
+                self._take(*self._pool.result())
+
+    def _ask(self) -> bool:
+        """Submit the next point, unless it is known or running; return whether there was one."""
+        asked = self._sampler.ask()
+        if asked is None:
+            return False
+        ticket, point = asked
+        key = self._space.key(point)
+        if key in self._store.rows:
+            self._sampler.tell(ticket, self._store.rows[key]["objective"])
+            return True
+        self._tickets.setdefault(key, []).append(ticket)
+        if key not in self._running:  # Optuna may ask again for what runs
+            self._running[key] = point
+            self._pool.submit(key, point)
+        return True
+
+    def _take(self, key: str, result: PointResult | Lost) -> None:
+        """Keep a result, or run the point of a process that has died again."""
         if isinstance(result, Lost):
-            tries[key] += 1
-            if tries[key] < TRIES:
-                pool.submit(key, running[key])
-                continue
+            self._tries[key] += 1
+            if self._tries[key] < TRIES:
+                self._pool.submit(key, self._running[key])
+                return
             result = PointResult({}, f"{result.why} before the run did, {TRIES} times")
-        row = row_of(space, running.pop(key), result)
-        store.add(key, row)
-        for ticket in tickets.pop(key):
-            sampler.tell(ticket, row["objective"])
-        step()
+        row = row_of(self._space, self._running.pop(key), result)
+        self._store.add(key, row)
+        for ticket in self._tickets.pop(key):
+            self._sampler.tell(ticket, row["objective"])
+        self._step()

@@ -86,7 +86,11 @@ def test_the_command_prints_the_best_and_writes_a_page(command, tmp_path):
     assert "Cross: walk" in page
     text = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"\bnan\b", text)
-    for word in ("deflated Sharpe ratio", "Heat maps", "fast must be below slow (cross.py:10"):
+    for word in (
+        "the luck of 2 distinct tries: its deflated Sharpe ratio",
+        "Heat maps",
+        "fast must be below slow (cross.py:10",
+    ):
         assert word in text
     status, out, _ = command(*WORDS, "--space", SPACE, "--jobs", 1, "--json")
     found = json.loads(out)
@@ -120,7 +124,7 @@ def test_a_sweep_that_was_interrupted_says_so_and_ends_with_2(command, monkeypat
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bt_risk.evidence.sweep_run._drive", interrupted)
+    monkeypatch.setattr("bt_risk.evidence.sweep_run._Sweeping.drive", interrupted)
     status, out, _ = command(*WORDS, "--space", SPACE, "--jobs", 1)
     assert status == 2
     assert "0 of 4 points have run; interrupted: the same call goes on with the rest" in out
