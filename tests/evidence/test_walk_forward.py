@@ -206,8 +206,8 @@ SPACE = {"period": [6, 9], "risk_limit": [0.005, 0.02]}
 
 
 def walked(build, **kwargs):
-    usual = dict(train=60, test=30, policy=LOOSE, n_jobs=1)
-    return bt_risk.walk_forward(build, SPACE, **(usual | kwargs))
+    usual = dict(space=SPACE, train=60, test=30, policy=LOOSE, n_jobs=1)
+    return bt_risk.walk_forward(build, **(usual | kwargs))
 
 
 @pytest.fixture(scope="module")
@@ -221,12 +221,12 @@ def altered(frame, after):
     return pd.concat([frame[frame.index <= after], other[other.index > after]])
 
 
-SIX = random_walk(5, 240, 0.01, freq="6h")
+SIX = random_walk(5, 170, 0.01, freq="6h")
 WORLDS = {
     "one feed": (swinging, DAILY, {}),
     "anchored": (swinging, DAILY, dict(anchored=True, purge=3)),
     "warm-up": (swinging, DAILY, dict(warmup=20, purge=0)),
-    "intraday": (swinging, SIX, dict(train=80, test=60)),
+    "intraday": (swinging, SIX, dict(train=70, test=35)),
 }
 
 
@@ -275,8 +275,8 @@ def test_prices_after_a_test_change_nothing_of_its_returns(kind):
 @pytest.mark.parametrize("feed", [pytest.param(0, marks=pytest.mark.full), 1])
 def test_feeds_of_two_clocks_see_no_future_either(feed):
     """The first feed has a bar each day, and counts; the other one each 6 hours."""
-    days, hours = random_walk(3, 60, 0.02), random_walk(5, 240, 0.01, freq="6h")
-    arguments = dict(train=25, test=14)
+    days, hours = random_walk(3, 40, 0.02), random_walk(5, 160, 0.01, freq="6h")
+    arguments = dict(train=18, test=10, space={"period": [6, 9]})
     found = walked(swinging(days, hours, feed), **arguments)
     row = found.frame.iloc[1]
     after = row["begin"] - pd.Timedelta(days=1)  # the last bar of the first feed before the test
