@@ -27,7 +27,8 @@ class RiskJournal(QuietAnalyzer):
     Params:
 
       - ``path`` (default: ``None``) file to write at the end of the run: CSV, or where its name
-        ends in ``.db`` one whose lines have hashes, for ``bt-risk verify``
+        ends in ``.db`` one whose lines have hashes, for ``bt-risk verify``; points of an
+        optimisation write none of that kind, and `to_db` does
 
     get_analysis:
 
@@ -64,8 +65,11 @@ class RiskJournal(QuietAnalyzer):
         copy.trades = [replace(trade, owner=None) for trade in journal.trades]
         self._journal = copy
         self._keep_inputs(journal)
-        if self.p.path is not None:
-            self.to_db(self.p.path) if is_journal_file(self.p.path) else self.to_csv(self.p.path)
+        if is_journal_file(self.p.path):
+            if not self.strategy.cerebro._dooptimize:  # the points would replace each other's
+                self.to_db(self.p.path)
+        elif self.p.path is not None:
+            self.to_csv(self.p.path)
 
     def _keep_inputs(self, journal: Journal) -> None:
         """Copy what the decisions depend on, where the gate has recorded it."""

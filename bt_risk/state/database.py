@@ -103,12 +103,13 @@ def create_database(
     meta: Mapping[str, str],
     records: Mapping[Key, Record],
     fill: Callable[[sqlite3.Connection], None] | None = None,
+    made_as: str = "new",
 ) -> None:
     """Create a state file whole: a process that dies here leaves none under this name.
 
-    `fill` inserts what else is to be in it.
+    `fill` inserts what else is to be in it; `made_as` ends its name until it is whole.
     """
-    new = Path(f"{path}-new")
+    new = Path(f"{path}-{made_as}")
     _remove(new)  # of a process that died here
     try:
         _fill(new, meta, records, fill)

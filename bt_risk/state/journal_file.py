@@ -6,6 +6,7 @@ It has the tables of a state file, so ``bt-risk journal``, ``explain`` and ``ver
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -56,8 +57,9 @@ def write_journal(
         db.execute(_INPUTS)
         Chain(0, add_inputs(db, given)).add(db, rows)
 
-    # `journal` tells a state file that no run goes on from it.
-    create_database(Path(path), {"id": secrets.token_hex(4), "journal": "1"}, {}, fill)
+    # `journal` tells a state file that no run goes on from it. Two runs may write the same name.
+    meta = {"id": secrets.token_hex(4), "journal": "1"}
+    create_database(Path(path), meta, {}, fill, f"new-{os.getpid()}")
 
 
 def read_inputs(db: sqlite3.Connection) -> list[dict[str, Any]]:

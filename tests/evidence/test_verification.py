@@ -463,6 +463,18 @@ def test_a_journal_without_inputs_cannot_be_decided_again(tmp_path):
         bt_risk.verify(tmp_path / "journal.db", builder())
 
 
+def test_the_points_of_an_optimisation_write_their_journals_when_asked(tmp_path):
+    """On several processes they would all write the same file."""
+    engine = builder()()
+    engine.optstrategy(Trader, seed=[1, 2])
+    bt_risk.protect(engine, POLICY, journal=tmp_path / "journal.db")
+    points = engine.run(maxcpus=2)
+    assert not (tmp_path / "journal.db").exists()
+    for (strategy,) in points:
+        strategy.analyzers.riskjournal.to_db(tmp_path / "point.db")
+        assert bt_risk.verify(tmp_path / "point.db", builder(), POLICY).equal
+
+
 def test_a_run_without_such_a_journal_keeps_no_inputs():
     engine = builder()()
     engine.addstrategy(Trader)
