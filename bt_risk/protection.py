@@ -69,8 +69,8 @@ def protect(
         More limits that every order is judged by, such as your own: see `Limit`.
     journal : str or path, optional
         File that the decisions are written to at the end of each run: CSV, or where its name ends
-        in ``.db`` one whose lines have hashes, for `verify`. Points of an optimisation write none of
-        that kind.
+        in ``.db`` one whose lines have hashes, for `verify`. Points of an optimisation write none
+        of that kind.
     report : str or path, optional
         Page that `bt_risk.report.tear_sheet` writes at the end of each run. Points of an
         optimisation write none.
