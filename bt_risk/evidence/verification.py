@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ _LIVE = (
     "the run was live, and is repeated in Backtrader's simulation: where the venue has filled at "
     "another price, or not at all, what follows differs"
 )
+_EDITED = "inputs are not what was written: nothing was decided again"
 _RESTORED = "the run went on from a state file, which is no input: nothing was decided again"
 
 
@@ -228,6 +229,8 @@ def verify(
     chain, inputs = _contents(path, noted)
     if build is None and given is None:
         return Verification(chain, noted)
+    if any(fault.table == "input" for fault in chain.faults):
+        return Verification(chain, noted, notes=[_EDITED])
     if not inputs or inputs[-1].get("call") != "run":
         remedy = "A run with protect(journal='journal.db') writes them."
         raise ParameterError(COMPONENT, "journal", "a file with the inputs of a run", path, remedy)
@@ -239,7 +242,7 @@ def verify(
         build = FromFiles(run, given or [], COMPONENT)
     found = repeat(build, chosen, inputs[:-1], run, check_limits(COMPONENT, limits))
     left_out = _COMPONENTS + (_AT_A_VENUE if run["live"] else ())
-    lines, cut, more = _repeatable(read_journal(path), left_out)
+    lines, cut, more = _repeatable([_whole(line) for line in read_journal(path)], left_out)
     now = [line for line in found.lines if line[2] not in left_out]
     notes += [_LIVE] if run["live"] else []
     timed = _VERDICTS if run["live"] else None
@@ -284,6 +287,12 @@ def _policy(given: Any, recorded: str | None) -> tuple[Policy, list[str]]:
     chosen = policy_of(COMPONENT, given)
     changes = policy_changes(was, chosen) if was is not None else []
     return chosen, [f"the policy is not that of the run: {change}" for change in changes]
+
+
+def _whole(line: Line) -> Line:
+    """Return a line with every field, None for those of a line that somebody has cut short."""
+    values = line.values if isinstance(line.values, list) else []
+    return replace(line, values=[*values, *[None] * len(FIELDS)][: len(FIELDS)])
 
 
 def _repeatable(

@@ -71,9 +71,9 @@ def read_journal(
     """Return the lines of the journal, oldest first: those after `since`, of one rule, or data."""
     with reading(path) as db:
         lines = _lines(db, path, "at >= ?", since)
-    lines = [
-        one for one in lines if rule in (None, one.values[2]) and data in (None, one.values[1])
-    ]
+    for wanted, place in ((rule, 2), (data, 1)):
+        if wanted is not None:
+            lines = [one for one in lines if one.values[place] == wanted]
     return lines if last is None else lines[max(0, len(lines) - last) :]
 
 

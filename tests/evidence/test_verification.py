@@ -309,8 +309,22 @@ def test_an_edited_input_is_found_by_the_chain(path):
         edited = shutil.copy(path, path.with_name(f"edited-{number}.db"))
         with closing(sqlite3.connect(edited)) as db, db:
             db.execute("UPDATE inputs SET value = value || ' ' WHERE number = ?", (number,))
-        (fault,) = bt_risk.verify(edited).chain.faults
+        found = bt_risk.verify(edited, builder(), POLICY)
+        (fault,) = found.chain.faults
         assert str(fault).startswith(f"input {number}: ")
+        assert found.repeated is None
+        assert found.notes == ["inputs are not what was written: nothing was decided again"]
+
+
+@pytest.mark.parametrize("left", [0, 3, 8])
+def test_a_line_that_was_cut_short_differs(path, left):
+    with closing(sqlite3.connect(path)) as db, db:
+        (text,) = db.execute("SELECT value FROM decisions WHERE number = 5").fetchone()
+        cut = json.dumps(json.loads(text)[:left])
+        db.execute("UPDATE decisions SET value = ? WHERE number = 5", (cut,))
+    found = bt_risk.verify(path, builder(), POLICY)
+    assert [fault.line for fault in found.chain.faults] == [5]
+    assert [one.line for one in found.differences] == [5]
 
 
 def test_inputs_that_were_cut_off_are_found_by_the_chain(path):
