@@ -72,7 +72,7 @@ class Cluster:
     def __init__(self, folder):
         self.file, self.processes = folder / "scheduler.json", []
         package = str(Path(bt_risk.__file__).parents[1])
-        paths = [str(folder), package, str(ROOT / "tests")]
+        paths = [str(folder), package, str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         host = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
         self.start("dask_scheduler", *host)
