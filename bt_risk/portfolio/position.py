@@ -216,7 +216,7 @@ class WorkingOrder:
         self.opening = min(self.opening, self.remaining - self.closing)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClosedTrade:
     """A trade from flat to flat.
 

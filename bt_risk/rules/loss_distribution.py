@@ -35,7 +35,7 @@ THRESHOLDS = (1.0, 1.5, 2.0)
 _PLANNED_FOR = (COST, VENUE, GAP, ENTRY_BAR, NO_STOP)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TradeLoss:
     """The result of a closed trade, and what it lost beside the distance to its first stop.
 
