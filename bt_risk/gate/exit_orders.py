@@ -72,6 +72,21 @@ class ExitOrders:
         ]
         return [order for order in orders if order is not None]
 
+    def attach(self, entry: WorkingOrder, price: float, rule: str, reason: str) -> Any:
+        """Send a stop as a child of an entry that the broker holds back until it has both."""
+        args = DEFAULTS | {"price": price, "exectype": bt.Order.Stop, "tradeid": entry.tradeid}
+        args |= self.gate.venue.own_arguments() | {"parent": entry.handle}
+        size, instrument = plain(entry.remaining), entry.instrument
+        request = OrderRequest(-entry.side, entry.owner, instrument, size, args)
+        request.price = price
+
+        def record(order: Any) -> None:
+            if order is not None:
+                self.gate.book.working[order.ref].parent = entry.ref
+            self._record_sent(rule, reason, order)
+
+        return self.gate.order_sender.send(request, size, record, own=True)
+
     def _record_sent(self, rule: str, reason: str, order: Any) -> None:
         if order is None:
             return

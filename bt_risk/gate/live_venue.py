@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bt_risk.gate.attached_stops import AttachedStops
 from bt_risk.gate.venue import EquitySources, Venue
 from bt_risk.live.cancels import Cancels
 from bt_risk.live.currencies import Currencies
@@ -44,6 +45,7 @@ class LiveVenue(Venue):
     judges_market = True
     min_confirmations = 2
     short_cash = True
+    attached: AttachedStops
 
     def __init__(self, gate: RiskBroker) -> None:
         super().__init__(gate)
@@ -53,6 +55,7 @@ class LiveVenue(Venue):
         self.late_fills = LateFills(gate)
         self.reconciliation = Reconciliation(gate)
         self.next_notification = self._next_notification
+        self.attached = AttachedStops(self)
         self._position = LastKnownPosition(gate, self.inner.getposition, self._failed)
         self._unwanted: list[WorkingOrder] = []
         self._unread = UnreadPositions(gate)
@@ -143,6 +146,7 @@ class LiveVenue(Venue):
         if gate.intervenes:
             self.reconciliation.advance()
             self._withdraw_unwanted()
+            self.attached.advance()
             self.exit_handover.advance()
             gate.order_sender.throttle.advance()
             self.entry_handover.advance()
@@ -163,8 +167,9 @@ class LiveVenue(Venue):
         """Return the next notification, of the gate or of the broker; None: there is none."""
         inferred = self.reconciliation.inferred
         while True:
-            if inferred.news:
-                return inferred.news.popleft()
+            own = inferred.news.popleft() if inferred.news else self.attached.next_early()
+            if own is not None:
+                return own
             try:
                 order = self.inner.get_notification()
             except Exception as error:  # a store raises whatever its client raises
@@ -173,7 +178,7 @@ class LiveVenue(Venue):
             if order is not None:
                 self.gate.recovery.reconciler.claim(order)
             new = None if order is None else inferred.as_new(order)
-            if order is None or new is not None:
+            if order is None or (new is not None and not self.attached.is_early(new)):
                 return new
 
     def new_executions(self, order: Any, instrument: Instrument) -> list[Any]:
@@ -187,6 +192,14 @@ class LiveVenue(Venue):
     def count_executed(self, order: Any, size: float) -> None:
         """Count units of an order as booked that its notifications have not reported."""
         self._executions.count(order, size)
+
+    def unread(self, order: Any) -> float:
+        """Return how many units a notification reports that are not in the book."""
+        return self._executions.unread(order)
+
+    def infer(self, working: WorkingOrder, size: float, reason: str) -> None:
+        """Book `size` units of an order as filled that its broker has not notified."""
+        self.reconciliation.inferred.fill(working, size, False, reason)
 
     def note_request(self, instrument: Instrument) -> None:
         """Note that something of an instrument is on its way to the broker."""
@@ -203,9 +216,11 @@ class LiveVenue(Venue):
     # -- orders ----------------------------------------------------------------------------------
 
     def attach_stops(self) -> None:
-        """Note once that a stop is sent when its entry has filled, and not with it."""
+        """Note once when a stop is sent: with its entry, or when that has filled."""
         if self.gate.judges and self.gate.journal.once("entry_stop"):
             reason = "entry_stop: the stop is sent when the broker reports the fill of its entry"
+            if self.attached.possible:
+                reason = "entry_stop: the stop of a new position is sent with its entry"
             self.gate.journal.account("ATRTrailingStop", "note", reason)
 
     def amend(self, working: WorkingOrder, size: float, price: float) -> bool:
@@ -259,6 +274,11 @@ class LiveVenue(Venue):
             self.gate.held_orders.end(held, "held orders: cancelled before it was sent")
         else:
             self.cancels.ask(order)
+
+    def cancel_entry(self, order: Any) -> None:
+        """Cancel an entry, also one that is being taken back: it is not sent again."""
+        self.gate.held_orders.taking.discard(order.ref)
+        self.withdraw(order)
 
     def withdrew(self, ref: int) -> bool:
         """Return whether the gate has cancelled an order."""

@@ -287,6 +287,10 @@ class OrderReview:
     def send(self, request: OrderRequest, verdict: Verdict) -> Any:
         """Send what a verdict allows; return the order, None if it was not sent."""
         size = self.units(request, verdict.size)
+        attached = self.gate.venue.attached
+        if attached is not None:
+            send = partial(self._transmit, request, size, verdict, self._record_sent)
+            return attached.send(request, verdict, send)
         return self._transmit(request, size, verdict, self._record_sent)
 
     def _transmit(

@@ -12,6 +12,7 @@ from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
 if TYPE_CHECKING:
+    from bt_risk.gate.attached_stops import AttachedStops
     from bt_risk.gate.broker import RiskBroker
 
 __all__ = ["Venue"]
@@ -42,6 +43,8 @@ class Venue:
     fits_entries : bool
         Whether every entry is cut to what cash affords when it fills: that is its initial margin,
         where a margin account is simulated.
+    attached : AttachedStops or None
+        Sends a stop with its entry; None where the gate itself executes both.
     view : BrokerView
         Asks the broker what it holds and what is working there.
     next_notification : callable
@@ -59,6 +62,7 @@ class Venue:
     waits_for_children: bool
     stop_retries: float
     fits_entries = False
+    attached: AttachedStops | None = None
 
     def __init__(self, gate: RiskBroker) -> None:
         self.gate, self.inner = gate, gate.inner

@@ -23,6 +23,7 @@ CAPABILITIES = {
     "two_exits": False,
     "client_ids": False,
     "order_lists": False,
+    "attached": False,
 }
 
 # The capabilities of Backtrader's own live brokers, by module.

@@ -55,6 +55,17 @@ class ReportedExecutions:
             before = sum([float(abs(bit.size)) for bit in read])
         self._booked[order.ref] = before + size
 
+    def unread(self, order: Any) -> float:
+        """Return how many units of an order are reported and were not read before."""
+        ordered, read = abs(order.created.size), self._booked.get(order.ref)
+        done = min(float(abs(order.executed.size)), ordered)
+        if order.status == order.Completed and not done:
+            done = ordered
+        if read is None:
+            bits = islice(order.executed.exbits, self.seen(order))
+            read = sum([float(abs(bit.size)) for bit in bits])
+        return float(done - read)
+
     def new(self, order: Any, instrument: Instrument) -> list[Execution]:
         """Return the executions that were not read before, and let our order follow its clone."""
         self._follow(order)

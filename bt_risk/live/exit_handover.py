@@ -173,7 +173,7 @@ class ExitHandover:
 
     def _make_room(self, exit_: WorkingOrder) -> bool:
         """Withdraw what would fill beside a market exit; return whether something is left of it."""
-        part, left = self._part(exit_), False
+        part, left = self._part(exit_), self._ends_child(exit_)
         for one, _ in list(parts_closed(part, exit_.side, exit_.closing, exit_.shared)):
             for working in list(one.instrument.orders.values()):
                 rests = working.own and working.kind not in AT_MARKET
@@ -182,6 +182,19 @@ class ExitHandover:
                     self.gate.venue.withdraw(working.handle)
                     left |= self.gate.venue.awaited(working)
             left |= self._fit(one, exit_.side)
+        return left
+
+    def _ends_child(self, exit_: WorkingOrder) -> bool:
+        """Withdraw a stop that works with its entry; return whether something is left of it.
+
+        What that entry has filled by now may not be in the book, and the strategy may know of it.
+        """
+        left = False
+        for w in list(exit_.instrument.orders.values()):
+            child = w.own and w.parent is not None and w.side == exit_.side
+            if child and (exit_.shared or w.owner is exit_.owner):
+                self.gate.venue.withdraw(w.handle)
+                left |= self.gate.venue.awaited(w)
         return left
 
     # -- resting exits ---------------------------------------------------------------------------

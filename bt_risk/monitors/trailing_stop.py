@@ -101,6 +101,8 @@ class TrailingStopMonitor(Monitor):
         for w in [w for w in orders if w.own and w.kind == kind and w.owner is part.owner]:
             if w.assumed:
                 continue  # the broker does not list it: see `LiveVenue.uncovered`
+            if w.side == part.side:
+                continue  # it waits with its entry, which would close this position first
             if w.tradeid in resting:
                 self.gate.venue.withdraw(w.handle)  # one for each tradeid is enough
             else:
@@ -279,14 +281,19 @@ class TrailingStopMonitor(Monitor):
                 elif order.status == bt.Order.Canceled and not self.gate.venue.withdrew(order.ref):
                     self.gate.bypass.stop_cancelled(stop.part)
                 self._count_fill(stop, one)
-                one.handle = None
+                one.handle, one.previous = one.previous, None  # the one before may still rest
+                if one.handle is not None:
+                    one.price = self.gate.book.working[one.handle.ref].price
         if stop.refused > self.gate.venue.stop_retries:
             self._leave(stop, "the broker refuses its stop")
             return
         size = self.gate.venue.uncovered(stop.part)
         shares = stop.split_up(size) if stop.split else None
+        attached = self.gate.venue.attached
         for one in stop.orders:
             share = size if shares is None else shares.get(one.tradeid, 0.0)
+            if attached is not None and attached.keeps(stop, one):
+                continue
             if one.handle is None:
                 self._place(stop, one, share)
             elif one.handle.status != bt.Order.Partial:

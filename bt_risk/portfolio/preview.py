@@ -116,8 +116,13 @@ def _left_whole(part: OwnerPosition, side: int) -> bool:
 
 
 def _covering_stop(part: OwnerPosition, side: int) -> float:
-    """Return the price of the stop order of bt_risk behind a position, else NaN."""
-    for w in part.instrument.orders.values():
-        if w.own and w.kind == "stop" and w.side == -side and w.owner is part.owner:
+    """Return the price of the stop order of bt_risk behind a position, else NaN.
+
+    One that waits with its entry is behind that alone.
+    """
+    working = part.instrument.orders
+    for w in working.values():
+        mine = w.own and w.kind == "stop" and w.side == -side and w.owner is part.owner
+        if mine and (w.parent is None or w.parent not in working):
             return w.price
     return math.nan

@@ -331,10 +331,11 @@ class Reconciler:
             self.note(instrument.name, "note", reason)
 
     def _cancel_orphans(self, instrument: Instrument) -> None:
-        """Cancel the stops and targets of ours that have no position to close."""
+        """Cancel the stops and targets of ours that have no position to close, nor an entry."""
         for w in list(instrument.orders.values()):
             part = self.gate.book.part(instrument, w.owner)
-            if w.own and part.size * w.side >= 0 and not w.assumed:
+            waits = w.parent is not None and w.parent in instrument.orders
+            if w.own and part.size * w.side >= 0 and not w.assumed and not waits:
                 self.gate.venue.withdraw(w.handle)
                 reason = f"state: cancelled, the {w.kind} at {w.price:g} has no position"
                 self.note(instrument.name, "note", reason)
