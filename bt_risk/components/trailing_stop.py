@@ -42,7 +42,8 @@ class ATRTrailingStop(bt.Observer):
     close of the entry bar on it moves to ``anchor - side x atr_multiple x ATR`` wherever that is
     tighter, and never loosens. It is active from the next bar of its data feed: the bar of the
     entry is not protected. With ``entry_stop="attached"`` BackBroker judges it by the extreme of
-    that bar, too. After a gap it fills at the open.
+    that bar, too, and a live broker with that capability gets it with the entry. After a gap it
+    fills at the open.
 
     Lines: ``stop``, the price of the resting order, NaN without a position.
 

@@ -140,6 +140,13 @@ class AttachedStops:
         reason += "fills are reported"
         self.gate.journal.instrument(entry.instrument, _RULE, "note", reason)
 
+    def rests_beside(self, request: OrderRequest) -> bool:
+        """Return whether a child works that would fill beside an order of the same owner."""
+        return any(
+            w.own and w.parent is not None and w.side == request.side and w.owner is request.owner
+            for w in request.instrument.orders.values()
+        )
+
     # -- every round of the loop -----------------------------------------------------------------
 
     def advance(self) -> None:

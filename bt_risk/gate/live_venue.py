@@ -379,8 +379,8 @@ class LiveVenue(Venue):
     ) -> Any:
         """Hold back an order that must not be at the broker yet; return a stand-in, or None.
 
-        That is an exit of which the broker could open something, and a bracket without its last
-        child.
+        That is an exit of which the broker could open something, also where the fill that it
+        closes is not in the book yet, and a bracket without its last child.
         """
         held, parent = self.gate.held_orders, request.args["parent"]
         if not self.gate.intervenes or self.gate.order_sender.lacks(request):
@@ -388,7 +388,8 @@ class LiveVenue(Venue):
         if waits or (parent is not None and getattr(parent, "ref", -1) in held):
             return held.stand_in(request, size)
         entry = size - opening <= SIZE_EPS
-        if parent is not None or (entry and (request.kind not in AT_MARKET or not held)):
+        waits = held or self.attached.rests_beside(request)
+        if parent is not None or (entry and (request.kind not in AT_MARKET or not waits)):
             return None
         return self.exit_handover.hold(request, size, opening, closing)
 

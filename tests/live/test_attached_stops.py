@@ -126,6 +126,7 @@ def test_an_entry_that_fills_in_parts_has_its_stop_from_the_first_on(side, can, 
     assert guarded(broker) or "replace" not in can
     first = next((held, stops) for held, stops in broker.rounds if held)
     assert abs(first[0]) == first[1][0][0] == 30
+    assert first[1][0][1] == pytest.approx(95.5 if side > 0 else 104.5)
     assert broker.requests[1][2] == -side
     assert len(strategy.broker.book.working) == (0 if fall else 1)
 
@@ -226,6 +227,48 @@ def test_an_open_beyond_the_stop_closes_the_position_at_that_price(side):
     assert [side * size for size in broker.sizes] == [100, 0]
     assert strategy.broker.book.trades[0].pnl == 0.0
     assert strategy.broker.book.working == {}
+
+
+@SIDES
+def test_a_limit_beyond_the_market_is_expected_to_fill_at_the_market(side):
+    limit = enter(side, price=103.0, exectype=bt.Order.Limit)
+    broker, *_ = play({20: limit}, QUIET, side)
+    first = next(stops for held, stops in broker.rounds if held)
+    assert first == [(100, pytest.approx(96.0 if side > 0 else 104.0))]
+
+
+@SIDES
+@CAN
+@pytest.mark.parametrize("closes", [True, False], ids=["close", "sell"])
+def test_an_exit_of_what_the_gate_has_not_heard_of_waits_for_the_end_of_the_child(
+    side, can, closes
+):
+    """The strategy reads the position of the broker, before the fill is notified."""
+    leave = (lambda s: s.close()) if closes else enter(-side)
+    rows = [*flat(21), (100, 101, 90, 92), *flat(6, price=92.0)]
+    actions = {20: enter(side), 21: leave}
+    broker, strategy, _ = play(actions, rows, side, can=can, late={1: 6}, oracle=closes)
+    if closes:
+        assert [side * size for size in broker.sizes] == [100, 0]
+        assert strategy.broker.book.working == {}
+    else:  # it has closed by the child what the order was meant for, and is an entry now
+        assert strategy.broker.book.instruments[0].size == broker.rounds[-1][0]
+    assert all(units <= abs(held) for held, stops in broker.rounds for units, _ in stops)
+
+
+@SIDES
+def test_a_child_that_waits_covers_no_other_entry(side):
+    """Its price is 2 ATR below its own limit: 6.5 below the market, and not 4."""
+    found = []
+
+    def more(s):
+        enter(side, 50)(s)
+        orders = [w for w in s.broker.book.working.values() if w.kind == "market"]
+        found.extend(w.distance for w in orders)
+
+    limit = enter(side, price=97.5, exectype=bt.Order.Limit)
+    play({20: limit, 21: more}, QUIET, side)
+    assert found == [pytest.approx(4.0)]
 
 
 # -- halts, exits, other orders --------------------------------------------------------------------
