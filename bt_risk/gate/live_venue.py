@@ -388,8 +388,8 @@ class LiveVenue(Venue):
         if waits or (parent is not None and getattr(parent, "ref", -1) in held):
             return held.stand_in(request, size)
         entry = size - opening <= SIZE_EPS
-        waits = held or self.attached.rests_beside(request)
-        if parent is not None or (entry and (request.kind not in AT_MARKET or not waits)):
+        beside = bool(held) or self.attached.rests_beside(request)
+        if parent is not None or (entry and (request.kind not in AT_MARKET or not beside)):
             return None
         return self.exit_handover.hold(request, size, opening, closing)
 
