@@ -10,6 +10,7 @@ import bt_risk
 
 SIDES = pytest.mark.parametrize("side", [1, -1], ids=["long", "short"])
 FULL = pytest.mark.full
+LONG = pytest.mark.parametrize("side", [1, pytest.param(-1, marks=FULL)], ids=["long", "short"])
 BESIDE = pytest.param(("reduce_only", "two_exits"), marks=FULL)
 CAN = pytest.mark.parametrize("can", [(), ("replace",), BESIDE])
 
@@ -80,7 +81,7 @@ QUIET = [*flat(30), *flat(6, price=100.0)]
 FALL = [*flat(20), (100, 100, 90, 92), *flat(5, price=92.0)]
 
 
-@SIDES
+@LONG
 @CAN
 def test_the_stop_arrives_with_the_entry_and_moves_to_the_stop_of_the_fill(side, can):
     rows = [*flat(20), (101, 102, 99, 101), *flat(8, price=101.0)]
@@ -114,7 +115,7 @@ def test_the_stop_fills_inside_the_bar_of_the_entry(side):
 # -- what the broker does with the entry -----------------------------------------------------------
 
 
-@SIDES
+@LONG
 @CAN
 @pytest.mark.parametrize("fall", [False, True], ids=["flat", "fall"])
 def test_an_entry_that_fills_in_parts_has_its_stop_from_the_first_on(side, can, fall):
@@ -131,7 +132,7 @@ def test_an_entry_that_fills_in_parts_has_its_stop_from_the_first_on(side, can, 
     assert len(strategy.broker.book.working) == (0 if fall else 1)
 
 
-@SIDES
+@LONG
 @CAN
 @pytest.mark.parametrize("filled", [0, 30])
 @pytest.mark.parametrize("lag", [0, pytest.param(2, marks=FULL), 5])
@@ -160,7 +161,7 @@ def test_a_rejected_entry_leaves_no_stop(side):
     assert strategy.orders[-1][2] == "Rejected"
 
 
-@SIDES
+@LONG
 @CAN
 @pytest.mark.parametrize(
     "refuses", ["None", pytest.param("error", marks=FULL), "Rejected", "later"]
@@ -195,7 +196,7 @@ def test_an_entry_that_waits_to_be_sent_alone_ends_with_a_halt(side):
 # -- what is heard, and when -----------------------------------------------------------------------
 
 
-@SIDES
+@LONG
 @CAN
 @pytest.mark.parametrize("late", [1, pytest.param(3, marks=FULL)])
 def test_a_stop_that_is_heard_before_its_entry_closes_it_all_the_same(side, can, late):
@@ -237,7 +238,7 @@ def test_a_limit_beyond_the_market_is_expected_to_fill_at_the_market(side):
     assert first == [(100, pytest.approx(96.0 if side > 0 else 104.0))]
 
 
-@SIDES
+@LONG
 @CAN
 @pytest.mark.parametrize("closes", [True, False], ids=["close", "sell"])
 def test_an_exit_of_what_the_gate_has_not_heard_of_waits_for_the_end_of_the_child(
@@ -274,7 +275,7 @@ def test_a_child_that_waits_covers_no_other_entry(side):
 # -- halts, exits, other orders --------------------------------------------------------------------
 
 
-@SIDES
+@LONG
 @CAN
 @pytest.mark.parametrize("flatten", [False, True])
 @pytest.mark.parametrize("lag", [0, pytest.param(2, marks=FULL)])
@@ -292,7 +293,7 @@ def test_a_halt_while_the_entry_works(side, can, flatten, lag, filled):
         assert guarded(broker) or "replace" not in can
 
 
-@SIDES
+@LONG
 @CAN
 @pytest.mark.parametrize("lag", [0, pytest.param(2, marks=FULL)])
 def test_a_close_while_the_entry_works_leaves_the_rest_a_stop_of_its_own(side, can, lag):
@@ -308,7 +309,7 @@ def test_a_close_while_the_entry_works_leaves_the_rest_a_stop_of_its_own(side, c
     assert [w.remaining for w in strategy.broker.book.working.values()] == [70]
 
 
-@SIDES
+@LONG
 @CAN
 @pytest.mark.parametrize("lag", [0, pytest.param(2, marks=FULL)])
 def test_another_entry_ends_the_child_and_one_stop_is_for_both(side, can, lag):
@@ -324,7 +325,7 @@ def test_another_entry_ends_the_child_and_one_stop_is_for_both(side, can, lag):
     assert [w.remaining for w in strategy.broker.book.working.values()] == [150]
 
 
-@SIDES
+@LONG
 @CAN
 def test_each_of_two_strategies_has_its_own(side, can):
     actions = [{20: enter(side), 24: enter(-side)}, {20: enter(side, 60)}]
