@@ -122,7 +122,8 @@ def _covering_stop(part: OwnerPosition, side: int) -> float:
     """
     working = part.instrument.orders
     for w in working.values():
-        mine = w.own and w.kind == "stop" and w.side == -side and w.owner is part.owner
-        if mine and (w.parent is None or w.parent not in working):
+        if w.parent is not None and w.parent in working:
+            continue
+        if w.own and w.kind == "stop" and w.side == -side and w.owner is part.owner:
             return w.price
     return math.nan

@@ -87,6 +87,7 @@ class AttachingBroker(CapableBroker):
             if not filled:
                 self._end(child, child.cancel)
                 continue
+            filled = min(filled, abs(child.created.size))  # it may have got another size
             signed = filled if child.isbuy() else -filled
             child.size = child.created.size = signed
             child.executed.remsize = signed - child.executed.size

@@ -247,14 +247,21 @@ def test_an_exit_of_what_the_gate_has_not_heard_of_waits_for_the_end_of_the_chil
     """The strategy reads the position of the broker, before the fill is notified."""
     leave = (lambda s: s.close()) if closes else enter(-side)
     rows = [*flat(21), (100, 101, 90, 92), *flat(6, price=92.0)]
-    actions = {20: enter(side), 21: leave}
-    broker, strategy, _ = play(actions, rows, side, can=can, late={1: 6}, oracle=closes)
-    if closes:
-        assert [side * size for size in broker.sizes] == [100, 0]
-        assert strategy.broker.book.working == {}
-    else:  # it has closed by the child what the order was meant for, and is an entry now
-        assert strategy.broker.book.instruments[0].size == broker.rounds[-1][0]
-    assert all(units <= abs(held) for held, stops in broker.rounds for units, _ in stops)
+    limit = enter(side, price=103.0, exectype=bt.Order.Limit)
+    actions = {20: limit, 21: leave}
+    broker, strategy, _ = play(actions, rows, side, can=can, late={1: 6}, oracle=False)
+    assert [side * size for size in broker.sizes] == [100, 0]
+    assert strategy.broker.book.working == {}
+    assert strategy.orders[-1][2] == "Completed"
+
+
+@SIDES
+def test_a_position_that_begins_while_the_child_of_the_last_one_leaves_gets_one_stop(side):
+    """30 fill and are stopped out; 70 fill while the rest of that stop is being cancelled."""
+    rows = [*flat(20), (100, 102, 99.5, 101), (100, 101, 96, 98), (99, 102, 98.5, 101)]
+    stop = enter(side, price=101.5, exectype=bt.Order.Stop)
+    broker, *_ = play({20: stop}, [*rows, *flat(4, price=101.0)], side, parts={1: 30}, lag=5)
+    assert [side * size for size in broker.sizes] == [30, 0, 70]
 
 
 @SIDES
@@ -320,6 +327,7 @@ def test_another_entry_ends_the_child_and_one_stop_is_for_both(side, can, lag):
     actions = {20: limit, 21: enter(side, 50)}
     broker, strategy, _ = play(actions, rows, side, can=can, parts={1: 30}, lag=lag)
     assert [side * size for size in broker.sizes] == [30, 80, 150]
+    assert [80] in [[units for units, _ in stops] for held, stops in broker.rounds]
     children = [row for row in broker.requests if row[4].get("parent") is not None]
     assert len(children) == 1
     assert [w.remaining for w in strategy.broker.book.working.values()] == [150]
