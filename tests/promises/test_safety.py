@@ -11,6 +11,7 @@ import bt_risk.gate.simulated_execution
 import bt_risk.monitors.guards
 import bt_risk.monitors.trailing_stop
 import bt_risk.portfolio.instrument
+import bt_risk.signals.data
 from bt_risk import (
     CooldownGuard,
     DailyLossLimit,
@@ -35,6 +36,7 @@ from bt_risk.limits.exposure import (
     PositionLimit,
 )
 from bt_risk.limits.margin_account import MarginAccount
+from bt_risk.limits.signal_guards import ConvictionScale, SignalGate
 from bt_risk.limits.volatility import VolatilityLimit
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.guards import GuardMonitor
@@ -509,6 +511,12 @@ def test_worlds_have_margin_of_both_kinds():
     assert {account.mode for account in accounts} == {"isolated", "cross"}
 
 
+def test_worlds_have_both_guards_on_signals():
+    worlds = [make_world(seed) for seed in range(100)]
+    guards = [type(guard) for w in worlds if w.signals for guard in w.policy["guards"]]
+    assert {SignalGate, ConvictionScale} <= set(guards)
+
+
 def test_worlds_have_every_mode_of_the_engine():
     drawn = {option for seed in range(100) for option in make_world(seed).engine}
     modes = {("runonce", True), ("runonce", False), ("quicknotify", True), ("preload", False)}
@@ -768,6 +776,14 @@ FAULTS = {
         bt_risk.gate.liquidation,
         "first_breach",
         _at_the_worst,
+    ),
+    "an entry needs no signal": ("9 entry accepted", SignalGate, "review", _allow),
+    "a weak signal risks as much": ("1 conviction", ConvictionScale, "review", _allow),
+    "a signal never grows old": (
+        "9 entry accepted without a signal",
+        bt_risk.signals.data,
+        "_seconds",
+        lambda name, span, zero=False: 0.0 if zero else 1e9,
     ),
     "every bar is believed": (
         "8 entry accepted without a valid price",

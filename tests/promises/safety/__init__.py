@@ -22,16 +22,17 @@ promises, and notes a `Breach` where they differ:
    fills at a price that is none; no mark is moved by one bar that cannot be true.
 9. Nothing opens while an operator or a guard holds entries off, whatever was sent before, and what
    is held leaves where a guard closes it. On margin it is liquidated on the bar and at the price at
-   which its equity has fallen to its maintenance margin, and never else.
+   which its equity has fallen to its maintenance margin, and never else. Nothing opens against a
+   signal, without one, or on one that is too old.
 
 A `World` holds all that a run depends on, with its actions as plain tuples: whatever breaks prints
 as one expression that reproduces it, shrunk by `shrink`.
 
 What a run is made of: `world`, `prices`, `generator`, `trader`. What is known of it: `book`, the
 base of `reach` (what an order can close and open), `orders`, `limits`, `refusals`, `fills`,
-`stops`, `targets`, `breaker`, `guards`, `days` and `margin`, each with the promises of one concept,
-and `inside` (the worst of a bar); `model` is all of them. What is done with it: `running` and
-`shrinking`.
+`stops`, `targets`, `breaker`, `guards`, `days`, `margin` and `signals`, each with the promises of
+one concept, and `inside` (the worst of a bar); `model` is all of them. What is done with it:
+`running` and `shrinking`.
 """
 
 from dataclasses import replace

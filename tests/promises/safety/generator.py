@@ -4,8 +4,13 @@ import math
 import random
 from dataclasses import replace
 
+import backtrader as bt
+
 import bt_risk
+from promises.safety.prices import START
 from promises.safety.world import CASH, COMPONENTS, Action, Feed, World
+
+NOON = bt.date2num(START) + 0.5  # signals come between two bars, which are days
 
 
 def make_world(seed):
@@ -35,7 +40,7 @@ def make_world(seed):
         world = replace(world, engine=(("exactbars", 1),))
     world = _cheat(replace(world, actions=tuple(_make_actions(rng, world))))
     world = _single(_floored(_costs(_number(_beyond(_strange(_portfolio(_hold_off(world))))))))
-    return _leveraged(_inside(_daily(world)))
+    return _signalled(_leveraged(_inside(_daily(world))))
 
 
 def _make_feed(rng, index):
@@ -290,6 +295,25 @@ def _leveraged(world):
     limits = dict(world.limits) | (loose if rng.random() < 0.7 else {"notional_limit": leverage})
     limits["guards"] = (*limits.get("guards", ()), account)
     return replace(world, feeds=feeds, limits=tuple(sorted(limits.items())))
+
+
+def _signalled(world):
+    """Let signals decide in some worlds what opens in the first feed, and how much it may risk."""
+    rng = random.Random(f"signals {world.seed}")
+    if rng.random() > 0.1 or (world.parts and "cap" not in world.parts):
+        return world
+    rows = []
+    for day in range(world.bars):
+        if rng.random() < 0.2:
+            rows.append((NOON + day, rng.choice([-100.0, -60.0, -10.0, 10.0, 60.0, 60.0, 100.0])))
+    kinds = [
+        bt_risk.SignalGate(names=["D0"]),
+        bt_risk.ConvictionScale(rng.choice([0.002, 0.01]), names=["D0"]),
+    ]
+    guards = (*world.policy["guards"], *rng.choice([kinds, kinds[:1], kinds[1:]]))
+    limits = dict(world.limits) | {"guards": guards}
+    signals = (rng.choice([2, 5]), tuple(rows)) if rows else ()
+    return replace(world, limits=tuple(sorted(limits.items())), signals=signals)
 
 
 def _at_the_close(rng, action):

@@ -34,6 +34,8 @@ class Guards(Book):
         """Return why an order may not open now, or nothing."""
         if self.switched:
             return f"9 entry accepted after {self.switched}"
+        if self.held_off_by_signal(asked):
+            return self.held_off_by_signal(asked)
         if self.in_call:
             return "9 entry accepted in a margin call"
         for guard in self.guards:
@@ -59,6 +61,7 @@ class Guards(Book):
             self.breach("9 entry filled that a switch had ended", f"{opening:g}")
         if not asked.sure or asked.parent is not None:
             return
+        self.check_signal_at_fill(asked, opening)
         for guard in self.guards:
             if isinstance(guard, bt_risk.CooldownGuard):
                 left = self.left_at.get(asked.index, -99)

@@ -36,7 +36,10 @@ class Limits(Reach):
         # The least gap that was asked for: 2 % of what is held, and of what may be.
         self._most("1 gap_limit", "gap", lambda o: 0.02 * self._stake(d, side, o, "notional"))
         self._check_volatility(asked, others, equity)
-        return self.found + self.margin_faults(asked, others, gone)
+        found = self.found + self.margin_faults(asked, others, gone)
+        return found + self.conviction_faults(
+            asked, lambda o: self._stake(d, side, o, "risk", asked.who)
+        )
 
     def _most(self, promise, limit, total):
         """Compare a sum with and without the order: one that adds nothing exceeds nothing."""

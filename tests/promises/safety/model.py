@@ -9,11 +9,14 @@ from promises.safety.limits import Limits
 from promises.safety.margin import Margin
 from promises.safety.orders import Orders
 from promises.safety.refusals import Refusals
+from promises.safety.signals import Signals
 from promises.safety.stops import Stops
 from promises.safety.targets import Targets
 
 
-class Model(Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards, Days, Margin):
+class Model(
+    Orders, Limits, Refusals, Fills, Stops, Targets, Breaker, Guards, Days, Margin, Signals
+):
     """The book as Backtrader tells it, bar by bar."""
 
     def open_bar(self):

@@ -3,6 +3,7 @@
 import random
 
 import backtrader as bt
+import pandas as pd
 
 import bt_risk
 from promises.safety.model import Model
@@ -56,7 +57,7 @@ def run(world, until=None):
     tape = Tape()
     tape.model = model = Model(world, tables, tape)
     cerebro = _cerebro(world, tables, tape, model)
-    model.datas = cerebro.datas
+    model.datas = cerebro.datas[: len(tables)]
     _protect(cerebro, world)
     cerebro.addanalyzer(_Witness, model=model)
     try:
@@ -92,6 +93,11 @@ def _cerebro(world, tables, tape, model):
         if feed.margin:
             costs = {"commission": 100 * world.commission, "margin": feed.margin, "mult": feed.mult}
         tape.setcommission(name=f"D{index}", **costs)
+    if world.signals:
+        ttl, scores = world.signals
+        records = [{"published": bt.num2date(time), "score": score} for time, score in scores]
+        frame = pd.DataFrame(records)
+        cerebro.adddata(bt_risk.SignalData(dataname=frame, ttl=f"{ttl}d"), name="S")
     tape.setcash(world.cash)
     tape.set_coc(world.coc)
     if world.slippage:

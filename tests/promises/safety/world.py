@@ -56,7 +56,7 @@ class World:
     `limits` are the fields of `bt_risk.Policy` that differ from `POLICY`. `parts` are the
     components that are added one by one; empty: ``protect``. `coc`: market orders fill at the close
     they were placed on. `own_parts`: strategies on one broker keep count of what they hold, each of
-    its own.
+    its own. `signals`: how many days one counts, and ``(time, score)`` of those for the first feed.
     """
 
     seed: int
@@ -72,6 +72,7 @@ class World:
     coc: bool = False
     own_parts: bool = False
     engine: tuple = ()
+    signals: tuple = ()
     actions: tuple = ()
 
     @property
