@@ -755,6 +755,7 @@ BAD = [
     (bt_risk.RiskBroker, "on_bypass", None, "one of 'alert', 'halt'"),
     (bt_risk.RiskBroker, "equity", 5.0, "a callable"),
     (bt_risk.RiskBroker, "flows", 5.0, "a callable"),
+    (bt_risk.RiskBroker, "margin_ratio", 0.5, "a callable"),
     (bt_risk.RiskBroker, "rates", 150.0, "a dict of rates by currency, or a callable"),
     (bt_risk.RiskBroker, "account_currency", "", "a text"),
     (bt_risk.RiskBroker, "account_currency", 840, "a text"),
