@@ -38,12 +38,13 @@ class _Family:
 
 @dataclass(frozen=True)
 class _Share:
-    """Hold what is sent of a child, and the part of it that may open."""
+    """Hold what is sent of a child, and the parts of it that may open and that close."""
 
     size: float
     opening: float
     decision: Decision
     distance: float
+    closing: float = 0.0
 
 
 class Brackets:
@@ -148,7 +149,7 @@ class Brackets:
         preview, refused = family.request.preview, None
         if verdict.size > SIZE_EPS:
             self._size(family, verdict, entry)
-            refused = self._refused_addition(family, last)
+            refused = self._refused_addition(family, last, entry)
             if refused is not None:
                 closing = min(verdict.size, max(verdict.closing, preview.reduces))
                 verdict = replace(verdict, size=closing, opening=0.0, decision=refused)
@@ -169,7 +170,8 @@ class Brackets:
                 self.gate.venue.send_family(family.parent, whole=True)
                 return self._reject_child(last, share.decision)
         else:
-            share = _Share(last.size, last.size, Decision(last.size), review.stop_distance(last))
+            closing, distance = _left_to_close(last, entry), review.stop_distance(last)
+            share = _Share(last.size, last.size - closing, Decision(last.size), distance, closing)
         return self._send_last(family, last, share)
 
     def _send_last(self, family: _Family, last: OrderRequest, share: _Share) -> Any:
@@ -230,7 +232,9 @@ class Brackets:
         venue.give_back_family(parent, others)
         self._refuse_orders([order], share.decision)
 
-    def _refused_addition(self, family: _Family, last: OrderRequest | None) -> Decision | None:
+    def _refused_addition(
+        self, family: _Family, last: OrderRequest | None, entry: WorkingOrder
+    ) -> Decision | None:
         """Judge the children that add to their parent; return why one is refused, else None."""
         review, working = self.order_review, self.order_review.book.working
         rows: list[tuple[OrderRequest, Any]] = list(family.children)
@@ -247,7 +251,8 @@ class Brackets:
             if order is not None:
                 child = working[order.ref]
                 child.waits = False
-                child.opening, child.closing = child.remaining, 0.0
+                child.closing = min(child.remaining, _left_to_close(request, entry))
+                child.opening = child.remaining - child.closing
                 review.book.set_distance(child, distance)
         return None
 
@@ -319,7 +324,7 @@ class Brackets:
             size = 0.0  # its parent opens nothing: nothing of it could ever fill
         elif void > SIZE_EPS:
             decision = refusal("trim", VOID.format(void), decision.size)
-        return _Share(size, min(opening, decision.size), decision, distance)
+        return _Share(size, min(opening, decision.size), decision, distance, preview.closing)
 
     def _send(self, request: OrderRequest, share: _Share) -> Any:
         size = self.order_review.units(request, share.size)
@@ -349,7 +354,7 @@ class Brackets:
     def _record_share(self, request: OrderRequest, share: _Share, order: Any) -> None:
         working = self.order_review.book.working[order.ref]
         working.opening = min(share.opening, working.remaining)
-        working.closing = min(request.preview.closing, working.remaining)
+        working.closing = min(share.closing, working.remaining)
         self.order_review.book.set_distance(working, share.distance)
         if share.size < request.size - SIZE_EPS:
             order.addinfo(bt_risk=share.decision.reason)
@@ -400,6 +405,14 @@ class Brackets:
 def _is_exit(request: OrderRequest, parent: OrderRequest | WorkingOrder) -> bool:
     """Return whether a child closes what its parent opens."""
     return request.side != parent.side and request.instrument is parent.instrument
+
+
+def _left_to_close(request: OrderRequest, entry: WorkingOrder) -> float:
+    """Return what a child that adds to its parent closes: what the parent leaves of a position."""
+    left = request.preview.part.held_against(request.side)
+    if request.instrument is entry.instrument:
+        left -= entry.remaining
+    return min(request.preview.closing, max(0.0, left))
 
 
 def _of_bracket(decision: Decision) -> Decision:

@@ -69,6 +69,9 @@ class SimulatedExecution:
         ref = order.ref
         if self.liquidation is not None:
             self.liquidation.before_exit(order)
+            if self.gate.venue.withdrew(ref):
+                self._cancel(order)  # it was off the queue while it was withdrawn
+                return
         if ref in self.gate.own:
             if not self._out_of_reach(order):
                 self.try_own(order)

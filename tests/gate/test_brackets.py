@@ -496,3 +496,68 @@ def test_a_child_that_adds_to_an_exit_is_judged_with_it():
     assert strategy.made[1].getstatusname() == "Rejected"
     assert "notional_limit" in strategy.made[1].info.bt_risk
     assert strategy.held[-1] == (0,)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_child_that_adds_leaves_the_position_to_the_exits_of_a_later_one(side):
+    """The child that adds was sent beside a short of 30, which its parent has turned to 50 long.
+
+    It closes nothing of the short of 25 after that: the stop at 108 does, and is gone once a
+    market exit has closed the 25 before it. At 109 it would open a position that nobody wanted.
+    """
+
+    def send(strategy, direction, size, **args):
+        return (strategy.buy if direction * side > 0 else strategy.sell)(size=size, **args)
+
+    def family(strategy):
+        parent = send(strategy, 1, 80, transmit=False)
+        stops = {"exectype": bt.Order.Stop, "parent": parent}
+        send(strategy, -1, 40, price=100 - 10 * side, transmit=False, **stops)
+        return send(strategy, 1, 50, price=100 + 10 * side, **stops)
+
+    actions = {
+        18: lambda s: send(s, -1, 30),
+        20: family,
+        22: lambda s: send(s, -1, 75),
+        24: lambda s: send(s, 1, 25, exectype=bt.Order.Stop, price=100 + 8 * side),
+        25: lambda s: s.close(),
+    }
+    up, down = (100, 109, 99, 105), (100, 101, 91, 95)
+    strategy = play(
+        limited(NotionalLimit(1.0), rows=[*flat(27), up if side > 0 else down]), actions
+    )
+
+    held = [size * side for (size,) in strategy.held]
+    assert held[18:28] == [-30, -30, 50, 50, -25, -25, -25, 0, 0, 0]
+    adds, leaves = strategy.made[1], strategy.made[3]
+    assert (adds.getstatusname(), leaves.getstatusname()) == ("Accepted", "Canceled")
+    assert "the position it was to close is gone" in leaves.info.bt_risk
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_child_that_is_an_exit_of_something_else_survives_a_halt(beside, place):
+    """It closes 80 of another data feed, or what its parent leaves of a short: 80 of 110."""
+
+    def family(strategy):
+        parent = strategy.buy(size=30, transmit=False)
+        data, side = (strategy.data1, "sell") if beside else (strategy.data0, "buy")
+        stop = {"exectype": bt.Order.Stop, "parent": parent, "data": data, "size": 80}
+        price = 95 if beside else 105
+        child = getattr(strategy, side)(price=price, transmit=place == "last", **stop)
+        if place == "first":
+            strategy.sell(size=5, exectype=bt.Order.Stop, price=50, parent=parent)
+        return child
+
+    actions = {
+        18: lambda s: s.buy(data=s.data1, size=80) if beside else s.sell(size=110),
+        20: family,
+        23: lambda s: s.broker.halt("by hand"),
+    }
+    engine = cerebro(bars(*UP), bars(*DOWN))
+    limit_orders(engine, NotionalLimit(1.0))
+    strategy = play(engine, actions)
+
+    assert strategy.made[1].getstatusname() == "Completed"
+    assert strategy.held[24] == ((30, 80) if beside else (-80, 0))
+    assert strategy.held[-1] == ((30, 0) if beside else (0, 0))

@@ -10,7 +10,7 @@ from datetime import datetime
 import backtrader as bt
 import numpy as np
 import pytest
-from helpers.scenarios import MODES, Plan, bars, cerebro, flat, tape_of, taped
+from helpers.scenarios import MODES, Plan, Tape, bars, cerebro, flat, tape_of, taped
 from helpers.step_ledger import Ledger
 
 import bt_risk
@@ -288,6 +288,49 @@ def test_an_exit_that_was_sent_just_before_does_not_outlive_its_position():
     orders = [BUY, priced(6, "sell", "Limit", 120.0)]
     result = played([CALM, (100, 101, 90, 99), CALM], orders)
     assert [note[:3] for note in tape_of(result)["notes"] if note[1] == 1][-1] == (7, 1, "Canceled")
+
+
+class Watched(Plan):
+    """Keep which stops of the gate work at each bar: bar, units and price."""
+
+    def next(self):
+        super().next()
+        working = self.broker.book.working.values()
+        stops = [(w.remaining, w.price) for w in working if w.own and w.kind == "stop"]
+        self.stops = getattr(self, "stops", {}) | {len(self): stops}
+
+
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_liquidation_leaves_of_another_trade_has_one_stop(mode, short):
+    """The stop of the trade that has ended is on its way through the bar when it is withdrawn.
+
+    Bar 7 takes the profit of 400 at 101.5, finds nothing for the stop at 97 to close yet, and buys
+    1,000 at 99 (short: sells at 101). They are liquidated 5 % from there, but for the 400 that the
+    stop at 97 would have closed by then; these leave at the next open. Our stops are 20 x ATR away
+    from the entry, and ATR(3) is 1.5 on bar 5.
+    """
+    calm = (100, 100.75, 99.25, 100)
+    rows = [*[calm] * 6, (100, 103, 90, 96), *flat(3, 96)]
+    orders = [
+        (5, "buy", {"size": 400}),
+        *(priced(5, "sell", "Limit", 101.5, 400), stop(97.0, 400)),
+        priced(5, "buy", "Limit", 99.0),
+    ]
+    engine = cerebro(bars(*(mirrored(rows) if short else rows)), **MODES[mode])
+    gate_with(engine, TWENTY)
+    engine.addobserver(bt_risk.ATRTrailingStop, atr_period=3, atr_multiple=20.0)
+    engine.addanalyzer(Tape)
+    engine.addstrategy(Watched, plan=list(turned(orders)) if short else orders)
+    result = engine.run()[0]
+
+    left = 99 - (101 if short else 99) / 20
+    first, second = (130.0, 131.0) if short else (70.0, 69.0)
+    assert fills(result, short) == [
+        *((6, 400, 100), (7, -400, 101.5), (7, 1000, 99)),
+        *((7, -600, pytest.approx(left)), (8, -400, 96)),
+    ]
+    assert [result.stops[bar] for bar in (6, 7, 8)] == [[(400, first)], [(400, second)], []]
 
 
 @pytest.mark.parametrize("mode", ["isolated", "cross"])
