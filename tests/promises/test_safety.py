@@ -502,6 +502,42 @@ REGRESSIONS = {
             Action(14, 1, "family", 0, (-1, 1595, 0.0325, 0.057, 0.5, 0)),
         ),
     ),
+    "a child that adds claims what its parent has closed": World(
+        seed=31254,
+        bars=54,
+        feeds=(Feed(volatility=0.005),),
+        coc=True,
+        engine=(("runonce", False),),
+        actions=(
+            Action(28, 0, "family", 0, (1, 63, 0.0296, 0.044, 1.5, 0)),
+            Action(34, 0, "family", 0, (1, 80, 0.0201, 0.0514, 0.5, 50)),
+            Action(36, 0, "reverse", 0, (1.5,)),
+            Action(39, 0, "exits", 0, (0.0462, 0.0337, False, 1.0)),
+        ),
+    ),
+    "a stop that is tried outlives its trade": World(
+        seed=41354,
+        bars=76,
+        feeds=(Feed(),),
+        parts=("cap", "stop"),
+        limits=(
+            ("correlation_limit", None),
+            ("exposure_limit", None),
+            (
+                "guards",
+                (MarginAccount(50.0, ((0.0, 0.004), (100_000.0, 0.01)), call=0.5, buffer=None),),
+            ),
+        ),
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(19, 0, "market", 0, (-1, 852, (0.0431, 0.0363, True, 0.5))),
+            Action(22, 0, "target", 0, ("value", 50000.0)),
+            Action(24, 0, "family", 0, (-1, 294, 0.0076, 0.0107, 1.0, 50)),
+            Action(30, 0, "family", 0, (1, 9.375, 0.0257, 0.0207, 0.5, 0)),
+            Action(31, 0, "target", 0, ("percent", 0.5)),
+        ),
+    ),
 }
 
 
@@ -811,7 +847,8 @@ FAULTS = {
 def test_a_fault_in_the_core_is_noticed(fault, monkeypatch):
     promise, *replaced = FAULTS[fault]
     monkeypatch.setattr(*replaced)
-    assert any(promise in b.promise for seed in range(200) for b in run(make_world(seed)).breaches)
+    seeds = 1372, *range(200)  # one fault shows in few worlds, and in this one
+    assert any(promise in b.promise for seed in seeds for b in run(make_world(seed)).breaches)
 
 
 def test_a_gate_that_reads_the_close_at_the_open_is_noticed(monkeypatch):
