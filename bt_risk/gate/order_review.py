@@ -335,7 +335,8 @@ class OrderReview:
             order.addinfo(bt_risk=decision.reason)
         if size < request.size - SIZE_EPS:
             working.cut, working.void = request.size - size, verdict.void
-            self._remember_lost(request, request.size - size - verdict.void, opening)
+            if opening > SIZE_EPS:
+                request.preview.part.lose(request.side, request.size - size - verdict.void)
             self.journal(request, "trim", size, decision, order)
         else:
             action = "exit" if opening <= SIZE_EPS else "allow"
@@ -378,13 +379,6 @@ class OrderReview:
     def record_refusal(self, request: OrderRequest) -> None:
         """Add a line about an order that the wrapped broker has not taken."""
         self.journal(request, "reject", 0.0, self.sender.refusal)
-
-    def _remember_lost(self, request: OrderRequest, lost: float, opening: float) -> None:
-        """Remember what was cut from the entries of a trade: an exit may ask to close it too."""
-        if opening > SIZE_EPS:
-            part = request.preview.part
-            before = part.lost if part.lost_side == request.side else 0.0
-            part.lost, part.lost_side = before + lost, request.side
 
     def reject(self, request: OrderRequest, decision: Decision) -> Any:
         """Answer with a native order whose status is Rejected and whose info says why."""

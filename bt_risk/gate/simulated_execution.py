@@ -408,6 +408,7 @@ class SimulatedExecution:
         size = affordable(self.gate, instrument, side, wanted, step, price, cash)
         if 0 < size < wanted:
             order.executed.remsize = side * plain(size)
+            self.gate.book.cut(order.ref, size)
             reason = f"cash: affords {size:g} of {wanted:g} at {price:g}"
             self.gate.events.cut(order, wanted - size, "cash", price)
             self.gate.journal.order(order, "cash", "trim", reason, size)

@@ -263,6 +263,16 @@ class Book:
         if self.costs is not None:
             self.costs.charge(working)
 
+    def cut(self, ref: int, size: float) -> None:
+        """Let no more than `size` of an order remain; what it loses of its allowance is lost."""
+        working = self.working.get(ref)
+        if working is not None:
+            opening = working.opening
+            working.cut += max(0.0, working.remaining - size)
+            working.cut_to(size)
+            working.part.lose(working.side, opening - working.opening)
+            self.set_distance(working, working.distance)
+
     def drop(self, ref: int) -> None:
         """Remove an order that cannot fill any more."""
         working = self.working.pop(ref, None)

@@ -90,6 +90,11 @@ class OwnerPosition:
         """Return the units that the owner holds against `side`: what an order on it closes."""
         return max(0.0, -side * self.size)
 
+    def lose(self, side: int, units: float) -> None:
+        """Remember what was cut from an entry on `side`: an exit may ask to close it, too."""
+        self.lost = units + (self.lost if self.lost_side == side else 0.0)
+        self.lost_side = side
+
 
 @dataclass(slots=True, eq=False)
 class WorkingOrder:

@@ -91,6 +91,66 @@ def test_open_profit_secures_no_entry_in_backtraders_cash():
     assert "cash: affords 9615 of 16923 at 104" in reasons
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("direction", [1, -1])
+def test_an_exit_of_all_that_was_asked_for_leaves_what_cash_never_bought(direction, mode):
+    """19,900 at 101 were cut to 19,801: who sells 19,900 to be flat opens no short of 99."""
+    enter, leave = ("buy", "sell") if direction > 0 else ("sell", "buy")
+    orders = [(5, enter, {"size": 19_900}), (6, leave, {"size": 19_900})]
+    rows, shortcash = [row(101)] * 3, direction > 0
+    result, fills, reasons = played(rows, orders, mode=mode, shortcash=shortcash)
+    assert [fill[2] * direction for fill in fills] == [19_801, -19_801]
+    assert result.position.size == 0
+    assert any("99" in reason and "never" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_an_exit_counts_on_no_more_than_what_is_left_of_an_entry_that_was_cut(direction):
+    """Of 19,900 at 101, 19,801 are left; bar 6 fills 12,000 of them, and bar 7 the other 7,801.
+
+    A stop for 19,900 that is sent between closes these 19,801 at 98, in two bars, and no more.
+    """
+    enter, leave = ("buy", "sell") if direction > 0 else ("sell", "buy")
+    stop = {"exectype": bt.Order.Stop, "price": 101 - 3.0 * direction}
+    orders = [(5, enter, {"size": 19_900}), (6, leave, {"size": 19_900, **stop})]
+    engine = cerebro(bars(*flat(5), *[row(101)] * 3, *[row(101 - 4 * direction)] * 3))
+    engine.broker.set_shortcash(direction > 0)
+    engine.broker.set_filler(lambda order, price, ago: min(12_000, abs(order.executed.remsize)))
+    gate = bt_risk.RiskBroker(engine.broker, guards=[GUARD])
+    engine.setbroker(gate)
+    result = taped(engine, orders, strategy=Counts)
+    assert result.counted[6] == [(7_801, 7_801, 0), (19_801, 0, 19_801)]
+    assert [fill[2] * direction for fill in tape_of(result)["fills"]] == [
+        *(12_000, 7_801),
+        *(-12_000, -7_801),
+    ]
+
+
+def test_a_late_child_is_cut_to_what_is_left_of_its_parent():
+    engine = cerebro(bars(*flat(5), *[row(101)] * 3))
+    engine.broker.set_filler(lambda order, price, ago: min(12_000, abs(order.executed.remsize)))
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[GUARD]))
+    result = taped(engine, [buy(19_900), (6, "protect", {})], strategy=Protects)
+    assert result.child.size == -19_801
+    assert "99" in result.child.info.bt_risk
+
+
+class Protects(Plan):
+    def protect(self):
+        stop = {"exectype": bt.Order.Stop, "price": 98.0}
+        self.child = self.sell(size=19_900, parent=self.made[0], **stop)
+
+
+class Counts(Plan):
+    """Keep what the gate counts of each working order after each bar: left, opening, closing."""
+
+    def next(self):
+        super().next()
+        working = self.broker.book.working.values()
+        counted = [(w.remaining, w.opening, w.closing) for w in working]
+        self.counted = getattr(self, "counted", {}) | {len(self): counted}
+
+
 class Reduces(Plan):
     def reduce(self):
         self.broker.reduce_only("a test")

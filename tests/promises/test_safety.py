@@ -538,6 +538,45 @@ REGRESSIONS = {
             Action(31, 0, "target", 0, ("percent", 0.5)),
         ),
     ),
+    "the model takes from a child what its parent opens, where other exits claim all": World(
+        seed=51704,
+        bars=68,
+        feeds=(Feed(volatility=0.01),),
+        parts=("stop",),
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(2, 0, "target", 0, ("percent", 0.2)),
+            Action(7, 0, "timed", 0, (0.0092, True)),
+            Action(9, 0, "planned", 0, (1, 1439.609, 0.0445)),
+            Action(9, 0, "exits", 0, (0.0071, 0.048, True, 0.5)),
+            Action(10, 0, "bracket", 0, (1, 22, "Limit", 0.0038, 0.0014, 0.0421, "stop", None)),
+            Action(12, 0, "bracket", 0, (-1, 203, "Limit", 0.011, 0.0269, 0.0215, "limit", 2)),
+            Action(14, 0, "reverse", 0, (2.0,)),
+            Action(17, 0, "resting", 0, (-1, 240, "Stop", 0.037, None)),
+            Action(17, 0, "target", 0, ("size", -500)),
+        ),
+    ),
+    "an exit counts on what cash has cut from an entry": World(
+        seed=52068,
+        bars=68,
+        feeds=(Feed(volatility=0.03, margin=500.0, mult=10.0),),
+        parts=("cap",),
+        limits=(
+            ("correlation_limit", None),
+            ("exposure_limit", None),
+            (
+                "guards",
+                (MarginAccount(50.0, ((0.0, 0.005), (200000.0, 0.01, 10)), call=0.3),),
+            ),
+        ),
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(55, 0, "bracket", 0, (-1, 234, "Market", 0.0084, 0.0016, 0.0134, "stop", 2)),
+            Action(56, 0, "resting", 0, (1, 123.238, "Limit", -0.9999, None)),
+        ),
+    ),
 }
 
 

@@ -38,11 +38,11 @@ class Reach(Book):
         same = (entry.index, entry.who, entry.side) == (asked.index, asked.who, -asked.side)
         return entry if same else None
 
-    def coming(self, asked, size=lambda a: a.most):
+    def coming(self, asked, size=lambda a: a.most, but=None):
         """Return what is opened for certain before an order fills, so that it can close it."""
         groups = {}
         for a in self.orders(asked.index, -asked.side, asked.who):
-            if a.most > EPS and self._certain(a, asked):
+            if a is not but and a.most > EPS and self._certain(a, asked):
                 groups[a.group] = max(groups.get(a.group, 0.0), min(size(a), a.left))
         return sum(groups.values())
 
@@ -71,20 +71,18 @@ class Reach(Book):
     def split(self, asked):
         """Work out what an order is counted to close, and what must pass of it as an exit.
 
-        What others may open and close is known between two bounds, so that this is, too.
+        What others may open and close is known between two bounds, so that this is, too. What a
+        parent opens is its children's, whatever other exits claim.
         """
         asked.held, entry = self.against(asked), self.entry_of(asked)
         asked.had, kinds = asked.held > EPS, ACCOUNTS[asked.kind]
-        least, most = self.coming(asked, self._surely), self.coming(asked)
-        if entry is not None:
-            least = self._surely(entry)
-            most += 0.0 if self._certain(entry, asked) else entry.most
-        least, most = asked.held + least, asked.held + most
-        asked.closing = min(
-            asked.size, max(0.0, least - self.claimed(asked, kinds, lambda a: a.claim))
-        )
-        asked.claim = min(asked.size, max(0.0, most - self.claimed(asked, kinds)))
-        asked.reduces = max(asked.claim, min(asked.size, max(0.0, most)))
+        sure, given = (0.0, 0.0) if entry is None else (self._surely(entry), entry.most)
+        least = asked.held + self.coming(asked, self._surely, entry)
+        most = asked.held + self.coming(asked, but=entry)
+        claim = self.claimed(asked, kinds, lambda a: a.claim)
+        asked.closing = min(asked.size, sure + max(0.0, least - claim))
+        asked.claim = min(asked.size, given + max(0.0, most - self.claimed(asked, kinds)))
+        asked.reduces = max(asked.claim, min(asked.size, given + most))
         if asked.parent is not None and entry is None:
             asked.closing = 0.0  # a child that adds to its parent is judged as an entry
         asked.must = asked.closing
