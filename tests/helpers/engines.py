@@ -14,7 +14,7 @@ _NO_DRAWDOWN = "its own statistics fail on a point of an optimisation that had n
 _PROCESS = "it starts another process, where nothing stands in for Backtrader"
 _OWN_FEED = "it compares with Backtrader's own PandasData, which reads a frame in another way there"
 _WORLDS = "the worlds use oldsync, which it lacks, and late data feeds, which it reads too early"
-
+_NO_LOANS = "it lends nothing: an order needs its whole notional in cash"
 _ALWAYS_ASKED = "there every bar calls all monitors"
 
 # Tests by the beginning of their name, and why they need Backtrader itself.
@@ -33,7 +33,8 @@ LEFT_OUT = {
     "gate/test_compensation.py::test_without_limits_the_run_is_the_bare_run": (
         "it values a compensated position at nothing, so a bare run is no measure"
     ),
-    "gate/test_liquidation.py": "it lends nothing: an order needs its whole notional in cash",
+    "gate/test_liquidation.py": _NO_LOANS,
+    "gate/test_margin_at_the_fill.py": _NO_LOANS,
     "gate/test_native_orders.py": "orders are made quickly with Backtrader only",
     "gate/test_order_review.py::test_a_feed_without_a_close": "every data feed needs a close there",
     "gate/test_trading_state.py::test_a_second_signal": _PROCESS,
