@@ -577,6 +577,41 @@ REGRESSIONS = {
             Action(56, 0, "resting", 0, (1, 123.238, "Limit", -0.9999, None)),
         ),
     ),
+    "the model counts on an entry that was cut behind a position while equity was in doubt": World(
+        seed=61292,
+        bars=57,
+        feeds=(
+            Feed(volatility=0.03, bad=0.08),
+            Feed(volatility=0.02, bad=0.03),
+            Feed(volatility=0.005, bad=0.03),
+        ),
+        traders=2,
+        parts=("cap",),
+        filler=3.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(20, 1, "market", 1, (-1, 2913, None, "Market", 0)),
+            Action(24, 0, "reverse", 1, (2.0,)),
+            Action(27, 1, "fork", 1, (2303, 0.0261)),
+            Action(28, 0, "fork", 0, (None, 0.0087)),
+            Action(29, 0, "rotate", 2, (1, -1, 2072.613, True)),
+            Action(29, 0, "resting", 1, (1, 2387, "StopLimit", 0.011, 1)),
+            Action(36, 0, "market", 0, (1, 1032, None, "Market", 0)),
+            Action(36, 0, "bracket", 1, (1, 390, "Limit", 0.0182, 0.0068, 0.0362, "stop", 2)),
+        ),
+    ),
+    "the model judges half a bracket where nothing but the switch of an operator is there": World(
+        seed=61238,
+        bars=76,
+        feeds=(Feed(volatility=0.01, beta=0.5),),
+        parts=("cap",),
+        limits=(("correlation_limit", None), ("exposure_limit", None)),
+        engine=(("runonce", False),),
+        actions=(
+            Action(59, 0, "switch", 0, ("reduce_only",)),
+            Action(61, 0, "family", 0, (1, None, 0.0305, 0.056, 1.0, 0)),
+        ),
+    ),
 }
 
 

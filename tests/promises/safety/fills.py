@@ -36,6 +36,8 @@ class Fills(Book):
             self._margin(order)
         if order.status in (Order.Canceled, Order.Expired, Order.Margin):
             self.cancels.add((self.index(order.data), order.owner.who))
+            side = 1 if order.isbuy() else -1
+            self.shut_in(self.index(order.data), side, order.owner.who)
 
     def _margin(self, order):
         asked = self.asked.get(order.ref)

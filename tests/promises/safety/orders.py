@@ -31,7 +31,9 @@ class Orders(Reach):
         asked.tradeid = kwargs.get("tradeid") or 0
         asked.parent, asked.transmit = kwargs.get("parent"), kwargs.get("transmit", True)
         asked.untransmitted = asked.parent and asked.parent.status == Order.Created
-        asked.waits = self.there and (not asked.transmit or bool(asked.untransmitted))
+        # Without a limit a bracket waits for its last child while an operator holds entries off.
+        judged = self.there or bool(self.switched)
+        asked.waits = judged and (not asked.transmit or bool(asked.untransmitted))
         if asked.parent is not None and not asked.parent.alive():
             # A child is refused like its parent; of another one it is an order of its own, where
             # BackBroker would never let it work.

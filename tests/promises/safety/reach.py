@@ -158,6 +158,22 @@ class Reach(Book):
         for side in (1, -1):
             for a in self.alive(index, side):
                 a.had |= (a.who == who or a.leaves) and self.against(a) > EPS
+            self.shut_in(index, side, who)
+
+    def shut_in(self, index, side, who):
+        """Count no entry as sure that closes more than it was counted to, and opens less.
+
+        A position against it has grown, or another order has ended. Others may have got what it
+        does not use, so that it is reviewed again before it opens, and then it may be cut.
+        """
+        left, opening = {}, {}
+        for a in self.orders(index, side, who):
+            left[a.group] = max(left.get(a.group, 0.0), a.left)
+            opening[a.group] = max(opening.get(a.group, 0.0), a.opening)
+        held = max(0.0, -side * self.share(index, who).size)
+        if held > EPS and sum(left.values()) - held < sum(opening.values()) - EPS:
+            for a in self.orders(index, side, who):
+                a.opening = 0.0
 
     def forget_relying(self):
         """Count no entry that relied on an exit as sure: tried without it, it may have been cut."""
