@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import backtrader as bt
 
 from bt_risk.errors import ParameterError, check_fraction, check_positive
+from bt_risk.evidence.runner import quiet
 from bt_risk.feeds.files import read_prices
 from bt_risk.feeds.frame import FrameData
 from bt_risk.gate.headroom import Headroom
@@ -115,7 +114,7 @@ def headroom_on(
     # Nothing is held: there is nothing to size, to stop or to close.
     alone = replace(policy, sizer=False, trailing_stop=False, **_alone(policy, name))
     protect(cerebro, alone)
-    with _quiet():
+    with quiet():
         (strategy,) = cerebro.run()
     found: list[list[Asked]] = strategy.found
     return found
@@ -142,15 +141,3 @@ def _alone(policy: Policy, name: str) -> dict[str, Any]:
     groups = {group: [name] for group, of in (policy.groups or {}).items() if name in of}
     limit = policy.group_limit if groups else None
     return {"instruments": facts, "groups": groups or None, "group_limit": limit}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what a run without orders reports of itself out of the answer."""
-    log = logging.getLogger("bt_risk")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

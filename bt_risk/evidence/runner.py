@@ -328,7 +328,7 @@ def results_of(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep halts out of Python's log: the tables report them."""
+    """Keep what a run reports of itself out of Python's log: the result has it."""
     log = logging.getLogger("bt_risk")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -124,7 +124,7 @@ class DayTracker:
         limits: tuple[float, float],
         rounding: float,
     ) -> QuietDays | None:
-        """Return `quiet` for a data feed or a side: two prices of its only position."""
+        """Return what `quiet` does, as two prices of the only position of a data feed or a side."""
         held = [one for one in held if _concerns(self.key, one.instrument.lead.index, one.side)]
         unit = self.equity if self._fraction else 1.0
         if self.last is None or not unit > 0.0 or len(held) > 1 or (held and self._intrabar):

@@ -188,7 +188,8 @@ def test_a_run_that_the_breaker_ends_is_decided_again(tmp_path):
 
 WORLDS = [
     pytest.param(seed, marks=() if seed in (14, 104) else pytest.mark.full)
-    for seed in (*range(20), 76, 104, 117)
+    # Backtrader itself raises in worlds 0 and 17, protected or not.
+    for seed in (*range(1, 17), 18, 19, 76, 104, 117)
 ]
 
 
@@ -212,10 +213,7 @@ def test_random_worlds_are_decided_again(tmp_path, seed):
     )
     mode = "observe" if seed % 4 == 3 else "enforce"
     bt_risk.protect(engine, policy, mode, journal=tmp_path / "journal.db")
-    try:
-        engine.run()
-    except Exception as error:  # Backtrader refuses some worlds itself
-        pytest.skip(f"{type(error).__name__}: {error}")
+    engine.run()
     found = bt_risk.verify(tmp_path / "journal.db", lambda: world.cerebro()[0], policy)
     assert found.equal, (world.features, found.sentences()[:4])
 
