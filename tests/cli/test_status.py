@@ -175,7 +175,7 @@ def test_differences_and_unanswered_requests_are_listed(path, monkeypatch, capsy
     kill.touch()
     found = summary(path, AT) | {"differences": ["position gone: 100 D0 were closed by hand"]}
     kill.unlink()
-    out = text_of(found, monkeypatch, capsys)
+    out = text_of(found, monkeypatch, capsys, columns=400)
     assert "`halt` is requested by ann@desk at 2020-09-13 12:26:40 UTC, and not answered yet" in out
     assert "risk.db.kill is there: everything is closed when it is taken" in out
     assert "Differences from the broker:\n- position gone: 100 D0 were closed by hand" in out

@@ -3,6 +3,8 @@
 import os
 import resource
 import stat
+import tempfile
+from pathlib import Path
 
 import backtrader as bt
 import pytest
@@ -121,11 +123,16 @@ def test_a_full_disk_loses_no_state_that_exists(tmp_path):
     file.close()
 
 
+@pytest.fixture
+def shared_folder():
+    """Yield a folder that another user reaches: those above `tmp_path` may be private."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as found:
+        yield Path(found)
+
+
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_folder_that_cannot_be_written_is_one_error(tmp_path, exists):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    path = folder / "risk.db"
+def test_a_folder_that_cannot_be_written_is_one_error(shared_folder, exists):
+    path = shared_folder / "risk.db"
     if exists:
         file = StateFile(path)
         file.write({})
@@ -133,18 +140,15 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path, exists):
 
     def as_a_user():
         if not os.geteuid():
-            for one in (tmp_path, folder, *folder.iterdir()):
+            for one in (shared_folder, *shared_folder.iterdir()):
                 os.chown(one, NOBODY, NOBODY)
-            os.chmod(tmp_path.parent, 0o755)
-            os.chmod(tmp_path.parent.parent, 0o755)
-            os.chmod(tmp_path.parent.parent.parent, 0o755)
             os.setegid(NOBODY)
             os.seteuid(NOBODY)
-        folder.chmod(0o500)
+        shared_folder.chmod(0o500)
         assert "in use" not in the_error(path)
 
     assert in_child(as_a_user) == 0
-    folder.chmod(0o700)
+    shared_folder.chmod(0o700)
     assert not StateFile(path).lost or not exists
 
 
