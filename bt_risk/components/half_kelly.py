@@ -75,7 +75,9 @@ class HalfKellySizer(bt.Sizer):
     by_policy = False  # whether `protect` has set it
     params = SizerSettings.defaults()
 
-    def __init__(self) -> None:
+    def __init__(self, *misplaced: Any) -> None:
+        if misplaced:  # data feeds, as `addobserver` and `addstrategy` pass them
+            self._start()
         self._settings = SizerSettings.from_params("HalfKellySizer", self.p)
         self._starved: set[str] = set()
         self.state = "WARMUP"

@@ -63,7 +63,9 @@ class RiskParitySizer(bt.Sizer):
     _start = wrong_place("a sizer", "cerebro.addsizer({name})")
     params = RiskParitySettings.defaults()
 
-    def __init__(self) -> None:
+    def __init__(self, *misplaced: Any) -> None:
+        if misplaced:  # data feeds, as `addobserver` and `addstrategy` pass them
+            self._start()
         self._settings = RiskParitySettings.from_params("RiskParitySizer", self.p)
 
     def set(self, strategy: Any, broker: Any) -> None:

@@ -133,6 +133,9 @@ class Comparison:
             said = [self.outcome(), *worth, *costs, *said]
         return list(dict.fromkeys(said))
 
+    def __str__(self) -> str:
+        return "\n".join([*self.verdicts(), str(self.halt)])
+
     def _repr_html_(self) -> str:
         """Return verdicts and tables, for a notebook."""
         from bt_risk.evidence.notebook_view import comparison_html

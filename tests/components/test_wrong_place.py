@@ -35,7 +35,7 @@ WRONG = [
     (kind, call)
     for kind, (right, _) in RIGHT.items()
     for call, own in CALLS.items()
-    if own is not right and not (call == "addobserver" and right in (SIZER, BROKER))
+    if own is not right and not (call == "addobserver" and right is BROKER)
 ]
 
 
@@ -46,6 +46,14 @@ def test_the_right_call_is_named(kind, call):
     engine.addstrategy(bt.Strategy)
     getattr(engine, call)(kind)
     with pytest.raises(TypeError, match=re.escape(right.format(kind.__name__, where))):
+        engine.run()
+
+
+@pytest.mark.parametrize("kind", [bt_risk.HalfKellySizer, bt_risk.RiskParitySizer])
+def test_a_sizer_is_no_strategy(kind):
+    engine = cerebro(bars(*flat(30)))
+    engine.addstrategy(kind)
+    with pytest.raises(TypeError, match=re.escape(SIZER.format(kind.__name__, "bt_risk."))):
         engine.run()
 
 

@@ -291,3 +291,4 @@ def test_a_strategy_that_never_trades_is_named_first_and_has_no_ratio():
     assert math.isnan(found.frame.loc[("bare", "Sharpe"), "value"])
     assert found.shadow.difference == 0
     assert str(found.halt).startswith("A drawdown of 10 % is reached within 365 days (a year) with")
+    assert str(found).split("\n") == [*found.verdicts(), str(found.halt)]  # what print() shows
