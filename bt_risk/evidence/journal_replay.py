@@ -6,7 +6,9 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import backtrader as bt
@@ -128,7 +130,8 @@ class _Player:
         if call in ("buy", "sell"):
             self._orders[number] = self._order(number, given, strategies, gate)
         elif call == "cancel":
-            gate.cancel(self._orders.get(given["order"]) or self._own(given["place"], gate))
+            order = self._orders.get(given["order"])
+            gate.cancel(_at_place(gate, given["place"]) if order is None else order)
         elif call == "rearm":
             strategies[0].analyzers.drawdownbreaker.rearm()
         elif call in ("setcash", "cash_flow", "add_cash"):
@@ -139,17 +142,14 @@ class _Player:
 
     def _order(self, number: int, given: Input, strategies: Sequence[Any], gate: Any) -> Any:
         owner, data = strategies[given["owner"]], gate.cerebro.datas[given["data"]]
-        terms = {name: decoded(value, self._orders) for name, value in given["terms"].items()}
-        size = decoded(given["size"], self._orders)
+        known = self._orders, partial(_at_place, gate)
+        terms = {name: decoded(value, *known) for name, value in given["terms"].items()}
+        size = decoded(given["size"], *known)
         if isinstance(size, SizeProposal):
             size = self._proposed(number, size, owner, data, given["call"] == "buy")
         if given["closes"]:  # the gate asks which of Backtrader's methods sends an order
             return owner.close(data=data, size=size, **terms)
         return getattr(gate, given["call"])(owner, data, size, **terms)
-
-    def _own(self, place: int, gate: Any) -> Any:
-        """Return the gate's own order at this place among all of the run, None for another."""
-        return gate.own.get(gate.inputs.first_ref + place)
 
     def _proposed(
         self, number: int, recorded: SizeProposal, owner: Any, data: Any, buys: bool
@@ -161,6 +161,19 @@ class _Player:
         if not math.isclose(size, recorded, rel_tol=1e-9):
             self.found.sizes[number] = float(recorded), float(size)
         return size
+
+
+def _at_place(gate: Any, place: int) -> Any:
+    """Return the order that no request has made at this place among all orders of the run.
+
+    It is one of the gate itself or of an order history. Where one of a history has ended, what
+    comes back has only its number, which is what other orders are linked by.
+    """
+    ref = gate.inputs.first_ref + place
+    if ref in gate.own:
+        return gate.own[ref]
+    resting = (order for order in gate.inner.get_orders_open() if order.ref == ref)
+    return next(resting, SimpleNamespace(ref=ref))
 
 
 class _NamedSizer(bt.Sizer):

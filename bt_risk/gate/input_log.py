@@ -6,6 +6,7 @@ run from it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,8 @@ class InputLog:
     def cancel(self, order: Any) -> None:
         """Record that a strategy cancels an order."""
         ref = getattr(order, "ref", self.first_ref)
-        # Those of the gate itself are of no request: they are named by their place among all.
+        # Those of the gate itself, and of an order history, are of no request: they are named by
+        # their place among all.
         self.add("cancel", order=self._numbers.get(ref), place=ref - self.first_ref)
 
     def add(self, call: str, **arguments: Any) -> int:
@@ -102,7 +104,8 @@ class InputLog:
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         if isinstance(value, bt.order.OrderBase):
-            return {"order": self._numbers.get(value.ref)}
+            number = self._numbers.get(value.ref)
+            return {"place": value.ref - self.first_ref} if number is None else {"order": number}
         if isinstance(value, datetime):
             return {"datetime": value.isoformat()}
         if isinstance(value, date):
@@ -127,8 +130,12 @@ def moment_of(gate: Any) -> list[int]:
     return [gate.book.rounds, sum([len(data) for data in gate.cerebro.datas])]
 
 
-def decoded(value: Any, orders: dict[int, Any]) -> Any:
-    """Return an argument as it was before `InputLog`, with the orders of these numbers."""
+def decoded(value: Any, orders: Mapping[int, Any], at_place: Callable[[int], Any]) -> Any:
+    """Return an argument as it was before `InputLog`.
+
+    `orders` has those of requests by their number, `at_place` returns another one by its place
+    among all orders of the run.
+    """
     if not isinstance(value, dict):
         return value
     ((kind, plain),) = value.items()
@@ -136,6 +143,8 @@ def decoded(value: Any, orders: dict[int, Any]) -> Any:
         return SizeProposal(*plain)
     if kind == "order":
         return orders.get(plain)
+    if kind == "place":
+        return at_place(plain)
     if kind == "datetime":
         return datetime.fromisoformat(plain)
     if kind == "date":

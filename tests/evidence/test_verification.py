@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import backtrader as bt
 import pytest
@@ -189,7 +189,7 @@ def test_a_run_that_the_breaker_ends_is_decided_again(tmp_path):
 WORLDS = [
     pytest.param(seed, marks=() if seed in (14, 104) else pytest.mark.full)
     # Backtrader itself raises in worlds 0 and 17, protected or not.
-    for seed in (*range(1, 17), 18, 19, 76, 104, 117)
+    for seed in (*range(1, 17), 18, 19, 76, 104, 117, 154)
 ]
 
 
@@ -216,6 +216,54 @@ def test_random_worlds_are_decided_again(tmp_path, seed):
     engine.run()
     found = bt_risk.verify(tmp_path / "journal.db", lambda: world.cerebro()[0], policy)
     assert found.equal, (world.features, found.sentences()[:4])
+
+
+class Meddler(bt.Strategy):
+    """Cancel what an order history has in the market, or link an order to what others have sent."""
+
+    params = {"cancels": True}
+
+    def __init__(self):
+        self.leader = None
+
+    def notify_order(self, order):
+        others = (order.Historical, order.Stop)
+        if order.exectype in others and order.status in (order.Accepted, order.Partial):
+            self.leader = order
+
+    def next(self):
+        if len(self) in (20, 30):
+            self.buy(size=5)
+        elif self.p.cancels:
+            for order in self.broker.get_orders_open():
+                self.cancel(order)
+        elif len(self) in (8, 12, 24):  # the leader has filled in part, has ended, is a stop
+            for near in (0.99, 1.01):
+                price = self.data.close[0] * near
+                self.buy(size=1, exectype=bt.Order.Limit, price=price, oco=self.leader)
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_what_a_strategy_does_to_orders_that_it_has_not_requested_is_repeated(tmp_path, cancels):
+    def build():
+        engine = builder(bars=60, datas=1)()
+        engine.add_order_history([[date(2020, 1, 6), 8, 100.0], [date(2020, 1, 15), -2, 100.0]])
+        engine.broker.set_filler(bt.fillers.FixedSize(size=2))
+        return engine
+
+    engine, path = build(), tmp_path / "journal.db"
+    engine.addstrategy(Meddler, cancels=cancels)
+    bt_risk.protect(engine, bt_risk.Policy(atr_period=5), journal=path)
+    engine.run()
+    with closing(sqlite3.connect(path)) as db:
+        given = [json.loads(value) for (value,) in db.execute("SELECT value FROM inputs")]
+    if cancels:
+        assert None in [one["order"] for one in given if one["call"] == "cancel"]
+    else:
+        links = [[*one["terms"]["oco"]] for one in given if "oco" in one.get("terms", ())]
+        assert links == [["place"]] * 6
+    found = bt_risk.verify(path, build)
+    assert found.equal, found.sentences()
 
 
 # -- whoever edits ---------------------------------------------------------------------------------
