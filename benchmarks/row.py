@@ -1,6 +1,6 @@
 """Row: one line of the table, and its cells as text."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 from benchmarks.timing import Spread
 
@@ -20,9 +20,11 @@ class Row:
     ratio : Spread, optional
         CPU time of this run by that of `to`, over the rounds.
     goal : float, optional
-        The highest ratio that is acceptable.
+        The highest ratio that is acceptable, or the most seconds where there is `more`.
     seconds : float, optional
         CPU time of one `unit`, the median.
+    more : Spread, optional
+        CPU time of one `unit` beyond that of `to`, in seconds.
     calls : float, optional
         Function calls of one `unit`.
     size : int, optional
@@ -45,12 +47,14 @@ class Row:
     size: int | None = None
     count: int | None = None
     value: float | None = None
+    more: Spread | None = None
     note: str = ""
 
     @property
     def missed(self):
-        """Whether the ratio is above the goal."""
-        return self.goal is not None and self.ratio is not None and self.ratio.median > self.goal
+        """Whether the ratio, or the time, is above the goal."""
+        measured = self.more or self.ratio
+        return self.goal is not None and measured is not None and measured.median > self.goal
 
     def cells(self):
         """Return the cells of the columns as text."""
@@ -61,17 +65,29 @@ class Row:
             number(ratio.median) if ratio else "",
             f"{number(ratio.low)}-{number(ratio.high)}" if ratio and ratio.low < ratio.high else "",
             self.to,
-            f"{self.goal:.2f}{' missed' if self.missed else ''}" if self.goal is not None else "",
-            f"{duration(self.seconds)} a {self.unit}" if self.seconds is not None else "",
+            self._goal(),
+            self._time(),
             f"{self.calls:,.0f}" if self.calls is not None else "",
             self.note,
         )
 
+    def _goal(self):
+        if self.goal is None:
+            return ""
+        goal = f"{1e6 * self.goal:.2f} us" if self.more else f"{self.goal:.2f}"
+        return goal + (" missed" if self.missed else "")
+
+    def _time(self):
+        if self.more is not None:
+            median, low, high = (f"{1e6 * one:+.2f}" for one in astuple(self.more))
+            return f"{median} us a {self.unit}" + (f" ({low} to {high})" if low != high else "")
+        return f"{duration(self.seconds)} a {self.unit}" if self.seconds is not None else ""
+
     @classmethod
     def of(cls, record):
         """Return the row that `record` gives."""
-        ratio = record["ratio"]
-        return cls(**{**record, "ratio": ratio and Spread(**ratio)})
+        spreads = {name: record.get(name) for name in ("ratio", "more")}
+        return cls(**record | {name: one and Spread(**one) for name, one in spreads.items()})
 
     def record(self):
         """Return the row as JSON has it, with six digits."""

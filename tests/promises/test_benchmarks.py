@@ -79,6 +79,39 @@ def test_a_row_says_that_its_goal_is_missed(goal, missed):
     assert ("missed" in " ".join(one.cells())) is missed
 
 
+@pytest.mark.parametrize(("goal", "missed"), [(1e-7, True), (5e-7, False), (None, False)])
+def test_a_row_with_a_time_has_a_goal_in_time(goal, missed):
+    ratio, more = timing.Spread(1.1, 1.0, 1.2), timing.Spread(3e-7, 2e-7, 4e-7)
+    one = row.Row("rules", "quiet bars", "AccountFloor", ratio, "no guard", goal, more=more)
+    assert one.missed is missed
+    cells = one.cells()
+    assert cells[2] == "1.10"
+    assert cells[6] == "+0.30 us a bar (+0.20 to +0.40)"
+    assert cells[5] == ("0.10 us missed" if missed else "0.50 us" if goal else "")
+    assert row.Row.of(one.record()) == one
+
+
+def test_of_every_piece_of_a_run_the_quickest_turn_counts(monkeypatch):
+    """The guard takes 2 us a bar flat and 3 us with a position, whatever disturbs which turn."""
+    guards, disturbed = load("guards"), []
+    bars = guards.PIECES  # each piece has one
+
+    def pieces(builder, guard):
+        half = bars // 2
+        times = [1e-5] * (half - 1) + [2e-5] * half
+        if guard:
+            times = [time + (2e-6 if k < half - 1 else 3e-6) for k, time in enumerate(times)]
+        times[len(disturbed) % len(times)] += 0.5
+        disturbed.append(guard)
+        return times
+
+    monkeypatch.setattr(guards, "_pieces", pieces)
+    without, with_it = guards._quickest(None, "a guard", 3)
+    more = [(one - other) / bars for one, other in zip(with_it, without, strict=True)]
+    assert more == pytest.approx([2e-6, 3e-6])
+    assert disturbed == ["a guard", (), (), "a guard", "a guard", ()]
+
+
 def test_an_engine_that_is_missing_is_a_row_that_says_so(monkeypatch):
     few = {
         "stop": {"backtrader": "", "bt_risk.fast": "", "backtesting.py": ""},
