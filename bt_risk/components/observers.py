@@ -107,7 +107,7 @@ class Exposure(_RiskObserver):
         sums = {1: 0.0, -1: 0.0}
         for instrument in book.instruments:
             if instrument.size:
-                value = abs(instrument.size) * instrument.value
+                value = abs(instrument.size * instrument.value)
                 risk = self.p.unit == "risk"
                 side = 1 if instrument.size > 0 else -1
                 sums[side] += book.exposure.position_risk(instrument) if risk else value

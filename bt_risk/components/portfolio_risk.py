@@ -127,7 +127,7 @@ def highest_correlation(pairs: Iterable[Pair], values: Positions) -> float:
 
 
 def _notional(instrument: Instrument) -> float:
-    return abs(instrument.size) * instrument.value
+    return abs(instrument.size * instrument.value)
 
 
 def _nested(pairs: Iterable[Pair]) -> dict[str, dict[str, float]]:

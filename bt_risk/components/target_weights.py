@@ -136,8 +136,8 @@ def target_weights(
     gross_limit : float, default 1.0
         Ceiling on the sum of absolute weights; None is no ceiling.
     window, min_periods : int, default 252, 60
-        Bars of log returns, and how many must be common to all names; a name that has fewer is
-        left as it is.
+        Bars of log returns, and how many must be common to all names; a name that has fewer, or
+        whose price was at or below zero in the window, is left as it is.
     periods_per_year : float, optional
         Bars of a year for the `volatility_target`. Default: counted from the times in the window.
 
@@ -286,7 +286,8 @@ class Allocation:
         """Return the covariance of all instruments with enough returns, None without any."""
         returns = self.gate.book.windows[self._model]
         rows = np.array([one.index for one in self.instruments if self._is_alive(one)], dtype=int)
-        rows = rows[returns.closes(rows) > self.min_periods] if len(rows) else rows
+        if len(rows):
+            rows = rows[(returns.closes(rows) > self.min_periods) & ~returns.below_zero(rows)]
         covariance, _ = returns.covariance(rows) if len(rows) else (None, 0)
         if covariance is None:
             return None

@@ -39,8 +39,9 @@ class CorrelationLimit(Limit):
     correlated_scale : float, default 0.8
         In (0, 1).
     unknown : {"refuse", "allow"}
-        What to do when fewer than `min_periods` returns are common, when a price did not move, or
-        when an instrument is stale. "refuse" counts the signed correlation as +1 on either side.
+        What to do when fewer than `min_periods` returns are common, when a price did not move or
+        was at or below zero within the window, or when an instrument is stale. "refuse" counts the
+        signed correlation as +1 on either side.
     estimator : {"rolling", "ewm", "ledoit-wolf"}
         How returns become a correlation: see `bt_risk.rules.estimators.Estimator`.
     halflife : float, optional
@@ -113,7 +114,8 @@ class CorrelationLimit(Limit):
         excess = signed - limits
         k = int(np.argmax(excess))  # the first NaN, if there is one
         if math.isnan(excess[k]):
-            return self.refuse(0.0, self._not_known(book.instruments[others[k]], counts[k], book))
+            other = book.instruments[others[k]]
+            return self.refuse(0.0, self._not_known(request.instrument, other, counts[k], book))
         if excess[k] <= LIMIT_EPS:
             return Decision(request.size)
         allowed = request.size * self.scale if self.on == TRIM else 0.0
@@ -142,10 +144,13 @@ class CorrelationLimit(Limit):
             return f"{text} {self.limit:.4f}"
         return f"{text} {self.limit:.4f} - hysteresis {self.hysteresis:.4f}"
 
-    def _not_known(self, other: Instrument, count: int, book: Book) -> str:
+    def _not_known(self, own: Instrument, other: Instrument, count: int, book: Book) -> str:
         unknown = f"correlation with {other.name} unknown"
         if book.is_stale(other):
             return f"{unknown}: it has had no bar for {book.rounds - other.round} of the others"
+        below = book.correlations.below_zero([own, other], self.model)
+        if below:
+            return f"{unknown}: {below}"
         if count < self.model.min_periods:
             return f"{unknown}: {count} of {self.model.min_periods} common returns"
         return f"{unknown}: one of the two did not move"

@@ -69,7 +69,8 @@ class VolatilityLimit(Limit):
     on_volatility : {"trim", "reject"}
         Cut the order to what fits, or refuse it whole.
     unknown : {"refuse", "allow"}
-        What to do while the volatility is unknown.
+        What to do while the volatility is unknown: with fewer than `min_periods` common returns,
+        or where a price did not move or was at or below zero within the window.
     estimator, halflife, multi_bar
         As of `CorrelationLimit`. Variance of returns of k bars is divided by k.
     periods_per_year : float, optional

@@ -60,7 +60,7 @@ class Correlations:
             Their sides, +1 or -1.
         signed : ndarray of float, shape (n,)
             ``side_i x side_j x rho``, in [-1, 1]; NaN where it is unknown, or where the other
-            instrument is stale.
+            instrument is stale, or one of the two has closed at or below zero.
         counts : ndarray of int, shape (n,)
             Returns that both have in common.
         """
@@ -119,11 +119,23 @@ class Correlations:
             return None, f"{book.instruments[k].name} has had no bar for {late} of the others"
         covariance, count = book.windows[model].covariance(rows, model.estimator)
         if covariance is None:
+            below = self.below_zero(instruments, model)
+            if below:
+                return None, below
             return None, f"{count} of {model.min_periods} returns common to all that is held"
         still = np.flatnonzero(covariance.variances <= 0)
         if len(still):
             return None, f"{instruments[still[0]].name} did not move"
         return covariance, ""
+
+    def below_zero(self, instruments: Iterable[Instrument], model: ReturnModel) -> str:
+        """Return which instrument has closed at or below zero in the window of some, or nothing."""
+        leads = [instrument.copies[0] for instrument in instruments]
+        below = self._book.windows[model].below_zero([one.index for one in leads])
+        for one, is_below in zip(leads, below, strict=True):
+            if is_below:
+                return f"{one.name} has closed at or below zero, where no log return exists"
+        return ""
 
     def _bets(self, own: Instrument) -> tuple[Integers, Integers]:
         """Return index and side of what is held or may be opened by a working order, but `own`."""

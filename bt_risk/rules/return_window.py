@@ -106,6 +106,11 @@ class ReturnWindow:
         self._table: FloatArray | None = None  # of all pairs, None after a change
         self._asked = 0  # rows since then
 
+    @property
+    def oldest(self) -> Time:
+        """Return the first time on the axis; None where it is empty or that time is not known."""
+        return self._times[self._start] if self._stop > self._start else None
+
     def __len__(self) -> int:
         first, last = self._across()
         return max(self._stop - self._start - self.multi_bar, 0) - (last - first)

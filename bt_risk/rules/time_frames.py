@@ -46,6 +46,10 @@ class TimeFrames:
     bar (or one at that very time) has come, never before; a finer name that had no bar since the
     end of the bar before has no close at this one.
 
+    A price that is truly at or below zero has no log return. What is left of the others would show
+    none of the moves there, so that correlation and covariance of a name are unknown until its
+    last such close has left the window.
+
     Examples
     --------
     >>> frames = TimeFrames(["day", "hour"], window=5, min_periods=2)
@@ -67,6 +71,8 @@ class TimeFrames:
         self._axes = [_Axis(math.inf, returns)]  # from the coarsest on
         self._axis_of = np.zeros(len(names), dtype=np.intp)
         self._times = np.full(len(names), np.nan)
+        # When each name has closed at or below zero last, and whether any has.
+        self._below, self._was_below = np.full(len(names), -np.inf), False
 
     def update(self, time: float, closes: npt.ArrayLike) -> None:
         """Add the closes of one time.
@@ -80,7 +86,10 @@ class TimeFrames:
         """
         closes = np.asarray(closes, dtype=float)
         known = (closes > 0) & (closes < np.inf)
-        if time < self.last_time or not known.any():
+        whole = known.all()
+        if not whole:
+            self._note_below(time, closes)
+        if time < self.last_time or not (whole or known.any()):
             return
         self.last_time = time
         self._learn(known, time - self._times)
@@ -90,6 +99,22 @@ class TimeFrames:
             return
         for axis in self._axes:
             axis.update(time, np.where(known, closes, np.nan))
+
+    def _note_below(self, time: float, closes: FloatArray) -> None:
+        below = closes <= 0
+        if below.any():
+            self._was_below = True
+            self._below[below] = np.maximum(self._below[below], time)
+
+    def below_zero(self, rows: Rows) -> BoolArray:
+        """Return which of some names have closed at or below zero within their window.
+
+        It is that on the coarsest bars of them. Their returns are unknown.
+        """
+        axis: _Axis = self._axes[self._axis_of[rows].min()]
+        oldest = axis.returns.oldest
+        within: BoolArray = self._below[rows] >= (-np.inf if oldest is None else oldest)
+        return within & (self._below[rows] > -np.inf)
 
     def extend(self, times: Sequence[float], closes: FloatArray) -> None:
         """Add the closes of several times; the same as `update` with one after the other.
@@ -151,8 +176,19 @@ class TimeFrames:
     ) -> tuple[FloatArray, IntArray]:
         """Return correlations of one name with each of `others`, as `ReturnWindow` does."""
         if len(self._axes) == 1:
-            return self._axes[0].returns.correlations(candidate, others, estimator, sides)
-        others = np.asarray(others, dtype=np.intp)
+            found = self._axes[0].returns.correlations(candidate, others, estimator, sides)
+        else:
+            found = self._joined(candidate, np.asarray(others, dtype=np.intp), estimator, sides)
+        if self._was_below:
+            for k, other in enumerate(others):
+                if self.below_zero([candidate, other]).any():
+                    found[0][k] = np.nan
+        return found
+
+    def _joined(
+        self, candidate: int, others: IntArray, estimator: Estimator, sides: Sides | None
+    ) -> tuple[FloatArray, IntArray]:
+        """Return correlations of one name with others, each on the coarser bars of the two."""
         rho, counts = np.full(len(others), np.nan), np.zeros(len(others), dtype=int)
         coarser = np.minimum(self._axis_of[others], self._axis_of[candidate])
         for k in np.unique(coarser):
@@ -163,14 +199,19 @@ class TimeFrames:
 
     def row(self, candidate: int) -> list[float] | None:
         """Return correlations of one name with each name, as `ReturnWindow` does, or None."""
-        return self._axes[0].returns.row(candidate) if len(self._axes) == 1 else None
+        if len(self._axes) > 1 or self._was_below:
+            return None
+        return self._axes[0].returns.row(candidate)
 
     def covariance(
         self, rows: Rows, estimator: Estimator = ROLLING
     ) -> tuple[Covariance | None, int]:
         """Return the covariance of some names on their coarsest bars, as `ReturnWindow` does."""
         axis: _Axis = self._axes[self._axis_of[rows].min()]
-        return axis.returns.covariance(rows, estimator)
+        covariance, count = axis.returns.covariance(rows, estimator)
+        if self._was_below and self.below_zero(rows).any():
+            covariance = None
+        return covariance, count
 
     def closes(self, rows: Rows) -> IntArray:
         """Return how many closes of each of some names are on the coarsest bars of them."""

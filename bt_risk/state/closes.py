@@ -65,7 +65,8 @@ def thinned(closes: Closes, depth: int) -> Closes:
     """Return the closes that the windows are rebuilt from, oldest first.
 
     Those are the last `depth` of each name and, where another name has bars so old that these do
-    not reach back to them, the last one before each of those bars ended.
+    not reach back to them, the last one before each of those bars ended; and the last one of each
+    at or below zero, where no return exists.
 
     Parameters
     ----------
@@ -85,6 +86,7 @@ def thinned(closes: Closes, depth: int) -> Closes:
     for name, of_name in times.items():
         before = [end for end in ends if of_name[0] <= end < last[name][0]]
         older = {of_name[bisect_right(of_name, end) - 1] for end in before}
-        for time in older.union(last[name]):
+        below = [time for time in of_name if closes[time][name] <= 0.0][-1:]
+        for time in older.union(last[name], below):
             rows.setdefault(time, {})[name] = closes[time][name]
     return dict(sorted(rows.items()))

@@ -119,6 +119,19 @@ def test_a_name_that_begins_late_is_left_alone_until_it_is_known():
     assert sum(known[0].values()) <= 1.0 + 1e-9
 
 
+def test_a_name_whose_price_was_below_zero_is_left_alone():
+    """Log returns do not exist there: what is left of them is no covariance."""
+    frames = walks(0.01, 0.02, 0.03)
+    spread = frames[2] - 100.0
+    engine = cerebro(*frames[:2], spread, cash=1_000_000.0)
+    facts = {"D2": {"negative_prices": True}}
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, instruments=facts))
+    arguments = tuple((WINDOW | {"min_periods": 10}).items())
+    engine.addstrategy(Rebalance, since=60, arguments=arguments)
+    asked = [weights for weights in engine.run()[0].asked.values() if weights]
+    assert {name for weights in asked for name in weights} == {"D0", "D1"}
+
+
 def test_a_copy_of_an_instrument_is_not_a_second_one():
     frames = walks(0.01, 0.02)
     engine = cerebro(*frames, cash=1e6)

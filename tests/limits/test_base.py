@@ -49,6 +49,10 @@ class Ledger:
         self.instruments, count = others, len(others)
         return np.arange(count), np.ones(count), np.array(signed), np.array(counts)
 
+    def below_zero(self, instruments, model):
+        names = [one.name for one in instruments if one.name == "BELOW"]
+        return f"{names[0]} is below zero" if names else ""
+
     def is_stale(self, instrument):
         return instrument.name == "ENDED"
 
@@ -188,11 +192,17 @@ def test_the_worst_match_is_named():
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(37, "37 of 60 common returns"), (60, "one of the two did not move")]
+    ("name", "count", "words"),
+    [
+        ("B", 37, "37 of 60 common returns"),
+        ("B", 60, "one of the two did not move"),
+        ("BELOW", 37, "BELOW is below zero"),  # to wait for 23 more would not help
+        ("BELOW", 60, "BELOW is below zero"),
+    ],
 )
-def test_unknown_says_why(count, words):
-    decision = CorrelationLimit().review(request(), Ledger(bets=[bet("B", NAN, count)]))
-    assert decision.reason == f"CorrelationLimit: correlation with B unknown: {words}"
+def test_unknown_says_why(name, count, words):
+    decision = CorrelationLimit().review(request(), Ledger(bets=[bet(name, NAN, count)]))
+    assert decision.reason == f"CorrelationLimit: correlation with {name} unknown: {words}"
 
 
 def test_the_window_is_asked_for():

@@ -499,6 +499,53 @@ def test_an_unknown_volatility_is_not_zero(returns, held, words, unknown):
     assert (words in judged.reason) == (unknown == "refuse")
 
 
+# -- prices at and below zero ----------------------------------------------------------------------
+
+ABOVE = [1.0, 2.0] * 20
+NO_LOGS = "volatility unknown: D0 has closed at or below zero, where no log return exists"
+
+
+def spread_of(closes, limit, working=()):
+    """Return a book of one spread, whose price may be below zero, with these closes a day each."""
+    book = book_of(1, bars=0)
+    limit.prepare(book)
+    (spread,) = book.instruments
+    spread.negative_prices = True
+    for day, price in enumerate(closes):
+        close(spread.data, float(day), price)
+        book.update()
+    book.equity = 100_000.0
+    for ref, (side, size, kind, price) in enumerate(working):
+        work(book, ref, side, size, kind=kind, price=price)
+    return book
+
+
+@pytest.mark.parametrize("last", [0.0, -1.0])
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("working", [(), [(1, 40, "stop", -0.9)], [(-1, 40, "market", -1.0)]])
+def test_below_zero_a_volatility_is_unknown_whatever_rests(working, side, last):
+    """The 39 returns above zero, +-69 % a bar, say nothing of the fall from 2 to -1.
+
+    A buy of 40 rested at -0.9 and a sell of 14 came at the market: the one would have raised, by
+    such a volatility, what the other lowered.
+    """
+    limit = volatility(0.05)
+    book = spread_of([*ABOVE, last], limit, working)
+    judged = limit.review(ask(book, 0, side, 14, price=last), book)
+    assert (judged.size, judged.reason) == (0, f"VolatilityLimit: {NO_LOGS}")
+    allow = volatility(0.05, unknown="allow")
+    assert allow.review(ask(spread_of([*ABOVE, last], allow), 0, side, 14), book).size == 14
+
+
+@pytest.mark.parametrize(("since", "known"), [(1, False), (60, False), (61, True)])
+def test_a_close_below_zero_is_forgotten_once_it_has_left_the_window(since, known):
+    """60 returns need 61 closes: until then one would span the bar below zero."""
+    limit = volatility(9.0)
+    book = spread_of([*ABOVE, -1.0, *([1.0, 2.0] * 31)[:since]], limit)
+    judged = limit.review(ask(book, 0, 1, 14), book)
+    assert (judged.size, NO_LOGS in judged.reason) == ((14, False) if known else (0, True))
+
+
 @pytest.mark.parametrize("equity", [0.0, -5.0, NAN, math.inf])
 def test_without_equity_there_is_no_volatility(equity):
     limit = volatility(0.10)
@@ -714,6 +761,33 @@ def test_a_feed_that_has_ended_is_unknown_and_not_at_its_old_prices(rule, max_st
     if refused:
         assert "D0" in tape_of(strategy)["reasons"][0][1]
         assert "has had no bar for 10 of the others" in tape_of(strategy)["reasons"][0][1]
+
+
+def spread_bars(closes):
+    """Return bars that open at the close before them."""
+    rows = zip([closes[0], *closes], closes, strict=False)
+    return bars(*[(one, max(one, two), min(one, two), two) for one, two in rows])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("rule", ["correlation_limit", "volatility_limit"])
+def test_no_log_return_spans_a_price_below_zero(rule, own, mode):
+    """D0 closes at -1 on bar 61, after 60 bars at 1 and 2: it is ordered itself, or it is held."""
+    frames = [spread_bars([1.0, 2.0] * 30 + [-1.0] * 9), WALKS[1].iloc[:69]]
+    first, second = (1, 0) if own else (0, 1)
+    plan = [order(50, "buy", data=first, size=1), order(64, "sell", data=second, size=1)]
+    facts = {"D0": {"negative_prices": True}}
+    params = {"correlation_limit": None, rule: 0.99, "instruments": facts}
+    strategy = capped(frames, plan, mode, **params)
+    tape = tape_of(strategy)
+    assert len(tape["fills"]) == 1
+    words = "has closed at or below zero, where no log return exists"
+    assert [f"D0 {words}" in reason for _, reason in tape["reasons"]] == [True]
+    report = strategy.analyzers.portfoliorisk.frame()
+    assert report.volatility.iloc[-1] > 0 if own else math.isnan(report.volatility.iloc[-1])
+    held = report.long_notional.iloc[-1] * strategy.broker.getvalue()
+    assert held == pytest.approx(WALKS[1].close.iloc[68] if own else 1.0)
 
 
 # -- different time frames -----------------------------------------------------------------------

@@ -55,6 +55,17 @@ BARS = 45_000
 
 # Worlds that broke a promise once, shrunk. The name says what went wrong.
 REGRESSIONS = {
+    "a volatility is told of a spread that is below zero": World(
+        seed=52211,
+        bars=57,
+        feeds=(Feed(gaps=0.15, volatility=0.005, beta=0.5, margin=500.0, mult=10.0, spread=True),),
+        limits=(("action", "pause"), ("cooldown_bars", 3), ("volatility_limit", 0.05)),
+        engine=(("runonce", False),),
+        actions=(
+            Action(29, 0, "resting", 0, (1, 40, "Stop", 0.0027, None)),
+            Action(30, 0, "market", 0, (-1, 14, None)),
+        ),
+    ),
     "a position that ends and begins anew in one bar is judged from its own entry": World(
         seed=72,
         bars=78,

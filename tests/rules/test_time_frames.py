@@ -195,6 +195,52 @@ def test_a_bar_that_comes_late_has_missed_its_place():
     assert frames.correlations(0, [1]) == before
 
 
+# -- prices at and below zero ----------------------------------------------------------------------
+
+
+def below(series, place, price=-1.0):
+    series = series.copy()
+    series.iloc[place] = price
+    return series
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0])
+def test_a_name_that_was_below_zero_in_the_window_has_no_returns(price):
+    """Of 21 closes in the window the oldest is the one below zero; a bar later it has left."""
+    one, other, third = days(40), days(40, seed=5), days(40, seed=6)
+    clean, frames = run(one, other, third), run(one, below(other, -21, price), third)
+    rho, counts = frames.correlations(0, [1, 2])
+    assert math.isnan(rho[0])
+    assert (rho[1], counts[1]) == (pytest.approx(clean.correlations(0, [2])[0][0]), 20)
+    assert math.isnan(frames.correlations(1, [2])[0][0])
+    assert frames.below_zero([0, 1, 2]).tolist() == [False, True, False]
+    # The table of all pairs is computed once it has been asked for a few times.
+    assert [clean.row(0) for _ in range(5)][-1] is not None
+    assert [frames.row(0) for _ in range(5)][-1] is None
+    assert frames.covariance([0, 2])[0] is not None
+    assert frames.covariance([0, 1]) == (None, 19)
+    later = run(one, below(other, -22, price), third)
+    assert later.correlations(0, [1, 2])[0].tolist() == clean.correlations(0, [1, 2])[0].tolist()
+    assert not later.below_zero([0, 1, 2]).any()
+
+
+def test_below_zero_counts_in_the_window_of_the_coarser_name():
+    """An hour of ten days ago: of no matter among hours, and within the 20 days beside days."""
+    daily, hourly, other = days(40), hours(40), hours(40, seed=5)
+    frames = run(daily, below(hourly, -240), other)
+    assert not math.isnan(frames.correlations(1, [2])[0][0])
+    assert np.isnan(frames.correlations(0, [1, 2])[0]).tolist() == [True, False]
+    assert frames.covariance([0, 1])[0] is None
+    assert frames.covariance([1, 2])[0] is not None
+
+
+def test_a_name_that_was_never_above_zero_has_no_returns():
+    daily = days(40)
+    frames = run(daily, -days(40, seed=5))
+    assert frames.below_zero([1]).tolist() == [True]
+    assert math.isnan(frames.correlations(0, [1])[0][0])
+
+
 def test_bad_parameters_raise():
     with pytest.raises(ParameterError, match="multi_bar must be a whole number of at least 1"):
         TimeFrames("AB", multi_bar=0)

@@ -91,3 +91,17 @@ def test_no_more_is_kept_than_that():
 def test_datas_of_one_time_frame_keep_the_last_closes_of_each():
     rows = {700_000.5 + day: {"A": 1.0 + day, "B": 2.0 + day} for day in range(50)}
     assert list(thinned(rows, 7)) == list(rows)[-7:]
+
+
+@pytest.mark.parametrize("hour", [-1, -7, -100])
+def test_a_close_below_zero_is_among_the_saved_ones(hour):
+    rows = closes_of(8, True)
+    row = [row for row in rows.values() if "hour" in row][hour]
+    row["hour"] = -1.0
+    whole = TimeFrames(NAMES, WINDOW, 2)
+    feed(whole, rows)
+    found = again(saved_of(rows))
+    assert found.below_zero([1]).tolist() == whole.below_zero([1]).tolist() == [hour > -8]
+    unknown = [np.isnan(rho).tolist() for rho, _ in seen(whole)]
+    assert unknown[0] == [False, True, False]  # 100 hours are less than 6 days
+    assert [np.isnan(rho).tolist() for rho, _ in seen(found)] == unknown

@@ -110,7 +110,7 @@ class Limits(Reach):
         names = [i for i in sure if sure[i] or rests[i, 1] or rests[i, -1] or i == asked.index]
         matrix = self._yearly(names)
         weights = np.array([sure[i] for i in names]) / equity
-        order = asked.side * asked.opening * asked.price * self.mult(asked.index) / equity
+        order = asked.side * asked.opening * abs(asked.price) * self.mult(asked.index) / equity
         order = order * (np.array(names) == asked.index)
         pull = matrix @ (weights + order / asked.opening * asked.size)
         rest = [[rests[i, side] for side in (1, -1)] for i in names]
@@ -125,10 +125,10 @@ class Limits(Reach):
 
     def _yearly(self, names):
         """Return the covariance of a year of some datas, NaN while it is unknown."""
-        closes = self._closes(names)
-        common = [t for t in self._axis() if all(t in table for table in closes.values())]
+        closes, axis = self._closes(names), self._axis()
+        common = [t for t in axis if all(t in table for table in closes.values())]
         step, unknown = self.policy["multi_bar"], np.full((len(names), len(names)), math.nan)
-        if min((closes[i][t] for i in names for t in common), default=0.0) <= 0.0:
+        if not common or self._below_zero(closes, axis):
             return unknown  # no logarithm, no volatility
         returns = np.array([np.log([closes[i][t] for t in common]) for i in names])
         returns = (returns[:, step:] - returns[:, :-step]).T
@@ -225,13 +225,13 @@ class Limits(Reach):
     def _same_bet(self, asked, other, side):
         """Signed correlation of log returns between common times within the window."""
         one, step = asked.index, self.policy["multi_bar"]
-        closes = self._closes([one, other])
-        common = [t for t in self._axis() if t in closes[one] and t in closes[other]]
+        closes, axis = self._closes([one, other]), self._axis()
+        common = [t for t in axis if t in closes[one] and t in closes[other]]
         count = max(0, len(common) - step)
         if count < self.policy["min_periods"]:
             return math.nan, count
-        if min(closes[i][t] for i in (one, other) for t in common) <= 0.0:
-            return math.nan, count  # no logarithm, no correlation
+        if self._below_zero(closes, axis):
+            return math.nan, 0  # no logarithm, no correlation
         logs = [np.log([closes[i][t] for t in common]) for i in (one, other)]
         x, y = (log[step:] - log[:-step] for log in logs)
         matrix = np.cov(x, y, **self._weights(count))
@@ -261,6 +261,12 @@ class Limits(Reach):
             }
             for i in indexes
         }
+
+    @staticmethod
+    def _below_zero(closes, axis):
+        """Whether a price has been at or below zero since the window begins."""
+        rows = [row for table in closes.values() for row in table.items()]
+        return any(close <= 0.0 and time >= axis[0] for time, close in rows)
 
     def _axis(self):
         """Return the times in the window: at which any data has closed, above zero.
