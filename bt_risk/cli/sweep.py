@@ -1,9 +1,6 @@
 """``bt-risk sweep``: a strategy and its policy with many parameters, as tables and as a page."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +24,11 @@ from bt_risk.cli.options import (
 )
 from bt_risk.cli.output_folder import make_folder
 from bt_risk.cli.plain import plain
+from bt_risk.cli.scheduler import Scheduler, client_of
 from bt_risk.cli.space import SpaceText, space_of
 from bt_risk.cli.tables import print_sweep
 from bt_risk.demo.runs import CASH, COMMISSION
-from bt_risk.errors import ParameterError, check_output
+from bt_risk.errors import check_output
 from bt_risk.evidence.sweep import Sweep
 from bt_risk.evidence.sweep_space import label
 
@@ -52,9 +50,7 @@ def sweep(
     points: Annotated[int | None, typer.Option(help="Points to draw; none with a grid.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes; -1 is one for each core.")] = -1,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, whose workers run the points.")
-    ] = None,
+    scheduler: Scheduler = None,
     store: Annotated[
         Path, typer.Option(help="Results, as they come: a SQLite file or a .parquet folder.")
     ] = Path("sweep.db"),
@@ -71,7 +67,7 @@ def sweep(
     make_folder(out.parent, "sweep")
     check_output("sweep", "--out", out)
     build = script_of("sweep", script, (data, more), params, cash, commission)
-    with _client(scheduler) as client:
+    with client_of("sweep", scheduler) as client:
         result = bt_risk.sweep(
             build,
             values,
@@ -93,21 +89,6 @@ def sweep(
         typer.echo(f"wrote {page}")
     if not result.complete:
         raise typer.Exit(BAD_INPUT)
-
-
-@contextmanager
-def _client(address: str | None) -> Iterator[Any]:
-    """Yield a client of a Dask scheduler; None without an address."""
-    if address is None:
-        yield None
-        return
-    if find_spec("distributed") is None:
-        remedy = "pip install 'bt_risk[dask]'"
-        raise ParameterError("sweep", "--scheduler", "left out without dask", address, remedy)
-    from distributed import Client
-
-    with Client(address) as client:
-        yield client
 
 
 def _values(result: Sweep) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bt_risk.cli.options import (
 )
 from bt_risk.cli.output_folder import make_folder
 from bt_risk.cli.plain import plain
+from bt_risk.cli.scheduler import Scheduler, client_of
 from bt_risk.cli.space import SpaceText, space_of
 from bt_risk.cli.tables import print_walk
 from bt_risk.demo.runs import CASH, COMMISSION
@@ -58,6 +59,11 @@ def walk_forward(
     points: Annotated[int | None, typer.Option(help="Points to draw; none with a grid.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes; -1 is one for each core.")] = -1,
+    scheduler: Scheduler = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder for results, as they come; SQLite, or Parquet in a .parquet."),
+    ] = None,
     trials: Annotated[int, typer.Option(help="Settings that you tried before.")] = 0,
     out: Annotated[Path, typer.Option("--out", "--report", help="Page to write.")] = Path(
         "bt-risk-walk-forward.html"
@@ -76,22 +82,25 @@ def walk_forward(
             make_folder(path.parent, COMMAND)
             check_output(COMMAND, option, path)
     build = script_of(COMMAND, script, (data, more), params, cash, commission)
-    result = bt_risk.walk_forward(
-        build,
-        values,
-        train,
-        test,
-        objective,
-        purge=purge,
-        anchored=anchored,
-        warmup=warmup,
-        policy=chosen,
-        sampler=sampler,
-        points=points,
-        seed=seed,
-        n_jobs=jobs,
-        trials=trials,
-    )
+    with client_of(COMMAND, scheduler) as client:
+        result = bt_risk.walk_forward(
+            build,
+            values,
+            train,
+            test,
+            objective,
+            purge=purge,
+            anchored=anchored,
+            warmup=warmup,
+            policy=chosen,
+            sampler=sampler,
+            points=points,
+            seed=seed,
+            n_jobs=jobs,
+            client=client,
+            store=store,
+            trials=trials,
+        )
     written = {"page": str(result.write(out, title=build.title))}
     if sheet is not None:
         title = f"{build.title}, out of sample"

@@ -118,6 +118,8 @@ def distinct_ratios(ratios: Iterable[float]) -> list[float]:
 
 def expected_best(spread: float, count: int) -> float:
     """Return the Sharpe ratio that the best of `count` tries without skill is expected to have."""
+    if count < 2:  # the mean of one, whose quantile the formula does not have
+        return 0.0 * spread
     high = _NORMAL.inv_cdf(1.0 - 1.0 / count)
     higher = _NORMAL.inv_cdf(1.0 - 1.0 / (count * math.e))
     return float(spread) * ((1.0 - EULER) * high + EULER * higher)

@@ -13,8 +13,10 @@ from bt_risk.errors import ParameterError, StateError
 from bt_risk.evidence.sweep_point import PointResult
 from bt_risk.evidence.sweep_space import COLUMNS, COMPONENT, Point, Space, label
 
-__all__ = ["Memory", "Store", "SQLiteStore", "open_store", "row_of"]
+__all__ = ["PARQUET", "Memory", "Store", "SQLiteStore", "check_store", "open_store", "row_of"]
 
+PARQUET = (".parquet", ".parq")
+_STORE = "the path of a SQLite file or a .parquet folder, or None"
 _TEXTS = ("error",)
 Row = dict[str, Any]
 
@@ -60,17 +62,16 @@ def open_store(given: Any, space: Space, identity: Mapping[str, Any]) -> Store:
     if given is None:
         return Memory()
     path = check_store(given)
-    if path.suffix in (".parquet", ".parq"):
+    if path.suffix in PARQUET:
         from bt_risk.evidence.sweep_parquet import ParquetStore
 
         return ParquetStore(path, space, identity)
     return SQLiteStore(path, space, identity)
 
 
-def check_store(given: Any) -> Path:
+def check_store(given: Any, constraint: str = _STORE) -> Path:
     """Return the path of a store in a folder that exists."""
     if not isinstance(given, (str, Path)) or not str(given).strip():
-        constraint = "the path of a SQLite file or a .parquet folder, or None"
         raise ParameterError(COMPONENT, "store", constraint, given)
     path = Path(given)
     if not path.parent.is_dir():

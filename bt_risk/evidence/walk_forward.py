@@ -22,7 +22,7 @@ from bt_risk.evidence.sweep import Sweep, process_count
 from bt_risk.evidence.sweep_point import Job, Objective, objective_of
 from bt_risk.evidence.sweep_sampler import sampler_of
 from bt_risk.evidence.sweep_space import Point, Space, label
-from bt_risk.evidence.walk_run import Tested, chosen_in, tested_in
+from bt_risk.evidence.walk_run import Tested, chosen_in, fold_stores, tested_in
 from bt_risk.evidence.walk_windows import bar_numbers, windows_of
 from bt_risk.evidence.walk_words import walk_sentences
 from bt_risk.policy import Policy, policy_of
@@ -121,6 +121,7 @@ def walk_forward(
     seed: int = 0,
     n_jobs: int = -1,
     client: Any = None,
+    store: str | Path | None = None,
     trials: int = 0,
 ) -> WalkForward:
     """Choose parameters on the past, use them on the time after it, and go on; return what it made.
@@ -150,6 +151,10 @@ def walk_forward(
         Which points run in each training: see `bt_risk.sweep`.
     n_jobs, client
         Who runs them: see `bt_risk.sweep`. The tests run one after the other, in this process.
+    store : str or path, optional
+        A folder in which each fold keeps the results of its training as they come: a SQLite file,
+        or Parquet where the name ends in ``.parquet``. The same call goes on from there; with later
+        bars it runs only the new folds. None keeps nothing.
     trials : int
         Strategies and settings that you tried before: the deflated Sharpe ratio counts them too.
 
@@ -160,7 +165,9 @@ def walk_forward(
     Raises
     ------
     ParameterError
-        If an argument is outside its range.
+        If an argument is outside its range, or the store has another walk-forward.
+    StateError
+        If the store cannot be used.
     DataError
         If there are too few bars, or in no training a point had an objective.
 
@@ -184,10 +191,10 @@ def walk_forward(
         bars = bar_numbers(job.bare(chosen.first))
         parts = folds(len(bars), train, test, purge, anchored)
         windows = [windows_of(bars, fold, warmup) for fold in parts]
-        sweeps = []
-        for window, _ in windows:
+        stores, sweeps = fold_stores(store, len(parts)), []
+        for (window, _), kept in zip(windows, stores, strict=True):
             drawn = sampler_of(sampler, chosen, points, seed, goal.smallest)
-            sweeps.append(chosen_in(job, window, drawn, workers, client))
+            sweeps.append(chosen_in(job, window, drawn, workers, client, kept))
     _check_choices(sweeps)
     tests = list[Tested]()
     for (_, window), one in zip(windows, sweeps, strict=True):

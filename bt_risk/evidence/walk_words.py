@@ -65,8 +65,9 @@ def _choices(walk: WalkForward) -> list[str]:
 def _certainty(walk: WalkForward) -> str:
     sure = "evidence" if walk.deflated > EVIDENCE else "no evidence"
     ratios = [format_number(one, "{:.2f}") for one in (walk.deflated, walk.probabilistic)]
+    tries = "1 try" if walk.tries == 1 else f"{walk.tries:,} tries"
     return (
-        f"{sure} that it is more than the luck of {walk.tries:,} tries: the deflated Sharpe ratio "
+        f"{sure} that it is more than the luck of {tries}: the deflated Sharpe ratio "
         f"out of sample is {ratios[0]}, and {EVIDENCE} would be evidence; without any try it is "
         f"{ratios[1]}"
     )

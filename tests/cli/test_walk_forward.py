@@ -71,6 +71,18 @@ def test_as_json_it_has_the_figures_of_every_fold(command):
     assert "sheet" not in found
 
 
+def test_a_store_goes_on(command, tmp_path):
+    words = [*WORDS, "--test", "80", "--space", "period=6,9", "--store", "kept", "--json"]
+    first, second = command(*words), command(*words)
+    assert first == second
+    assert first[0] == 0
+    files = sorted(one.name for one in (tmp_path / "kept").iterdir())
+    assert files == ["fold-1.db", "fold-2.db"]
+    status, _, err = command(*words, "--trials", "2", "--objective", "cagr")
+    assert status == 2
+    assert "walk_forward: store must be new, or one of this sweep" in err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -80,6 +92,7 @@ def test_as_json_it_has_the_figures_of_every_fold(command):
         ([*WORDS, *SPACE, "--train", "400"], "must have more than 401 bars"),
         ([*WORDS, *SPACE, "--objective", "luck"], "walk_forward: objective must be one of"),
         ([*WORDS, *SPACE, "--sheet", "."], "walk_forward: --sheet must be"),
+        ([*WORDS, *SPACE, "--store", "walk.csv"], "walk_forward: store must be"),
     ],
 )
 def test_a_mistake_is_one_line(command, words, said):

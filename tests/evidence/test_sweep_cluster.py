@@ -146,6 +146,24 @@ def test_a_worker_that_is_killed_in_mid_sweep_loses_nothing_and_nothing_counts_t
     assert len(several.failed) == 1
 
 
+def test_a_walk_forward_is_that_of_one_process_and_goes_on_from_its_store(
+    world, client, tmp_path, monkeypatch
+):
+    from bt_risk.evidence.dask_pool import DaskPool
+
+    sent, submit = [], DaskPool.submit
+    monkeypatch.setattr(DaskPool, "submit", lambda *args: sent.append(args[1]) or submit(*args))
+    given = dict(space={"period": [7, 9]}, train=50, test=35, warmup=20)
+    one = bt_risk.walk_forward(world.build, **given, n_jobs=1)
+    walk = bt_risk.walk_forward(world.build, **given, client=client, store=tmp_path / "walk")
+    pd.testing.assert_frame_equal(one.frame, walk.frame)
+    pd.testing.assert_frame_equal(one.record.bars, walk.record.bars)
+    assert len(sent) == 4  # two points in two folds
+    again = bt_risk.walk_forward(world.build, **given, client=client, store=tmp_path / "walk")
+    pd.testing.assert_frame_equal(one.frame, again.frame)
+    assert len(sent) == 4
+
+
 @pytest.mark.soak
 def test_a_point_that_kills_every_worker_is_a_row(world, client, cluster):
     for _ in range(4):

@@ -17,6 +17,7 @@ from bt_risk.evidence import sweep_pool
 from bt_risk.evidence.folds import Fold, folds
 from bt_risk.evidence.metrics import days_of, measures
 from bt_risk.evidence.sharpe import expected_best, probabilistic_sharpe
+from bt_risk.evidence.sweep_point import Job
 from bt_risk.evidence.variants import RULES, without
 from bt_risk.evidence.walk_windows import bar_numbers, windows_of
 from bt_risk.report.calendar import timestamps
@@ -202,6 +203,13 @@ def swinging(frame=None, other=None, feed=0):
     return build
 
 
+def holding_back(period=10):
+    engine = swinging(DAILY.iloc[:90])(period)
+    engine.strats.clear()
+    engine.addstrategy(Swing, period=period, hold=2)
+    return engine
+
+
 SPACE = {"period": [6, 9], "risk_limit": [0.005, 0.02]}
 
 
@@ -359,12 +367,104 @@ def test_tries_are_every_distinct_ratio_of_a_training_and_those_stated(walk):
     assert walk.deflated < walk.probabilistic
 
 
+def test_one_point_in_one_fold_is_one_try_and_no_try_is_lucky():
+    found = walked(swinging(DAILY.iloc[:91]), space={"period": [6]})
+    assert found.tries == 1
+    assert math.isnan(found.deflated)  # nothing says how far tries without skill spread
+    assert "no evidence that it is more than the luck of 1 try: " in str(found)
+    assert expected_best(0.1, 1) == 0.0
+
+
 @pytest.mark.full
 def test_several_processes_choose_the_same(walk, monkeypatch):
     monkeypatch.setattr(sweep_pool, "can_fork", lambda: True)
     both = walked(swinging(), trials=5, n_jobs=2)
     pd.testing.assert_frame_equal(walk.frame, both.frame)
     pd.testing.assert_frame_equal(walk.record.bars, both.record.bars)
+
+
+# -- the store -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Return a list of what runs in training: the end of its bars, and the point."""
+    found, evaluate = [], Job.evaluate
+
+    def noted(job, point):
+        if len(found) == getattr(noted, "cut", None):
+            raise KeyboardInterrupt
+        found.append((job.window.until, job.space.key(point)))
+        return evaluate(job, point)
+
+    monkeypatch.setattr(Job, "evaluate", noted)
+    return found, noted
+
+
+@pytest.mark.parametrize("name", ["walk", pytest.param("walk.parquet", marks=pytest.mark.full)])
+def test_a_walk_that_is_cut_goes_on_and_runs_no_point_twice(walk, ran, tmp_path, name):
+    found, noted = ran
+    noted.cut = 6
+    with pytest.raises(KeyboardInterrupt):
+        walked(swinging(), store=tmp_path / name, trials=5)
+    assert len(found) == 6
+    noted.cut = None
+    again = walked(swinging(), store=tmp_path / name, trials=5)
+    assert len(found) == len(set(found)) == 12
+    pd.testing.assert_frame_equal(walk.frame, again.frame)
+    pd.testing.assert_frame_equal(walk.record.bars, again.record.bars)
+    assert again.deflated == walk.deflated
+    suffix = ".parquet" if name == "walk.parquet" else ".db"
+    files = [tmp_path / name / f"fold-{number}{suffix}" for number in (1, 2, 3)]
+    assert [one.store for one in again.sweeps] == files
+
+
+def test_with_later_bars_only_the_new_folds_run(ran, tmp_path):
+    found, _ = ran
+    space = {"period": [6]}
+    walked(swinging(DAILY.iloc[:91]), space=space, store=tmp_path / "walk")
+    assert len(found) == 1
+    longer = walked(swinging(DAILY.iloc[:121]), space=space, store=tmp_path / "walk")
+    assert len(longer.frame) == 2
+    assert len(found) == len(set(found)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (dict(train=50), "differs in window, prices"),
+        (dict(policy=bt_risk.Policy(drawdown_limit=0.4)), "differs in policy"),
+        (dict(build=holding_back), "differs in code"),
+    ],
+)
+def test_the_store_of_another_walk_is_refused_before_anything_runs(ran, tmp_path, changed, words):
+    found, _ = ran
+    short = swinging(DAILY.iloc[:90])
+    usual = dict(build=short, space={"period": [6]}, store=tmp_path / "walk")
+    walked(**usual)
+    del found[:]
+    with pytest.raises(ParameterError, match="walk_forward: store must be new") as caught:
+        walked(**(usual | changed))
+    assert words in str(caught.value)
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        (3, "the path of a folder, or None"),
+        ("walk.db", "Each fold has a store of its own in it"),
+        ("file", "Each fold has a store of its own in it"),
+        ("no/such/walk", "There is no folder no/such"),
+    ],
+)
+def test_what_is_no_folder_is_refused(ran, tmp_path, monkeypatch, store, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ParameterError, match=f"walk_forward: store must be.*{words}"):
+        walked(swinging(), store=store)
+    assert ran[0] == []
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
 # -- by hand ---------------------------------------------------------------------------------------
