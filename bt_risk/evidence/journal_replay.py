@@ -101,6 +101,7 @@ class _Player:
         """Send what was requested up to now, in the sequence of the run."""
         now = moment_of(gate)
         while self._next < len(self.inputs) and self.inputs[self._next]["moment"] <= now:
+            self._ask(gate)
             self._next += 1
             given = self.inputs[self._next - 1]
             try:

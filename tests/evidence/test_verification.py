@@ -189,7 +189,7 @@ def test_a_run_that_the_breaker_ends_is_decided_again(tmp_path):
 WORLDS = [
     pytest.param(seed, marks=() if seed in (14, 104) else pytest.mark.full)
     # Backtrader itself raises in worlds 0 and 17, protected or not.
-    for seed in (*range(1, 17), 18, 19, 76, 104, 117, 154)
+    for seed in (*range(1, 17), 18, 19, 76, 104, 117, 154, 224)
 ]
 
 
@@ -262,6 +262,35 @@ def test_what_a_strategy_does_to_orders_that_it_has_not_requested_is_repeated(tm
     else:
         links = [[*one["terms"]["oco"]] for one in given if "oco" in one.get("terms", ())]
         assert links == [["place"]] * 6
+    found = bt_risk.verify(path, build)
+    assert found.equal, found.sentences()
+
+
+class Curious(bt.Strategy):
+    """Ask for the position of another data feed between two orders of one bar."""
+
+    def next(self):
+        if not self.position and len(self) in (10, 20):
+            self.buy(size=1)
+            self.getposition(self.data1)
+            self.buy(size=2)
+
+
+def test_a_position_that_is_asked_for_between_two_orders_is_asked_for_again(tmp_path):
+    """Backtrader values what somebody has asked for: without a price equity is NaN from then on."""
+
+    def build():
+        frames = [random_walk(n, 30) for n in range(2)]
+        frames[1].iloc[[19, 20], frames[1].columns.get_loc("close")] = float("nan")
+        return cerebro(*frames)
+
+    engine, path = build(), tmp_path / "journal.db"
+    engine.addstrategy(Curious)
+    bt_risk.protect(engine, bt_risk.Policy(atr_period=5), journal=path)
+    engine.run()
+    with closing(sqlite3.connect(path)) as db:
+        lines = [json.loads(value) for (value,) in db.execute("SELECT value FROM decisions")]
+    assert "equity nan" in lines[-1][-1]
     found = bt_risk.verify(path, build)
     assert found.equal, found.sentences()
 
