@@ -100,18 +100,29 @@ def test_a_name_is_text_and_never_markup(state, tmp_path):
 
 
 def test_a_browser_loads_it_again_and_says_when_it_is_old(state, tmp_path, chromium):
+    from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.support.ui import WebDriverWait
 
     path = bt_risk.report.live(state, tmp_path / "a.html", 0.2, once)
     chromium.get(path.as_uri())
-    wait = WebDriverWait(chromium, 30, 0.05)
-    drawn = "return document.documentElement.dataset.drawn === 'all'"
-    wait.until(lambda one: one.execute_script(drawn))
-    hidden = "return document.getElementById('stale').hidden"
-    assert chromium.execute_script(hidden)
-    wait.until(lambda one: not one.execute_script(hidden))
-    written = "return document.documentElement.dataset.written"
-    before = chromium.execute_script(written)
+    # A page that is being loaded again answers nothing: it is asked again then.
+    wait = WebDriverWait(chromium, 30, 0.05, [WebDriverException])
+
+    def ask(what, holds=bool):
+        """Return what the page answers once that holds."""
+        found = []
+
+        def answers(browser):
+            found[:] = [browser.execute_script(f"return {what}")]
+            return holds(found[0])
+
+        wait.until(answers)
+        return found[0]
+
+    assert ask("document.getElementById('stale').hidden")
+    ask("document.documentElement.dataset.drawn === 'all'")
+    ask("!document.getElementById('stale').hidden")
+    before = ask("document.documentElement.dataset.written")
     bt_risk.report.live(state, path, 0.2, once)
-    wait.until(lambda one: one.execute_script(written) != before)
+    ask("document.documentElement.dataset.written", lambda found: found not in (None, before))
     assert [one for one in chromium.get_log("browser") if one["level"] == "SEVERE"] == []
