@@ -135,6 +135,20 @@ def release(version):
     return tuple(int(part) for part in re.match(r"[\d.]*\d", version)[0].split("."))
 
 
+def test_the_project_has_addresses(setup):
+    pairs = [line.split(" = ", 1) for line in lines(setup["metadata"]["project_urls"])]
+    urls = dict(pairs)
+    assert len(urls) == len(pairs)
+    assert urls.pop("Documentation of Backtrader") == "https://www.backtrader.com/docu/"
+    page = f"https://pypi.org/project/{setup['metadata']['name'].replace('_', '-')}/"
+    assert urls.pop("Homepage") == page
+    assert {
+        "Download": f"{page}#files",
+        "Release history": f"{page}#history",
+    }.items() <= urls.items()
+    assert all(url.startswith("https://") for url in urls.values())
+
+
 def test_there_is_one_version(setup):
     assert setup["metadata"]["version"] == bt_risk.__version__
     try:
