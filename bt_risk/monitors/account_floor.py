@@ -40,7 +40,7 @@ class FloorMonitor(AccountMonitor):
         self.guard = guard
         self.trips: list[dict[str, Any]] = []
         self.levels: list[tuple[float, ...]] = []
-        self._level = math.nan, math.nan, 0.0
+        self._level, self._noted = (math.nan, math.nan, 0.0), 0
         self._intrabar = guard.trigger == "intrabar"
         self._tapers = guard.taper_to_floor is not None
         self._needs_balance, self._needs_day = self.state.needs_balance, self.state.needs_day
@@ -97,9 +97,11 @@ class FloorMonitor(AccountMonitor):
         if self._tapers:
             self.gate.book.set_risk_scale(self, self._scale(equity))
         if (state.floor, state.daily, account.flows) != self._level:
-            self._note_levels()
+            if self._noted == self.gate.book.rounds:  # of the day that has begun with this bar
+                self.levels.pop()
+            self._note_levels(self.gate.latest)
 
-    def _quiet(self, rounding: float) -> Quiet | None:
+    def _quiet(self, rounding: float, until: float) -> Quiet | None:
         """Return on which bars no floor is touched or moves, and risk is not scaled down."""
         state, flows = self.state, self.account.flows
         scaled = self.gate.book.risk_scales.get(self, 1.0) != 1.0
@@ -113,21 +115,27 @@ class FloorMonitor(AccountMonitor):
             low=low + flows + rounding,
             high=math.nextafter(equity, math.inf),
             balance=balance,
+            until=until,
             ends_with_orders=self._intrabar,
             profit=self._needs_balance,
             worst=self._intrabar,
         )
 
+    def _begin_day(self, day: float, time: float) -> bool:
+        self.state.begin_day(day)
+        if (self.state.floor, self.state.daily, self.account.flows) != self._level:
+            self._note_levels(time)
+            self._noted = self.gate.book.rounds
+        return True
+
     def _skip(self) -> None:
         self.state.skip(self.account.balance, self.account.equity)
 
-    def _note_levels(self) -> None:
+    def _note_levels(self, time: float) -> None:
         state, flows = self.state, self.account.flows
         self._level = state.floor, state.daily, flows
         amount, daily = state.allowances
-        self.levels.append(
-            (self.gate.latest, state.floor + flows, amount, state.daily + flows, daily)
-        )
+        self.levels.append((time, state.floor + flows, amount, state.daily + flows, daily))
 
     def _scale(self, equity: float) -> float:
         """Return the share of the risk budget that the room to the nearest floor leaves."""

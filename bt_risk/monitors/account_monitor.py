@@ -36,7 +36,7 @@ class AccountMonitor(Monitor):
         self.account = NetAccount(gate)
         self.halt = Halt(gate, self, REDUCING, flatten, self._journal)
         self._days: TradingDay | None = check_reset(self.name, "reset", reset)
-        self._time = self._until = -math.inf
+        self._until = -math.inf
         self._day = math.nan
         self._measured = self._limit = math.nan
 
@@ -54,24 +54,19 @@ class AccountMonitor(Monitor):
             self.gate.stop_engine(between_bars=True)
             return
         if self.account.sample(self._needs_balance):
-            if self._needs_day:
-                self._find_day(fresh)
+            if self._needs_day and fresh:
+                self._find_day(max([instrument.time for instrument in fresh]))
             if self._day == self._day:  # before the first bar there is none
                 self._judge(fresh, self._day)
         if self.halt.closing and self.halt.advance():
             self._after_flat()
 
-    def _find_day(self, fresh: list[Instrument]) -> None:
-        """Find the trading day of the newest bar: its key is when it began."""
-        for instrument in fresh:
-            time = instrument.time
-            if time > self._time:  # it does not run backwards
-                self._time = time
-        if self._time < self._until or self._time == -math.inf:
-            return
-        if self._days is None:
-            self._days = self.gate.book.instruments[0].day
-        self._day, self._until = self._days.begin(self._time), self._days.end(self._time)
+    def _find_day(self, time: float) -> None:
+        """Find the trading day of a bar: its key is when it began. It does not run backwards."""
+        if time >= self._until:
+            if self._days is None:
+                self._days = self.gate.book.instruments[0].day
+            self._day, self._until = self._days.span(time)
 
     def quiet(self, sample: Sample) -> Quiet | None:
         """Return on which of the next bars nothing happens: none while a halt lasts."""
@@ -81,15 +76,14 @@ class AccountMonitor(Monitor):
             return None
         if not account.counts_no_flow(sample.shares):
             return None
-        quiet = self._quiet(LIMIT_EPS * abs(sample.value))
-        if quiet is None or not self._needs_day:
-            return quiet
-        return quiet._replace(until=self._until)
+        until = self._until if self._needs_day else math.inf
+        return self._quiet(LIMIT_EPS * abs(sample.value), until)
 
-    def _quiet(self, rounding: float) -> Quiet | None:
-        """Return the same for an account that is known and armed, at any time.
+    def _quiet(self, rounding: float, until: float) -> Quiet | None:
+        """Return the same for an account that is known and armed, on the bars of its present day.
 
-        A limit that is kept away from by `rounding` is not touched by what arithmetic rounds.
+        That ends at `until`. A limit that is kept away from by `rounding` is not touched by what
+        arithmetic rounds.
         """
         return None
 
@@ -98,6 +92,19 @@ class AccountMonitor(Monitor):
         profit = sample.profit if self._needs_balance else None
         self.account.skip(sample.value, sample.unit, profit)
         self._skip()
+
+    def go_on(self, sample: Sample, bars: int, time: float) -> Quiet | None:
+        """Begin the day of a bar, where that changes nothing but limits."""
+        if bars:
+            self.skip(sample, bars)
+        self._find_day(time)
+        if not self._begin_day(self._day, time):
+            return None
+        return self._quiet(LIMIT_EPS * abs(sample.value), self._until)
+
+    def _begin_day(self, day: float, time: float) -> bool:
+        """Begin a trading day with a bar; return whether nothing but limits has changed."""
+        return False
 
     def _skip(self) -> None:
         """Note what the account was worth on a bar that changed nothing."""

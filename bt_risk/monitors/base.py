@@ -116,6 +116,16 @@ class Monitor:
     def skip(self, sample: Sample, bars: int) -> None:
         """Go on as if `on_bar` had been called on so many quiet bars; `sample` is of the last."""
 
+    def go_on(self, sample: Sample, bars: int, time: float) -> Quiet | None:
+        """Begin the day of `time`, with whose first bar a quiet time ends; return as `quiet` does.
+
+        It is called before that bar counts: `sample` is of the one before, the last of so many
+        quiet ones. None: `on_bar` has to begin the day.
+        """
+        if bars:
+            self.skip(sample, bars)
+        return None
+
     def on_missed(self, instruments: list[Instrument]) -> None:
         """Act on instruments whose bars arrived late: they closed before this run could act."""
 

@@ -40,6 +40,11 @@ class _ProfitMonitor(AccountMonitor):
     def _skip(self) -> None:
         self.profits.update(self.account.balance, self.profits.day)
 
+    def _begin_day(self, day: float, time: float) -> bool:
+        if day != self.profits.day:
+            self.profits.begin_day(day)
+        return True
+
     def persist(self) -> Iterable[tuple[str, dict[str, Any]]]:
         """Yield ``(key, plain values)`` of the rule."""
         yield "", self._record()
@@ -106,17 +111,17 @@ class ProfitTargetMonitor(_ProfitMonitor):
             goal = profits.initial + self.amount
             self._reach(value + account.flows, goal + account.flows)
 
-    def _quiet(self, rounding: float) -> Quiet | None:
+    def _quiet(self, rounding: float, until: float) -> Quiet | None:
         """Return on which bars the target is not reached: on all once it has been."""
         if self.reached:
-            return Quiet(profit=True)
+            return Quiet(until=until, profit=True)
         if self._values:
             return None
         level = target_level(self.guard.amount or 0.0, self.profits.initial)
         below = level + self.account.flows - rounding
         if self.guard.of == "balance":
-            return Quiet(balance=below, profit=True)
-        return Quiet(high=below, profit=True)
+            return Quiet(balance=below, until=until, profit=True)
+        return Quiet(high=below, until=until, profit=True)
 
     def _reach(self, value: float, goal: float) -> None:
         self.reached, self._measured, self._limit = True, value, goal
@@ -174,9 +179,9 @@ class TradingDaysMonitor(_ProfitMonitor):
             self._measured, self._limit = profits.days, self.guard.days
             self._journal("note", f"{self.name}: {profits.days} trading days >= {self.guard.days}")
 
-    def _quiet(self, rounding: float) -> Quiet | None:
+    def _quiet(self, rounding: float, until: float) -> Quiet | None:
         """Return the bars of a day on which no position is opened."""
-        return None if self._opened else Quiet(ends_with_orders=True, profit=True)
+        return None if self._opened else Quiet(until=until, ends_with_orders=True, profit=True)
 
 
 class ConsistencyMonitor(_ProfitMonitor):
@@ -208,6 +213,13 @@ class ConsistencyMonitor(_ProfitMonitor):
         if self.guard.action == PAUSE and self.status == ARMED and day != self._released_on:
             self._watch(day)
 
+    def _begin_day(self, day: float, time: float) -> bool:
+        profits = self.profits
+        ends = day != profits.day and profits.profit > 0.0
+        if ends and is_consistent(profits.share, self.guard.best_day_limit) is not self.consistent:
+            return False  # `_judge` writes so
+        return super()._begin_day(day, time)
+
     def _end_day(self) -> None:
         """Write whether the best day is a share that is allowed, where the answer is new."""
         profits, limit = self.profits, self.guard.best_day_limit
@@ -232,15 +244,15 @@ class ConsistencyMonitor(_ProfitMonitor):
         what = f"{profits.today:,.2f} earned in a day >= {most:,.2f}"
         self.halt.begin(f"{self.name}: {what}, which is best_day_limit of the target")
 
-    def _quiet(self, rounding: float) -> Quiet | None:
+    def _quiet(self, rounding: float, until: float) -> Quiet | None:
         """Return on which bars of a day it does not bring its share of the target."""
         guard, profits = self.guard, self.profits
         if guard.action != PAUSE or profits.day == self._released_on:
-            return Quiet(profit=True)
+            return Quiet(until=until, profit=True)
         # The target is higher once all profit is.
         most = guard.best_day_limit * in_currency(guard.target or 0.0, profits.initial)
         below = profits.begin + most - RATIO_EPS * most + self.account.flows - rounding
-        return Quiet(balance=below, profit=True)
+        return Quiet(balance=below, until=until, profit=True)
 
     def _after_flat(self) -> None:
         self.halt.settle()

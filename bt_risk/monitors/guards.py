@@ -13,6 +13,7 @@ from bt_risk.limits.hours_guards import HoursGuard
 from bt_risk.limits.order_guards import DuplicateOrder, RepeatedOrders
 from bt_risk.limits.trade_guards import Guard
 from bt_risk.monitors.base import Monitor, Quiet, Sample
+from bt_risk.portfolio.day_tracker import QuietDays
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.worst_equity import worst_change
@@ -84,14 +85,27 @@ class GuardMonitor(Monitor):
         )
         if not self._follows_days:
             return Quiet(until=until, ends_with_orders=True)
-        days = book.days.quiet(book)
+        return self._quiet_days(sample, book.days.quiet(book), until)
+
+    def go_on(self, sample: Sample, bars: int, time: float) -> Quiet | None:
+        """Begin the day of a bar, where no guard has to look at a position on it."""
+        days = self.gate.book.days
+        if self._leaving or not self._follows_days or not days.ended(time):
+            return super().go_on(sample, bars, time)
+        now = sample.unit, sample.value, sample.profit
+        found = days.go_on(self.gate.book, bars, now, time)
+        sample.begin_extremes()
+        return self._quiet_days(sample, found, math.inf)
+
+    def _quiet_days(self, sample: Sample, days: QuietDays | None, until: float) -> Quiet | None:
+        """Return what `quiet` does of the days."""
         if days is None:
             return None
-        rounding = LIMIT_EPS * abs(sample.value)
+        book, rounding = self.gate.book, LIMIT_EPS * abs(sample.value)
         return Quiet(
             low=days.low * sample.shares + rounding,
             high=days.high * sample.shares - rounding,
-            until=min(until, days.until),
+            until=until if until < days.until else days.until,
             watched=days.watched,
             ends_with_orders=True,
             profit=book.days.with_profit,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bt_risk.limits.order_guards import RepeatedOrders
-from bt_risk.monitors.base import Monitor
+from bt_risk.monitors.base import Monitor, Quiet, Sample
 from bt_risk.orders import REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, place_of, position_key
@@ -18,6 +18,7 @@ class RepeatMonitor(Monitor):
     """Follow the entries in a row of every strategy for one `RepeatedOrders`."""
 
     name, state_kind = "RepeatedOrders", "repeats"
+    sleeps = True
 
     def __init__(self, gate: Any, guard: RepeatedOrders) -> None:
         self.gate, self.guard = gate, guard
@@ -37,6 +38,10 @@ class RepeatMonitor(Monitor):
                 self.gate.trading_state.set(self.name, REDUCING, f"{self.name}: {reason}")
                 book.repeats.clear()  # after re-arming they are counted anew
                 return
+
+    def quiet(self, sample: Sample) -> Quiet | None:
+        """Return that nothing happens before another order comes."""
+        return Quiet(ends_with_orders=True)
 
     def persist(self) -> Iterable[tuple[str, dict[str, Any]]]:
         """Yield ``(key, plain values)`` of the entries in a row."""

@@ -40,7 +40,12 @@ class Rounds:
         self._combine()
 
     def _combine(self) -> None:
-        """Find the range in which every sleeping monitor goes on sleeping."""
+        """Find which monitors are awake, and the range in which the others sleep on."""
+        self._find_range()
+        self._awake = [one for one in self.gate.registry.monitors if one not in self._asleep]
+        self._find_held()
+
+    def _find_range(self) -> None:
         low, high, balance, until, due = -_INF, _INF, _INF, _INF, _INF
         self._watched = list[PriceWatch]()
         self._profit = self._worst = self._extremes = False
@@ -57,8 +62,6 @@ class Rounds:
         self._low = low if self._asleep else _INF  # nobody sleeps: every bar calls all
         self._high, self._balance = high, balance
         self._until, self._due = until, due
-        self._awake = [one for one in self.gate.registry.monitors if one not in self._asleep]
-        self._find_held()
 
     def _find_held(self) -> None:
         needed = self._profit or self._worst
@@ -92,11 +95,17 @@ class Rounds:
             self._wake(fresh, value, profit, worst)
             return
         if self._until != _INF:
+            newest = -_INF
             for instrument in fresh:
                 line = instrument.datetime
-                if line.array[line._idx] >= self._until:
+                time = line.array[line._idx]
+                newest = time if time > newest else newest
+            if newest >= self._until:
+                if self._go_on(newest):
+                    self.on_bar(fresh)
+                else:
                     self._wake(fresh, value, profit, worst)
-                    return
+                return
         for watch in self._watched:
             if not watch.low < watch.instrument.price < watch.high:
                 self._wake(fresh, value, profit, worst)
@@ -108,10 +117,29 @@ class Rounds:
             if price > watch.highest:
                 watch.highest = price
         sample.value, sample.profit = value, profit
-        if self._extremes and not (sample.lowest <= worst and value <= sample.highest):
-            sample.extend(value, worst)
+        if self._extremes:  # as `Sample.extend` does, without a call
+            if worst < sample.worst:
+                sample.worst = worst
+            if value < sample.lowest:
+                sample.lowest = value
+            if value > sample.highest:
+                sample.highest = value
         for monitor in self._awake:
             monitor.on_bar(fresh)
+
+    def _go_on(self, time: float) -> bool:
+        """Let monitors begin the day of a bar; return whether all sleep on, each in its range."""
+        last, all_sleep = self._book.rounds - 1, True
+        for monitor, (quiet, called) in list(self._asleep.items()):
+            if time >= quiet.until:
+                found = monitor.go_on(self.sample, last - called, time)
+                if found is not None and time < found.until and _is_range(found):
+                    self._asleep[monitor] = found, last
+                else:
+                    del self._asleep[monitor]
+                    all_sleep, self._ask_in = False, 0
+        self._find_range()
+        return all_sleep
 
     def _wake(self, fresh: list[Instrument], value: float, profit: float, worst: float) -> None:
         """Call the monitors to which this bar makes a difference, and ask them for their range."""
@@ -143,7 +171,7 @@ class Rounds:
         # An account that is unknown, at a close that is NaN, is in no range; a NaN compares false.
         for monitor in awake if plain and worst == worst else ():
             quiet = monitor.quiet(sample)
-            if quiet is not None and quiet.low < quiet.high and quiet.balance + quiet.until > -_INF:
+            if quiet is not None and _is_range(quiet):
                 self._asleep[monitor] = quiet, book.rounds
         self._ask_in = _ASK_AFTER
         self._combine()
@@ -159,3 +187,8 @@ class Rounds:
         for monitor in list(self._asleep):
             self._rouse(monitor, self._book.rounds)
         self._combine()
+
+
+def _is_range(quiet: Quiet) -> bool:
+    """Return whether an account can be where a monitor is quiet; nothing is, where one is NaN."""
+    return quiet.low < quiet.high and quiet.balance + quiet.until > -_INF

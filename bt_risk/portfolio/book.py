@@ -243,6 +243,7 @@ class Book:
             self.sent.append(self.now(working.instrument, working.side)._replace(order=order))
             if working.opening > SIZE_EPS:
                 self.repeats[working.instrument.lead.index, working.side, working.owner] += 1
+                self.changes += 1
 
     def add_back(self, working: WorkingOrder) -> None:
         """Add an order that was sent before this run."""

@@ -21,6 +21,7 @@ from bt_risk.rules.day_result import DayResult
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
     from bt_risk.portfolio.instrument import Instrument
+    from bt_risk.portfolio.position import OwnerPosition
 
 __all__ = ["ACCOUNT", "DayResults", "Key", "open_profit"]
 
@@ -37,6 +38,8 @@ class DayResults:
         Those of the guards that judge bars at their worst.
     any_over : bool
         Whether any day was over at the last close.
+    with_profit : bool
+        Whether a day is measured from the balance.
     """
 
     def __init__(self) -> None:
@@ -45,7 +48,7 @@ class DayResults:
         self._saved: dict[str, Mapping[str, Any]] = {}
         self._realised: defaultdict[tuple[int, int], float] = defaultdict(float)
         self._seen = self._begun = 0
-        self._by_key = self._with_profit = False
+        self._by_key = self.with_profit = False
         self.worst_keys: set[Key] = set()
         self.any_over = False
 
@@ -90,7 +93,7 @@ class DayResults:
         if not (math.isfinite(unit_value) and math.isfinite(equity)):
             return
         results = self._results(book) if self._by_key else {}
-        profit = open_profit(book) if self._with_profit else 0.0
+        profit = open_profit(book) if self.with_profit else 0.0
         account, time = (unit_value, equity, profit), book.latest
         self.any_over = False
         for tracker in self._trackers.values():
@@ -99,11 +102,6 @@ class DayResults:
             change = changes.get(key, 0.0) if changes else 0.0
             tracker.mark(time, now, change, confirmations, closed)
             self.any_over |= tracker.day.over
-
-    @property
-    def with_profit(self) -> bool:
-        """Return whether a day is measured from the balance."""
-        return self._with_profit
 
     def quiet(self, book: Book) -> QuietDays | None:
         """Return which closes change no decision; None: every close may.
@@ -114,14 +112,31 @@ class DayResults:
             return None
         if self._by_key and self._seen < len(book.trades):
             return None  # a trade has been closed since the last bar
-        held = [part for part in book.parts.values() if part.size] if self._by_key else []
-        all_of: QuietDays | None = None
-        for tracker in self._trackers.values():
-            quiet = tracker.quiet(held, self._realised)
-            if quiet is None:
-                return None
-            all_of = quiet if all_of is None else both(all_of, quiet)
-        return all_of
+        held = self._held(book)
+        return _all_of([one.quiet(held, self._realised) for one in self._trackers.values()])
+
+    def go_on(
+        self, book: Book, closes: int, now: tuple[float, float, float], time: float
+    ) -> QuietDays | None:
+        """Take so many closes as `skip` does, and begin the day of `time`; return as `quiet` does.
+
+        All days must have ended by then: see `ended`.
+        """
+        held, account = self._held(book), now if self.with_profit else (*now[:2], 0.0)
+        return _all_of(
+            [
+                one.go_on(closes, account, time, held, self._realised)
+                for one in self._trackers.values()
+            ]
+        )
+
+    def ended(self, time: float) -> bool:
+        """Return whether every day that was begun has ended at a time."""
+        return all(time >= tracker.until for tracker in self._trackers.values())
+
+    def _held(self, book: Book) -> list[OwnerPosition]:
+        """Return the open positions, where the level of one is asked for."""
+        return [part for part in book.parts.values() if part.size] if self._by_key else []
 
     def skip(
         self, closes: int, now: tuple[float, float, float], low: float, high: float, worst: float
@@ -138,7 +153,7 @@ class DayResults:
         worst : float
             The lowest unit value inside their bars, where a guard judges that.
         """
-        account = now if self._with_profit else (*now[:2], 0.0)
+        account = now if self.with_profit else (*now[:2], 0.0)
         for tracker in self._trackers.values():
             tracker.skip(closes, account, low, high, worst)
 
@@ -158,7 +173,7 @@ class DayResults:
             self._by_key |= tracker.key != ACCOUNT
             if tracker.guard.intrabar:
                 self.worst_keys.add(tracker.key)
-            self._with_profit |= tracker.guard.base != "equity"
+            self.with_profit |= tracker.guard.base != "equity"
         self._begun = len(self._guards)
 
     def _results(self, book: Book) -> Mapping[tuple[int, int], float]:
@@ -192,6 +207,14 @@ class DayResults:
         place = self._guards.index(tracker.guard)
         data = "" if index is None else book.instruments[index].name
         return f"{place}/{tracker.clock.name}/{data}/{side}"
+
+
+def _all_of(quiet: list[QuietDays | None]) -> QuietDays | None:
+    """Return the closes that change no decision of any day; None if every close may."""
+    found, *others = quiet
+    for other in others:
+        found = None if found is None or other is None else both(found, other)
+    return found
 
 
 def open_profit(book: Book) -> float:

@@ -77,7 +77,7 @@ class DayGuard(Protocol):
 
 
 class DayTracker:
-    """Follow the days of one clock and one key for one guard."""
+    """Follow the days of one clock and one key for one guard; the present one ends at `until`."""
 
     def __init__(self, guard: DayGuard, clock: TradingDay, key: Key) -> None:
         self.guard, self.clock, self.key = guard, clock, key
@@ -87,7 +87,7 @@ class DayTracker:
         # Level, equity and open profit at the last close.
         self.last: tuple[float, float, float] | None = None
         # The day that lasts, by its clock, and how it is measured.
-        self._begin, self._until = math.inf, -math.inf
+        self._begin, self.until = math.inf, -math.inf
         self._intrabar, self._fraction = guard.intrabar, guard.unit == "fraction"
         # Level, result and shares from which a result in currency of the account is counted.
         self._from = math.nan, 0.0, math.nan
@@ -95,27 +95,31 @@ class DayTracker:
         self._open: _OpenLevel | None = None
 
     def quiet(
-        self, held: Sequence[OwnerPosition], realised: Mapping[tuple[int, int], float]
+        self,
+        held: Sequence[OwnerPosition],
+        realised: Mapping[tuple[int, int], float],
+        price: float | None = None,
     ) -> QuietDays | None:
         """Return which closes change no decision; None: every close may.
 
-        `held` are the open positions, `realised` what closed trades have brought.
+        `held` are the open positions, `realised` what closed trades have brought, and `price` the
+        last close of the only position of a data feed or a side, where a newer one is known.
         """
         day, equity = self.day, math.nan if self.last is None else self.last[1]
         if self.guard.refuses(day):
             return None
         limits = floor, ceiling = self.guard.quiet(day.best)
         if self.key != ACCOUNT:
-            return self._quiet_positions(held, realised, limits, LIMIT_EPS * abs(equity))
+            return self._quiet_positions(held, realised, limits, LIMIT_EPS * abs(equity), price)
         if not self._fraction:
             level, gain, shares = self._from
             if not shares > 0.0:
                 return None
             low, high = level + (floor - gain) / shares, level + (ceiling - gain) / shares
-            return QuietDays(low, high, self._until)
+            return QuietDays(low, high, self.until)
         if not self.base > 0.0:
             return None
-        return QuietDays(self.base * (1.0 + floor), self.base * (1.0 + ceiling), self._until)
+        return QuietDays(self.base * (1.0 + floor), self.base * (1.0 + ceiling), self.until)
 
     def _quiet_positions(
         self,
@@ -123,6 +127,7 @@ class DayTracker:
         realised: Mapping[tuple[int, int], float],
         limits: tuple[float, float],
         rounding: float,
+        price: float | None,
     ) -> QuietDays | None:
         """Return what `quiet` does, as two prices of the only position of a data feed or a side."""
         held = [one for one in held if _concerns(self.key, one.instrument.lead.index, one.side)]
@@ -131,18 +136,18 @@ class DayTracker:
             return None
         self._open = None
         if not held:
-            return QuietDays(until=self._until)
+            return QuietDays(until=self.until)
         (part,) = held
         one = part.instrument
         if one.scheme is None:  # a point is not worth the same at every price
             return None
         points = part.size * one.multiplier
-        level, price = self.last[0], one.price
+        level, price = self.last[0], one.price if price is None else price
         low = price + (self.base + unit * limits[0] + rounding - level) / points
         high = price + (self.base + unit * limits[1] - rounding - level) / points
-        watch = PriceWatch(one, *((low, high) if points > 0.0 else (high, low)))
+        watch = PriceWatch(one, *((low, high) if points > 0.0 else (high, low)), price)
         self._open = _OpenLevel(realised, self.key, part, watch)
-        return QuietDays(until=self._until, watched=(watch,))
+        return QuietDays(until=self.until, watched=(watch,))
 
     def skip(
         self, closes: int, now: tuple[float, float, float], low: float, high: float, worst: float
@@ -153,12 +158,10 @@ class DayTracker:
         """
         day, level, equity = self.day, now[0], now[1]
         if self.key != ACCOUNT:
-            if self._open is None:
-                level = low = high = worst = self.base if self.last is None else self.last[0]
-            else:
-                level, low, high = self._open.levels()
-                worst = low
-            now = level, equity, 0.0
+            low = high = level = self._level()
+            if self._open is not None:
+                low, high = self._open.extremes()
+            worst, now = low, (level, equity, 0.0)
         gain = day.gain = day.judged = self._result(level)
         day.low = min(day.low, self._result(worst if self._intrabar else low), gain)
         day.best = max(day.best, self._result(high))
@@ -185,20 +188,50 @@ class DayTracker:
     ) -> None:
         """Add a close: level, equity and open profit, and what the bar was worse by inside."""
         level, equity, _ = now
-        if not self._begin <= time < self._until:
-            begin = self._begin = self.clock.begin(time)
-            self._until = self.clock.end(time)
-            if self.day.begin != begin:
-                self._start(begin, *(self.last or now))
+        if not self._begin <= time < self.until:
+            self._find_day(time, now)
         gain, per_unit = self._gain(level, equity)
         worst = gain + change * per_unit if self._intrabar else None
         self.day.add(self.guard.ends, gain, worst, confirmations, closed)
         if closed:
             self.last = now
 
+    def go_on(
+        self,
+        closes: int,
+        now: tuple[float, float, float],
+        time: float,
+        held: Sequence[OwnerPosition],
+        realised: Mapping[tuple[int, int], float],
+    ) -> QuietDays | None:
+        """Take so many closes as `skip` does, and begin the day of `time`; return as `quiet` does.
+
+        What these closes were best and worst is forgotten with their day.
+        """
+        if closes:
+            if self.key != ACCOUNT:
+                now = self._level(), now[1], 0.0
+            self.day.marks += closes
+            self.last = now
+        price = None if self._open is None else self._open.watch.last
+        self._find_day(time, now)
+        return self.quiet(held, realised, price)
+
+    def _level(self) -> float:
+        """Return the level of a data feed or a side at the last of several quiet closes."""
+        if self._open is not None:
+            return self._open.last()
+        return self.base if self.last is None else self.last[0]
+
+    def _find_day(self, time: float, now: tuple[float, float, float]) -> None:
+        """Begin the day of a time, if it is another one."""
+        begin, self.until = self.clock.span(time)
+        self._begin = begin
+        if self.day.begin != begin:
+            self._start(begin, *(self.last or now))
+
     def _start(self, begin: float, level: float, equity: float, profit: float) -> None:
         self.base, self.equity = level, equity
-        self._from = math.nan, 0.0, math.nan
         apart = 0.0
         if self.guard.base != "equity":
             reference = base_level(self.guard.base, equity, profit)
@@ -207,6 +240,7 @@ class DayTracker:
                 self.base = level * reference / equity if equity > 0.0 else math.nan
                 apart = apart / reference if reference > 0.0 else 0.0
         self.day.start(begin, apart)
+        self._from = level, apart, equity / level if level > 0.0 else 0.0
 
     def _gain(self, level: float, equity: float) -> tuple[float, float]:
         """Return the result of the day, and what one unit of currency is in its unit."""
@@ -219,7 +253,7 @@ class DayTracker:
             return _ratio(level - self.base, self.base), _ratio(share, self.base)
         # Deposits are no gain: what they have bought counts from the last close on.
         shares = equity / level if level > 0.0 else 0.0
-        if not abs(shares - self._from[2]) <= RATIO_EPS * shares:  # or there are none so far
+        if not abs(shares - self._from[2]) <= RATIO_EPS * shares:  # NaN after a restart
             before = self.base if self.last is None else self.last[0]
             self._from = before, self.day.gain, shares
         return self._result(level), 1.0
@@ -255,16 +289,19 @@ class _OpenLevel:
         watch: PriceWatch,
     ) -> None:
         one = part.instrument
-        self._place, self._watch = (one.lead.index, part.side), watch
+        self._place, self.watch = (one.lead.index, part.side), watch
         self._results = {at: profit for at, profit in realised.items() if _concerns(key, *at)}
         self._results.setdefault(self._place, 0.0)
         self._position = part.size, part.price, one.multiplier, part.pnl
 
-    def levels(self) -> tuple[float, float, float]:
-        """Return the level at the last price that was watched, and the lowest and the highest."""
-        watch = self._watch
-        last, *ends = (self._at(price) for price in (watch.last, watch.lowest, watch.highest))
-        return last, min(ends), max(ends)
+    def last(self) -> float:
+        """Return the level at the last price that was watched."""
+        return self._at(self.watch.last)
+
+    def extremes(self) -> tuple[float, float]:
+        """Return the lowest and the highest level since the watch began."""
+        ends = self._at(self.watch.lowest), self._at(self.watch.highest)
+        return min(ends), max(ends)
 
     def _at(self, price: float) -> float:
         size, entry, multiplier, pnl = self._position

@@ -20,16 +20,21 @@ class PriceWatch:
     low, high : float
         Its last valid close is between these two.
     last, lowest, highest : float
-        That close on the last bar that was noted, and its extremes since the watch began.
+        That close on the last bar that was noted, and its extremes since the watch began: with
+        the present one, or with `price`.
     """
 
     __slots__ = ("high", "highest", "instrument", "last", "low", "lowest")
 
     def __init__(
-        self, instrument: Instrument, low: float = -math.inf, high: float = math.inf
+        self,
+        instrument: Instrument,
+        low: float = -math.inf,
+        high: float = math.inf,
+        price: float | None = None,
     ) -> None:
         self.instrument, self.low, self.high = instrument, low, high
-        self.last = self.lowest = self.highest = instrument.price
+        self.last = self.lowest = self.highest = instrument.price if price is None else price
 
     @property
     def inside(self) -> bool:

@@ -220,6 +220,11 @@ class FloorState:
         equity = self.mark if mode == INTRADAY else _INF
         return low, equity, self.mark if mode == CLOSED else _INF
 
+    def begin_day(self, day: float) -> None:
+        """Begin another day before its first sample; `update` does it with that otherwise."""
+        if day != self.day:
+            self._begin(self.balance, self.equity, day)
+
     def skip(self, balance: float, equity: float) -> None:
         """Take the last of several samples that changed nothing."""
         self.balance, self.equity = balance, equity

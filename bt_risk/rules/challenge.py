@@ -56,11 +56,17 @@ class DayProfits:
             if math.isnan(self.initial):
                 self.initial = balance
         elif day != self.day:
-            self.best = max(self.best, self.balance - self.begin)
-            self.begin, self.day = self.balance, day
+            self.begin_day(day)
         self.balance = balance
         if opened and day != self._traded_on:
             self.days, self._traded_on = self.days + 1, day
+
+    def begin_day(self, day: float) -> None:
+        """Begin another day before its first sample."""
+        gained = self.balance - self.begin
+        if gained > self.best:
+            self.best = gained
+        self.begin, self.day = self.balance, day
 
     @property
     def profit(self) -> float:

@@ -28,7 +28,7 @@ __all__ = [
 # The `reset` of a day that is the session of each data feed.
 SESSION = "session"
 
-_DAY = dt.timedelta(days=1)
+_DAY, _NONE = dt.timedelta(days=1), dt.timedelta()
 _MIDNIGHT = dt.time.min
 _US_PER_SECOND = 1_000_000
 
@@ -112,6 +112,9 @@ datetime.date(2024, 7, 1))
         self.name = f"{reset} {'UTC' if tz is None else tz}{' after' if after else ''}"
         self._begin, self._end = math.inf, -math.inf  # of the day that was computed last
         self._date = self._first = dt.date.min
+        # How far the clocks are ahead of UTC at that end; None: not known, as for zones of pytz.
+        self._ahead: dt.timedelta | None = None
+        self._localizes = hasattr(tz, "localize")
 
     @classmethod
     def of_session(cls, start: dt.time, end: dt.time, tz: dt.tzinfo | None) -> TradingDay | None:
@@ -124,17 +127,21 @@ datetime.date(2024, 7, 1))
             return cls(start, tz)
         return cls(end, tz, after=True) if start > end else None
 
+    def span(self, time: float) -> tuple[float, float]:
+        """Return what `begin` and `end` do."""
+        if not self._begin <= time < self._end:
+            if not -math.inf < time < math.inf:
+                return math.nan, math.nan
+            self._find(time)
+        return self._begin, self._end
+
     def begin(self, time: float) -> float:
         """Return the date number at which the day of an instant began; NaN for NaN."""
-        if not self._begin <= time < self._end:
-            if not math.isfinite(time):
-                return math.nan
-            self._find(time)
-        return self._begin
+        return self.span(time)[0]
 
     def end(self, time: float) -> float:
         """Return the date number at which the day of an instant ends, and the next one begins."""
-        return self._end if math.isfinite(self.begin(time)) else math.nan
+        return self.span(time)[1]
 
     def date(self, time: float) -> dt.date:
         """Return the date of the day of a finite instant: that on which its last instant lies.
@@ -149,7 +156,7 @@ datetime.date(2024, 7, 1))
         begin, end, date = self._end, -math.inf, self._first
         if time >= begin > -math.inf:  # most often it is the day after the last one
             date += _DAY
-            end = self._boundary(date + _DAY)
+            end = self._boundary(date + _DAY, begin)
         if not begin <= time < end:
             date = local_time(moment(time), self.tz).date()
             while self._boundary(date) > time:
@@ -160,9 +167,19 @@ datetime.date(2024, 7, 1))
         self._begin, self._end, self._first = begin, end, date
         self._date = date if self.reset == _MIDNIGHT else date + _DAY
 
-    def _boundary(self, date: dt.date) -> float:
-        """Return the date number at which the day begins that begins on a local date."""
-        number = date_number(utc_time(dt.datetime.combine(date, self.reset), self.tz))
+    def _boundary(self, date: dt.date, before: float = math.nan) -> float:
+        """Return the date number at which the day begins that begins on a local date.
+
+        `before` is that of the day before, if it was computed last.
+        """
+        local = dt.datetime.combine(date, self.reset)
+        ahead: dt.timedelta | None = _NONE
+        if self.tz is not None:
+            ahead = None if self._localizes else self.tz.utcoffset(local)
+        if before == before and ahead is not None and ahead == self._ahead:
+            return before + 1.0  # to the last digit, in the centuries that have markets
+        self._ahead = ahead
+        number = date_number(utc_time(local, self.tz))
         return math.nextafter(number, math.inf) if self.after else number
 
 

@@ -59,6 +59,21 @@ def test_a_reset_that_clocks_skip_comes_when_they_have_skipped_it(tz):
     assert span(day, "2024-03-31 01:30") == ("2024-03-31 01:30:00", "2024-04-01 00:30:00")
 
 
+ZONES = ["Europe/Prague", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "UTC"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("reset", ["00:00", "02:30", "17:07:11"])
+def test_days_one_after_the_other_are_those_that_are_found_alone(zone, reset):
+    """Most often a day begins 24 hours after the one before it, to the last digit."""
+    first, time = at("2023-02-27 11:00"), dt.time.fromisoformat(reset)
+    for tz in (ZoneInfo(zone), pytz.timezone(zone), None):
+        for after in (False, True):
+            day = TradingDay(time, tz, after)
+            for noon in [first + number for number in range(700)]:
+                assert day.span(noon) == TradingDay(time, tz, after).span(noon)
+
+
 def test_a_reset_that_clocks_show_twice_begins_one_day():
     day = TradingDay(dt.time(2, 30), PRAGUE)
     begins = [day.begin(at("2024-10-26 12:00") + hour / 24) for hour in range(48)]
