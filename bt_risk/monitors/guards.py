@@ -58,10 +58,12 @@ class GuardMonitor(Monitor):
         if self._follows_days and (fresh or self._between_bars):
             self._mark(fresh)
         if book.working and not gate.observe:
+            cancels = False
             for working in list(book.working.values()):
                 if not working.own and working.opening > SIZE_EPS:
-                    self._judge(working)
-            gate.process_notifications()  # what is cancelled makes room at once
+                    cancels |= self._judge(working)
+            if cancels:
+                gate.process_notifications()  # what is cancelled makes room at once
         for guard in self._noting:
             self._end_day(guard)
         for one in self._leaving:
@@ -132,8 +134,11 @@ class GuardMonitor(Monitor):
             changes = {key: worst_change(book, fresh, resting, key) for key in days.worst_keys}
         days.mark(book, value, gate.equity(), changes, venue.min_confirmations, bool(fresh))
 
-    def _judge(self, working: WorkingOrder) -> None:
-        """Ask the guards about an entry that was allowed when it was placed."""
+    def _judge(self, working: WorkingOrder) -> bool:
+        """Ask the guards about an entry that was allowed when it was placed.
+
+        Return whether it was to be cancelled.
+        """
         size, distance = working.opening, working.distance
         request = Request(
             working.instrument, working.side, size, working.price, distance, again=True
@@ -145,7 +150,8 @@ class GuardMonitor(Monitor):
                     self.gate.journal.order(
                         working.handle, decision.rule, "trim", decision.reason, closing
                     )
-                return
+                return True
+        return False
 
     # -- a day that is over ----------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from bt_risk.monitors.base import Monitor, Quiet, Sample
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.portfolio.price_watch import PriceWatch
 
 __all__ = ["Rounds"]
@@ -35,8 +34,8 @@ class Rounds:
         self._asleep: dict[Monitor, tuple[Quiet, int]] = {}
         self._awake: list[Monitor] = []
         self._ask_in = 0
-        # What is held, where somebody needs its profit, or its worst inside a bar.
-        self._held, self._changes = list[OwnerPosition](), -1
+        # What is held, where somebody needs its profit, or its worst inside a bar: size and entry.
+        self._held, self._changes = list[tuple[Instrument, float, float]](), -1
         self._combine()
 
     def _combine(self) -> None:
@@ -62,24 +61,55 @@ class Rounds:
         self._low = low if self._asleep else _INF  # nobody sleeps: every bar calls all
         self._high, self._balance = high, balance
         self._until, self._due = until, due
+        unbound = balance == due == _INF
+        self._simple = unbound and not (self._profit or self._worst or self._watched)
 
     def _find_held(self) -> None:
-        needed = self._profit or self._worst
-        self._held = [p for p in self._book.parts.values() if p.size] if needed else []
+        self._held = []
+        if self._profit or self._worst:
+            parts = self._book.parts.values()
+            self._held = [(p.instrument, p.size, p.price) for p in parts if p.size]
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Call the monitors on the instruments that have a new bar."""
         book, broker, sample = self._book, self._broker, self.sample
-        value = worst = broker._value
-        profit = 0.0
+        value = broker._value
+        if not (
+            self._simple
+            and self._low < value < self._high
+            and book.changes == self._changes
+            and broker._fundshares == sample.shares
+            and fresh
+        ):
+            self._look_closer(fresh, value)
+            return
+        until = self._until
+        for instrument in fresh:
+            line = instrument.datetime
+            if line.array[line._idx] >= until:
+                self._begin_day(fresh, value, 0.0, value)
+                return
+        sample.value = value
+        if self._extremes:  # as `Sample.extend` does, without a call
+            if value < sample.lowest:
+                sample.lowest = value
+            if value > sample.highest:
+                sample.highest = value
+        for monitor in self._awake:
+            monitor.on_bar(fresh)
+
+    def _look_closer(self, fresh: list[Instrument], value: float) -> None:
+        """Do what `on_bar` does where the value of the account alone does not tell."""
+        book, broker, sample = self._book, self._broker, self.sample
+        worst, profit = value, 0.0
         if book.changes != self._changes:
             self._find_held()
-        for part in self._held:
-            one, size = part.instrument, part.size
-            profit += size * (one.price - part.price) * one.multiplier
+        for one, size, entry in self._held:
+            price, multiplier = one.price, one.multiplier
+            profit += size * (price - entry) * multiplier
             if self._worst and one.round == book.rounds:
                 extreme = one.bottom if size > 0.0 else one.top
-                change = size * (extreme - one.price) * one.multiplier
+                change = size * (extreme - price) * multiplier
                 if change < 0.0:
                     worst += change
         if not (
@@ -90,21 +120,14 @@ class Rounds:
             and book.rounds < self._due
             and broker._fundshares == sample.shares
             and fresh
-            and not book.suspects
         ):
             self._wake(fresh, value, profit, worst)
             return
-        if self._until != _INF:
-            newest = -_INF
-            for instrument in fresh:
-                line = instrument.datetime
-                time = line.array[line._idx]
-                newest = time if time > newest else newest
-            if newest >= self._until:
-                if self._go_on(newest):
-                    self.on_bar(fresh)
-                else:
-                    self._wake(fresh, value, profit, worst)
+        until = self._until
+        for instrument in fresh:
+            line = instrument.datetime
+            if line.array[line._idx] >= until:
+                self._begin_day(fresh, value, profit, worst)
                 return
         for watch in self._watched:
             if not watch.low < watch.instrument.price < watch.high:
@@ -117,15 +140,21 @@ class Rounds:
             if price > watch.highest:
                 watch.highest = price
         sample.value, sample.profit = value, profit
-        if self._extremes:  # as `Sample.extend` does, without a call
-            if worst < sample.worst:
-                sample.worst = worst
-            if value < sample.lowest:
-                sample.lowest = value
-            if value > sample.highest:
-                sample.highest = value
+        if self._extremes and not (
+            sample.worst <= worst and sample.lowest <= value <= sample.highest
+        ):
+            sample.extend(value, worst)
         for monitor in self._awake:
             monitor.on_bar(fresh)
+
+    def _begin_day(
+        self, fresh: list[Instrument], value: float, profit: float, worst: float
+    ) -> None:
+        """Call the monitors on a bar with which a quiet time ends."""
+        if self._go_on(max([one.datetime.array[one.datetime._idx] for one in fresh])):
+            self.on_bar(fresh)
+        else:
+            self._wake(fresh, value, profit, worst)
 
     def _go_on(self, time: float) -> bool:
         """Let monitors begin the day of a bar; return whether all sleep on, each in its range."""

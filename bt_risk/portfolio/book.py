@@ -93,7 +93,8 @@ class Book:
         Entries in a row, by index of the first copy of the instrument, side and owner; counted like
         `sent`, and forgotten once the position is closed.
     changes : int
-        How often a position, the set of working orders or what one may open has changed.
+        How often a position, the set of working orders or what one may open has changed, or a bar
+        was not believed.
     rounds : int
         Points in time so far at which at least one data feed had a new bar.
     max_stale_bars : int
@@ -211,6 +212,7 @@ class Book:
                 instrument.advance(self.rounds)
                 if instrument.suspect:
                     self.suspects[instrument.index] = instrument
+                    self.changes += 1
                 elif self.suspects:
                     self.suspects.pop(instrument.index, None)
             if self.windows.active:

@@ -224,7 +224,7 @@ def same_with_all_called(seed, monkeypatch):
     assert quick == called
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(30), 212])  # a cancel of another rule: who announces it?
 def test_monitors_that_are_left_out_change_nothing(seed, monkeypatch):
     same_with_all_called(seed, monkeypatch)
 
@@ -364,6 +364,26 @@ def test_a_price_is_noted_on_every_bar_that_is_left_out():
     gate, _ = held(limit, rows=[*flat(136), *flat(1, price=85.0), *flat(5)], bar_jump=None)
     (day,) = gate.book.days.days(limit)
     assert (round(day.low, 9), round(day.gain, 9)) == (-0.015, 0.0)
+
+
+def test_a_bar_that_is_not_believed_is_no_best_result():
+    """It would be a profit of 0.9 % of the account, far from everything that ends a day."""
+    limit = DailyLossLimit(0.4)
+    rows = [*flat(136), *flat(1, price=190.0), *flat(3)]
+    gate, _ = held(limit, rows=rows, actions={5: lambda s: s.buy(size=10)})
+    (day,) = gate.book.days.days(limit)
+    assert (day.best, day.low, day.marks) == (0.0, 0.0, 139)
+
+
+def test_a_day_of_a_data_feed_begins_with_the_close_before_it(monkeypatch):
+    """It ends at a loss of 3,000: 100 units from a close of 110 before midnight to 80."""
+    limit = DailyLossLimit(3_000.0, unit="currency", scope="data", flatten=True)
+    for last, ends in ((80.0, True), (80.5, False)):
+        rows = [*flat(143), *flat(1, price=110.0), *flat(9, price=95.0), *flat(5, price=last)]
+        gate, journal = held(limit, rows=rows, bar_jump=None)
+        assert (("DailyLossLimit", "over") in happened(journal)) == ends
+        (day,) = gate.book.days.days(limit)
+        assert day.low == 100 * (last - 110.0)
 
 
 def test_a_position_that_is_opened_while_nobody_looks_is_counted_from_its_own_entry():
