@@ -41,7 +41,7 @@ _DEFAULT_TERMS = tuple([DEFAULTS[name] for name in _TERMS])
 # Parameters that a strategy may pass although they are no arguments of every broker.
 _RARE = frozenset({"simulated", "histnotify"})
 # Methods that somebody may have replaced on the one broker, to see every order.
-_REPLACEABLE = frozenset({"buy", "sell", "submit"})
+_REPLACEABLE = frozenset({"buy", "sell", "submit", "submit_accept", "transmit"})
 # What an order has asked for has no executions. An empty deque takes 0.8 kB, so all orders share
 # one, which takes nothing in.
 _NO_EXECUTIONS: deque[Any] = deque(maxlen=0)
@@ -49,8 +49,11 @@ _NO_EXECUTIONS: deque[Any] = deque(maxlen=0)
 _ALMOST_A_DAY = 0.9999
 
 
-def send(broker: Any, request: OrderRequest, size: float) -> Any:
-    """Send `size` units of a request to a BackBroker, as its ``buy`` and ``sell`` do."""
+def send(broker: Any, request: OrderRequest, size: float, own: bool = False) -> Any:
+    """Send `size` units of a request to a BackBroker, as its ``buy`` and ``sell`` do.
+
+    Of an order of bt_risk's `own`, of which no strategy hears before it fills, nobody is notified.
+    """
     args = request.args
     if not (is_simple(request) and _REPLACEABLE.isdisjoint(vars(broker))):
         native = broker.buy if request.side > 0 else broker.sell
@@ -61,7 +64,20 @@ def send(broker: Any, request: OrderRequest, size: float) -> Any:
         check = more.pop("_checksubmit", True)
         order.addinfo(**more)
     broker._ocoize(order, args["oco"])
-    return broker.submit(order, check=check)
+    if args["parent"] is not None or not args["transmit"]:
+        return broker.submit(order, check=check)
+    broker._pchildren[order.ref].append(order)
+    order.plen = request.sent_on.close.lencount
+    if check and broker.p.checksubmit:
+        order.status = order.Submitted
+        broker.submitted.append(order)
+        broker.orders.append(order)
+    else:
+        order.pannotated, order.status = None, order.Accepted
+        broker.pending.append(order)
+    if not own:
+        broker.notify(order)
+    return order
 
 
 def notify(broker: Any, order: Any) -> None:
@@ -103,13 +119,13 @@ def order_of(request: OrderRequest, size: float) -> Any:
     order.exectype = order.Market if exectype is None else exectype
     # Backtrader finds these in `params`, by a detour, each time that an order is touched.
     order.owner, order.data, order.size = request.owner, sent_on.data, signed
-    order.tradeid, order.parent, order.transmit = tradeid, parent, transmit
+    order.tradeid, order.parent, order.transmit, order.valid = tradeid, parent, transmit, None
     at = price if price or limit else close
     order.created = OrderData(now, signed, at, limit, 0, close, amount, percent)
     order.created.exbits = _NO_EXECUTIONS
     order.executed = OrderData(remsize=signed)
     order._limitoffset, order.position = 0.0, 0
-    order.dteos = _session_end(sent_on.data, now)
+    order.dteos = _session_end(sent_on.data, sent_on.datetime, now)
     return order
 
 
@@ -130,22 +146,27 @@ def _params(kind: Any, owner: Any, data: Any, size: float, terms: tuple[Any, ...
     return params
 
 
-def _session_end(data: Any, now: float) -> float:
+def _session_end(data: Any, clock: Any, now: float) -> float:
     """Return when the session of the bar at `now` ends, as an order computes it."""
-    session, clock, day = data.p.sessionend, data.datetime, int(now)
-    own_zone = clock._tz is not None or data._tz is not None
-    if not own_zone and now - day < _ALMOST_A_DAY:
-        end = _end_of_session(day, session)
-        if end - now > 1.0 - _ALMOST_A_DAY:
+    session = data.p.sessionend
+    if clock._tz is None and data._tz is None:
+        end = _plain_session_end(now, session)
+        if end is not None:
             return end
     begin = bt.num2date(now, clock._tz)
     last = datetime.combine(begin.date(), session)
     return float(data.date2num(last if last >= begin else last + timedelta(days=1)))
 
 
-@lru_cache(maxsize=1024)
-def _end_of_session(day: int, session: time) -> float:
-    return float(bt.date2num(datetime.combine(datetime.fromordinal(day), session)))
+@lru_cache(maxsize=64)
+def _plain_session_end(now: float, session: time) -> float | None:
+    """Return the same without a time zone; None where rounding may change the day."""
+    day = int(now)
+    if now - day < _ALMOST_A_DAY:
+        end = float(bt.date2num(datetime.combine(datetime.fromordinal(day), session)))
+        if end - now > 1.0 - _ALMOST_A_DAY:
+            return end
+    return None
 
 
 def clone(order: Any) -> Any:
@@ -154,7 +175,7 @@ def clone(order: Any) -> Any:
     if not _KNOWN or (kind is not BuyOrder and kind is not SellOrder):
         return order.clone()
     executed = order.executed
-    executed.markpending()
+    executed.p1, executed.p2 = executed.p2, len(executed.exbits)  # as `markpending` does
     copied, done = object.__new__(kind), object.__new__(OrderData)
     copied.__dict__, done.__dict__ = vars(order).copy(), vars(executed).copy()
     copied.executed = done
@@ -254,7 +275,7 @@ _PARTS = {
     "created": _created,
     "executed": _executed,
     "info": _info,
-    "dteos": lambda order: _session_end(order.data, order._now),
+    "dteos": lambda order: _session_end(order.data, order.data.datetime, order._now),
     "_active": lambda order: order._terms[6] is None,
     "_plimit": lambda order: order._terms[1],
 }

@@ -14,11 +14,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import backtrader as bt
-
 from bt_risk.gate.buying_power import affordable
 from bt_risk.gate.exit_pair import ExitPair
-from bt_risk.gate.native_orders import notify
+from bt_risk.gate.lone_orders import install_quick_ends
 from bt_risk.orders import plain
 from bt_risk.portfolio.loaded_instrument import LoadedInstrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
@@ -52,15 +50,14 @@ class SimulatedExecution:
         self.liquidation: Liquidation | None = None
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
-        self._notifies = type(inner) is bt.brokers.BackBroker and "notify" not in vars(inner)
-        if self._notifies:
-            inner.notify = partial(notify, inner)
+        self._replaced = install_quick_ends(inner)
+        self._notifies = "notify" in self._replaced
 
     def remove(self) -> None:
         """Leave the BackBroker as it was found."""
         del self.inner._try_exec, self.inner._execute
-        if self._notifies:
-            del self.inner.notify
+        for name in self._replaced:
+            delattr(self.inner, name)
 
     # -- hooks -----------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class Venue:
         self.gate, self.inner = gate, gate.inner
         self.view = BrokerView(gate)
         self.next_notification: Callable[[], Any] = self.inner.get_notification
-        self.place: Callable[[OrderRequest, float], Any] = self._place
+        self.place: Callable[[OrderRequest, float, bool], Any] = self._place
 
     # -- the account -----------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Venue:
         self.inner.next()
         self.gate.process_notifications()
 
-    def _place(self, request: OrderRequest, size: float) -> Any:
+    def _place(self, request: OrderRequest, size: float, own: bool) -> Any:
         send = self.inner.buy if request.side > 0 else self.inner.sell
         return send(request.owner, request.sent_on.data, size, **request.args)
 

@@ -207,7 +207,7 @@ class OrderSender:
         """
         self.rule, self.why, self.refused = "broker", "broker: it returned no order", False
         if self.capabilities.direct or not self.gate.intervenes:
-            return self.gate.venue.place(request, size)
+            return self.gate.venue.place(request, size, own)
         inner = self.gate.inner
         send = inner.buy if request.side > 0 else inner.sell
         data, args = request.sent_on.data, request.args

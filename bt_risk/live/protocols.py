@@ -179,7 +179,7 @@ class Venue(Protocol):
 
     direct: bool
     view: BrokerView
-    place: Callable[[OrderRequest, float], Any]
+    place: Callable[[OrderRequest, float, bool], Any]
 
     def awaited(self, working: WorkingOrder) -> bool:
         """Return whether a working order's end is worth waiting for: it answers to cancels."""
