@@ -25,7 +25,7 @@ from bt_risk.orders import AT_MARKET, OrderRequest, Verdict, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import exiting
-from bt_risk.portfolio.reachable import orders_of
+from bt_risk.portfolio.reachable import market_exits, orders_of
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -306,6 +306,9 @@ class LiveVenue(Venue):
         resting = exits.resting(part)
         at_market = [w for w in orders_of(part, -part.side) if w.kind in AT_MARKET]
         lost = sum([w.remaining for w in at_market if not self.on_its_way(w)])
+        rows = list(market_exits(part.instrument, -part.side))
+        others = [(w, units) for w, one, units in rows if one is part and w.owner is not part.owner]
+        lost += sum([units for w, units in others if not self.on_its_way(w)])
         size = abs(part.size) - exiting(part, -part.side) + lost
         orders = []
         if size > SIZE_EPS and not any(cancels.awaited(w) for w in resting):

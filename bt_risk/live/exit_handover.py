@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 from bt_risk.orders import AT_MARKET, OrderRequest
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import exiting
-from bt_risk.portfolio.reachable import coming, held_for, orders_of, parts_closed
+from bt_risk.portfolio.reachable import (
+    coming,
+    held_for,
+    market_exits,
+    orders_of,
+    parts_closed,
+)
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -60,6 +66,7 @@ class ExitHandover:
             closing=closing,
             shared=request.shared,
             request=request,
+            part=self.gate.book.part(instrument, request.owner),
         )
         instrument.orders[0] = exit_
         try:
@@ -174,15 +181,29 @@ class ExitHandover:
     def _make_room(self, exit_: WorkingOrder) -> bool:
         """Withdraw what would fill beside a market exit; return whether something is left of it."""
         part, left = self._part(exit_), self._ends_child(exit_)
-        for one, _ in list(parts_closed(part, exit_.side, exit_.closing, exit_.shared)):
-            for working in list(one.instrument.orders.values()):
-                rests = working.own and working.kind not in AT_MARKET
-                stops = rests and working.side == exit_.side
-                if stops and working.owner is one.owner:
+        for one in exit_.instrument.parts:
+            own = one is part and exit_.closing > SIZE_EPS
+            if own or (exit_.shared and self._rests_beyond(one, exit_.side)):
+                for working in self._ours(one, exit_.side):
                     self.gate.venue.withdraw(working.handle)
                     left |= self.gate.venue.awaited(working)
-            left |= self._fit(one, exit_.side)
+            if own or exit_.shared:
+                left |= self._fit(one, exit_.side)
         return left
+
+    @staticmethod
+    def _ours(part: OwnerPosition, side: int) -> list[WorkingOrder]:
+        """Return our own exits that wait for a price behind a position."""
+        orders = part.instrument.orders.values()
+        ours = [w for w in orders if w.own and w.kind not in AT_MARKET and w.side == side]
+        return [w for w in ours if w.owner is part.owner]
+
+    def _rests_beyond(self, part: OwnerPosition, side: int) -> bool:
+        """Return whether our exits would close more of a position than market exits leave."""
+        left, sums = part.held_against(side) - exiting(part, side), {"limit": 0.0, "stop": 0.0}
+        for working in self._ours(part, side):
+            sums[working.kind] += working.remaining
+        return max(sums.values()) > max(0.0, left) + SIZE_EPS
 
     def _ends_child(self, exit_: WorkingOrder) -> bool:
         """Withdraw a stop that works with its entry; return whether something is left of it.
@@ -210,13 +231,19 @@ class ExitHandover:
         Together the orders of an account close no more than market exits leave of the position;
         the oldest comes first. Children whose parent still works belong to the broker.
         """
-        leaving = self._leaving(part, side)
+        leaving = exiting(part, side)
         taken: dict[str, dict[object, float]] = {"limit": {}, "stop": {}}
         for one in sorted(orders_of(part, side), key=self._age):
             if one.kind in AT_MARKET or one.foreign or one.parent in part.instrument.orders:
                 continue
             groups = taken[one.kind]
-            free = max(0.0, held_for(part, side, one.shared) - leaving)
+            closed = self._closed_by_others(one, part)
+            if not one.shared:
+                closed += leaving
+            else:  # what leaves of any position leaves less for it
+                rows = market_exits(part.instrument, side)
+                closed += sum([units for w, _, units in rows if not w.own])
+            free = max(0.0, held_for(part, side, one.shared) - closed)
             exits = one.remaining - one.opening
             if free <= SIZE_EPS or not self._clamped(one):
                 others = sum([size for group, size in groups.items() if group != one.group])
@@ -237,14 +264,15 @@ class ExitHandover:
         reduces = sent is not None and self.gate.order_sender.reduces_only(sent)
         return reduces and working.opening <= SIZE_EPS
 
-    def _leaving(self, part: OwnerPosition, side: int) -> float:
-        """Return what market exits close of a position, those of other owners included."""
-        units = exiting(part, side)
-        for one in part.instrument.orders.values():
-            if one.shared and one.side == side and one.owner is not part.owner:
-                own = self.gate.book.part(part.instrument, one.owner)
-                closed = parts_closed(own, side, one.closing, True)
-                units += sum([size for other, size in closed if other is part])
+    def _closed_by_others(self, exit_: WorkingOrder, part: OwnerPosition) -> float:
+        """Return what older exits of other owners close of what a resting exit of a kind closes."""
+        units = 0.0
+        for one in exit_.instrument.orders.values():
+            if one.owner is exit_.owner or one.kind != exit_.kind or one.side != exit_.side:
+                continue
+            if (one.shared or exit_.shared) and self._age(one) < self._age(exit_) and not one.own:
+                closed = parts_closed(one.part, one.side, one.closing, one.shared)
+                units += sum([size for other, size in closed if exit_.shared or other is part])
         return units
 
     def _fit(self, part: OwnerPosition, only: int = 0) -> bool:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bt_risk.portfolio.reachable import claims, coming, held_for, orders_of
+from bt_risk.portfolio.reachable import claims, coming, held_for, market_exits, orders_of
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
 __all__ = ["OrderPreview", "OrderTerms", "exiting", "preview_order"]
+
+_AT_MARKET = ("market", "close")
 
 
 class OrderTerms(NamedTuple):
@@ -90,6 +92,8 @@ def preview_order(
         free = held
         if others:
             free = max(0.0, held - claims(part, side, {"market", terms.kind}, terms.group))
+            if terms.closes:
+                free = max(0.0, free - _claimed_by_others(part, side, terms.kind))
         closing, reduces = min(size, given + free), min(size, given + held)
     opening, void = size - closing, 0.0
     if terms.closes:
@@ -102,8 +106,22 @@ def preview_order(
 
 
 def exiting(part: OwnerPosition, side: int) -> float:
-    """Return how many units the owner's market exits on `side` will close, by now or at a close."""
-    return claims(part, side, ("market", "close"))
+    """Return how many units market exits on `side` will close, by now or at a close.
+
+    Those of other owners count with what they close of this position.
+    """
+    own = claims(part, side, _AT_MARKET)
+    if not part.instrument.parts[1:]:
+        return own
+    rows = market_exits(part.instrument, side)
+    others = [units for w, one, units in rows if one is part and w.owner is not part.owner]
+    return own + sum(others)
+
+
+def _claimed_by_others(part: OwnerPosition, side: int, kind: str) -> float:
+    """Return what exits of other owners are counted to close of what ``close()`` would close."""
+    others = [one for one in part.instrument.parts if one is not part]
+    return sum([claims(one, side, {"market", kind}) for one in others])
 
 
 def _left_whole(part: OwnerPosition, side: int) -> bool:

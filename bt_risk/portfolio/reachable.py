@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator
 
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.tolerances import SIZE_EPS
 
@@ -22,6 +23,7 @@ __all__ = [
     "coming",
     "entering",
     "held_for",
+    "market_exits",
     "note_dormant",
     "opens_now",
     "orders_of",
@@ -58,20 +60,41 @@ def held_for(part: OwnerPosition, side: int, shared: bool) -> float:
 def parts_closed(
     part: OwnerPosition, side: int, size: float, shared: bool
 ) -> Iterator[tuple[OwnerPosition, float]]:
-    """Yield whose position a fill changes, and by how much: its own first, then the largest.
+    """Yield whose position a fill changes, and by how much: first its own, then that of others.
 
     What exceeds all of them is the owner's.
     """
     others = [] if not shared else [one for one in part.instrument.parts if one is not part]
     closed = min(size, part.held_against(side)) if others else size
     left = size - closed
-    for one in sorted(others, key=lambda one: -one.held_against(side)):
+    for one in others:
         taken = min(left, one.held_against(side))
         if taken > SIZE_EPS:
             left -= taken
             yield one, taken
     if closed + left > SIZE_EPS:
         yield part, closed + left
+
+
+def market_exits(
+    instrument: Instrument, side: int
+) -> Iterator[tuple[WorkingOrder, OwnerPosition, float]]:
+    """Yield which market exits on a side close what of whose position, as things are.
+
+    An exit closes what its owner holds, and one that ``close()`` has sent what the others hold,
+    too, as far as no exit before it does.
+    """
+    parts = instrument.parts
+    left = {part: part.held_against(side) for part in parts}
+    for w in instrument.orders.values():
+        if w.side != side or w.kind not in _AT_MARKET or w.waits or w.foreign:
+            continue
+        units = w.remaining if w.own else w.closing
+        for part in [w.part, *[one for one in parts if w.shared and one is not w.part]]:
+            taken = min(units, left[part])
+            if taken > SIZE_EPS:
+                left[part], units = left[part] - taken, units - taken
+                yield w, part, taken
 
 
 def certain(entry: WorkingOrder, kind: str, side: int, price: float, trails: bool) -> bool:

@@ -14,6 +14,7 @@ from bt_risk.portfolio.reachable import (
     coming,
     entering,
     held_for,
+    market_exits,
     note_dormant,
     opens_now,
     orders_of,
@@ -57,19 +58,49 @@ def test_orders_of_an_owner_are_those_that_are_judged_and_not_ours():
 
 
 def test_close_finds_what_all_owners_hold_and_closes_its_own_first():
-    """15 against 10 of its own, 3 and 4: 10, the larger of the others, and 1 of the smaller."""
+    """15 against 10 of its own, 3 and 4: 10, the first of the others, and 2 of the second."""
     book, mine = holding(10)
-    _, small = holding(3, "small", book)
-    _, large = holding(4, "large", book)
+    _, first = holding(3, "first", book)
+    _, second = holding(4, "second", book)
     holding(-2, "short", book)
     assert (held_for(mine, -1, True), held_for(mine, -1, False), held_for(mine, 1, True)) == (
         17,
         10,
         2,
     )
-    assert list(parts_closed(mine, -1, 15, True)) == [(large, 4), (small, 1), (mine, 10)]
+    assert list(parts_closed(mine, -1, 15, True)) == [(first, 3), (second, 2), (mine, 10)]
     assert list(parts_closed(mine, -1, 15, False)) == [(mine, 15)]
-    assert list(parts_closed(mine, -1, 20, True)) == [(large, 4), (small, 3), (mine, 13)]
+    assert list(parts_closed(mine, -1, 20, True)) == [(first, 3), (second, 4), (mine, 13)]
+
+
+def test_market_exits_of_several_owners_close_each_unit_once():
+    """10, 6 and 9 are held. The first exit is of 2, and leaves 4 to the second, from close()."""
+    book, mine = holding(10)
+    _, second = holding(6, "second", book)
+    _, third = holding(9, "third", book)
+    holding(-2, "short", book)
+    instrument = mine.instrument
+    one = work(book, 1, -1, 2, opening=0, kind="market", owner="second")
+    all_ = work(book, 2, -1, 16, opening=0, kind="market", shared=True)
+    work(book, 3, -1, 5, opening=0, kind="market", waits=True)
+    work(book, 4, -1, 5, opening=0, kind="limit")
+    own = work(book, 5, -1, 9, opening=0, kind="market", owner="third", own=True)
+    expected = [(one, second, 2), (all_, mine, 10), (all_, second, 4), (all_, third, 2)]
+    assert list(market_exits(instrument, -1)) == [*expected, (own, third, 7)]
+    assert list(market_exits(instrument, 1)) == []
+    # Of the owner's own exits the claim counts, of others' what they close here.
+    assert [exiting(part, -1) for part in (mine, second, third)] == [16, 6, 2]
+    work(book, 6, -1, 3, opening=0, kind="close", owner="third")
+    assert exiting(third, -1) == 2 + 3
+
+
+def test_only_what_close_has_sent_closes_what_others_hold():
+    book, mine = holding(10)
+    _, other = holding(6, OTHER, book)
+    order = work(book, 1, -1, 16, opening=0, kind="market")
+    assert [exiting(part, -1) for part in (mine, other)] == [16, 0]
+    order.shared = True
+    assert [exiting(part, -1) for part in (mine, other)] == [16, 6]
 
 
 # -- which entry fills before an order -------------------------------------------------------------
