@@ -120,7 +120,10 @@ class Formula:
     def _indicator(self, call: Call) -> Any:
         """Make an indicator on the bars and return its line."""
         entry = find(self._component, self._param, call)
-        values: dict[str, Any] = dict(entry.arguments(self._component, self._param, call))
+        values: dict[str, Any] = {}
+        if entry.source == "talib":  # it may take no default of its own: see the catalogue
+            values = {name: one for name, one in entry.parameters.items() if isinstance(one, int)}
+        values |= entry.arguments(self._component, self._param, call)
         if "safediv" in entry.kind.params._getkeys():
             values["safediv"] = True  # else a name without a move ends the run
         inputs = self._inputs(entry, call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -13,7 +14,7 @@ import pandas as pd
 from bt_risk.errors import ParameterError, did_you_mean
 from bt_risk.rules.expressions import LINES, Call
 
-__all__ = ["Entry", "find", "indicators"]
+__all__ = ["Entry", "counts_whole", "find", "indicators"]
 
 SOURCES = ("bt", "talib")
 # What others are made from, or what has no value: one needs a line of alphas, one a function that
@@ -193,8 +194,17 @@ def _talib() -> dict[str, Entry]:
             inputs += [read] if isinstance(read, str) else read
         outputs = tuple(line for line in _outputs(kind) if not line.startswith("_"))
         low = name.lower()
-        found[low] = Entry(low, "talib", kind, tuple(inputs), outputs, _numbers(kind))
+        found[low] = Entry(low, "talib", kind, tuple(inputs), outputs, counts_whole(_numbers(kind)))
     return dict(sorted(found.items()))
+
+
+def counts_whole(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers of an indicator of TA-Lib, of which 0.6.5 says 14.0 and takes only 14."""
+    counts = ("period", "matype")
+    return {
+        name: int(value) if any(one in name for one in counts) else value
+        for name, value in numbers.items()
+    }
 
 
 def _outputs(kind: Any) -> tuple[str, ...]:

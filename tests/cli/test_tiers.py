@@ -3,12 +3,13 @@
 import json
 import tomllib
 
-import ccxt
 import pytest
 from helpers.command_line import command_in
 from helpers.leverage_answers import binance
 
 import bt_risk
+
+ccxt = pytest.importorskip("ccxt")
 
 ANSWER = {
     "BTC/USDT:USDT": [

@@ -11,7 +11,7 @@ from helpers.scenarios import random_walk
 
 from bt_risk.components.closed_bars import ClosedBars, closed_bars
 from bt_risk.components.formula import Formula
-from bt_risk.components.indicator_catalogue import indicators
+from bt_risk.components.indicator_catalogue import counts_whole, indicators
 
 TABLE = indicators()
 # At least these are asked in every run, all of them in a full one.
@@ -134,3 +134,12 @@ def test_the_table_has_both_libraries_each_name_once():
     names = TABLE.reset_index()[["source", "name"]]
     assert not names.duplicated().any()
     assert TABLE.loc["macd"].query("source == 'bt'").parameters.item().startswith("period_me1=12")
+
+
+def test_periods_that_an_old_talib_names_as_floats_count_bars():
+    """0.6.5 says 14.0, and then takes 14 alone: `.ci/run` computes with it."""
+    old = {"timeperiod": 14.0, "fastk_period": 5.0, "matype": 0.0, "nbdevup": 2.0, "vfactor": 0.7}
+    found = counts_whole(old)
+    assert found == old
+    whole = [name for name, value in found.items() if type(value) is int]
+    assert whole == ["timeperiod", "fastk_period", "matype"]
