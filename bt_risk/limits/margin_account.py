@@ -23,6 +23,7 @@ from bt_risk.portfolio.margin import (
     open_profit,
     opening_commission,
     opening_notional,
+    staying,
 )
 from bt_risk.rules.funding import FundingRates
 from bt_risk.rules.margin import BUFFER, MarginTiers, leverage_limit, maintenance_margin
@@ -162,7 +163,7 @@ class MarginAccount(Guard):
             return self._refuse("margin cannot be judged: equity or price is unknown", equity, 0.0)
         one, side = request.instrument, request.side
         beside = opening_notional(one, side)
-        answers = [self._initial(request, book), self._bands(request, beside)]
+        answers = [self._initial(request, book), self._bands(request, book, beside)]
         if self.buffer is not None:
             answers.append(self._stop(request, book, beside))
         return min(answers, key=lambda answer: answer.size)
@@ -190,19 +191,20 @@ class MarginAccount(Guard):
         used = 0.0
         for one in book.instruments:
             if one.size:
-                units, entry = abs(one.size) * one.multiplier, entry_price(one)
-                used += units * (entry if self.isolated else one.price) / self.leverage
+                stays, entry = staying(book, one), entry_price(one)
+                units = stays * abs(one.size) * one.multiplier
+                used += units * abs(entry if self.isolated else one.price) / self.leverage
                 if self.isolated:
-                    used += open_profit(one)  # it secures its own position alone
+                    used += stays * open_profit(one)  # it secures its own position alone
             if one.orders:
                 used += (opening_notional(one, 1) + opening_notional(one, -1)) / self.leverage
                 used += opening_commission(one)
         return used
 
-    def _bands(self, request: Request, beside: float) -> Decision:
+    def _bands(self, request: Request, book: Book, beside: float) -> Decision:
         """Return what the tiers let be held at this leverage."""
         most = self.tiers_of(request.instrument.name).largest(self.leverage)
-        held = _held(request.instrument, request.side) + beside
+        held = _held(book, request.instrument, request.side) + beside
         wanted = held + request.size * request.unit_notional
         if wanted <= most * (1.0 + LIMIT_EPS):
             return Decision(request.size)
@@ -215,7 +217,7 @@ class MarginAccount(Guard):
         distance = request.stop_distance / abs(request.price)
         if not (math.isfinite(distance) and distance > 0.0):
             return self._refuse(f"its stop is unknown: {one.why_unknown()}", math.nan, math.nan)
-        held = _held(one, request.side) + beside
+        held = _held(book, one, request.side) + beside
         tiers, away = self.tiers_of(one.name), (1.0 + (self.buffer or 0.0)) * distance
         wanted = held + request.size * per_unit
         if self.isolated:
@@ -243,7 +245,10 @@ class MarginAccount(Guard):
         """Return the equity that other positions leave to one, cross, in currency."""
         others = [one for one in book.instruments if one.size and one is not instrument]
         needed = [
-            maintenance_margin(abs(one.size) * one.value, self.tiers_of(one.name)) for one in others
+            maintenance_margin(
+                _held(book, one, int(math.copysign(1, one.size))), self.tiers_of(one.name)
+            )
+            for one in others
         ]
         return book.equity - sum(needed)
 
@@ -254,9 +259,11 @@ class MarginAccount(Guard):
         return Decision(size, f"{self.name}: {reason}", self.name, measured, limit)
 
 
-def _held(instrument: Instrument, side: int) -> float:
-    """Return the notional of what is held on a side, at the last close."""
-    return max(0.0, side * instrument.size) * abs(instrument.value) if instrument.size else 0.0
+def _held(book: Book, instrument: Instrument, side: int) -> float:
+    """Return the notional of what is held on a side and stays, at the last close."""
+    if not side * instrument.size > 0.0:
+        return 0.0
+    return staying(book, instrument) * abs(instrument.size * instrument.value)
 
 
 def _tables(component: str, tiers: Any, leverage: float) -> Iterator[tuple[str, MarginTiers]]:

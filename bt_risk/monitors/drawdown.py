@@ -123,6 +123,8 @@ class DrawdownMonitor(Monitor):
             self._halt(before, worst)
         elif before.status != ARMED and state.status == ARMED:
             self.halt.end("cool-down over")
+        elif before.cooldown_left > state.cooldown_left == 0 and value <= 0.0:
+            self._journal("note", f"cool-down over, and {self.unit} is {value:g}: it stays halted")
 
     def _measure(self, value: float, worst: float, before: BreakerState) -> None:
         """Set the drawdown and taper the risk budgets; a NaN changes nothing."""
@@ -148,7 +150,7 @@ class DrawdownMonitor(Monitor):
         return self.state.final
 
     def rearm(self) -> None:
-        """Trade again: the high-water mark is rebased to the current value, once that is known."""
+        """Trade again: the high-water mark is rebased to the current value, once there is one."""
         before = self.state.status
         if self.state.final:
             raise ParameterError(

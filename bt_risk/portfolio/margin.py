@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["commission", "entry_price", "open_profit", "opening_commission", "opening_notional"]
+if TYPE_CHECKING:
+    from bt_risk.portfolio.book import Book
+
+__all__ = [
+    "commission",
+    "entry_price",
+    "open_profit",
+    "opening_commission",
+    "opening_notional",
+    "staying",
+]
+
+
+def staying(book: Book, instrument: Instrument) -> float:
+    """Return the share of the net position that market exits leave before an order fills, 0 to 1.
+
+    Where owners stand against each other all of it stays: an exit of one may add to the net.
+    """
+    leaving, net = book.leaving, instrument.size
+    if not leaving or not net or any(part.size * net < 0.0 for part in instrument.parts):
+        return 1.0
+    gone = sum([leaving.get(part, 0.0) for part in instrument.parts])
+    return max(0.0, 1.0 - gone / abs(net))
 
 
 def entry_price(instrument: Instrument) -> float:

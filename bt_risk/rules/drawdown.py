@@ -223,8 +223,12 @@ def step(
 
 
 def rearm(state: BreakerState, value: float) -> BreakerState:
-    """Return an ARMED state with the mark rebased to `value`; a final state stays as it is."""
-    if state.final or not math.isfinite(value):
+    """Return an ARMED state with the mark rebased to `value`.
+
+    A final state stays as it is, and so does one without a value from which anything can be lost:
+    a mark of zero or less would trip at once.
+    """
+    if state.final or not 0.0 < value < math.inf:
         return state
     return replace(state, status=ARMED, high_water_mark=value, cooldown_left=0)
 

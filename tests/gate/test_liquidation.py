@@ -259,6 +259,31 @@ def test_cross_a_gap_may_take_more_than_the_account_and_that_is_said():
     )
 
 
+def test_at_zero_a_breaker_that_pauses_halts_once():
+    # Cross, 1,000 from 100 on 5,000: at 95 nothing is left. There is no mark to begin anew from.
+    guard = bt_risk.MarginAccount(20, tiers=[(0, 0.0)], mode="cross", buffer=None)
+    engine = cerebro(bars(*flat(5), CALM, (100, 100, 95, 95), *flat(20, 95)), cash=5_000.0)
+    gate_with(engine, guard)
+    engine.addanalyzer(bt_risk.DrawdownBreaker, action="pause", cooldown_bars=3)
+    result = taped(engine, [BUY, (20, "buy", {"size": 1})])
+    assert result.broker.getvalue() == 0.0
+    lines = [line for line in result.broker.journal.lines if line[2] == "DrawdownBreaker"]
+    assert [line[3] for line in lines] == ["halt", "flat", "note", "reject"]
+    assert lines[0][-1] == "DrawdownBreaker: drawdown 1.0000 >= drawdown_limit 0.1000"
+    assert lines[2][-1] == "cool-down over, and unit value is 0: it stays halted"
+
+
+def test_an_entry_has_the_margin_of_what_is_sold_at_the_same_open():
+    # 900 at 100 bind 4,500 of 5,000. The 800 of D1 are bought with what 500 of them leave: 2,500 +
+    # 500 are 600 units; with 900 sold all of them.
+    for sold, bought in ((500, 600), (900, 800)):
+        engine = cerebro(bars(*flat(12)), bars(*flat(12)), cash=5_000.0)
+        gate_with(engine, TWENTY)
+        plan = [(5, "buy", {"size": 900, "data": 0}), (8, "sell", {"size": sold, "data": 0})]
+        found = tape_of(taped(engine, [*plan, (8, "buy", {"size": 800, "data": 1})]))["fills"]
+        assert [f[:3] for f in found[1:]] == [(9, "D0", -sold), (9, "D1", bought)]
+
+
 def test_a_fee_is_part_of_the_trade_and_ends_at_the_margin():
     def result_of(fee, mmr):
         guard = bt_risk.MarginAccount(20, tiers=[(0, mmr)], buffer=None, liquidation_fee=fee)

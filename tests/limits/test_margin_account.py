@@ -159,6 +159,76 @@ def test_cross_the_equity_behind_it_counts():
     assert answer(guard, book, size=40_000).size == pytest.approx(95_000 / 0.06 / 100)
 
 
+def leave(book, units, index=0, owner=ME):
+    """Count so many units as sold by market exits that fill first."""
+    book.leaving[book.part(book.instruments[index], owner)] += units
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_what_a_market_exit_closes_binds_nothing(side):
+    # Isolated, 20x: 15,000 at 100 bind 75,000 of 100,000, which leaves 5,000 units; after an exit
+    # of 6,000 of them 11,000.
+    guard, book = MarginAccount(20, **FREE), book_of(2)
+    hold(book, side * 15_000)
+    assert answer(guard, book, size=30_000, index=1).size == pytest.approx(5_000)
+    leave(book, 6_000)
+    assert answer(guard, book, size=30_000, index=1).size == pytest.approx(11_000)
+    leave(book, 9_000)
+    assert answer(guard, book, size=30_000, index=1).size == pytest.approx(20_000)
+
+
+@pytest.mark.parametrize(("entry", "left"), [(96.0, 11_200), (102.0, 16_900)])
+def test_of_what_leaves_the_open_profit_is_money(entry, left):
+    # 10,000 from 96 to 100 bind 48,000 and 40,000 of profit; half of them, 44,000: 56,000 are free,
+    # 11,200 units. From 102 they bind 51,000 less a loss of 20,000; half of them 15,500: 16,900.
+    guard, book = MarginAccount(20, **FREE), book_of(2)
+    hold(book, 10_000, price=entry)
+    leave(book, 5_000)
+    assert answer(guard, book, size=30_000, index=1).size == pytest.approx(left)
+
+
+def test_cross_what_a_market_exit_closes_needs_no_maintenance():
+    # 1 % of 500,000 was needed: see above. Of the bands, too, it takes no room.
+    guard, book = MarginAccount(50, tiers=[(0, 0.01)], mode="cross"), book_of(2)
+    hold(book, 5_000, index=1)
+    leave(book, 2_500, index=1)
+    assert answer(guard, book, size=40_000).size == pytest.approx(97_500 / 0.06 / 100)
+    leave(book, 2_500, index=1)
+    assert answer(guard, book, size=40_000).size == pytest.approx(100_000 / 0.06 / 100)
+
+
+def test_the_bands_have_room_for_what_leaves():
+    guard = MarginAccount(100, tiers=[(0, 0.004, 125), (50_000, 0.005, 50)], buffer=None)
+    book = book_of()
+    hold(book, 400)
+    assert answer(guard, book, size=1_000).size == pytest.approx(100)
+    leave(book, 300)
+    assert answer(guard, book, size=1_000).size == pytest.approx(400)
+
+
+def test_the_exit_of_one_owner_may_add_to_the_net_position_of_all():
+    # Long 12,000 and short 2,000: 10,000 net bind 50,000. Once the short is closed it is 12,000.
+    guard, book = MarginAccount(20, **FREE), book_of(2)
+    hold(book, 12_000)
+    hold(book, -2_000, owner=OTHER)
+    before = answer(guard, book, size=30_000, index=1).size
+    leave(book, 2_000, owner=OTHER)
+    assert answer(guard, book, size=30_000, index=1).size == before == pytest.approx(10_000)
+
+
+def test_below_zero_a_position_binds_margin_like_any_other():
+    # 5,000 at -100 bind 25,000, and their 1 % of maintenance is 5,000.
+    for mode in ("isolated", "cross"):
+        guard, book = MarginAccount(20, mode=mode, **FREE), book_of(2)
+        hold(book, 5_000, price=-100.0)
+        book.instruments[0].price = -100.0
+        assert answer(guard, book, size=30_000, index=1).size == pytest.approx(15_000)
+    guard, book = MarginAccount(50, tiers=[(0, 0.01)], mode="cross"), book_of(2)
+    hold(book, 5_000, price=-100.0, index=1)
+    book.instruments[1].price = -100.0
+    assert answer(guard, book, size=40_000).size == pytest.approx(95_000 / 0.06 / 100)
+
+
 @pytest.mark.parametrize("distance", [math.nan, 0.0, -1.0])
 def test_an_unknown_stop_is_not_safe(distance):
     cut = answer(MarginAccount(2), book_of(), distance=distance)

@@ -163,6 +163,10 @@ TRANSITIONS = [
     (BreakerState(COOLING, 100.0, 100.0, cooldown_left=2), 90.0, {}, PAUSE, COOLING),
     (BreakerState(COOLING, 100.0, 100.0, cooldown_left=1), 90.0, {}, PAUSE, ARMED),
     (BreakerState(COOLING, 100.0, 100.0, cooldown_left=1), NAN, {}, PAUSE, COOLING),
+    # A mark of nothing would trip at once, at a drawdown that is none.
+    (BreakerState(COOLING, 100.0, 100.0, cooldown_left=1), 0.0, {}, PAUSE, COOLING),
+    (BreakerState(COOLING, 100.0, 100.0, cooldown_left=0), -5.0, {}, PAUSE, COOLING),
+    (BreakerState(COOLING, 100.0, 100.0, cooldown_left=0), 5.0, {}, PAUSE, ARMED),
     (
         BreakerState(COOLING, 100.0, 100.0, cooldown_left=1),
         90.0,
@@ -224,7 +228,7 @@ def test_rearm_rebases_the_mark_and_a_final_state_stays():
     assert rearm(locked, 80.0) == BreakerState(ARMED, 80.0, 120.0, trips=1)
     final = BreakerState(LOCKED, 100.0, 120.0, final=True)
     assert rearm(final, 80.0) == final
-    assert rearm(locked, NAN) == locked
+    assert rearm(locked, NAN) == rearm(locked, 0.0) == rearm(locked, -1.0) == locked
 
 
 def test_the_lifetime_limit_makes_a_trip_final():

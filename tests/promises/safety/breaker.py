@@ -32,7 +32,7 @@ class Breaker(Inside):
                 self._trip()
         elif self.cooling is not None and new:
             self.cooling -= 1
-            if self.cooling <= 0 and finite:
+            if self.cooling <= 0 and finite and value > 0:  # nothing is no mark
                 self.blocked, self.cooling, self.flat_at, self.mark = False, None, None, value
                 self.breaks = not self.unsure
                 self.astray = self.unsure  # the model does not know when it trips again

@@ -56,9 +56,10 @@ class Limits(Reach):
         """Return the orders whose opening part surely stands.
 
         A guard that has tripped since the bar on which an order was placed may have ended it, and
-        not every guard is followed here.
+        not every guard is followed here; nor is a breaker that has gone astray.
         """
-        return [a for a in self.alive() if not self.guards or a.bar == self.now]
+        sure = not (self.guards or self.astray)
+        return [a for a in self.alive() if sure or a.bar == self.now]
 
     def _check_exposures(self, asked, unit):
         d, side = asked.index, asked.side

@@ -240,7 +240,7 @@ class Margin(Reach):
             left = math.copysign(max(0.0, abs(net) - leaving), net)
             if abs(net) > EPS:
                 if self.account.mode == "isolated":
-                    bound += net * point * (self.price(index) - entry)
+                    bound += left * point * (self.price(index) - entry)
                     bound += abs(left) * point * entry / self.account.leverage
                 else:
                     bound += abs(left) * point * self.price(index) / self.account.leverage

@@ -35,9 +35,11 @@ class Orders(Reach):
         judged = self.there or bool(self.switched)
         asked.waits = judged and (not asked.transmit or bool(asked.untransmitted))
         if asked.parent is not None and not asked.parent.alive():
-            # A child is refused like its parent; of another one it is an order of its own, where
-            # BackBroker would never let it work.
-            asked.late = not self.there or asked.parent.status == Order.Rejected
+            # A child is refused like its parent; of another one, and of one that BackBroker itself
+            # has rejected, it is an order of its own, where BackBroker would never let it work.
+            refused = asked.parent.status == Order.Rejected
+            refused &= asked.parent.ref not in self.native_rejects
+            asked.late = not self.there or refused
             asked.parent = asked.parent if asked.late else None
         asked.group = self._group(asked, kwargs.get("oco"))
         asked.stop_price = kwargs.get("stop_price")

@@ -47,8 +47,12 @@ class Reach(Book):
         return sum(groups.values())
 
     def _surely(self, asked):
-        """Return what an entry surely opens: what a guard has ended, the model may not know."""
-        ended = self.guards and (self.at_open or asked.bar != self.now)
+        """Return what an entry surely opens: what a guard has ended, the model may not know.
+
+        After a trip nothing opens any more, and it may not know of a trip.
+        """
+        unknown = self.guards or self.astray
+        ended = self.blocked or (unknown and (self.at_open or asked.bar != self.now))
         return 0.0 if ended else asked.opening
 
     @staticmethod

@@ -63,6 +63,8 @@ class Trader(bt.Strategy):
         size = self.getsizing(data, isbuy=side > 0) if size is None else size
         if self.p.world.filler and isinstance(size, float) and size.is_integer() is False:
             # BackBroker with a filler doubles what rounding leaves of a fraction, bar after bar.
+            if abs(size) <= EPS:
+                return None  # what rounding has left of a position is none
             size = max(1, round(size))
         if not size:  # Backtrader's own answer to an order of zero
             return send(data=data, size=size, **kwargs)
