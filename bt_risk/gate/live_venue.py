@@ -227,9 +227,11 @@ class LiveVenue(Venue):
         """Replace a resting stop of ours in one request; return whether that is done.
 
         Where it cannot be done, the stop is cancelled, and the caller places a new one once the
-        cancel is confirmed.
+        cancel is confirmed. So is one that has begun to fill: brokers differ in what its size is.
         """
-        if self.replaced(working, size, price):
+        begun = working.handle.status == working.handle.Partial
+        begun |= working.remaining < working.size - SIZE_EPS
+        if not begun and self.replaced(working, size, price):
             return True
         self.withdraw(working.handle)
         return False

@@ -296,8 +296,16 @@ class TrailingStopMonitor(Monitor):
                 continue
             if one.handle is None:
                 self._place(stop, one, share)
-            elif one.handle.status != bt.Order.Partial:
+            elif one.handle.status != bt.Order.Partial or self._misfits(one, share):
                 self._move(stop, one, share)
+
+    def _misfits(self, one: RestingOrder, size: float) -> bool:
+        """Return whether a stop that has begun to fill has another size than it should have.
+
+        Its price is reached, so that it goes on as it is otherwise. In a simulation it is clamped.
+        """
+        working = self.gate.book.working[one.handle.ref]
+        return not self.gate.venue.direct and abs(size - working.remaining) > SIZE_EPS
 
     def _refuse(self, stop: TradeStop, reason: str) -> None:
         """Count a refusal by the broker, and report the first and the last."""

@@ -85,6 +85,8 @@ class CapableBroker(FakeBroker):
     def replace(self, order, size, price):
         assert "replace" in self.p.can
         self.requests.append(("replace", order.info.number, 0, size, {}))
+        if not any(one.ref == order.ref for one in self._working):
+            return False  # it has ended
         order.created.price = price
         signed = size if order.isbuy() else -size
         order.executed.remsize = order.created.size = order.size = signed
