@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import Any, NamedTuple, Protocol
 
+from bt_risk.errors import ParameterError
 from bt_risk.evidence.forked import can_fork, ignore_interrupts
 from bt_risk.evidence.sweep_point import Job, PointResult
 from bt_risk.evidence.sweep_space import Point
@@ -276,16 +277,27 @@ class SpawnedPool:
         self._held[future], self._alone = (key, point), True
 
 
-_job: Job | None = None
+_job: Job | ParameterError | None = None
 
 
 def _receive(pickled: bytes) -> None:
-    """Keep the job in a new process."""
+    """Keep the job in a new process, or why it cannot be had there: each point says it then."""
     global _job
     ignore_interrupts()
-    _job = pickle.loads(pickled)
+    try:
+        _job = pickle.loads(pickled)
+    except Exception as error:  # the modules of a user may raise anything
+        _job = ParameterError(
+            "sweep",
+            "build",
+            "a function of a module, which other processes can import",
+            f"{type(error).__name__}: {error}",
+            "Define it at the top of a module, or use n_jobs=1.",
+        )
 
 
 def _evaluate(point: Point) -> PointResult:
     assert _job is not None
+    if isinstance(_job, ParameterError):
+        raise _job
     return _job.evaluate(point)

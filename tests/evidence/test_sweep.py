@@ -1,6 +1,7 @@
 """sweep: which points run, what their figures are, and what a sweep keeps when it is cut."""
 
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import backtrader as bt
 import numpy as np
@@ -80,6 +82,14 @@ def forks(monkeypatch):
     """Fork although the runner of the tests has threads: they hold no lock that a run needs."""
     monkeypatch.setattr(sweep_pool, "can_fork", lambda: True)
     monkeypatch.setattr(runner, "can_fork", lambda: True)
+
+
+@pytest.fixture
+def spawns(monkeypatch):
+    """Start new processes, which import this module by its name from the root of the project."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    monkeypatch.setattr(sweep_pool, "can_fork", lambda: False)
+    monkeypatch.setattr(runner, "can_fork", lambda: False)
 
 
 @pytest.fixture
@@ -356,9 +366,7 @@ def test_forked_processes_find_what_one_finds(workers, whole, forks, ran):
 
 
 @pytest.mark.full
-def test_new_processes_find_what_one_finds(whole, monkeypatch):
-    for module in (sweep_pool, runner):
-        monkeypatch.setattr(module, "can_fork", lambda: False)
+def test_new_processes_find_what_one_finds(whole, spawns):
     several = run(SPACE, n_jobs=2)
     pd.testing.assert_frame_equal(table(whole), table(several))
 
@@ -387,14 +395,25 @@ def test_a_point_that_kills_its_process_is_a_row_and_no_other_is_lost(forks, ran
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("fork", [True, pytest.param(False, marks=pytest.mark.full)])
-def test_a_point_whose_process_dies_each_time_ends_as_an_error(fork, monkeypatch):
-    for module in (sweep_pool, runner):
-        monkeypatch.setattr(module, "can_fork", lambda: fork)
+@pytest.mark.parametrize("start", ["forks", pytest.param("spawns", marks=pytest.mark.full)])
+def test_a_point_whose_process_dies_each_time_ends_as_an_error(start, request):
+    request.getfixturevalue(start)
     result = bt_risk.sweep(deadly, {"period": [8, 10, 9, 11]}, store=None, n_jobs=2)
     errors = dict(zip(result.frame["period"], result.frame["error"], strict=True))
     assert errors.pop(9).startswith("its process ended")
     assert set(errors.values()) == {""}
+
+
+@pytest.mark.full
+def test_a_function_that_new_processes_cannot_import_is_named(spawns, tmp_path, monkeypatch):
+    (tmp_path / "vanishing.py").write_text("def mine(period=8):\n    raise AssertionError\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        mine = importlib.import_module("vanishing").mine
+    with pytest.raises(
+        ParameterError, match='can import; got "ModuleNotFoundError: No module named'
+    ):
+        bt_risk.sweep(mine, {"period": [8, 9]}, store=None, n_jobs=2)
 
 
 def test_who_stops_waiting_leaves_no_process_behind():
