@@ -91,7 +91,7 @@ class Brackets:
             reason = "its entry waits for an exit: send it when the entry has filled"
             return self._reject_child(request, refusal("bracket", reason))
         if not _is_exit(request, entry):
-            return self.order_review.submit_alone(request)
+            return self._submit_addition(request, entry)
         if request.kind == "stop" and entry.opening > SIZE_EPS and not self.gate.venue.clamps:
             refused = self._judge_sent(request, entry)
             if refused:
@@ -359,6 +359,14 @@ class Brackets:
         if share.size < request.size - SIZE_EPS:
             order.addinfo(bt_risk=share.decision.reason)
             self.order_review.journal(request, "trim", share.size, share.decision, order)
+
+    def _submit_addition(self, request: OrderRequest, entry: WorkingOrder) -> Any:
+        """Judge a child that adds to a parent that works: it closes what the parent leaves."""
+        preview, closing = request.preview, _left_to_close(request, entry)
+        if closing < preview.closing:
+            opening = preview.opening + preview.closing - closing
+            request.preview = replace(preview, closing=closing, opening=opening, reduces=closing)
+        return self.order_review.submit_alone(request)
 
     def _submit_late(self, request: OrderRequest) -> Any:
         """Judge a child whose parent has ended, or is no order that works, by itself.

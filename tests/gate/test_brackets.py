@@ -534,6 +534,38 @@ def test_a_child_that_adds_leaves_the_position_to_the_exits_of_a_later_one(side)
     assert "the position it was to close is gone" in leaves.info.bt_risk
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_late_child_that_adds_leaves_the_position_to_the_exits_of_a_later_one(side):
+    """The same where the child is sent once its parent rests, at a limit that bar 22 reaches."""
+
+    def send(strategy, direction, size, **args):
+        return (strategy.buy if direction * side > 0 else strategy.sell)(size=size, **args)
+
+    def add(strategy):
+        stop = {"exectype": bt.Order.Stop, "price": 100 + 10 * side, "parent": strategy.made[1]}
+        return send(strategy, 1, 50, **stop)
+
+    actions = {
+        17: lambda s: send(s, -1, 30),
+        19: lambda s: send(s, 1, 80, exectype=bt.Order.Limit, price=100 - 3 * side),
+        20: add,
+        23: lambda s: send(s, -1, 75),
+        25: lambda s: send(s, 1, 25, exectype=bt.Order.Stop, price=100 + 8 * side),
+        26: lambda s: s.close(),
+    }
+    dip, rise = ((100, 101, 96, 100), (100, 109, 99, 105))
+    if side < 0:
+        dip, rise = ((100, 104, 99, 100), (100, 101, 91, 95))
+    rows = [*flat(21), dip, *flat(6), rise]
+    strategy = play(limited(NotionalLimit(1.0), rows=rows), actions)
+
+    held = [size * side for (size,) in strategy.held]
+    assert held[18:29] == [-30, -30, -30, 50, 50, -25, -25, -25, 0, 0, 0]
+    adds, leaves = strategy.made[2], strategy.made[4]
+    assert (adds.getstatusname(), leaves.getstatusname()) == ("Accepted", "Canceled")
+    assert "the position it was to close is gone" in leaves.info.bt_risk
+
+
 @pytest.mark.parametrize("place", ["first", "last"])
 @pytest.mark.parametrize("beside", [True, False])
 def test_a_child_that_is_an_exit_of_something_else_survives_a_halt(beside, place):

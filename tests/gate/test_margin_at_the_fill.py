@@ -4,6 +4,9 @@ The market stands still at 100, and bar 6 fills what was ordered on bar 5. 100,0
 units of 100, which leave nothing: at an open of 101 they are 19,801.
 """
 
+import itertools
+import math
+
 import backtrader as bt
 import pytest
 from helpers.scenarios import MODES, Plan, bars, cerebro, flat, tape_of, taped
@@ -124,6 +127,52 @@ def test_an_exit_counts_on_no_more_than_what_is_left_of_an_entry_that_was_cut(di
         *(12_000, 7_801),
         *(-12_000, -7_801),
     ]
+
+
+class Brackets(Plan):
+    """Send a bracket of 19,900 at the market; note what works after each bar."""
+
+    def bracket(self, direction, **options):
+        send = self.buy_bracket if direction > 0 else self.sell_bracket
+        prices = {"stopprice": 101 - 3.0 * direction, "limitprice": 101 + 3.0 * direction}
+        return send(size=19_900, exectype=bt.Order.Market, **prices, **options)
+
+    def next(self):
+        super().next()
+        self.left = [w.remaining for w in self.broker.book.working.values()]
+
+
+WAYS = {
+    "stop": [(101, 101, 96, 97)],
+    "limit": [(101, 106, 101, 105)],
+    "gap": [(90, 91, 89, 90)],
+    "both": [(101, 106, 96, 101)],
+    "one after the other": [(101, 106, 101, 105), (105, 105, 96, 97)],
+}
+
+
+@pytest.mark.parametrize("most", [math.inf, 12_000], ids=["whole", "in parts"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("direction", [1, pytest.param(-1, marks=pytest.mark.full)])
+def test_the_children_of_an_entry_that_cash_has_cut_open_nothing(direction, way, most):
+    """19,801 of 19,900 are bought at 101. Both children are for 19,900 and close those 19,801."""
+    ways = WAYS[way]
+    if direction < 0:
+        ways = [(202 - o, 202 - low, 202 - h, 202 - c) for o, h, low, c in ways]
+    rows = [*flat(5), *[row(101)] * 2, *ways, *[ways[-1]] * 3]
+    engine = cerebro(bars(*rows))
+    engine.broker.set_shortcash(direction > 0)
+    engine.broker.set_filler(lambda order, price, ago: min(most, abs(order.executed.remsize)))
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[GUARD]))
+    plan = [(5, "bracket", {"direction": direction})]
+    result = taped(engine, plan, strategy=Brackets)
+    sizes = [direction * fill[2] for fill in tape_of(result)["fills"]]
+    assert sum(size for size in sizes if size > 0) == 19_801
+    assert sum(sizes) == 0
+    assert min(itertools.accumulate(sizes)) == 0
+    assert result.left == []
+    assert [order.alive() for order in result.made[0]] == [False] * 3
+    assert {abs(order.created.size) for order in result.made[0][1:]} == {19_900}
 
 
 def test_a_late_child_is_cut_to_what_is_left_of_its_parent():

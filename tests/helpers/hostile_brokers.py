@@ -294,7 +294,7 @@ class Replacing(FakeBroker):
         super().cancel(order)
 
     def replace(self, order, size, price):
-        if self.p.refuse:
+        if self.p.refuse or not any(one.ref == order.ref for one in self._working):
             return False
         self.replaced += 1
         order.created.price = price

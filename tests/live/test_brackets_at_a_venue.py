@@ -146,3 +146,34 @@ def test_a_bracket_one_request_of_which_gets_no_answer_leaves_no_half_of_it(numb
     held = strategy.broker.book.instruments[0].size
     assert held == (venue.sizes or [0])[-1]
     assert {last(strategy, order)[2] for order in strategy.made[0]}
+
+
+@SIDES
+def test_a_late_child_that_adds_claims_nothing_that_its_parent_closes(side):
+    """A short of 30 is held, and a parent for 80 rests at 97: its child for 50 only opens."""
+
+    def send(s, size, **options):
+        return (s.buy if size * side > 0 else s.sell)(size=abs(size), **options)
+
+    def add(s):
+        stop = {"exectype": bt.Order.Stop, "price": 100 + 10 * side}
+        return send(s, 50, parent=s.made[1], **stop)
+
+    counted = {}
+
+    def note(s):
+        working = s.broker.book.working.values()
+        counted.update({w.remaining: (w.closing, w.opening) for w in working})
+
+    actions = {
+        18: lambda s: send(s, -30),
+        20: lambda s: send(s, 80, exectype=bt.Order.Limit, price=100 - 3 * side),
+        21: add,
+        22: note,
+    }
+    rows = [*flat(24), (100, 100, 96, 99), *flat(3), (100, 112, 99, 111), *flat(4, price=111.0)]
+    limits = [bt_risk.NotionalLimit(1.0)]
+    venue, strategy, _ = play(actions, rows=rows, side=side, limits=limits)
+    assert counted == {80: (30, 50), 50: (0, 50)}
+    assert [side * size for size in venue.sizes] == [-30, 50, 100]
+    assert strategy.held[-1] == (100 * side,)

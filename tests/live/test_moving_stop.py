@@ -180,3 +180,39 @@ def test_a_stop_grows_and_shrinks_beside_the_one_before(sign):
     moved(broker, rows=rows, actions=first | {24: more, 28: less})
     assert abs(broker.rounds[-1][0]) == 30
     assert [size for size, _ in broker.rounds[-1][1]] == [30]
+
+
+class LateNews(CapableBroker):
+    """Report nothing of order 2, the stop, for so many rounds after it has filled."""
+
+    params = (("late", 3),)
+
+    def start(self):
+        super().start()
+        self._unread = []
+
+    def _notify(self, order):
+        if order.info.get("number") == 2 and order.executed.size:
+            self._unread.append([self.p.late, order.clone()])
+        else:
+            super()._notify(order)
+
+    def next(self):
+        super().next()
+        self._news.extend(order for left, order in self._unread if not left)
+        self._unread = [[left - 1, order] for left, order in self._unread if left]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_stop_that_has_filled_unheard_is_not_replaced(sign):
+    """Bar 26 reaches the stop, and closes so high that it would move; its fill is heard later."""
+    rows = [*flat(25), (100, 112, 90, 111), *flat(6, price=111.0)]
+    rows = rows if sign > 0 else [(200 - o, 200 - low, 200 - h, 200 - c) for o, h, low, c in rows]
+    broker = LateNews(can=("replace",))
+    actions = {20: lambda s: s.buy(size=100) if sign > 0 else s.sell(size=100)}
+    strategy, _ = moved(broker, rows=rows, actions=actions)
+    asked = [row[:2] for row in broker.requests]
+    assert asked[-2:] == [("replace", 2), ("cancel", 2)]
+    assert broker.sizes == [sign * 100, 0]
+    assert strategy.held[-1] == (0,)
+    assert strategy.broker.book.working == {}
