@@ -168,12 +168,14 @@ class Reach(Book):
         """Count no entry as sure that closes more than it was counted to, and opens less.
 
         A position against it has grown, or another order has ended. Others may have got what it
-        does not use, so that it is reviewed again before it opens, and then it may be cut.
+        does not use, so that it is reviewed again before it opens, and then it may be cut. What
+        each was allowed is known between two bounds: the most that it may have been counts here.
         """
         left, opening = {}, {}
         for a in self.orders(index, side, who):
             left[a.group] = max(left.get(a.group, 0.0), a.left)
-            opening[a.group] = max(opening.get(a.group, 0.0), a.opening)
+            most = min(a.left, a.most)
+            opening[a.group] = max(opening.get(a.group, 0.0), a.opening, most)
         held = max(0.0, -side * self.share(index, who).size)
         if held > EPS and sum(left.values()) - held < sum(opening.values()) - EPS:
             for a in self.orders(index, side, who):
