@@ -81,7 +81,9 @@ class _QuickRounds:
         if broker._userhist:
             broker._process_order_history()
         if broker.pending:
-            self._execute_pending()
+            leaves = broker.__dict__.get("_leaves_pending")
+            if leaves is None or not leaves():
+                self._execute_pending()
         held = [(data, one) for data, one in broker.positions.items() if one.size]
         for data, position in held:
             self._adjust_cash(data, position)

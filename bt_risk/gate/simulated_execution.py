@@ -50,12 +50,13 @@ class SimulatedExecution:
         self.liquidation: Liquidation | None = None
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
+        inner._leaves_pending = self.leaves_pending  # asked by `bt_risk.engine.broker_round`
         self._replaced = install_quick_ends(inner)
         self._notifies = "notify" in self._replaced
 
     def remove(self) -> None:
         """Leave the BackBroker as it was found."""
-        del self.inner._try_exec, self.inner._execute
+        del self.inner._try_exec, self.inner._execute, self.inner._leaves_pending
         for name in self._replaced:
             delattr(self.inner, name)
 
@@ -80,6 +81,16 @@ class SimulatedExecution:
             self._native_try(order)
         else:
             self.entry_bar.try_exec(order, self._native_try)
+
+    def leaves_pending(self) -> bool:
+        """Return whether trying each order of BackBroker's queue on this bar would do nothing."""
+        own = self.gate.own
+        for order in self.inner.pending:
+            if order.ref not in own or not order._active:  # none of ours expires
+                return False
+            if not self._out_of_reach(order):
+                return False
+        return self.liquidation is None
 
     def execute(
         self,

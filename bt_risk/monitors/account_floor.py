@@ -40,7 +40,7 @@ class FloorMonitor(AccountMonitor):
         self.guard = guard
         self.trips: list[dict[str, Any]] = []
         self.levels: list[tuple[float, ...]] = []
-        self._level, self._noted = (math.nan, math.nan, 0.0), 0
+        self._level = math.nan, math.nan, 0.0
         self._intrabar = guard.trigger == "intrabar"
         self._tapers = guard.taper_to_floor is not None
         self._needs_balance, self._needs_day = self.state.needs_balance, self.state.needs_day
@@ -97,8 +97,6 @@ class FloorMonitor(AccountMonitor):
         if self._tapers:
             self.gate.book.set_risk_scale(self, self._scale(equity))
         if (state.floor, state.daily, account.flows) != self._level:
-            if self._noted == self.gate.book.rounds:  # of the day that has begun with this bar
-                self.levels.pop()
             self._note_levels(self.gate.latest)
 
     def _quiet(self, rounding: float, until: float) -> Quiet | None:
@@ -125,7 +123,6 @@ class FloorMonitor(AccountMonitor):
         self.state.begin_day(day)
         if (self.state.floor, self.state.daily, self.account.flows) != self._level:
             self._note_levels(time)
-            self._noted = self.gate.book.rounds
         return True
 
     def _skip(self) -> None:

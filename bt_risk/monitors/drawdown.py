@@ -54,6 +54,8 @@ class DrawdownMonitor(Monitor):
         self.drawdown = self.max_drawdown = 0.0
         # A lifetime limit is measured from another mark: every value is judged in full then.
         limits = self.rule.drawdown_limit, self.rule.lifetime_limit
+        self._held, self._changes = list[tuple[Instrument, float]](), -1
+        self._plain = False
         self._trips_at = limits[0] - RATIO_EPS if limits[1] == math.inf else -math.inf
 
     # -- across a restart ------------------------------------------------------------------------
@@ -186,22 +188,31 @@ class DrawdownMonitor(Monitor):
             return False  # a position that was closed inside the bar counts, too
         if state.status != ARMED or state.breaches:
             return False
-        for part in book.parts.values():
-            size = part.size
-            if size:
-                one = part.instrument
-                less = size * ((one.bottom if size > 0.0 else one.top) - one.price)
-                if less < 0.0:
-                    change += less * one.multiplier
+        if book.changes != self._changes:
+            self._find_held()
+        for one, size in self._held:
+            less = size * ((one.bottom if size > 0.0 else one.top) - one.price)
+            if less < 0.0:
+                change += less * one.multiplier
         if not change:
             return True
         mark = state.high_water_mark
-        equity = value if self.equity is not None else self.gate.equity()
+        if self._plain:
+            equity = self.gate.inner._value
+        else:
+            equity = value if self.equity is not None else self.gate.equity()
         if not (equity > 0.0 and mark > 0.0):
             return False
         lowest = value * (1.0 + change / equity)
         deepest = 1.0 - lowest / (value if value > mark else mark) + RATIO_EPS
         return deepest < self._trips_at and deepest < self.max_drawdown
+
+    def _find_held(self) -> None:
+        """Note what is held, and whether the account is worth what BackBroker has computed."""
+        self._held = [(p.instrument, p.size) for p in self.gate.book.parts.values() if p.size]
+        self._plain = self.equity is None and self.gate.venue.plain_account()
+        # A live broker may change what is held and is worth at any time.
+        self._changes = self.gate.book.changes if self.gate.venue.direct else -1
 
     def _worst(self, value: float, fresh: list[Instrument]) -> float:
         """Return the value at the worst point of the new bars for what is held, NaN for NaN."""

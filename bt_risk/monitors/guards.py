@@ -94,7 +94,7 @@ class GuardMonitor(Monitor):
         days = self.gate.book.days
         if self._leaving or not self._follows_days or not days.ended(time):
             return super().go_on(sample, bars, time)
-        now = sample.unit, sample.value, sample.profit
+        now = sample.value / sample.shares, sample.value, sample.profit
         found = days.go_on(self.gate.book, bars, now, time)
         sample.begin_extremes()
         return self._quiet_days(sample, found, math.inf)

@@ -150,25 +150,25 @@ class Rounds:
     def _begin_day(
         self, fresh: list[Instrument], value: float, profit: float, worst: float
     ) -> None:
-        """Call the monitors on a bar with which a quiet time ends."""
-        if self._go_on(max([one.datetime.array[one.datetime._idx] for one in fresh])):
-            self.on_bar(fresh)
-        else:
-            self._wake(fresh, value, profit, worst)
-
-    def _go_on(self, time: float) -> bool:
-        """Let monitors begin the day of a bar; return whether all sleep on, each in its range."""
-        last, all_sleep = self._book.rounds - 1, True
+        """Let monitors begin the day of a bar with which a quiet time ends, and call all on it."""
+        last, all_sleep, time = self._book.rounds - 1, True, -_INF
+        for one in fresh:
+            line = one.datetime
+            if line.array[line._idx] > time:
+                time = line.array[line._idx]
         for monitor, (quiet, called) in list(self._asleep.items()):
             if time >= quiet.until:
                 found = monitor.go_on(self.sample, last - called, time)
-                if found is not None and time < found.until and _is_range(found):
+                if found is not None and time < found.until and found.low < found.high:
                     self._asleep[monitor] = found, last
                 else:
                     del self._asleep[monitor]
                     all_sleep, self._ask_in = False, 0
         self._find_range()
-        return all_sleep
+        if all_sleep:
+            self.on_bar(fresh)
+        else:
+            self._wake(fresh, value, profit, worst)
 
     def _wake(self, fresh: list[Instrument], value: float, profit: float, worst: float) -> None:
         """Call the monitors to which this bar makes a difference, and ask them for their range."""
@@ -200,7 +200,7 @@ class Rounds:
         # An account that is unknown, at a close that is NaN, is in no range; a NaN compares false.
         for monitor in awake if plain and worst == worst else ():
             quiet = monitor.quiet(sample)
-            if quiet is not None and _is_range(quiet):
+            if quiet is not None and quiet.low < quiet.high and quiet.balance + quiet.until > -_INF:
                 self._asleep[monitor] = quiet, book.rounds
         self._ask_in = _ASK_AFTER
         self._combine()
@@ -216,8 +216,3 @@ class Rounds:
         for monitor in list(self._asleep):
             self._rouse(monitor, self._book.rounds)
         self._combine()
-
-
-def _is_range(quiet: Quiet) -> bool:
-    """Return whether an account can be where a monitor is quiet; nothing is, where one is NaN."""
-    return quiet.low < quiet.high and quiet.balance + quiet.until > -_INF

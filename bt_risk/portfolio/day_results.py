@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ACCOUNT", "DayResults", "Key", "open_profit"]
 
+_ALWAYS = QuietDays()
+
 
 class DayResults:
     """Follow the result of the trading day for guards, by clock and by key.
@@ -112,8 +114,13 @@ class DayResults:
             return None
         if self._by_key and self._seen < len(book.trades):
             return None  # a trade has been closed since the last bar
-        held = self._held(book)
-        return _all_of([one.quiet(held, self._realised) for one in self._trackers.values()])
+        held, all_of = self._held(book), _ALWAYS
+        for tracker in self._trackers.values():
+            quiet = tracker.quiet(held, self._realised)
+            if quiet is None:
+                return None
+            all_of = both(all_of, quiet)
+        return all_of
 
     def go_on(
         self, book: Book, closes: int, now: tuple[float, float, float], time: float
@@ -122,17 +129,18 @@ class DayResults:
 
         All days must have ended by then: see `ended`.
         """
-        held, account = self._held(book), now if self.with_profit else (*now[:2], 0.0)
-        return _all_of(
-            [
-                one.go_on(closes, account, time, held, self._realised)
-                for one in self._trackers.values()
-            ]
-        )
+        held = self._held(book) if self._by_key else []
+        account = now if self.with_profit else (now[0], now[1], 0.0)
+        all_of: QuietDays | None = _ALWAYS
+        for tracker in self._trackers.values():
+            quiet = tracker.go_on(closes, account, time, held, self._realised)
+            all_of = None if quiet is None or all_of is None else both(all_of, quiet)
+        return all_of
 
     def ended(self, time: float) -> bool:
         """Return whether every day that was begun has ended at a time."""
-        return all(time >= tracker.until for tracker in self._trackers.values())
+        going_on = [1 for tracker in self._trackers.values() if time < tracker.until]
+        return not going_on
 
     def _held(self, book: Book) -> list[OwnerPosition]:
         """Return the open positions, where the level of one is asked for."""
@@ -207,14 +215,6 @@ class DayResults:
         place = self._guards.index(tracker.guard)
         data = "" if index is None else book.instruments[index].name
         return f"{place}/{tracker.clock.name}/{data}/{side}"
-
-
-def _all_of(quiet: list[QuietDays | None]) -> QuietDays | None:
-    """Return the closes that change no decision of any day; None if every close may."""
-    found, *others = quiet
-    for other in others:
-        found = None if found is None or other is None else both(found, other)
-    return found
 
 
 def open_profit(book: Book) -> float:

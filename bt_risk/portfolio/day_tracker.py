@@ -37,6 +37,8 @@ class QuietDays(NamedTuple):
 
 def both(one: QuietDays, other: QuietDays) -> QuietDays:
     """Return the closes that change no decision of either."""
+    if one.low == -math.inf and one.high == one.until == math.inf and not one.watched:
+        return other  # most often there is one
     return QuietDays(
         max(one.low, other.low),
         min(one.high, other.high),

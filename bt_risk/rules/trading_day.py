@@ -16,6 +16,7 @@ from bt_risk.errors import ParameterError
 
 __all__ = [
     "SESSION",
+    "DailyTime",
     "TradingDay",
     "check_reset",
     "date_number",
@@ -82,6 +83,38 @@ def utc_time(local: dt.datetime, tz: dt.tzinfo | None) -> dt.datetime:
     return aware.astimezone(dt.UTC).replace(tzinfo=None)
 
 
+class DailyTime:
+    """Find when clocks show one time of the day, date by date.
+
+    Examples
+    --------
+    >>> close = DailyTime(dt.time(16), ZoneInfo("America/New_York"))
+    >>> [str(moment(close.on(dt.date(2024, 3, day)))) for day in (8, 11)]
+    ['2024-03-08 21:00:00', '2024-03-11 20:00:00']
+    """
+
+    def __init__(self, time: dt.time, tz: dt.tzinfo | None) -> None:
+        self.time, self.tz = time, tz
+        # The date that was asked for last, and how far its clocks were ahead of UTC at that time.
+        self._date, self._number = dt.date.min, math.nan
+        self._ahead: dt.timedelta | None = None
+        self._localizes = hasattr(tz, "localize")  # as pytz does: how far is not known before
+
+    def on(self, date: dt.date) -> float:
+        """Return the date number at which they show it on a local date."""
+        local = dt.datetime.combine(date, self.time)
+        ahead: dt.timedelta | None = _NONE
+        if self.tz is not None:
+            ahead = None if self._localizes else self.tz.utcoffset(local)
+        if ahead is not None and ahead == self._ahead:
+            # To the last digit, in the centuries that have markets.
+            number = self._number + (date - self._date).days
+        else:
+            number = date_number(utc_time(local, self.tz))
+        self._date, self._number, self._ahead = date, number, ahead
+        return number
+
+
 class TradingDay:
     """Cut time into trading days, which begin at one local time of every date.
 
@@ -112,9 +145,7 @@ datetime.date(2024, 7, 1))
         self.name = f"{reset} {'UTC' if tz is None else tz}{' after' if after else ''}"
         self._begin, self._end = math.inf, -math.inf  # of the day that was computed last
         self._date = self._first = dt.date.min
-        # How far the clocks are ahead of UTC at that end; None: not known, as for zones of pytz.
-        self._ahead: dt.timedelta | None = None
-        self._localizes = hasattr(tz, "localize")
+        self._resets = DailyTime(reset, tz)
 
     @classmethod
     def of_session(cls, start: dt.time, end: dt.time, tz: dt.tzinfo | None) -> TradingDay | None:
@@ -156,7 +187,7 @@ datetime.date(2024, 7, 1))
         begin, end, date = self._end, -math.inf, self._first
         if time >= begin > -math.inf:  # most often it is the day after the last one
             date += _DAY
-            end = self._boundary(date + _DAY, begin)
+            end = self._boundary(date + _DAY)
         if not begin <= time < end:
             date = local_time(moment(time), self.tz).date()
             while self._boundary(date) > time:
@@ -167,19 +198,9 @@ datetime.date(2024, 7, 1))
         self._begin, self._end, self._first = begin, end, date
         self._date = date if self.reset == _MIDNIGHT else date + _DAY
 
-    def _boundary(self, date: dt.date, before: float = math.nan) -> float:
-        """Return the date number at which the day begins that begins on a local date.
-
-        `before` is that of the day before, if it was computed last.
-        """
-        local = dt.datetime.combine(date, self.reset)
-        ahead: dt.timedelta | None = _NONE
-        if self.tz is not None:
-            ahead = None if self._localizes else self.tz.utcoffset(local)
-        if before == before and ahead is not None and ahead == self._ahead:
-            return before + 1.0  # to the last digit, in the centuries that have markets
-        self._ahead = ahead
-        number = date_number(utc_time(local, self.tz))
+    def _boundary(self, date: dt.date) -> float:
+        """Return the date number at which the day begins that begins on a local date."""
+        number = self._resets.on(date)
         return math.nextafter(number, math.inf) if self.after else number
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from bt_risk.errors import ParameterError
-from bt_risk.rules.trading_day import date_number, local_time, moment, utc_time
+from bt_risk.rules.trading_day import DailyTime, date_number, local_time, moment
 
 __all__ = [
     "ExchangeHours",
@@ -121,6 +121,7 @@ class WeeklyHours:
         self._windows = [_parsed(component, window) for window in windows]
         self._listed = ListedSpans([])
         self._from, self._until = math.inf, -math.inf  # what is laid out as yet
+        self._times: dict[int, DailyTime] = {}
 
     def find(self, time: float) -> Span | None:
         """Return the span that holds an instant, or None; one without an end ends in a week."""
@@ -143,8 +144,11 @@ class WeeklyHours:
     def _number(self, date: dt.date, minutes: int) -> float:
         """Return the date number of a local time, in minutes from the begin of a local date."""
         days, minute = divmod(minutes, 1440)
-        local = dt.datetime.combine(date + days * _DAY, dt.time(minute // 60, minute % 60))
-        return date_number(utc_time(local, self.tz))
+        time = self._times.get(minutes)
+        if time is None:
+            clock = dt.time(minute // 60, minute % 60)
+            time = self._times[minutes] = DailyTime(clock, self.tz)
+        return time.on(date + days * _DAY if days else date)
 
 
 class ExchangeHours:

@@ -33,6 +33,30 @@ def test_an_unaffordable_entry_ends_margin_although_the_next_open_is_cheap():
     assert [end[0] for end in ends(strategy)] == ["Margin", "Margin"]
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_limit_of_a_strategy_expires_beside_a_stop_that_rests(fast):
+    """The bars are far from both: the stop is left alone, the limit ends after its three days."""
+    engine = cerebro(bars(*flat(40)))
+    bt_risk.protect(engine, bt_risk.Policy(atr_multiple=3.0), fast=fast)
+    valid, limit = timedelta(days=3), bt.Order.Limit
+    actions = {
+        18: lambda s: s.buy(size=10),
+        22: lambda s: s.sell(size=s.position.size, exectype=limit, price=200.0, valid=valid),
+    }
+    strategy = play(engine, actions)
+    assert [row[0] for row in strategy.orders if row[2] == "Expired"] == [26]
+    assert strategy.position.size > 0
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_stop_that_was_left_alone_fills_on_the_bar_that_reaches_it(fast):
+    engine = cerebro(bars(*flat(30), (99, 99, 80, 85), *flat(3, price=85.0)))
+    bt_risk.protect(engine, bt_risk.Policy(atr_multiple=3.0), fast=fast)
+    strategy = play(engine, {18: lambda s: s.buy(size=10)})
+    assert strategy.position.size == 0
+    assert [line[0] for line in fills(strategy)] == [19, 31]
+
+
 # -- what an order may open is decided when it fills ----------------------------------------------
 
 

@@ -375,6 +375,15 @@ def test_a_bar_that_is_not_believed_is_no_best_result():
     assert (day.best, day.low, day.marks) == (0.0, 0.0, 139)
 
 
+def test_a_day_that_nobody_asks_about_has_its_own_best_and_worst():
+    """The day before the last was up 1 % and down 1 % for an hour each."""
+    limit = DailyLossLimit(0.3)
+    rows = [*flat(130), *flat(1, price=110.0), *flat(1, price=90.0), *flat(20)]
+    gate, _ = held(limit, rows=rows, bar_jump=None)
+    (day,) = gate.book.days.days(limit)
+    assert (day.best, day.low, day.marks) == (0.0, 0.0, 152)
+
+
 def test_a_day_of_a_data_feed_begins_with_the_close_before_it(monkeypatch):
     """It ends at a loss of 3,000: 100 units from a close of 110 before midnight to 80."""
     limit = DailyLossLimit(3_000.0, unit="currency", scope="data", flatten=True)
