@@ -6,7 +6,7 @@ import math
 import sys
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import backtrader as bt
 
@@ -205,8 +205,7 @@ class OrderRequest:
         return order
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Hold what may be sent of an order, and the parts that it was judged in.
 
     Attributes

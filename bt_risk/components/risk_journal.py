@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.components.run_settings import run_settings
 from bt_risk.errors import check_output
 from bt_risk.gate.journal import FIELDS, Journal
+from bt_risk.portfolio.position import without_owner
 from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
 from bt_risk.state.journal_file import is_journal_file, write_journal
 
@@ -62,7 +62,7 @@ class RiskJournal(QuietAnalyzer):
             silence.check()  # the last line that a strategy may get
         journal, copy = self._find(), Journal()
         copy.lines = list(journal.lines)
-        copy.trades = [replace(trade, owner=None) for trade in journal.trades]
+        copy.trades = [without_owner(trade) for trade in journal.trades]
         self._journal = copy
         self._keep_inputs(journal)
         if is_journal_file(self.p.path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +152,7 @@ class Brackets:
             refused = self._refused_addition(family, last, entry)
             if refused is not None:
                 closing = min(verdict.size, max(verdict.closing, preview.reduces))
-                verdict = replace(verdict, size=closing, opening=0.0, decision=refused)
+                verdict = verdict._replace(size=closing, opening=0.0, decision=refused)
         asked = review.asked(family.request, verdict)
         review.events.asked(asked._replace(order=family.parent))
         cut_to_exit = preview.opening + preview.void > SIZE_EPS >= verdict.opening
@@ -365,7 +365,7 @@ class Brackets:
         preview, closing = request.preview, _left_to_close(request, entry)
         if closing < preview.closing:
             opening = preview.opening + preview.closing - closing
-            request.preview = replace(preview, closing=closing, opening=opening, reduces=closing)
+            request.preview = preview._replace(closing=closing, opening=opening, reduces=closing)
         return self.order_review.submit_alone(request)
 
     def _submit_late(self, request: OrderRequest) -> Any:

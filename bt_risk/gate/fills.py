@@ -41,7 +41,10 @@ class FillTracker:
 
     def take(self, order: Any) -> bool:
         """Book the executions of a notification; return whether there were any."""
-        filled = order.status in (order.Partial, order.Completed)
+        status, direct = order.status, self.gate.venue.direct
+        if direct and status in (order.Submitted, order.Accepted):
+            return False  # it has no news for the book
+        filled = status in (order.Partial, order.Completed)
         instrument = self.gate.venue.held_in(order.data)
         if instrument is not None:
             bits = self.gate.venue.new_executions(order, instrument)
@@ -50,7 +53,7 @@ class FillTracker:
             filled = filled or bool(bits)
         if not order.alive():
             self.ended.add(order.ref)
-            if self.gate.venue.direct or not self.gate.venue.goes_on(order):
+            if direct or not self.gate.venue.goes_on(order):
                 self._end(order.ref)
         return filled
 

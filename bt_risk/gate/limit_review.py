@@ -80,10 +80,10 @@ class LimitReview:
         leaving, gone = self.book.leaving, self.book.gone
         for w in exits:
             part = w.part
-            leaving[part] += w.closing
-            others = part.instrument.parts[1:]
-            if not others and leaving[part] >= -w.side * part.size - SIZE_EPS:
-                gone[part.instrument.index, -w.side] = True
+            instrument, closed = part.instrument, leaving.get(part, 0.0) + w.closing
+            leaving[part] = closed
+            if len(instrument.parts) == 1 and closed >= -w.side * part.size - SIZE_EPS:
+                gone[instrument.index, -w.side] = True
 
     def _group_of(self, leader: WorkingOrder) -> list[WorkingOrder]:
         """Return the working orders of which only one can fill, as the order would replace them."""
@@ -143,7 +143,7 @@ class LimitReview:
             self.book.costs,
             None if again else request,
         )
-        decision = Decision(opening)
+        decision = opens.whole
         for limit in limits if asked is None else asked:
             answer = limit.review(opens, self.book)
             if answer.size < decision.size:

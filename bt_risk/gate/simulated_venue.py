@@ -17,6 +17,7 @@ from bt_risk.gate.native_orders import send
 from bt_risk.gate.other_engines import order_held_feeds
 from bt_risk.gate.simulated_execution import SimulatedExecution
 from bt_risk.gate.venue import EquitySources, Venue
+from bt_risk.known_engine import other_engine
 from bt_risk.monitors.margin import MarginMonitor
 from bt_risk.orders import AT_MARKET, HALTED, plain
 from bt_risk.portfolio.instrument import Instrument
@@ -48,6 +49,8 @@ class SimulatedVenue(Venue):
         order_held_feeds(self.inner)
         if type(self.inner) is bt.brokers.BackBroker:
             self.place = partial(send, self.inner)
+            if "get_notification" not in vars(self.inner) and not other_engine():
+                self.next_notification = self._next_notification
 
     # -- the account -----------------------------------------------------------------------------
 
@@ -127,6 +130,11 @@ class SimulatedVenue(Venue):
             self._flows, self._new_flows = self._flows * self._new_flows, 1.0
         if self.inner.notifs:
             self.gate.process_notifications()
+
+    def _next_notification(self) -> Any:
+        """Return what ``BackBroker.get_notification`` does, without an exception at the end."""
+        waiting = self.inner.notifs
+        return waiting.popleft() if waiting else None
 
     def new_executions(self, order: Any, instrument: Instrument) -> list[Any]:
         """Return the executions of a notification that were not reported before."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import ParameterError
@@ -73,6 +74,11 @@ class Request:
     owner: object = field(default=None, repr=False, compare=False)
     costs: StopCosts | None = field(default=None, repr=False, compare=False)
     order: Any = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def whole(self) -> Decision:
+        """The decision that sends all of it: one object for all limits that let it pass."""
+        return Decision(self.size)
 
     @property
     def unit_risk(self) -> float:
@@ -219,7 +225,7 @@ class Limit:
         if math.isnan(wanted):
             return self.refuse(0.0, f"{parameter} cannot be judged: {self._unknown(request)}")
         if wanted <= limit * equity * (1 + LIMIT_EPS):
-            return Decision(request.size)
+            return request.whole
         room = max(0.0, (limit * equity - used) / per_unit) if per_unit > 0 else 0.0
         measured, counted = wanted / equity, ""
         if unit == "risk" and request.costs is not None:
@@ -280,7 +286,7 @@ class RiskPerTrade(Limit):
         """Return the `Decision` for `request`."""
         limit: float = request.instrument.facts.get("risk_limit", self.limit) * book.risk_scale
         if math.isinf(limit):
-            return Decision(request.size)
+            return request.whole
         used = book.exposure.of_owner(request.instrument, request.owner, request.side, "trade")
         return self.cap(request, book.equity, used, "risk", limit, "risk_limit")
 

@@ -96,16 +96,16 @@ class CorrelationLimit(Limit):
     def review(self, request: Request, book: Book) -> Decision:
         """Return the `Decision` for `request`."""
         if self._alone:
-            return Decision(request.size)
-        if self._by_row:
-            most = book.correlations.at_most(request.instrument, request.side, self.model)
-            if most - self.limit <= LIMIT_EPS:
-                return Decision(request.size)
+            return request.whole
+        if self._by_row and book.correlations.all_within(
+            request.instrument, request.side, self.model, self.limit
+        ):
+            return request.whole
         others, sides, signed, counts = book.correlations.same_bets(
             request.instrument, request.side, self.model, self.downside
         )
         if not len(others):
-            return Decision(request.size)
+            return request.whole
         if self.model.unknown == "allow":
             signed = np.where(np.isnan(signed), -1.0, signed)
         limits: Any = self.limit
@@ -117,7 +117,7 @@ class CorrelationLimit(Limit):
             other = book.instruments[others[k]]
             return self.refuse(0.0, self._not_known(request.instrument, other, counts[k], book))
         if excess[k] <= LIMIT_EPS:
-            return Decision(request.size)
+            return request.whole
         allowed = request.size * self.scale if self.on == TRIM else 0.0
         reason = self._same_bet(book.instruments[others[k]], signed[k])
         return self.refuse(allowed, reason, float(signed[k]))

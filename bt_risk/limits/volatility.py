@@ -115,7 +115,7 @@ class VolatilityLimit(Limit):
         covariance, why = book.correlations.covariance(names, self.model)
         if covariance is None:
             if self.model.unknown == "allow":
-                return Decision(request.size)
+                return request.whole
             return self.refuse(0.0, f"volatility unknown: {why}")
         weights = np.array([sure.get(name, 0.0) for name in names]) / book.equity
         unit = np.zeros(len(names))
@@ -139,7 +139,7 @@ class VolatilityLimit(Limit):
         after = before + 2 * cross * request.size + square * request.size**2
         ceiling = max(self.limit**2, before)
         if after <= ceiling * (1 + LIMIT_EPS):
-            return Decision(request.size)
+            return request.whole
         if not math.isfinite(after):
             return self.refuse(0.0, f"volatility unknown: {request.instrument.why_unknown()}")
         measured = math.sqrt(after)

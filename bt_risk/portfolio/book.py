@@ -417,6 +417,9 @@ class Book:
 
     def _forget_lost(self, part: OwnerPosition) -> None:
         """Forget what was cut from the entries of a trade that is over."""
+        if not part.lost_side:
+            part.lost = 0.0
+            return
         entries = [
             w
             for w in part.instrument.orders.values()

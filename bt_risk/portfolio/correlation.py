@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bt_risk.portfolio.reachable import opens_now
-from bt_risk.tolerances import SIZE_EPS
+from bt_risk.tolerances import LIMIT_EPS, SIZE_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
@@ -77,35 +77,37 @@ class Correlations:
             signed[np.isin(others, stale)] = math.nan
         return others, sides, signed, counts
 
-    def at_most(self, instrument: Instrument, side: int, model: ReturnModel) -> float:
-        """Return a number that no signed correlation of `same_bets` exceeds; NaN without one.
+    def all_within(
+        self, instrument: Instrument, side: int, model: ReturnModel, limit: float
+    ) -> bool:
+        """Return whether no signed correlation of `same_bets` exceeds a limit, if that is simple.
 
         It takes a fraction of the time: an order mostly passes. All others that may be the same bet
-        count, and all of them must be known. The returns of the model count alike.
+        count, and all of them must be known. The returns of the model count alike. False says that
+        `same_bets` must tell.
         """
         book = self._book
         if self._copied:
-            return math.nan
+            return False
         if self._held is None:
             self._held = dict.fromkeys(self._sides_held())
         if not (self._held or book.working):
-            return -1.0
+            return True
         row = None if self._may_be_stale() else book.windows[model].row(instrument.index)
         if row is None:
-            return math.nan
-        bets = [one for one in self._held if one not in book.gone]
-        bets += [
-            (w.instrument.index, w.side) for w in book.working.values() if w.opening > SIZE_EPS
-        ]
-        most, own = -1.0, instrument.index
-        for k, other in bets:
-            if k != own:
-                signed = side * other * row[k]
-                if not signed <= most:
-                    if signed != signed:
-                        return math.nan
-                    most = signed
-        return most
+            return False
+        own, gone = instrument.index, book.gone
+        for one in self._held:
+            k, other = one
+            excess = side * other * row[k] - limit  # NaN where it is not known
+            if not excess <= LIMIT_EPS and k != own and one not in gone:
+                return False
+        for w in book.working.values():
+            if w.opening > SIZE_EPS:
+                k = w.instrument.index
+                if not side * w.side * row[k] - limit <= LIMIT_EPS and k != own:
+                    return False
+        return True
 
     def covariance(
         self, instruments: Iterable[Instrument], model: ReturnModel

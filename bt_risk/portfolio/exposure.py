@@ -226,15 +226,14 @@ class Exposure:
                 continue
             part = parts[0]
             units, owner = part.size * side, part.owner
+            sold = 0.0
             if leaving and units > 0.0 and part in leaving:
-                units = self._left_of(part)
-                if not units:
-                    add(self._one(one, side, unit))
-                    continue
+                units = max(0.0, units - leaving[part])
+                sold = 0.0 if units else 0.0 * one.value  # NaN where that is not known
             if not one.orders:
                 known = one.price - one.price  # NaN where there is no price
                 distance = one.stop_distance() + known if units > SIZE_EPS else 0.0
-                add(units * distance * one.multiplier if units > 0.0 else 0.0)
+                add(units * distance * one.multiplier if units > 0.0 else sold)
                 continue
             stop, enters, opened, left = None, 0.0, 0.0, 0.0
             for w in one.orders.values():
@@ -253,7 +252,7 @@ class Exposure:
                         opened += w.opening
                         enters += w.opening * w.distance
             else:
-                held = 0.0
+                held = sold
                 if stop is not None:
                     distance = side * (one.price - stop.price)
                     held = (units * distance if distance > 0.0 else 0.0) * one.multiplier

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from bt_risk.portfolio.instrument import Instrument
@@ -20,6 +21,7 @@ __all__ = [
     "identity",
     "place_of",
     "position_key",
+    "without_owner",
 ]
 
 
@@ -256,6 +258,15 @@ class ClosedTrade:
     index: int = field(default=0, compare=False)
     bar: int = field(default=0, compare=False)
     round: int = field(default=0, compare=False)
+
+
+# What follows the owner of a closed trade; `dataclasses.replace` takes several times longer.
+_AFTER_OWNER = attrgetter(*[one.name for one in fields(ClosedTrade)[2:]])
+
+
+def without_owner(trade: ClosedTrade) -> ClosedTrade:
+    """Return a closed trade without the strategy, which no other process could take."""
+    return ClosedTrade(trade.instrument, None, *_AFTER_OWNER(trade))
 
 
 class SentOrder(NamedTuple):

@@ -1,13 +1,12 @@
 """Preview of one order: how much of it would close, how much would open, and what covers it.
 
-The book is read once for an order, and nothing in it changes: the frozen `OrderPreview` travels
+The book is read once for an order, and nothing in it changes: an `OrderPreview` travels
 with the order request from its review to the moment that it is sent.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bt_risk.portfolio.reachable import claims, coming, held_for, market_exits, orders_of
@@ -39,8 +38,7 @@ class OrderTerms(NamedTuple):
     closes: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OrderPreview:
+class OrderPreview(NamedTuple):
     """Hold what an order would do to the book, in units; `closing`, `opening`, `void` add up to it.
 
     Attributes

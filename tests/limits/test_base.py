@@ -40,8 +40,8 @@ class Ledger:
         self.asked.append((unit, side))
         return self.used
 
-    def at_most(self, instrument, side, model):
-        return math.nan  # each pair must be asked
+    def all_within(self, instrument, side, model, limit):
+        return False  # each pair must be asked
 
     def same_bets(self, instrument, side, model, downside):
         self.asked.append((model.window, model.min_periods))

@@ -304,8 +304,8 @@ class Pairs:
         self.rounds = 0
         self.correlations = self
 
-    def at_most(self, instrument, side, model):
-        return math.nan  # each pair must be asked
+    def all_within(self, instrument, side, model, limit):
+        return False  # each pair must be asked
 
     def same_bets(self, instrument, side, model, downside):
         one = np.ones(1, dtype=int)

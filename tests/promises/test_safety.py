@@ -1,7 +1,5 @@
 """What never breaks, by accident: random strategies, and a model that believes Backtrader only."""
 
-from dataclasses import replace
-
 import pytest
 from helpers.slices import sliced
 
@@ -716,7 +714,7 @@ def _behind_every_exit(book, instrument, owner, side, size, terms):
     left = min(size, max(0.0, -side * preview.part.size - every))
     if left >= preview.reduces:
         return preview
-    return replace(preview, closing=left, opening=size - left - preview.void, reduces=left)
+    return preview._replace(closing=left, opening=size - left - preview.void, reduces=left)
 
 
 def _at_the_worst(balance, legs, own=False):
