@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bt_risk.doctor.account_checks import check_account, check_value_moves, money, worth
+from bt_risk.doctor.attached_checks import check_attached
 from bt_risk.doctor.cleanup import clean_up
 from bt_risk.doctor.contract_checks import check_step, check_tick
 from bt_risk.doctor.factory import build
@@ -41,6 +42,7 @@ _ORDERS: list[tuple[str, str, Check]] = [
     ("types", "a limit, a stop limit and a trailing stop, 5 % away", check_types),
     ("type: OCO", "a stop and a limit, 5 % away, as an OCO group", check_oco),
     ("type: bracket", "a limit to buy 5 % below the market, with two children", check_brackets),
+    ("type: attached stop", "four entries, each with a stop as its child", check_attached),
 ]
 
 

@@ -16,7 +16,7 @@ from bt_risk.doctor.prices import FAR
 from bt_risk.doctor.session import CheckError, Session, Step
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["check_brackets", "check_oco", "check_reduce_only", "check_types"]
+__all__ = ["check_brackets", "check_oco", "check_reduce_only", "check_types", "end_order"]
 
 _AT_MARKET = "it was sent as a market order"
 
@@ -55,7 +55,7 @@ def _check_type(s: Session, name: str, capability: str, args: dict[str, Any]) ->
         s.ok(check, f"it is accepted, and rests{trails}")
     if capability:
         s.capabilities[capability] = taken
-    yield from _end(s, check, one)
+    yield from end_order(s, check, one)
 
 
 def _undeclared(capability: str) -> str:
@@ -84,10 +84,10 @@ def check_oco(s: Session) -> Step:
             s.capabilities["oco"] = True
             s.ok(check, "the cancel of one has ended the other")
         else:
-            yield from _end(s, check, limit)
+            yield from end_order(s, check, limit)
             yield from _check_fill_of_one(s, check)
-    yield from _end(s, check, stop)
-    yield from _end(s, check, limit)
+    yield from end_order(s, check, stop)
+    yield from end_order(s, check, limit)
 
 
 def _check_fill_of_one(s: Session, check: str) -> Step:
@@ -102,8 +102,8 @@ def _check_fill_of_one(s: Session, check: str) -> Step:
         s.fail(
             check, f"the orders are sent one by one: neither ends the other; {_undeclared('oco')}"
         )
-    yield from _end(s, check, stop)
-    yield from _end(s, check, limit)
+    yield from end_order(s, check, stop)
+    yield from end_order(s, check, limit)
 
 
 def _oco(s: Session, price: float) -> Step:
@@ -168,7 +168,7 @@ def check_brackets(s: Session) -> Step:
         else:
             s.ok(check, "the cancel of the parent has ended its children")
     for one in family:
-        yield from _end(s, check, one)
+        yield from end_order(s, check, one)
 
 
 def check_reduce_only(s: Session) -> Step:
@@ -190,7 +190,7 @@ def check_reduce_only(s: Session) -> Step:
         s.ok(check, f"with nothing held it does not fill: {one.story()}")
 
 
-def _end(s: Session, check: str, one: SentOrder) -> Step:
+def end_order(s: Session, check: str, one: SentOrder) -> Step:
     """Cancel an order; a row where its end is not reported."""
     if not (yield from s.withdraw(one)):
         s.fail(f"{check}: cancelled", f"the end of the {one.what} was not reported: {one.story()}")

@@ -6,6 +6,7 @@ import time
 
 import backtrader as bt
 
+from helpers.attaching_broker import AttachingBroker
 from helpers.capable_broker import CapableBroker
 
 
@@ -263,6 +264,73 @@ class OcoByFill(Sound):
     def _end_group(self, order):
         if order.status == order.Completed or self._parents:
             super()._end_group(order)
+
+
+class Attaching(Sound, AttachingBroker):
+    """Take a stop as a child of its entry, too: `attached` has those stops and their entries."""
+
+    params = (("can", ("replace", "reduce_only", "oco", "brackets", "attached")),)
+
+    def start(self):
+        super().start()
+        self.attached = {}
+
+    def _request(self, kind, owner, data, size, **kwargs):
+        order = super()._request(kind, owner, data, size, **kwargs)
+        stop, parent = kwargs.get("exectype") == bt.Order.Stop, kwargs.get("parent")
+        if stop and parent is not None and kwargs.get("transmit", True):
+            self.attached[order.ref] = parent
+        return order
+
+
+class EagerEntry(Attaching):
+    """Let an entry work before its child has come."""
+
+    def _try(self, order):
+        self._held.clear()
+        super()._try(order)
+
+
+class OpeningChild(Attaching):
+    """Let a child fill whatever its entry has filled."""
+
+    def active(self, order):
+        return abs(order.executed.remsize)
+
+
+class StayingChild(Attaching):
+    """Leave a child alone when its entry is cancelled."""
+
+    def _end_group(self, order):
+        if order.status == order.Completed or order not in self.attached.values():
+            super()._end_group(order)
+
+
+class TakingEntry(Attaching):
+    """End an entry with its child."""
+
+    def _end_group(self, order):
+        super()._end_group(order)
+        parent = self.attached.get(order.ref)
+        if order.status == order.Canceled and parent in self._working:
+            self._end(parent, parent.cancel)
+
+
+class UnlistedChild(Attaching):
+    """List no children."""
+
+    def get_orders_open(self):
+        return [order for order in super().get_orders_open() if order.ref not in self.attached]
+
+
+class RefusedChild(Attaching):
+    """Take children of brackets only."""
+
+    def _answer(self, order):
+        if order.ref in self.attached:
+            self._end(order, order.reject)
+        else:
+            super()._answer(order)
 
 
 class FailingLoop(Sound):

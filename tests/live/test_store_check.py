@@ -51,7 +51,7 @@ def test_a_sound_store_passes_and_gets_its_settings():
     assert report.passed
     assert is_flat(broker)
     never = {row.check for row in report.rows if row.result == "not tested"}
-    assert never == {"DISCONNECTED", "contract", "buy: partial fills"}
+    assert never == {"DISCONNECTED", "contract", "buy: partial fills", "type: attached stop"}
     found = report.settings
     assert found.capabilities == ALL | {"stop": True, "trailing": False, "order_lists": True}
     assert (found.equity, found.stale_after) == ("broker", 180.0)
@@ -190,6 +190,55 @@ def test_orders_that_cannot_be_cancelled_are_few_and_named():
     assert len(report.left) == 1
     assert "may still be working" in report.left[0]
     assert not any(p.size for p in broker._positions.values())
+
+
+# -- a stop that is sent with its entry ------------------------------------------------------------
+
+
+def test_a_broker_that_attaches_stops_is_found_to_do_so():
+    report, broker, _ = check(brokers.Attaching)
+    assert failures(report) == []
+    assert report.settings.capabilities["attached"] is True
+    row = report.row("type: attached stop").seen
+    assert re.search(r"only works for what that fills; it filled at [0-9.]+$", row)
+    assert is_flat(broker)
+    assert report.left == []
+
+
+ATTACHED = [
+    (brokers.EagerEntry, "the entry does not wait for its child: Submitted, Accepted, Completed"),
+    (brokers.OpeningChild, "has filled before its entry, and would have opened a position"),
+    (brokers.StayingChild, "the child works on when its entry is cancelled unfilled"),
+    (brokers.TakingEntry, "the entry has ended with its child"),
+    (brokers.UnlistedChild, "the list of open orders lacks the child when its entry has filled"),
+    (brokers.RefusedChild, "the child is refused: Submitted, Rejected"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [pytest.param(*p, marks=() if n in (0, 1) else FULL) for n, p in enumerate(ATTACHED)],
+)
+def test_a_broker_that_attaches_stops_wrongly_is_told_to_declare_it_no_more(kind, words):
+    report, broker, _ = check(kind, timeout=1.0)
+    seen = report.row("type: attached stop")
+    assert seen.result == "fail"
+    assert words in seen.seen
+    assert 'declare no "attached"' in seen.seen
+    assert report.settings.capabilities["attached"] is False
+    assert is_flat(broker)
+    assert report.left == []
+
+
+@pytest.mark.full
+def test_attached_without_brackets_is_none():
+    class Both(brokers.LoneOrders, brokers.Attaching):
+        pass
+
+    report, broker, _ = check(Both, timeout=1.0)
+    seen = report.row("type: attached stop").seen
+    assert seen.startswith("it needs brackets, which this store lacks")
+    assert is_flat(broker)
 
 
 # -- what ends a run -------------------------------------------------------------------------------
