@@ -105,7 +105,8 @@ def _bars_and_held(parts: Sequence[Part]) -> tuple[pd.DataFrame, pd.DataFrame]:
         record = part.record
         own = record.bars[record.bars["time"] > part.after]
         rows = _closed(own.assign(unit_value=own["unit_value"] * unit / record.start[1]), part)
-        rows = pd.concat([rows, _flat(rows, record.rest[record.rest > part.after])])
+        if len(rest := record.rest[record.rest > part.after]):
+            rows = pd.concat([rows, _flat(rows, rest)])
         kept = record.held[record.held["bar"].isin(own.index)]
         if len(part.closing):
             kept = kept[kept["bar"] != own.index[-1]]

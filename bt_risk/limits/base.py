@@ -132,6 +132,13 @@ class Decision:
         if not self.size >= 0.0:  # NaN too: no size is smaller than NaN, so it would pass
             raise ParameterError("Decision", "size", "zero or more", self.size)
 
+    def __eq__(self, other: object) -> bool:
+        # Python 3.13 compares field by field, where the NaN of a missing number is not equal.
+        return self._fields() == other._fields() if isinstance(other, Decision) else NotImplemented
+
+    def _fields(self) -> tuple[float | str, ...]:
+        return self.size, self.reason, self.rule, self.measured, self.limit
+
 
 class Limit:
     """Judge orders before they open anything; the base class of all limits.

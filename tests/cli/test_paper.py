@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 
@@ -16,6 +17,11 @@ from bt_risk.paper import session
 from bt_risk.paper.session import STATE, PaperSession, example_folder
 from bt_risk.report.state_summary import summary
 from bt_risk.state.file import StateFile, read_state
+
+EXTRA = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("ccxt", "aiohttp")),
+    reason="a paper run needs bt_risk[live]",
+)
 
 
 def command(*arguments):
@@ -39,6 +45,7 @@ def children_of(folder):
     return found
 
 
+@EXTRA
 def test_a_paper_run_trades_shows_its_status_and_leaves_a_state(tmp_path):
     done = subprocess.run(
         command("paper", "--speed", "20", "--bars", "80"),
@@ -58,6 +65,7 @@ def test_a_paper_run_trades_shows_its_status_and_leaves_a_state(tmp_path):
     assert children_of(tmp_path) == []
 
 
+@EXTRA
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_ctrl_c_ends_a_paper_run_and_its_processes(number, tmp_path):
     running = subprocess.Popen(
@@ -95,6 +103,7 @@ def beats(path):
     return False
 
 
+@EXTRA
 def test_a_new_paper_run_begins_with_a_new_account(tmp_path):
     for name in (STATE, f"{STATE}-wal", "risk.db"):
         (tmp_path / name).write_bytes(b"")
@@ -111,6 +120,7 @@ def test_without_the_extra_it_is_one_clear_error(package, monkeypatch, tmp_path)
         PaperSession(tmp_path, 1.0, None)
 
 
+@EXTRA
 def test_an_example_that_fails_is_reported(tmp_path, monkeypatch):
     broken = tmp_path / "run.py"
     broken.write_text("import sys; open(sys.argv[2], 'w').close(); sys.exit(3)")

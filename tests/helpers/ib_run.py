@@ -8,14 +8,19 @@ import signal
 import socket
 
 import backtrader as bt
-from ib_async import Contract, util
+import pytest
 
 import bt_risk
 from bt_risk.state.file import StateFile
-from bt_risk.stores.ib import IBBroker, IBData, IBStore
 from helpers.restarts import start_child
 from helpers.scenarios import Script, flat
 from helpers.tws import TWS
+
+pytest.importorskip("ib_async")
+
+from ib_async import Contract, util  # noqa: E402
+
+from bt_risk.stores.ib import IBBroker, IBData, IBStore  # noqa: E402
 
 # Up, so that the stop moves; then a fall that reaches it.
 RISE = [(100 + k, 102 + k, 99 + k, 101 + k) for k in range(5)]

@@ -7,16 +7,19 @@ import time
 import urllib.request
 
 import backtrader as bt
-import ccxt
+import pytest
 
 import bt_risk
-from bt_risk.paper.exchange import Exchange as PaperExchange
-from helpers import exchange_process
 from helpers.scenarios import Script, flat
 from helpers.shared_data import ROOT
 
+ccxt = pytest.importorskip("ccxt")
+pytest.importorskip("aiohttp")
 sys.path.insert(0, str(ROOT / "examples" / "live_ccxt"))
 import store as live_ccxt  # noqa: E402
+
+from bt_risk.paper.exchange import Exchange as PaperExchange  # noqa: E402
+from helpers import exchange_process  # noqa: E402
 
 # The step in which the exchange trades.
 FINE = {"D0": dict(step=1e-5)}

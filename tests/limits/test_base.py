@@ -274,6 +274,17 @@ def test_a_bad_parameter_raises_with_the_name_of_the_limit(kind, given, param):
     assert (caught.value.component, caught.value.param) == (kind.__name__, param)
 
 
+def test_decisions_are_equal_where_every_field_is():
+    """Python 3.13 compares the fields of a dataclass one by one, and NaN is not equal to itself."""
+    fields = {"size": 2.0, "reason": "why", "rule": "Rule", "measured": NAN, "limit": NAN}
+    one = Decision(**fields)
+    assert one == Decision(**fields)
+    assert hash(one) == hash(Decision(**fields))
+    for name, other in {"size": 1.0, "reason": "", "rule": "", "measured": 0, "limit": 0}.items():
+        assert one != Decision(**(fields | {name: other}))
+    assert one != tuple(fields.values())
+
+
 def test_a_decision_without_a_reason_is_all_of_it():
     assert Decision(5.0) == Decision(5.0, "")
     assert math.isnan(Decision(5.0).measured)

@@ -307,4 +307,4 @@ def test_it_reads_as_a_sentence():
 
 def test_the_docstring_names_each_parameter():
     for name in inspect.signature(MarginAccount).parameters:
-        assert f"\n    {name} : " in MarginAccount.__doc__
+        assert f"\n{name} : " in inspect.getdoc(MarginAccount)

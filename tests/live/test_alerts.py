@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 import time
+from importlib.util import find_spec
 
 import pytest
 from helpers.fake_broker import FakeBroker
@@ -70,7 +71,10 @@ def sentences(server):
 
 # -- alerts by URL -------------------------------------------------------------------------------
 
+EXTRA = pytest.mark.skipif(find_spec("apprise") is None, reason="a URL needs bt_risk[notify]")
 
+
+@EXTRA
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_url_in_notify_gets_the_alerts(listed, server):
     url, heard = f"json://{server.address}/", []
@@ -80,6 +84,7 @@ def test_a_url_in_notify_gets_the_alerts(listed, server):
     assert heard == (sentences(server) if listed else [])
 
 
+@EXTRA
 def test_a_service_that_fails_is_logged_without_its_password(server, caplog):
     server.status = 500
     run(FakeBroker(), CRASH, BUY, breaker={}, notify=f"json://me:secret@{server.address}/")
@@ -88,6 +93,7 @@ def test_a_service_that_fails_is_logged_without_its_password(server, caplog):
     assert all("json://..." in text and "secret" not in text for text in failed)
 
 
+@EXTRA
 @pytest.mark.parametrize("url", ["https://example.org", "tgram://secret", "nonsense", ""])
 def test_a_url_that_is_none_is_an_error_at_once_and_keeps_its_password(url):
     with pytest.raises(bt_risk.ParameterError, match="RiskBroker: notify must be a URL") as info:
@@ -102,6 +108,7 @@ def test_without_apprise_a_url_is_one_clear_error(monkeypatch):
     bt_risk.RiskBroker(FakeBroker(), notify=print)
 
 
+@EXTRA
 def test_a_gate_with_a_url_can_be_pickled():
     live = bt_risk.Live(notify="json://127.0.0.1:1/", heartbeat="http://127.0.0.1:1/")
     again = pickle.loads(pickle.dumps(live))
