@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,13 +52,39 @@ def largest_size(before: float, cross: float, own: float, ceiling: float) -> flo
     return room / (cross + root) if cross > 0 else (root - cross) / own
 
 
+def _with_rests(
+    covariance: Covariance, weights: Any, order: Any, rests: list[tuple[int, float]]
+) -> Iterator[Any]:
+    """Yield the weights after fills of resting entries, each time of those that are worse together.
+
+    The first are those that move with the portfolio after the order. What does not may fill before
+    them and alone: an entry that has nothing to do with the order adds to the volatility, too.
+    """
+    pull = covariance.times(weights + order)
+    first = [k for k, (row, value) in enumerate(rests) if value * pull[row] > 0]
+    yield _filled(weights, [rests[k] for k in first])
+    for k, rest in enumerate(rests):
+        if k not in first:
+            pull = covariance.times(_filled(weights + order, [rest]))
+            others = [one for j, one in enumerate(rests) if j != k and one[1] * pull[one[0]] > 0]
+            yield _filled(weights, [rest, *others])
+
+
+def _filled(weights: Any, rests: list[tuple[int, float]]) -> Any:
+    filled = weights.copy()
+    for row, value in rests:
+        filled[row] += value
+    return filled
+
+
 class VolatilityLimit(Limit):
     """The ex-ante volatility of the portfolio after the order is at most `volatility_limit`.
 
     The order is cut to the largest size that keeps the volatility at the limit, or at its present
     value where that is above the limit already: an order that lowers it, a hedge, passes. Working
-    market orders count as filled. Resting entries may never fill: the order is judged with those
-    that would raise the volatility, and without any; the smaller answer counts.
+    market orders count as filled. Resting entries may never fill: the order is judged without any,
+    with those that move with what it makes of the portfolio, and with each of the others filled
+    first; the smallest answer counts.
 
     Parameters
     ----------
@@ -123,11 +150,9 @@ class VolatilityLimit(Limit):
         unit[own] = request.side * request.unit_notional / book.equity
         answers = [self._judge(request, covariance, weights, unit)]
         if resting:
-            pull = covariance.times(weights + unit * request.size)
-            for name, value in resting:
-                k = names.index(name)
-                weights[k] += value / book.equity if value * pull[k] > 0 else 0.0
-            answers.append(self._judge(request, covariance, weights, unit))
+            rests = [(names.index(name), value / book.equity) for name, value in resting]
+            for filled in _with_rests(covariance, weights, unit * request.size, rests):
+                answers.append(self._judge(request, covariance, filled, unit))
         return min(answers, key=lambda decision: decision.size)
 
     def _judge(self, request: Request, covariance: Covariance, weights: Any, unit: Any) -> Decision:

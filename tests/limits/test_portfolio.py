@@ -475,6 +475,37 @@ def test_working_orders_count_whichever_way_is_worse(working, counted):
     assert limit.review(ask(book, 1, 1, 5000), book).size == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("kind", ["limit", "stop"])
+@pytest.mark.parametrize(
+    ("returns", "rests"),
+    [
+        (square([1, -1, 1, -1], [1, 1, -1, -1], times=15), (500,)),  # nothing to do with it
+        (square([1, -1, 1, -1], [1, 1, -1, -1], times=15), (-500,)),
+        (square([1, -1, 1, -1], [1, 1, -1, -1], times=15), (400, -500)),  # either side may fill
+        (square([1, -1, 1, -1], [1, 1, -1, -1], times=15), (500, -400)),
+    ],
+)
+def test_an_entry_that_rests_adds_in_squares_where_it_does_not_correlate(returns, rests, kind):
+    """50 % of D0 rest, 51.9 % are allowed alone: sqrt(0.519^2 - 0.5^2), 13.9 % of D1, beside it."""
+    limit = volatility(0.10)
+    working = [(0, size, kind) for size in rests]
+    book = market_of(returns, limit=limit, working=working)
+    left = math.sqrt((0.10 / math.sqrt(per_year(0.01, 60))) ** 2 - 0.5**2)
+    assert left == pytest.approx(0.139, abs=1e-3)
+    assert limit.review(ask(book, 1, 1, 5000), book).size == pytest.approx(1000 * left)
+
+
+def test_an_entry_that_rests_counts_although_it_hedges_a_little():
+    """Correlation of -0.2 (60 days, 36 apart): the two together still add up beyond the limit."""
+    one, other = [1, -1] * 30, [-1, 1] * 18 + [1, -1] * 12
+    limit = volatility(0.10)
+    book = market_of(np.array([one, other]) / 100, limit=limit, working=[(0, 500, "limit")])
+    f, rho = 0.10 / math.sqrt(per_year(0.01, 60)), -0.2
+    # The larger root of x^2 + 2 rho 0.5 x + 0.5^2 = f^2.
+    expected = -rho * 0.5 + math.sqrt((rho * 0.5) ** 2 - 0.5**2 + f**2)
+    assert limit.review(ask(book, 1, 1, 5000), book).size == pytest.approx(1000 * expected)
+
+
 def test_of_a_reversal_what_is_held_has_been_closed():
     limit = volatility(0.10)
     book = market_of(square([1, -1]), (400,), limit=limit)

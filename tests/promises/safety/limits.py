@@ -118,7 +118,9 @@ class Limits(Reach):
         worse = [
             sum(one for one in both if one * p > 0) for both, p in zip(rest, pull, strict=True)
         ]
-        for w in (weights, weights + np.array(worse) / equity):
+        # Any of them may fill alone.
+        alone = [one * (np.arange(len(names)) == k) for k, both in enumerate(rest) for one in both]
+        for w in (weights, *[weights + np.array(some) / equity for some in (worse, *alone)]):
             before, after = (math.sqrt(max(0, v @ matrix @ v)) for v in (w, w + order))
             if not after <= max(limit, before) * (1 + 1e-6):
                 seen = f"{before:.6f} became {after:.6f} > {limit:g}"
