@@ -94,7 +94,8 @@ class Limits(Reach):
         limit, others = self.limit["volatility"], [a for a in others if a.left > EPS]
         unsure = any(a.entering < a.left - EPS or a.side * self.net(a.index) < 0 for a in others)
         earlier = [a for a in self.asked.values() if a.bar != self.bar and a.left > EPS]
-        unsure |= bool(self.guards and earlier)  # it may be a hedge, if it stands
+        # What may have been ended may be a hedge, if it stands.
+        unsure |= bool((self.guards or self.astray) and earlier)
         unsure |= bool(self.leaves) or self.world.traders > 1
         if limit is None or unsure:
             return
