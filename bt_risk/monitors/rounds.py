@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from bt_risk.monitors.base import Monitor, Quiet, Sample
@@ -25,7 +26,15 @@ class Rounds:
 
     That needs an account which nothing but the bars of a simulation moves: a live run, and one
     with a state file, which shows every value of every bar, call all monitors.
+
+    Attributes
+    ----------
+    on_bar : callable
+        Calls the monitors on the instruments that have a new bar; with them it changes.
+    sample : Sample
     """
+
+    on_bar: Callable[[list[Instrument]], None]
 
     def __init__(self, gate: Any) -> None:
         self.gate, self._book, self._broker = gate, gate.book, gate.inner
@@ -62,7 +71,8 @@ class Rounds:
         self._high, self._balance = high, balance
         self._until, self._due = until, due
         unbound = balance == due == _INF
-        self._simple = unbound and not (self._profit or self._worst or self._watched)
+        simple = unbound and not (self._profit or self._worst or self._watched)
+        self.on_bar = self._compare_value if simple else self._look_closer
 
     def _find_held(self) -> None:
         self._held = []
@@ -70,18 +80,17 @@ class Rounds:
             parts = self._book.parts.values()
             self._held = [(p.instrument, p.size, p.price) for p in parts if p.size]
 
-    def on_bar(self, fresh: list[Instrument]) -> None:
-        """Call the monitors on the instruments that have a new bar."""
+    def _compare_value(self, fresh: list[Instrument]) -> None:
+        """Do what `on_bar` does where the value of the account tells who sleeps on."""
         book, broker, sample = self._book, self._broker, self.sample
         value = broker._value
         if not (
-            self._simple
-            and self._low < value < self._high
+            self._low < value < self._high
             and book.changes == self._changes
             and broker._fundshares == sample.shares
             and fresh
         ):
-            self._look_closer(fresh, value)
+            self._look_closer(fresh)
             return
         until = self._until
         for instrument in fresh:
@@ -98,10 +107,11 @@ class Rounds:
         for monitor in self._awake:
             monitor.on_bar(fresh)
 
-    def _look_closer(self, fresh: list[Instrument], value: float) -> None:
+    def _look_closer(self, fresh: list[Instrument]) -> None:
         """Do what `on_bar` does where the value of the account alone does not tell."""
         book, broker, sample = self._book, self._broker, self.sample
-        worst, profit = value, 0.0
+        value = worst = broker._value
+        profit = 0.0
         if book.changes != self._changes:
             self._find_held()
         for one, size, entry in self._held:

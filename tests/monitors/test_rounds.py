@@ -316,11 +316,13 @@ def test_what_happens_after_quiet_bars_is_noticed_on_its_bar(guard, rows, action
     assert held(guard, rows=rows, bar_jump=None)[1] == journal
 
 
-def test_cash_that_is_set_wakes_a_floor():
-    less = {30: lambda s: s.broker.setcash(s.broker.getcash() - 50_000.0)}
+@pytest.mark.parametrize("amount", [50_000.0, 1_000.0])
+def test_cash_that_is_set_wakes_a_floor(amount):
+    """The smaller amount leaves the account where the floor would sleep on."""
+    less = {30: lambda s: s.broker.setcash(s.broker.getcash() - amount)}
     gate, journal = held(AccountFloor(0.2), actions=less)
     floor = gate.registry.monitor(FloorMonitor)
-    assert (floor.account.flows, floor.account.equity) == (-50_000.0, 100_000.0)
+    assert (floor.account.flows, floor.account.equity) == (-amount, 100_000.0)
     assert ("AccountFloor", "halt") not in happened(journal)
 
 
