@@ -27,7 +27,12 @@ class AddedAnalyzer(bt.Analyzer):
 
 
 class QuietAnalyzer(AddedAnalyzer):
-    """Be an analyzer that uses neither cash nor value: fewer calls on every bar."""
+    """Be an analyzer that uses neither cash nor value: fewer calls on every bar.
+
+    A class with ``analysis_only_answers = True`` beside its ``get_analysis`` says that nothing
+    depends on who asks, and when: at the end of a run with the quick loop and without a writer,
+    nobody does.
+    """
 
     # The quick loop does not notify it of cash and value.
     ignores_account = True

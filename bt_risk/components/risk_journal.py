@@ -38,6 +38,7 @@ class RiskJournal(QuietAnalyzer):
     """
 
     params = dict(path=None)
+    analysis_only_answers = True
 
     def __init__(self) -> None:
         if self.p.path is not None:

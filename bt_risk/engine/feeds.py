@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import backtrader as bt
@@ -77,7 +78,8 @@ def bars(feeds: Sequence[QuickFeed]) -> Iterator[tuple[float, Sequence[QuickFeed
         for one in others
     )
     if same:
-        for time in first.times[begin : first.total]:
+        # A slice of the array would hold all times twice, to the end of the run.
+        for time in islice(first.times, begin, first.total):
             yield time, feeds
         return
     later = [_next_time(feed) for feed in feeds]

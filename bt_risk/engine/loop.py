@@ -58,6 +58,17 @@ class QuickLoop:
             cerebro._runnext = self._run_next
 
     def stop(self) -> None:
+        """Give the methods back, and take the end of the run: Cerebro's writers follow its stores.
+
+        Without a writer nobody reads what Cerebro would gather for them.
+        """
+        self._give_back()
+        cerebro = self.cerebro
+        own = overrides(cerebro, bt.Cerebro, "stop_writers")
+        if not (cerebro.runwriters or own or other_engine()):
+            cerebro.stop_writers = self._stop_no_writers
+
+    def _give_back(self) -> None:
         """Give the Cerebro and its data feeds their own methods back."""
         for data in self.cerebro.datas:
             undo_bulk_preload(data)
@@ -65,13 +76,27 @@ class QuickLoop:
             if vars(self.cerebro).get(name) == mine:
                 delattr(self.cerebro, name)
 
+    def _stop_no_writers(self, strategies: Sequence[Any]) -> None:
+        """Ask whoever may do more than answer for what ``Cerebro.stop_writers`` asks for."""
+        del self.cerebro.stop_writers
+        for data in self.cerebro.datas:
+            data.getwriterinfo()
+        for strategy in strategies:
+            if overrides(strategy, bt.Strategy, "getwriterinfo"):
+                strategy.getwriterinfo()
+                continue
+            strategy.broker.getvalue()
+            for analyzer in strategy.analyzers:
+                if not _only_answers(analyzer):
+                    analyzer.get_analysis()
+
     def get_notifications(self) -> tuple[Any, ...]:
         """Return no notifications: Cerebro asks every store for them."""
         return ()
 
     def _run_once(self, strategies: Sequence[Any]) -> None:
         """Run with preloaded data feeds and indicators."""
-        self.stop()
+        self._give_back()
         why = _why_native(self.cerebro, strategies)
         if why:
             _log.info("loop: Backtrader's own, because %s", why)
@@ -82,7 +107,7 @@ class QuickLoop:
 
     def _run_next(self, strategies: Sequence[Any]) -> None:
         """Run bar by bar, which only Backtrader's own loop does."""
-        self.stop()
+        self._give_back()
         _log.info("loop: Backtrader's own, because bars are not preloaded into indicators")
         self.cerebro._runnext(strategies)
 
@@ -108,6 +133,12 @@ def _why_native(cerebro: Any, strategies: Sequence[Any]) -> str:
             if moves or not all(map(plain_line, observer.lines.lines)):
                 return f"{type(observer).__name__} has lines of another kind"
     return ""
+
+
+def _only_answers(analyzer: Any) -> bool:
+    """Return whether the class that defines ``get_analysis`` says that it changes nothing."""
+    defines = next(cls for cls in type(analyzer).__mro__ if "get_analysis" in vars(cls))
+    return "get_analysis" not in vars(analyzer) and bool(vars(defines).get("analysis_only_answers"))
 
 
 def _feed_needs_native(data: Any) -> str:

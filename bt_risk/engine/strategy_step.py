@@ -211,7 +211,9 @@ def strategy_step(
             for line in watcher.lines:
                 line._idx += 1
                 line.lencount += 1
-                line.array.append(nan)
+                # An observer has room for all bars already, to which Backtrader adds each again.
+                if line._idx == len(line.array):
+                    line.array.append(nan)
             if watcher.acts is None or watcher.acts():
                 observer = watcher.observer
                 (observer.next, observer.nextstart, observer.prenext)[stage]()

@@ -169,6 +169,8 @@ class ReportData(QuietAnalyzer):
         risk is NaN without a gate
     """
 
+    analysis_only_answers = True
+
     def __init__(self) -> None:
         self._record: RunRecord | None = None
         self._facts: dict[str, Any] | None = None
@@ -241,7 +243,7 @@ class ReportData(QuietAnalyzer):
         self._breaker = None
 
     def get_analysis(self) -> dict[str, list[Any]]:
-        """Return equity and exposure by bar. Backtrader asks for it at the end of every run."""
+        """Return equity and exposure by bar. A run with a writer asks for it at its end."""
         names = ("equity", "unit_value", *EXPOSURE)
         if self._record is not None:
             bars = self._record.bars

@@ -1,6 +1,8 @@
 """When the quick loop runs, what it says of it, and that it leaves nothing behind."""
 
+import io
 import logging
+import tracemalloc
 
 import backtrader as bt
 import pytest
@@ -9,6 +11,7 @@ from helpers import scenarios as feeds
 from helpers.recording import RandomTrader, market, record
 
 import bt_risk
+from bt_risk.engine.feeds import QuickFeed, bars
 from bt_risk.engine.loop import QuickLoop
 from bt_risk.feeds import bulk
 
@@ -207,7 +210,7 @@ def test_children_of_analyzers_are_called():
 
 def left(cerebro):
     """Return what a run may have left on the objects of a user."""
-    names = {"_runonce", "_runnext"} & vars(cerebro).keys()
+    names = {"_runonce", "_runnext", "stop_writers"} & vars(cerebro).keys()
     on_feeds = [name for data in cerebro.datas for name in vars(data) if "bt_risk" in name]
     on_broker = {"next", "_get_value"} & vars(cerebro.broker).keys()
     return names, on_feeds, on_broker
@@ -238,6 +241,125 @@ def test_nothing_is_left_behind(how, monkeypatch):
         (strategy,) = cerebro.run()
         assert len(strategy) == (40 if how == "end" else 20)
     assert left(cerebro) == NOTHING
+
+
+class Asked(bt.Analyzer):
+    """Count in the strategy how often it is asked."""
+
+    def get_analysis(self):
+        self.strategy.asked = getattr(self.strategy, "asked", 0) + 1
+        return super().get_analysis()
+
+
+class AskedJournal(bt_risk.RiskJournal):
+    """Do so, too: what `RiskJournal` says of its analysis holds for its own only."""
+
+    def get_analysis(self):
+        self.strategy.asked = getattr(self.strategy, "asked", 0) + 1
+        return super().get_analysis()
+
+
+@pytest.mark.parametrize("writer", [False, True])
+@pytest.mark.parametrize("kind", [Asked, AskedJournal])
+def test_an_analyzer_of_a_user_is_asked_once_at_the_end(kind, writer):
+    cerebro = cerebro_of()
+    cerebro.addanalyzer(kind)
+    if writer:
+        cerebro.addwriter(bt.WriterFile, out=io.StringIO(), close_out=False)
+    bt_risk.fast(cerebro)
+    (strategy,) = cerebro.run()
+    assert strategy.asked == 1
+    assert left(cerebro) == NOTHING
+
+
+@pytest.mark.parametrize("writer", [False, True])
+@pytest.mark.parametrize("kind", [bt_risk.RiskJournal, bt_risk.ReportData])
+def test_ours_are_asked_only_where_a_writer_reads_it(kind, writer, monkeypatch):
+    asked, get_analysis = [], kind.get_analysis
+    monkeypatch.setattr(kind, "get_analysis", lambda self: asked.append(1) or get_analysis(self))
+    cerebro, out = cerebro_of(), io.StringIO()
+    cerebro.addanalyzer(kind)
+    if writer:
+        cerebro.addwriter(bt.WriterFile, out=out)
+    bt_risk.fast(cerebro)
+    (strategy,) = cerebro.run()
+    assert len(asked) == writer
+    assert (kind.__name__.lower() in out.getvalue()) == writer
+    assert strategy.analyzers[0].get_analysis()
+
+
+def test_a_strategy_that_answers_writers_itself_is_asked():
+    class Answers(bt.Strategy):
+        told = 0
+
+        def getwriterinfo(self):
+            self.told += 1
+            return super().getwriterinfo()
+
+    cerebro = cerebro_of(strategy=Answers)
+    bt_risk.fast(cerebro)
+    (strategy,) = cerebro.run()
+    assert strategy.told == 1
+
+
+def test_a_cerebro_that_stops_its_writers_itself_does():
+    class Mine(bt.Cerebro):
+        told = 0
+
+        def stop_writers(self, strategies):
+            self.told += 1
+            super().stop_writers(strategies)
+
+    cerebro = Mine()
+    cerebro.adddata(bt.feeds.PandasData(dataname=feeds.random_walk(0, 40)))
+    bt_risk.fast(cerebro)
+    cerebro.addanalyzer(Asked)
+    (strategy,) = cerebro.run()
+    assert (cerebro.told, strategy.asked) == (1, 1)
+
+
+def test_the_times_of_a_run_are_held_once():
+    frame = feeds.random_walk(3, 20_000)
+    cerebro = feeds.cerebro(frame)
+    cerebro.addstrategy(bt.Strategy)
+    (strategy,) = cerebro.run()
+    strategy.data.home()
+    rounds = bars([QuickFeed(strategy.data)])
+    tracemalloc.start()
+    try:
+        next(rounds)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000  # 8 bytes for each bar, if there was a copy
+
+
+class Lagging(bt.Strategy):
+    """Read what observers drew one bar and six bars before, from the first bar on."""
+
+    def __init__(self):
+        self.read = []
+
+    def next(self):
+        lines = [line for one in self.getobservers() for line in one.lines]
+        self.read += [repr(line[ago]) for line in lines for ago in (0, -5)]
+
+
+@pytest.mark.parametrize("counts", [(40, 40), (10, 40)])
+def test_an_observer_holds_each_bar_once_and_reads_the_same_from_the_first_bar_on(counts):
+    def run(fast):
+        frames = [feeds.random_walk(seed, count) for seed, count in enumerate(counts)]
+        cerebro = feeds.cerebro(*frames)
+        cerebro.addstrategy(Lagging)
+        cerebro.addobserver(bt.observers.Value)
+        bt_risk.protect(cerebro, fast=fast)
+        return cerebro.run()[0]
+
+    quick, native = run(True), run(False)
+    assert quick.read == native.read
+    assert len(quick) == 40
+    lines = [line for one in quick.getobservers() for line in one.lines]
+    assert {len(line.array) for line in lines} == {40}
 
 
 def test_a_feed_outside_of_the_loop_has_no_ticks_of_ours():

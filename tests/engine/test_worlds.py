@@ -202,9 +202,13 @@ def watched(shape, configure, add=(), observers=True, zone=None, **params):
         one(cerebro)
     (strategy,) = cerebro.run()
     arrays = [
-        line.array.tobytes()
-        for holder in (*cerebro.datas, strategy, *strategy.getobservers())
-        for line in holder.lines
+        line.array.tobytes() for holder in (*cerebro.datas, strategy) for line in holder.lines
+    ]
+    # Behind its last bar an observer has room that nobody reads.
+    arrays += [
+        (len(line), line.array[: len(line)].tobytes())
+        for observer in strategy.getobservers()
+        for line in observer.lines
     ]
     ends = [[vars(data).get(f"tick_{name}", "none") for name in TICKS] for data in cerebro.datas]
     rows = recording.plain(strategy.analyzers.watch.rows)
