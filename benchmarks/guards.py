@@ -83,7 +83,7 @@ GOAL = 0.5e-6  # seconds a bar
 # Calls are counted from the first of these bars to the second: starting a run is no cost of a bar.
 CALLED_BARS = 240, 480
 # Each of the figures comes from so many turns of both runs.
-BARS, FIGURES, TURNS = 4_800, 5, 5
+BARS, FIGURES, TURNS = 4_800, 3, 5
 QUICK_BARS, QUICK_FIGURES, QUICK_TURNS = 200, 1, 1
 PIECES = 20  # of a run; the first tenth is left out
 
