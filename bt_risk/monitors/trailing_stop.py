@@ -245,10 +245,13 @@ class TrailingStopMonitor(Monitor):
         if any(one.handle is not None and one.handle.ref in working for one in stop.orders):
             return  # after a restart it may turn out that the broker does not have that exit
         reason = f"ATRTrailingStop: closed beyond {stop.price:g}"
-        send = self.gate.exit_orders.send_all
-        orders = send(stop.part, abs(stop.part.size), self.name, reason, stops=True)
+        exits, part, direct = self.gate.exit_orders, stop.part, self.gate.venue.direct
+        if direct:
+            orders = exits.send_all(part, abs(part.size), self.name, reason, stops=True)
+        else:  # what is on its way may close a part already, and what rests goes first
+            orders = exits.close(part, self.name, reason, stops=True)
         stop.replace(orders, stop.price)
-        stop.due = False
+        stop.due = not direct  # until the position is closed
 
     def _emulate(self, stop: TradeStop, fresh: list[Instrument]) -> None:
         """Act as the stop of a broker that has none: on bars, and on ticks of a forming bar."""

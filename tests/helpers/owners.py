@@ -41,7 +41,7 @@ def mirrored(rows, side):
     return rows if side > 0 else [(200 - o, 200 - low, 200 - h, 200 - c) for o, h, low, c in rows]
 
 
-def run_owners(venue, rows, plans, *, side=1, **options):
+def run_owners(venue, rows, plans, *, side=1, trigger="intrabar", **options):
     """Run a strategy for each plan, ``{bar: callable(strategy)}``; return the strategies."""
     engine = bt.Cerebro(stdstats=False)
     engine.adddata(Ticking(dataname=bars(*mirrored(rows, side))), name="D0")
@@ -50,7 +50,7 @@ def run_owners(venue, rows, plans, *, side=1, **options):
     engine.setbroker(bt_risk.RiskBroker(venue, **settings))
     for plan in plans:
         engine.addstrategy(Script, actions=plan)
-    engine.addobserver(bt_risk.ATRTrailingStop)
+    engine.addobserver(bt_risk.ATRTrailingStop, trigger=trigger)
     engine.addanalyzer(bt_risk.RiskJournal)
     return engine.run(quicknotify=True)
 

@@ -160,6 +160,47 @@ def test_a_sale_beside_a_close_that_sells_it_already_ends_and_takes_nothing_from
     assert sizes(strategies) == [0, 0, side * 30]
 
 
+# -- a stop on the close -------------------------------------------------------------------------
+
+CRASH = [*flat(25), (100, 100, 85, 86), *flat(8, price=86.0)]
+
+
+@SIDES
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_stop_on_the_close_sells_nothing_that_the_strategy_is_selling(side, refused):
+    """The close of bar 26 is beyond the stop, and the strategy's own exit, order 2, is on its way.
+
+    It fills on bar 28; where it is refused, the stop closes all.
+    """
+    venue = NotingBroker(slow={2: 28}, reject=("V2",) if refused else ())
+    plans = [{20: enters(side, 10), 25: closes}]
+    strategies = run_owners(venue, CRASH, plans, side=side, trigger="close")
+    assert venue.beyond == []
+    assert venue.sizes == [side * 10, 0]
+    assert [row[3] for row in venue.requests if row[0] == "send"] == [10] * (3 if refused else 2)
+    assert strategies[0].broker.book.working == {}
+
+
+@SIDES
+def test_a_stop_on_the_close_sells_nothing_that_the_close_of_another_owner_does(side):
+    venue = NotingBroker(slow={3: 28})
+    strategies = run_owners(venue, CRASH, two(side, closes), side=side, trigger="close")
+    assert venue.beyond == []
+    assert venue.sizes == [side * 10, side * 70, 0]
+    assert strategies[0].broker.book.working == {}
+
+
+@SIDES
+def test_a_stop_on_the_close_waits_until_what_rests_is_cancelled(side):
+    """The price is back on bar 27: the close of bar 26 counts all the same."""
+    limit = leaves(side, 10, exectype=LIMIT, price=100.0 + 20 * side)
+    venue, rows = NotingBroker(lag=2), [*CRASH[:26], *flat(6)]
+    run_owners(venue, rows, [{20: enters(side, 10), 23: limit}], side=side, trigger="close")
+    assert venue.sizes == [side * 10, 0]
+    assert [row[0] for row in venue.requests][-1] == "send"
+    assert "cancel" in [row[0] for row in venue.requests]
+
+
 # -- what rests of other owners --------------------------------------------------------------------
 
 
