@@ -30,11 +30,15 @@ class Fake:
         self.lead = self.day = self
         self.name = "days of ten"
 
+    def span(self, time):
+        begin = time // DAY * DAY
+        return begin, begin + DAY
+
     def begin(self, time):
-        return time // DAY * DAY
+        return self.span(time)[0]
 
     def end(self, time):
-        return self.begin(time) + DAY
+        return self.span(time)[1]
 
 
 @st.composite
