@@ -326,6 +326,12 @@ def test_cash_that_is_set_wakes_a_floor(amount):
     assert ("AccountFloor", "halt") not in happened(journal)
 
 
+def test_a_deposit_wakes_a_floor_that_would_sleep():
+    gate, _ = held(AccountFloor(0.2), actions={30: lambda s: s.broker.add_cash(1_000.0)})
+    floor = gate.registry.monitor(FloorMonitor)
+    assert (floor.account.flows, floor.account.equity) == (1_000.0, 100_000.0)
+
+
 def test_a_guard_that_is_added_in_the_run_is_called_from_the_next_bar_on():
     rows = [*flat(40), *flat(5, price=40.0), *flat(15, price=100.0)]
     later = {30: lambda s: s.broker.add_limit(DailyLossLimit(0.03, flatten=True))}
