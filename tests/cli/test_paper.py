@@ -48,7 +48,7 @@ def children_of(folder):
 @EXTRA
 def test_a_paper_run_trades_shows_its_status_and_leaves_a_state(tmp_path):
     done = subprocess.run(
-        command("paper", "--speed", "20", "--bars", "80"),
+        command("paper", "--speed", "10", "--bars", "80"),
         cwd=tmp_path,
         capture_output=True,
         text=True,
