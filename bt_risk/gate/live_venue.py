@@ -25,7 +25,7 @@ from bt_risk.orders import AT_MARKET, OrderRequest, Verdict, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.preview import exiting
-from bt_risk.portfolio.reachable import market_exits, orders_of
+from bt_risk.portfolio.reachable import market_exits, opposed, orders_of
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -236,14 +236,15 @@ class LiveVenue(Venue):
         self.withdraw(working.handle)
         return False
 
-    @property
-    def takes_two_exits(self) -> bool:
+    def takes_two_exits(self, instrument: Instrument) -> bool:
         """Return whether two stops may rest: `reduce_only` keeps them from opening anything.
 
         Where the broker can replace an order there is no need for a second one.
         """
         can = self.gate.order_sender.capabilities.can
-        return can("two_exits") and can("reduce_only") and not can("replace")
+        if not (can("two_exits") and can("reduce_only")) or can("replace"):
+            return False
+        return not opposed(instrument)
 
     @property
     def rests_targets(self) -> bool:

@@ -187,8 +187,7 @@ class Venue:
         """Return the arguments of an order of ours, beside those of every order."""
         return {}
 
-    @property
-    def takes_two_exits(self) -> bool:
+    def takes_two_exits(self, instrument: Instrument) -> bool:
         """Return whether a new stop may rest beside the one that it takes the place of."""
         return False
 

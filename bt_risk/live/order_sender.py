@@ -13,6 +13,7 @@ from bt_risk.live.doubtful_orders import DoubtfulOrders
 from bt_risk.live.throttle import Throttle
 from bt_risk.orders import TRAILING, OrderRequest
 from bt_risk.portfolio.position import WorkingOrder
+from bt_risk.portfolio.reachable import opposed
 from bt_risk.tolerances import SIZE_EPS
 
 if TYPE_CHECKING:
@@ -244,9 +245,11 @@ class OrderSender:
         """Return whether the broker keeps an order without an allowance from opening anything.
 
         A child is linked to its parent by the broker, which may not accept a reduction of a
-        position that is not there yet.
+        position that is not there yet. Where owners hold both sides, the broker knows only the
+        difference, and would never let the exit of the smaller one fill.
         """
-        return request.args["parent"] is None and self.capabilities.can("reduce_only")
+        can = self.capabilities.can("reduce_only")
+        return can and request.args["parent"] is None and not opposed(request.instrument)
 
     def _failed(
         self, request: OrderRequest, size: float, client_id: str | None, error: Exception

@@ -56,7 +56,8 @@ class TradeStop:
     due : bool
         Whether a close beyond the stop must still be acted upon.
     alone : bool
-        Whether the broker has refused a second stop beside the first.
+        Whether no second stop may rest beside the first: the broker has refused one, or the first
+        may open something, because another owner was on the other side when it was placed.
     late : bool
         Whether the trade began on bars that arrived late, so that it is unknown which it saw.
     """

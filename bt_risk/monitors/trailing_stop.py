@@ -16,6 +16,7 @@ from bt_risk.monitors.settings import ATTACHED, StopSettings
 from bt_risk.monitors.trade_stop import RestingOrder, TradeStop
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, place_of, position_key
+from bt_risk.portfolio.reachable import opposed
 from bt_risk.rules.trailing_stop import ratchet
 from bt_risk.tolerances import RATIO_EPS, SIZE_EPS
 
@@ -345,6 +346,8 @@ class TrailingStopMonitor(Monitor):
         one.handle = self.gate.exit_orders.send(
             stop.part, size, self.name, reason, stop.price, tradeid=one.tradeid
         )
+        if not self.gate.venue.direct:
+            stop.alone |= opposed(stop.part.instrument)  # it may open something: it rests alone
         self._set(stop, one)
 
     def _found_again(self, stop: TradeStop, one: RestingOrder) -> Any:
@@ -374,7 +377,7 @@ class TrailingStopMonitor(Monitor):
             return  # it moves once, when the late bars have all arrived
         if not (stop.price > 0.0 or self._rests_below_zero(stop)) or size <= SIZE_EPS:
             self.gate.venue.withdraw(order)
-        elif self.gate.venue.takes_two_exits and not stop.alone:
+        elif not stop.alone and self.gate.venue.takes_two_exits(stop.part.instrument):
             if one.previous is None:  # else it moves again once that is cancelled
                 self._place_beside(stop, one, size)
         elif self.gate.exit_orders.amend(order, size, stop.price):

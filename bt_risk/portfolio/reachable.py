@@ -57,6 +57,12 @@ def held_for(part: OwnerPosition, side: int, shared: bool) -> float:
     return part.held_against(side)
 
 
+def opposed(instrument: Instrument) -> bool:
+    """Return whether one owner is long and another short: the broker holds only the difference."""
+    sizes = [part.size for one in instrument.copies for part in one.parts]
+    return min(sizes, default=0.0) < -SIZE_EPS and max(sizes, default=0.0) > SIZE_EPS
+
+
 def parts_closed(
     part: OwnerPosition, side: int, size: float, shared: bool
 ) -> Iterator[tuple[OwnerPosition, float]]:

@@ -326,3 +326,54 @@ def test_after_a_restart_no_stop_rests_behind_what_the_close_of_another_owner_se
         assert leaving <= side * row["held"] or row["bar"] < 25
     assert book["orders"] == []
     assert strategies[0].broker.book.working == {}
+
+
+UP = [*flat(26), (100, 110, 100, 108), *flat(8, price=108.0)]
+DOWN = [*flat(26), (100, 100, 90, 92), *flat(8, price=92.0)]
+REDUCING = pytest.mark.parametrize("can", [("reduce_only",), ("reduce_only", "two_exits")])
+
+
+@SIDES
+@REDUCING
+@pytest.mark.parametrize(
+    ("rows", "venue_sizes", "held"), [(UP, [60, 40, 60], [60, 0]), (DOWN, [60, 40, -20], [0, -20])]
+)
+def test_of_owners_on_opposite_sides_each_stop_fills_whole(side, can, rows, venue_sizes, held):
+    """The venue holds 40: to it, a purchase reduces nothing, and a sale of 60 reduces it by 40."""
+    venue = NotingBroker(can=can)
+    plans = [{20: enters(side, 60)}, {20: enters(-side, 20)}]
+    strategies = run_owners(venue, rows, plans, side=side)
+    assert venue.sizes == [side * size for size in venue_sizes]
+    assert sizes(strategies) == [side * size for size in held]
+    assert strategies[0].analyzers.riskjournal.frame().action.to_list() == ["allow"] * 2 + ["stop"]
+
+
+@SIDES
+@REDUCING
+def test_an_exit_against_the_larger_side_of_another_owner_fills(side, can):
+    venue = NotingBroker(can=can)
+    plans = [{20: enters(side, 60)}, {20: enters(-side, 20), 25: leaves(-side, 20)}]
+    strategies = run_owners(venue, flat(32), plans, side=side)
+    assert venue.sizes == [side * 60, side * 40, side * 60]
+    assert sizes(strategies) == [side * 60, 0]
+
+
+@SIDES
+def test_a_stop_that_may_open_something_moves_alone(side):
+    """The stop of 60 is placed while the other owner is short; then prices rise, and it trails."""
+    rows = [*flat(25), *[(100 + k, 101 + k, 99 + k, 100 + k) for k in range(6)]]
+    venue = NotingBroker(can=("reduce_only", "two_exits"))
+    plans = [{21: enters(side, 60)}, {20: enters(-side, 20), 23: leaves(-side, 20)}]
+    run_owners(venue, rows, plans, side=side)
+    assert venue.sizes == [-side * 20, side * 40, side * 60]
+    assert max(len(stops) for bar, _, stops, _ in venue.rounds if bar > 24) == 1
+
+
+@SIDES
+def test_no_second_stop_rests_once_another_owner_is_on_the_other_side(side):
+    rows = [*flat(25), *[(100 + k, 101 + k, 99 + k, 100 + k) for k in range(6)]]
+    venue = NotingBroker(can=("reduce_only", "two_exits"))
+    plans = [{20: enters(side, 60)}, {23: enters(-side, 20)}]
+    run_owners(venue, rows, plans, side=side)
+    assert venue.sizes[:2] == [side * 60, side * 40]
+    assert max(len(stops) for bar, _, stops, _ in venue.rounds if bar > 24) == 1

@@ -17,6 +17,7 @@ from bt_risk.portfolio.reachable import (
     market_exits,
     note_dormant,
     opens_now,
+    opposed,
     orders_of,
     parts_closed,
     stranded,
@@ -42,6 +43,17 @@ def preview(book, side, size, kind="market", owner=ME, **terms):
 def split(*args, **kwargs):
     one = preview(*args, **kwargs)
     return one.closing, one.opening, one.reduces
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [((), False), ((60,), False), ((60, 20), False), ((-60, -20), False), ((60, -20), True)],
+)
+def test_owners_are_opposed_where_one_is_long_and_another_short(sizes, found):
+    book = book_of()
+    for size, owner in zip(sizes, (ME, OTHER), strict=False):
+        fill(book, size, owner=owner)
+    assert opposed(book.instruments[0]) is found
 
 
 # -- whose orders, and what they find --------------------------------------------------------------
