@@ -687,7 +687,7 @@ def test_a_million_bars_break_no_promise(worker):
 # -- the harness itself ----------------------------------------------------------------------------
 
 
-def _allow(self, request, book):
+def _allow(self, request, *more):
     return Decision(request.size)
 
 
