@@ -63,10 +63,10 @@ class Reach(Book):
         passed = asked.side * (asked.trigger - entry.trigger) > 0.0
         return entry.kind == "limit" and asked.kind == "stop" and not asked.trails and passed
 
-    def claimed(self, asked, kinds, size=lambda a: a.closing):
+    def claimed(self, asked, kinds, size=lambda a: a.closing, who=None):
         """Return what other exits of some kinds are counted to close; of a group the largest."""
         groups = {}
-        for a in self.orders(asked.index, asked.side, asked.who):
+        for a in self.orders(asked.index, asked.side, asked.who if who is None else who):
             same = asked.group is not None and a.group == asked.group
             if a is not asked and a.kind in kinds and not same and self.entry_of(a) is None:
                 groups[a.group] = max(groups.get(a.group, 0.0), min(size(a), a.left))
@@ -84,6 +84,9 @@ class Reach(Book):
         least = asked.held + self.coming(asked, self._surely, entry)
         most = asked.held + self.coming(asked, but=entry)
         claim = self.claimed(asked, kinds, lambda a: a.claim)
+        if asked.leaves:  # what the exits of others may close is left to them
+            others = [who for who in self.traders if who != asked.who]
+            claim += sum(self.claimed(asked, kinds, lambda a: a.claim, who) for who in others)
         asked.closing = min(asked.size, sure + max(0.0, least - claim))
         asked.claim = min(asked.size, given + max(0.0, most - self.claimed(asked, kinds)))
         asked.reduces = max(asked.claim, min(asked.size, given + most))
