@@ -34,6 +34,7 @@ LEFT_OUT = {
         "it values a compensated position at nothing, so a bare run is no measure"
     ),
     "gate/test_liquidation.py": _NO_LOANS,
+    "gate/test_lone_orders.py": "orders end quickly with Backtrader only",
     "gate/test_margin_at_the_fill.py": _NO_LOANS,
     "gate/test_native_orders.py": "orders are made quickly with Backtrader only",
     "gate/test_order_review.py::test_a_feed_without_a_close": "every data feed needs a close there",
