@@ -13,6 +13,7 @@ from bt_risk.tolerances import LIMIT_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
+    from bt_risk.portfolio.instrument import Instrument
 
 __all__ = ["GapLimit"]
 
@@ -95,10 +96,21 @@ class GapLimit(Limit):
             points = 0.0 if gaps is None else gaps.worst()
             points = max(points, self.floor * max(abs(request.price), abs(instrument.price)))
             per_unit = points * instrument.multiplier
-            return points, per_unit, per_unit * book.exposure.units(instrument, request.side)
+            used = per_unit * book.exposure.units(instrument, request.side)
+            return points, per_unit, used + self._beyond(instrument, request.side, points)
         share = max(0.0 if gaps is None else gaps.worst(relative=True), self.floor)
         used = book.exposure.of(instrument, request.side, "notional")
         return share * abs(request.price), share * request.unit_notional, share * used
+
+    def _beyond(self, instrument: Instrument, side: int, points: float) -> float:
+        """Return what entries lose beyond a gap of `points`, where they rest at a higher price."""
+        lost = [
+            w.opening * max(0.0, self.floor * abs(w.dearest) - points)
+            for copy in instrument.copies
+            for w in copy.orders.values()
+            if w.side == side and not (w.own or w.waits)
+        ]
+        return sum(lost) * instrument.multiplier
 
     def _why_unknown(self, request: Request) -> str:
         """Return why the gaps, or the ATR, say nothing; an empty text where they do."""

@@ -40,6 +40,7 @@ def refused(result):
 BUY, SELL = (8, "buy", {"size": 900}), (8, "sell", {"size": 900})
 RESTS = {"size": 50, "exectype": bt.Order.Limit, "price": 98.0}
 FILLED, WORKING = (7, "buy", {"size": 100}), (7, "buy", RESTS)
+FAR = (7, "buy", {"size": 4, "exectype": bt.Order.Stop, "price": 1000.0})
 # name: changes, orders, units that were opened
 SIZES = {
     "4 % of 100": ({}, [BUY], [250]),
@@ -49,6 +50,12 @@ SIZES = {
     "100 are held": ({}, [FILLED, BUY], [100, 150]),
     "a limit for 50 at 98 rests": ({}, [WORKING, BUY], [201]),
     "40 points of a contract": ({"margin": 100.0}, [BUY], [25]),
+    # 2 % of 1,000 are 20 points, 800 for four contracts; at 100 they would be the worst gap, 160.
+    "a stop for 4 contracts at 1,000 rests": (
+        {"margin": 100.0, "gap_floor": 0.02},
+        [FAR, BUY],
+        [5],
+    ),
     "the gap has left the window": ({"window": 5, "gap_floor": 0.02}, [(12, *BUY[1:])], [500]),
 }
 

@@ -257,7 +257,7 @@ class Orders(Reach):
         """Who sells all that was asked for, of which not all was bought, sells what is held."""
         share = self.share(asked.index, asked.who)
         lost = share.lost if share.lost_side == -asked.side else 0.0
-        most = max(asked.held, asked.size - lost)
+        most = max(asked.held + self.coming(asked), asked.size - lost)
         plain = self.world.traders == 1 and not self.world.filler and asked.parent is None
         if plain and lost and asked.closing > EPS and asked.accepted > most + EPS:
             text = f"{asked.accepted:g} with {asked.held:g} held and {lost:g} never bought"
