@@ -23,7 +23,7 @@ TABLE = pd.DataFrame(
 )
 
 
-class Seen(bt.Strategy):
+class SeenSignals(bt.Strategy):
     """Keep what the lines of the signals show on each bar."""
 
     params = {"buys": ()}
@@ -46,7 +46,7 @@ class Seen(bt.Strategy):
 def run(*frames, ttl="3d", table=TABLE, mode="runonce", protected=False, **params):
     engine = cerebro(*frames)
     engine.adddata(bt_risk.SignalData(dataname=table, ttl=ttl, **params), name="S")
-    engine.addstrategy(Seen)
+    engine.addstrategy(SeenSignals)
     if protected:
         bt_risk.protect(engine, sizer=False)
     return engine.run(**MODES[mode])[0].seen
@@ -107,7 +107,7 @@ def test_a_clock_of_days_that_are_made_of_hours(way):
     getattr(engine, way)(data, timeframe=bt.TimeFrame.Days, name="D")
     signals = bt_risk.SignalData(dataname=TABLE, ttl="3d", symbol="")
     engine.adddata(signals, name="S")
-    engine.addstrategy(Seen)
+    engine.addstrategy(SeenSignals)
     seen = engine.run()[0].seen
     assert len(seen) == (31 if way == "resampledata" else 720)  # the last is a midnight
     index = pd.DatetimeIndex([bt.num2date(row[0]) for row in seen])
@@ -169,7 +169,7 @@ class Picked(bt.Strategy):
 def test_a_second_run_of_one_cerebro_sees_the_same():
     engine = cerebro(FRAME)
     engine.adddata(bt_risk.SignalData(dataname=TABLE, ttl="3d"), name="S")
-    engine.addstrategy(Seen)
+    engine.addstrategy(SeenSignals)
     assert repr(engine.run()[0].seen) == repr(engine.run()[0].seen)
     assert pickle.loads(pickle.dumps(engine.datas[1])).ttl == 259200.0
 
