@@ -154,7 +154,7 @@ def rolling_correlation(returns: Table, window: int = 252) -> FloatArray | pd.Da
 
     Notes
     -----
-    Equal to pandas, up to twenty-five times faster. A window is summed as the end of one block of
+    Equal to pandas, about ten times faster. A window is summed as the end of one block of
     `window` bars plus the beginning of the next, so nothing outside it (a bad tick that has left,
     say) can reach the result; windows whose mean dwarfs their spread are centred first.
 
