@@ -13,6 +13,7 @@ shown. A bar does not say in what sequence its prices came, so that the worst of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,9 @@ class EntryBar:
             self._try_extreme(part, working)
         if stop.alive():
             pending.append(stop)
+            one = part.instrument
+            if not one.forming:  # a round without a new bar tries it on this bar again otherwise
+                working.set_at = one.close.lencount, -math.inf
         elif stop.status == stop.Completed:
             self.inner._bracketize(stop)
 

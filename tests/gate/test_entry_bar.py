@@ -244,3 +244,18 @@ def test_a_limit_that_fills_on_a_bar_that_is_over_is_not_stopped_by_that_bar():
     plan = [(6, "buy", {"size": 100, "data": 1}), (7, "buy", limit)]
     found = [fill[2:] for fill in tape_of(taped(engine, plan))["fills"]]
     assert found == [(100, 100), (50, 97)]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("short", [False, True])
+def test_a_stop_is_not_tried_again_on_the_bar_of_its_entry(short, fast):
+    # Bought at the close of bar 6, after its low of 90. On day 7 this data feed has no bar: the
+    # stop at 96 waits for that of day 8.
+    rows = [*flat(5), (100, 101, 90, 100), (95, 99, 94, 98), *flat(3, 98)]
+    gappy = bars(*(mirrored(rows) if short else rows))
+    gappy.index = gappy.index[:6].append(gappy.index[6:] + pd.Timedelta(days=1))
+    engine = cerebro(bars(*flat(11)), gappy)
+    bt_risk.protect(engine, ATTACHED, fast=fast)
+    plan = [(5, "buy", {"size": 100, "data": 1, "exectype": bt.Order.Close})]
+    result = taped(engine, list(turned(plan)) if short else plan)
+    assert fills(result, short)[1:] == [(8, -100, 95)]
