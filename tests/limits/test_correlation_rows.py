@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,15 +107,18 @@ def decisions(seed, limit, tabled, monkeypatch):
     return answers, sum(answered)
 
 
+def told(answers):
+    """Return decisions in words; where a window lies in memory may change the last digits."""
+    return [repr(replace(one, measured=round(one.measured, 12))) for one in answers]
+
+
 @pytest.mark.parametrize("block", range(3))
 def test_decisions_by_the_table_are_those_pair_by_pair(block, monkeypatch):
     tabled = refused = 0
     for seed in range(32 * block, 32 * block + 32):
         fast, plain = limits(seed)
         answers, by_table = decisions(seed, fast, True, monkeypatch)
-        assert [repr(one) for one in answers] == [
-            repr(one) for one in decisions(seed, plain, False, monkeypatch)[0]
-        ], seed
+        assert told(answers) == told(decisions(seed, plain, False, monkeypatch)[0]), seed
         tabled += by_table
         refused += sum(1 for one in answers if one.reason)
     assert tabled > 60
