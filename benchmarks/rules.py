@@ -1,5 +1,7 @@
 """Each rule and guard alone in a run, and the plain functions against other implementations."""
 
+import importlib.util
+import math
 from functools import partial
 
 import numpy as np
@@ -16,8 +18,10 @@ from benchmarks.row import Row
 from benchmarks.speed import BARE, run
 from benchmarks.timing import Spread, ratios, take_turns
 from bt_risk.evidence.variants import active, alone
+from bt_risk.rules import stop_scans
 
 TITLE = "The rules: each alone in a run, and the plain functions"
+COMPILED = "atr_stop, extra fast"
 NAMES, BARS, ROUNDS = 10, 1_000, 5
 QUICK_BARS, QUICK_ROUNDS = 100, 1
 
@@ -26,12 +30,12 @@ def rows(options):
     """Yield the rows of the rules, and of the functions."""
     yield from _alone(*((QUICK_BARS, QUICK_ROUNDS) if options.quick else (BARS, ROUNDS)))
     yield from guards.rows(options.quick)
-    for work, anchor, calls, goal, rounds in _functions(options.quick):
+    for work, anchor, calls, goals, rounds in _functions(options.quick):
         times = take_turns(calls, 1 if options.quick else rounds)
         for name, ratio in ratios(times, anchor).items():
             if name != anchor:
                 seconds = Spread.of(times[name]).median
-                own = None if options.quick else goal
+                own = None if options.quick else goals.get(name)
                 yield Row("rules", work, name, ratio, anchor, own, seconds, "call")
 
 
@@ -56,11 +60,15 @@ def _alone(bars, rounds):
 
 
 def _functions(quick):
-    """Return work, the anchor, what is called by name, the goal and the rounds."""
+    """Return work, the anchor, what is called by name, goals by name and the rounds."""
     bars, names = (10_000, 10) if quick else (1_000_000, 100)
     walk = random_walk(0, bars, "min")
     high, low, close = (walk[name].to_numpy() for name in ("high", "low", "close"))
     returns = pd.DataFrame(np.random.default_rng(0).normal(0, 0.01, (2_520, names)))
+    compiled = {}
+    if importlib.util.find_spec("numba"):
+        compiled[COMPILED] = lambda: _scanned(math.inf, high, low, close)
+        compiled[COMPILED]()  # compiles
     trades = np.random.default_rng(1).normal(0.2, 1.0, 100)
     return [
         (
@@ -68,9 +76,10 @@ def _functions(quick):
             "TA-Lib's ATR",
             {
                 "TA-Lib's ATR": lambda: talib.ATR(high, low, close, 14),
-                "atr_stop": lambda: bt_risk.atr_stop(high, low, close),
+                "atr_stop": lambda: _scanned(-math.inf, high, low, close),
+                **compiled,
             },
-            20.0,
+            {"atr_stop": 20.0, COMPILED: 5.0},
             7,
         ),
         (
@@ -80,7 +89,7 @@ def _functions(quick):
                 "pandas": lambda: returns.rolling(252).corr(),
                 "rolling_correlation": lambda: bt_risk.rolling_correlation(returns),
             },
-            1 / 20,
+            {"rolling_correlation": 1 / 20},
             3,
         ),
         (
@@ -90,10 +99,16 @@ def _functions(quick):
                 "scipy's brentq": lambda: [_growth_by_brentq(trades) for _ in range(50)],
                 "empirical_kelly": lambda: [bt_risk.empirical_kelly(trades) for _ in range(50)],
             },
-            None,
+            {},
             7,
         ),
     ]
+
+
+def _scanned(bars_before, *prices):
+    """Call `atr_stop` as a process does that has scanned so many bars before."""
+    stop_scans._compiler.bars = bars_before
+    return bt_risk.atr_stop(*prices)
 
 
 def _growth_by_brentq(trades):

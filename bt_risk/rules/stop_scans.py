@@ -30,8 +30,8 @@ _EARLY = 64  # bars that a lane begins before its own
 _LONGEST = 125  # bars of its own that a lane has at most
 _BLOCK = 1000 * _LONGEST  # bars in lanes at a time: what they need stays in the cache
 _PART = 64  # bars that are scanned again at a time
-# numba compiles for a second and then saves about 9 ns a bar.
-_BARS_UNTIL_COMPILED = 100_000_000
+# numba compiles for a second, and then halves the time of a bar: nothing for a few short series.
+_BARS_UNTIL_COMPILED = 2_000_000
 
 
 def trail_closes(levels: FloatArray, lows: FloatArray) -> None:
@@ -82,7 +82,7 @@ class _Kind(NamedTuple):
 
 
 class _Compiler:
-    """Compile the scans once that pays, if numba is installed."""
+    """Compile the scans once a process goes through many bars, if numba is installed."""
 
     def __init__(self) -> None:
         self.bars = 0.0

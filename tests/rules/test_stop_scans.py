@@ -164,7 +164,7 @@ def test_the_rest_behind_the_last_lane_is_scanned_whatever_its_memory_held(small
     np.testing.assert_array_equal(scanned(trail_closes, level, low), plain_closes(level, low))
 
 
-def test_scans_are_compiled_only_once_they_have_taken_as_long_as_compiling(monkeypatch):
+def test_scans_are_compiled_only_once_they_go_through_many_bars(monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.setattr(stop_scans, "_BARS_UNTIL_COMPILED", 20_000)
     compiler = stop_scans._Compiler()
