@@ -29,7 +29,7 @@ from bt_risk.monitors.settings import (
 )
 from bt_risk.parameters import ATRLimit, EquityLimit, Flag, Settings, read_toml
 from bt_risk.portfolio.bar_check import BAR_JUMP
-from bt_risk.portfolio.instrument import check_instruments
+from bt_risk.portfolio.instrument_facts import check_instruments
 
 __all__ = ["Policy", "policy_of"]
 

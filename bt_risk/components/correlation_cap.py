@@ -15,7 +15,7 @@ from bt_risk.limits.portfolio import portfolio_limits
 from bt_risk.limits.settings import ESTIMATOR, LimitSettings
 from bt_risk.live.settings import Live
 from bt_risk.parameters import keyword_parameters, with_signature
-from bt_risk.portfolio.instrument import check_instruments
+from bt_risk.portfolio.instrument_facts import check_instruments
 
 __all__ = ["CorrelationCap"]
 

@@ -40,12 +40,8 @@ from bt_risk.monitors.settings import StopDistanceSettings
 from bt_risk.orders import ACTIVE, HALTED, REDUCING
 from bt_risk.portfolio.bar_check import BAR_JUMP
 from bt_risk.portfolio.book import Book
-from bt_risk.portfolio.instrument import (
-    STALE_BARS,
-    Instrument,
-    check_instruments,
-    instruments_of,
-)
+from bt_risk.portfolio.instrument import STALE_BARS, Instrument, instruments_of
+from bt_risk.portfolio.instrument_facts import check_instruments
 from bt_risk.portfolio.point_value import point_value
 from bt_risk.portfolio.signals import Signals
 from bt_risk.state.file import check_state

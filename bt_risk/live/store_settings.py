@@ -11,7 +11,7 @@ import tomli_w
 from bt_risk.errors import ParameterError, check_choice, check_positive, raised_as
 from bt_risk.live.capabilities import check_capabilities
 from bt_risk.parameters import read_toml
-from bt_risk.portfolio.instrument import check_instruments
+from bt_risk.portfolio.instrument_facts import check_instruments
 
 __all__ = ["StoreSettings"]
 

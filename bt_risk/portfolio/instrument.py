@@ -6,78 +6,26 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bt_risk.errors import (
-    ParameterError,
-    check_extreme,
-    check_flag,
-    check_fraction,
-    check_positive,
-    check_text,
-)
+from bt_risk.errors import ParameterError
 from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
 from bt_risk.portfolio.contract_facts import tick_of
 from bt_risk.portfolio.feed_day import feed_day
 from bt_risk.portfolio.point_value import is_linear, point_value
+from bt_risk.portfolio.recent_atr import RecentATR
 from bt_risk.portfolio.signals import instrument_feeds, is_signal
 from bt_risk.rules.gaps import GapWindow
 from bt_risk.rules.return_model import STALE_BARS
 from bt_risk.rules.trading_day import TradingDay
-from bt_risk.rules.trailing_stop import WilderATR
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
-__all__ = ["STALE_BARS", "Instrument", "check_instruments", "instruments_of"]
-
-ATR_MEDIAN_BARS = 100
+__all__ = ["STALE_BARS", "Instrument", "instruments_of"]
 
 # Attributes that the state file saves, beside the ATRs.
 _SAVED = ("price", "closed", "top", "bottom", "time", "longest_gap", "multiplier")
-
-_FACTS: dict[str, Callable[[str, str, Any], Any]] = {
-    "step": lambda c, p, v: check_positive(c, p, v),
-    "min_notional": lambda c, p, v: check_positive(c, p, v, zero=True),
-    "tick": lambda c, p, v: check_positive(c, p, v),
-    "atr_multiple": lambda c, p, v: check_positive(c, p, v),
-    "negative_prices": lambda c, p, v: check_flag(c, p, v),
-    "risk_limit": lambda c, p, v: check_fraction(c, p, v),
-    "allow_extreme": lambda c, p, v: check_flag(c, p, v),
-    "currency": lambda c, p, v: check_text(c, p, v),
-}
-
-
-def check_instruments(
-    component: str, instruments: Any, allow_extreme: bool = False
-) -> dict[str, dict[str, float]]:
-    """Return a copy of ``{name: {fact: value}}``, every fact checked; None gives no facts.
-
-    A `risk_limit` of 0.5 and more is percent by mistake, unless `allow_extreme` is given, here or
-    among the facts of the instrument.
-    """
-    checked: dict[str, dict[str, float]] = {}
-    facts_of = {} if instruments is None else instruments
-    if not isinstance(facts_of, dict) or not all(isinstance(f, dict) for f in facts_of.values()):
-        raise ParameterError(
-            component, "instruments", "a dict of dicts by name of the data feed", instruments
-        )
-    for name, facts in facts_of.items():
-        for fact, value in facts.items():
-            if fact not in _FACTS:
-                raise ParameterError(
-                    component,
-                    f"instruments[{name!r}]",
-                    f"facts named {', '.join(_FACTS)}",
-                    fact,
-                )
-            _FACTS[fact](component, f"instruments[{name!r}][{fact!r}]", value)
-        allowed = allow_extreme or bool(facts.get("allow_extreme"))
-        param = f"instruments[{name!r}]['risk_limit']"
-        check_extreme(component, param, facts.get("risk_limit"), allowed)
-        checked[name] = dict(facts)
-    return checked
 
 
 def instruments_of(
@@ -103,34 +51,6 @@ class _Priceless:
 
     def __init__(self, times: Any) -> None:
         self.close = self.high = self.low = times
-
-
-class _ATR:
-    """A Wilder ATR with its last values, whose median is the floor of a sizer's ATR."""
-
-    __slots__ = ("count", "recent", "wilder")
-
-    def __init__(self, period: int) -> None:
-        self.wilder = WilderATR(period)
-        self.recent: list[float] = []
-        self.count = 0
-
-    def update(self, high: float, low: float, close: float) -> None:
-        value = self.wilder.update(high, low, close)
-        if value != value:
-            return
-        if self.count < ATR_MEDIAN_BARS:
-            self.recent.append(value)
-        else:
-            self.recent[self.count % ATR_MEDIAN_BARS] = value
-        self.count += 1
-
-    def persist(self) -> dict[str, Any]:
-        return {"wilder": self.wilder.persist(), "recent": self.recent, "count": self.count}
-
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        self.wilder.restore(saved["wilder"])
-        self.recent, self.count = list(saved["recent"]), saved["count"]
 
 
 class Instrument:
@@ -240,7 +160,7 @@ class Instrument:
         self.gaps: GapWindow | None = None
         self.kept: deque[float] | None = None
         self.kept_since = 0
-        self._atrs: dict[int, _ATR] = {}
+        self._atrs: dict[int, RecentATR] = {}
         self._updates: tuple[Callable[[float, float, float], None], ...] = ()
 
     def _find_lines(self, data: Any) -> None:
@@ -291,7 +211,7 @@ class Instrument:
     def track_atr(self, atr_period: int) -> None:
         """Compute the ATR of this period from the next bar on."""
         if atr_period not in self._atrs:
-            self.compute(self._atrs | {atr_period: _ATR(atr_period)})
+            self.compute(self._atrs | {atr_period: RecentATR(atr_period)})
 
     def compute(self, atrs: dict[int, Any]) -> None:
         """Compute these ATRs, by period; the first decides which moves are believed."""
@@ -422,7 +342,7 @@ class Instrument:
     def _go_on(self, time: float) -> None:
         """Process bars from this one on; reset the ATRs after a gap that no old bar fills."""
         if time - self.known_until > 2.0 * self.longest_gap > 0.0:
-            self.compute({atr_period: _ATR(atr_period) for atr_period in self._atrs})
+            self.compute({atr_period: RecentATR(atr_period) for atr_period in self._atrs})
             if self.gaps is not None:
                 self.gaps.skip()
         self.known_until, self.repeats = -math.inf, False
@@ -486,11 +406,7 @@ class Instrument:
 
         Sizes shrink with it when a calm market would let them grow; stops do not move.
         """
-        atr = self._atrs[atr_period]
-        if not atr.recent:
-            return math.nan
-        value: float = atr.wilder.value
-        return max(value, atr_floor * median(atr.recent))
+        return self._atrs[atr_period].floored(atr_floor)
 
     def stop_distance(self) -> float:
         """Return the price distance of a stop that is not placed yet: a multiple of the ATR.

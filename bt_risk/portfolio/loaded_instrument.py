@@ -13,8 +13,9 @@ from array import array
 from statistics import median
 from typing import Any
 
-from bt_risk.portfolio.instrument import ATR_MEDIAN_BARS, Instrument
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.loaded_bars import LoadedBars, Replay, loaded_bars
+from bt_risk.portfolio.recent_atr import ATR_MEDIAN_BARS
 from bt_risk.rules.gaps import GapWindow
 
 __all__ = ["LoadedInstrument", "load"]
