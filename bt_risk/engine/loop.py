@@ -12,6 +12,7 @@ from backtrader.linebuffer import LineBuffer
 from backtrader.lineseries import Lines
 
 from bt_risk.engine.broker_round import quick_rounds, simulated_broker
+from bt_risk.engine.collector import leave_old_objects
 from bt_risk.engine.feeds import QuickFeed, bars, finite, tick_aliases, ticks_from_lines
 from bt_risk.engine.once import bulk_forward
 from bt_risk.engine.strategy_step import overrides, plain_line, strategy_step
@@ -100,10 +101,11 @@ class QuickLoop:
         why = _why_native(self.cerebro, strategies)
         if why:
             _log.info("loop: Backtrader's own, because %s", why)
-            self.cerebro._runonce(strategies)
         else:
             _log.info("loop: quick")
-            _run(self.cerebro, strategies)
+        run = self.cerebro._runonce if why else partial(_run, self.cerebro)
+        with leave_old_objects():
+            run(strategies)
 
     def _run_next(self, strategies: Sequence[Any]) -> None:
         """Run bar by bar, which only Backtrader's own loop does."""
