@@ -81,8 +81,8 @@ class _QuickRounds:
         if broker._userhist:
             broker._process_order_history()
         if broker.pending:
-            leaves = broker.__dict__.get("_leaves_pending")
-            if leaves is None or not leaves():
+            own = broker.__dict__
+            if "_leaves_pending" not in own or not own["_leaves_pending"]():
                 self._execute_pending()
         held = [(data, one) for data, one in broker.positions.items() if one.size]
         for data, position in held:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from bt_risk.gate.buying_power import affordable
 from bt_risk.gate.exit_pair import ExitPair
 from bt_risk.gate.lone_orders import install_quick_ends
+from bt_risk.gate.resting_exits import RestingExits
 from bt_risk.orders import plain
-from bt_risk.portfolio.loaded_instrument import LoadedInstrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 from bt_risk.portfolio.reachable import allowed_fill, coming, held_for
 from bt_risk.rules.sizing import round_down
@@ -45,14 +45,17 @@ class SimulatedExecution:
         self.fitted: dict[int, float | None] = {}
         self.triggered: set[int] = set()
         self._refused = 0
+        self.resting = RestingExits(self)
         self.entry_bar: EntryBar | None = None
         self.exit_pair: ExitPair | None = None
         self.liquidation: Liquidation | None = None
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
-        inner._leaves_pending = self.leaves_pending  # asked by `bt_risk.engine.broker_round`
+        inner._leaves_pending = (
+            self.resting.are_left_alone
+        )  # asked by `bt_risk.engine.broker_round`
         self._replaced = install_quick_ends(inner)
-        self._notifies = "notify" in self._replaced
+        self.resting.known = "notify" in self._replaced
 
     def remove(self) -> None:
         """Leave the BackBroker as it was found."""
@@ -71,7 +74,7 @@ class SimulatedExecution:
                 self._cancel(order)  # it was off the queue while it was withdrawn
                 return
         if ref in self.gate.own:
-            if not self._out_of_reach(order):
+            if not self.resting.is_left_alone(order):
                 self.try_own(order)
         elif ref in self.gate.exit_orders.ended:
             self._cancel(order, "entries are refused now", alone=True)
@@ -81,16 +84,6 @@ class SimulatedExecution:
             self._native_try(order)
         else:
             self.entry_bar.try_exec(order, self._native_try)
-
-    def leaves_pending(self) -> bool:
-        """Return whether trying each order of BackBroker's queue on this bar would do nothing."""
-        own = self.gate.own
-        for order in self.inner.pending:
-            if order.ref not in own or not order._active:  # none of ours expires
-                return False
-            if not self._out_of_reach(order):
-                return False
-        return self.liquidation is None
 
     def execute(
         self,
@@ -136,20 +129,6 @@ class SimulatedExecution:
         # the cash after it would refuse every later order of the bar.
         order.addinfo(coc=False)
         return cash if cash >= 0.0 else 0.0
-
-    def _out_of_reach(self, order: Any) -> bool:
-        """Return whether this bar leaves a resting order of ours alone, so that nothing happens."""
-        working = self.gate.book.working.get(order.ref)
-        if working is None or working.kind == "market" or self.inner.notifs or not self._notifies:
-            return False
-        instrument, side, price = working.instrument, working.side, order.created.price
-        held = working.part.size * side < 0.0 and instrument.data._compensate is None
-        if not held or order.status == order.Partial or type(instrument) is not LoadedInstrument:
-            return False
-        k = instrument.close._idx
-        if (side < 0) == (working.kind == "stop"):
-            return bool(instrument.open.array[k] > price < instrument.low.array[k])
-        return bool(instrument.open.array[k] < price > instrument.high.array[k])
 
     # -- our own exits ------------------------------------------------------------------------
 

@@ -37,11 +37,12 @@ class TakeProfitMonitor(Monitor):
     Of several rules the nearest target counts.
     """
 
-    name, sleeps = "TakeProfit", True
+    name = "TakeProfit"
 
     def __init__(self, gate: Any, rule: TakeProfit) -> None:
-        self.gate, self.rule = gate, rule
+        self.gate, self.book, self.rule = gate, gate.book, rule
         self._targets: dict[OwnerPosition, _Target] = {}
+        self._all_rest = -1  # as of this change of the book
 
     def add(self, rule: TakeProfit) -> None:
         """Carry out this rule, too."""
@@ -63,10 +64,16 @@ class TakeProfitMonitor(Monitor):
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Place what does not rest: a broker answers later, and may refuse."""
-        direct, working = self.gate.venue.direct, self.gate.book.working
+        if not self._targets or self._all_rest == self.book.changes:
+            return
+        direct, book = self.gate.venue.direct, self.book
+        all_rest, changes = direct, book.changes
         for target in list(self._targets.values()):
-            if not (direct and self._rests(target, working)) and target.part.instrument.length:
-                self._rest(target)
+            if not (direct and self._rests(target, book.working)):
+                all_rest = False
+                if target.part.instrument.length:
+                    self._rest(target)
+        self._all_rest = changes if all_rest else -1
 
     def quiet(self, sample: Sample) -> Quiet | None:
         """Return that nothing happens while every target rests, and no order and no fill comes."""

@@ -36,8 +36,8 @@ _WINDOW = re.compile(
 )
 _DAY = dt.timedelta(days=1)
 # Days on each side that are laid out around an instant: a week, so that a window that runs through
-# the week is whole.
-_AROUND = 9
+# the week is whole. What is laid out serves for so many days.
+_AROUND, _SERVES = 9, 28
 
 
 class Spans(Protocol):
@@ -121,25 +121,36 @@ class WeeklyHours:
         self._windows = [_parsed(component, window) for window in windows]
         self._listed = ListedSpans([])
         self._from, self._until = math.inf, -math.inf  # what is laid out as yet
+        if self._never_close():
+            self._listed = ListedSpans([(-math.inf, math.inf)])
+            self._from, self._until = -math.inf, math.inf
         self._times: dict[int, DailyTime] = {}
 
     def find(self, time: float) -> Span | None:
-        """Return the span that holds an instant, or None; one without an end ends in a week."""
+        """Return the span that holds an instant, or None."""
         if not self._from <= time < self._until:
             self._lay_out(time)
         return self._listed.find(time)
 
+    def _never_close(self) -> bool:
+        """Return whether there is a window on every day that lasts until the next one begins."""
+        whole = [(begin, days) for days, begin, minutes in self._windows if minutes == 1440]
+        return any(
+            {day for first, days in whole if first == begin for day in days} == set(range(7))
+            for begin, _ in whole
+        )
+
     def _lay_out(self, time: float) -> None:
-        """Lay the windows out around an instant, and keep them for the day of that instant."""
+        """Lay the windows out around an instant, and keep them for the days from that instant."""
         today = local_time(moment(time), self.tz).date()
         spans = []
-        for number in range(-_AROUND, _AROUND + 1):
+        for number in range(-_AROUND, _SERVES + _AROUND):
             date = today + number * _DAY
             for days, begin, minutes in self._windows:
                 if date.weekday() in days:
                     spans.append(tuple(self._number(date, m) for m in (begin, begin + minutes)))
         self._listed = ListedSpans([(begin, end) for begin, end in spans if begin < end])
-        self._from, self._until = self._number(today, 0), self._number(today + _DAY, 0)
+        self._from, self._until = self._number(today, 0), self._number(today + _SERVES * _DAY, 0)
 
     def _number(self, date: dt.date, minutes: int) -> float:
         """Return the date number of a local time, in minutes from the begin of a local date."""

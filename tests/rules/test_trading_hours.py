@@ -1,4 +1,5 @@
 import datetime as dt
+import math
 from zoneinfo import ZoneInfo
 
 import backtrader as bt
@@ -56,9 +57,31 @@ def test_windows_that_touch_are_one():
     assert span(lunch, "2024-01-05 12:00") is None
 
 
-def test_a_market_that_never_closes_ends_in_a_week():
-    begin, end = weekly("00:00-24:00").find(at("2024-01-05 12:00"))
-    assert end - at("2024-01-05 12:00") > 7
+def test_a_market_that_never_closes_has_no_end():
+    always = -math.inf, math.inf
+    for windows in (["00:00-24:00"], ["18:00-18:00"], ["Mon-Fri", "Sat-Sun", "09:00-12:00"]):
+        assert weekly(*windows, tz=NEW_YORK).find(at("2024-01-05 12:00")) == always
+    for windows in (["Mon-Sat"], ["00:00-23:59"], ["Mon-Fri", "Sat-Sun 00:00-23:00"]):
+        begin, end = weekly(*windows).find(at("2024-01-05 12:00"))
+        assert begin <= at("2024-01-05 00:00")
+        assert end < at("2024-01-09 00:00")
+
+
+def test_clocks_open_a_gap_in_windows_that_overlap_by_less_than_they_skip():
+    """On 10 March clocks go from 02:00 to 03:00: nothing is open from 03:10 to 03:30."""
+    hours = weekly("03:30-03:10", "02:50-03:40", tz=NEW_YORK)
+    assert hours.find(at("2024-03-10 07:05")) is not None
+    assert hours.find(at("2024-03-10 07:20")) is None
+    assert hours.find(at("2024-03-10 07:55")) is not None
+
+
+@pytest.mark.parametrize("tz", [None, NEW_YORK])
+@pytest.mark.parametrize("windows", [("Sun-Thu 18:00-17:00", "Sat 10:00-12:00"), ("Mon-Fri",)])
+def test_what_is_laid_out_once_serves_for_weeks_as_if_it_were_new(windows, tz):
+    served = weekly(*windows, tz=tz)
+    for hour in range(0, 24 * 120, 5):
+        time = at("2024-01-05 12:00") + hour / 24.0
+        assert served.find(time) == weekly(*windows, tz=tz).find(time)
 
 
 def test_lists_of_days():

@@ -1,0 +1,94 @@
+"""RestingExits: which of our exits a bar leaves alone, because its prices do not reach them.
+
+A stop or a limit rests for many bars and fills on one. As long as only such orders are on the
+queue of a BackBroker, comparing prices takes the place of trying them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bt_risk.portfolio.instrument import Instrument
+
+if TYPE_CHECKING:
+    from bt_risk.gate.simulated_execution import SimulatedExecution
+
+__all__ = ["RestingExits"]
+
+# The price of a resting order, the line that knows which bar it is, the opens, the lows or highs
+# that reach the order, and whether the market has to fall for that.
+_Resting = tuple[Any, Any, Sequence[float], Sequence[float], bool]
+
+
+class RestingExits:
+    """Compare the orders of ours on the queue of one BackBroker with the prices of a bar.
+
+    `known` says that BackBroker's own calls, but for those of the gate, are what it executes with.
+    """
+
+    def __init__(self, execution: SimulatedExecution) -> None:
+        self.execution, self.inner = execution, execution.inner
+        self.book, self.known = execution.gate.book, False
+        # What rests on the queue, as of which change of the book and with which last order; None:
+        # some of it does not rest.
+        self._resting: Sequence[_Resting] | None = None
+        self._changes, self._last = -1, None
+
+    def are_left_alone(self, resting: Sequence[_Resting] | None = None) -> bool:
+        """Return whether trying each order of the queue on this bar would do nothing.
+
+        With `resting` it is asked about these.
+        """
+        inner = self.inner
+        if resting is None:
+            if self._changes != self.book.changes or self._last is not inner.pending[-1]:
+                self._read_queue()
+            resting = self._resting
+        if resting is None or inner.notifs:
+            return False
+        for created, line, opens, extremes, falls in resting:
+            price, k = created.price, line._idx
+            if falls:
+                if not opens[k] > price < extremes[k]:
+                    return False
+            elif not opens[k] < price > extremes[k]:
+                return False
+        return True
+
+    def is_left_alone(self, order: Any) -> bool:
+        """Return whether trying an order on this bar would do nothing."""
+        resting = self._waits_for(order)
+        return resting is not None and self.are_left_alone([resting])
+
+    def _read_queue(self) -> None:
+        """Find what the orders of the queue wait for, if each is a resting exit of ours.
+
+        That changes with the book, and with an order that comes to the end of the queue; one that
+        has left it waits for nothing. A price is read where it counts.
+        """
+        pending = self.inner.pending
+        self._changes, self._last = self.book.changes, pending[-1]
+        found = [self._waits_for(order) for order in pending]
+        resting = [one for one in found if one is not None]
+        all_rest = len(resting) == len(found) and self.execution.liquidation is None
+        self._resting = resting if all_rest else None
+
+    def _waits_for(self, order: Any) -> _Resting | None:
+        """Return what an order waits for; None for one that may have to be tried."""
+        working = self.book.working.get(order.ref)
+        ours = working is not None and working.own and order._active  # none of ours expires
+        if working is None or not ours or working.kind == "market" or not self.known:
+            return None
+        one: Instrument = working.instrument
+        held = working.part.size * working.side < 0.0 and one.data._compensate is None
+        if not held or order.status == order.Partial or not one.loaded:
+            return None
+        falls = (working.side < 0) == (working.kind == "stop")
+        return (
+            order.created,
+            one.close,
+            one.open.array,
+            (one.low if falls else one.high).array,
+            falls,
+        )
