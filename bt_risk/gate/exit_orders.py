@@ -11,7 +11,7 @@ import backtrader as bt
 from bt_risk.orders import AT_MARKET, DEFAULTS, OrderRequest, plain
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
-from bt_risk.portfolio.reachable import stranded
+from bt_risk.portfolio.reachable import orphaned, stranded
 from bt_risk.portfolio.tradeids import by_tradeid
 from bt_risk.tolerances import SIZE_EPS
 
@@ -123,6 +123,10 @@ class ExitOrders:
             concerned = kinds is None or working.kind in kinds
             if not working.own and working.opening > SIZE_EPS and concerned:
                 self.cancel_entry(working, rule)
+        if self.gate.venue.clamps:
+            for part in list(self.gate.book.parts.values()):
+                for side in (1, -1) if part.instrument.orders else ():
+                    self._cancel_orphans(part, side, kinds)
         self.gate.process_notifications()  # what is cancelled makes room at once
 
     def cancel_entry(self, working: WorkingOrder, rule: str) -> bool:
@@ -142,7 +146,27 @@ class ExitOrders:
             # BackBroker cancels only what it has accepted; the rest is clamped when it would fill.
             working.opening = 0.0
             self.gate.fill_tracker.touch(working.part)  # its exits may have nothing to close now
+        if self.gate.venue.clamps:
+            self._cancel_orphans(working.part, -working.side)
         return new
+
+    def _cancel_orphans(
+        self, part: OwnerPosition, side: int, kinds: Collection[str] | None = None
+    ) -> None:
+        """Cancel the exits on a side that could only open, because their entry is gone.
+
+        A live broker has none of them: they are held back until their entry has filled.
+        """
+        for working in orphaned(part, side):
+            passed = working.foreign or working.ref in self.ended
+            if passed or (kinds is not None and working.kind not in kinds):
+                continue
+            self.ended.add(working.ref)  # one that is not accepted yet ends when it would fill
+            reason = "execution: cancelled, the entry that it was to close did not fill"
+            working.handle.addinfo(bt_risk=reason)
+            self.gate.venue.cancel_entry(working.handle)
+            if not working.handle.alive():
+                self.gate.journal.order(working.handle, "execution", "trim", reason, 0.0)
 
     # -- exits -----------------------------------------------------------------------------------
 

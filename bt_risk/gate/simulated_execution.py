@@ -327,9 +327,13 @@ class SimulatedExecution:
         return self._comes(part, working) <= SIZE_EPS
 
     def _review_late(self, working: WorkingOrder, price: float) -> None:
-        """Review as an entry what was sent as the exit of an entry that has never filled."""
+        """Review as an entry what was sent as the exit of an entry that has never filled.
+
+        From then on it is one: whoever cancels entries cancels it, and it is not reviewed again.
+        """
         if not self.gate.trading_state:
             opening = float(working.remaining)
+            working.closing = working.reduces = 0.0
             self._review(working, price, opening, "the entry that it closes did not fill")
 
     def _review(self, working: WorkingOrder, price: float, opening: float, why: str) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "note_dormant",
     "opens_now",
     "orders_of",
+    "orphaned",
     "parts_closed",
     "stranded",
 ]
@@ -330,6 +331,23 @@ def stranded(part: OwnerPosition) -> list[WorkingOrder]:
         and w.had_position
         and (w.parent is None or w.parent not in working)
         and coming(part, w.kind, side, w.price, w.trails) <= SIZE_EPS
+    ]
+
+
+def orphaned(part: OwnerPosition, side: int) -> list[WorkingOrder]:
+    """Return the exits on a side that have never had a position, and that no entry gives one.
+
+    They were sent with an entry that is gone, so that all they can do is open a position.
+    """
+    working = part.instrument.orders
+    if any(w.opening > SIZE_EPS for w in orders_of(part, -side)):
+        return []
+    return [
+        w
+        for w in orders_of(part, side)
+        if not w.had_position
+        and w.opening <= SIZE_EPS
+        and (w.parent is None or w.parent not in working)
     ]
 
 

@@ -53,6 +53,20 @@ BARS = 45_000
 
 # Worlds that broke a promise once, shrunk. The name says what went wrong.
 REGRESSIONS = {
+    "an exit that has begun to open is no exit to a halt": World(
+        seed=70948,
+        bars=57,
+        feeds=(Feed(volatility=0.005, beta=0.5), Feed(volatility=0.03)),
+        parts=("stop",),
+        commission=0.0,
+        filler=10.0,
+        engine=(("runonce", False),),
+        actions=(
+            Action(17, 0, "scalp", 1, (1, 2695.927, 0.0374)),
+            Action(19, 0, "switch", 0, ("halt",)),
+            Action(19, 0, "switch", 0, ("resume",)),
+        ),
+    ),
     "a volatility is told of a spread that is below zero": World(
         seed=52211,
         bars=57,
