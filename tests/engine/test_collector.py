@@ -53,9 +53,11 @@ def stops(strategy):
 
 @pytest.fixture(autouse=True)
 def nothing_stays_frozen():
+    before = gc.get_threshold()
     assert gc.get_freeze_count() == 0
     yield
     assert gc.isenabled()
+    assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
 
 
@@ -77,6 +79,28 @@ def test_they_are_thawed_when_a_run_ends_early(use, act, monkeypatch):
             cerebro.run()
     else:
         assert cerebro.run()[0].frozen == [True] * 3
+
+
+def test_all_that_a_run_keeps_is_gone_through_more_seldom(monkeypatch):
+    during = []
+    monkeypatch.setattr(Seen, "act", staticmethod(lambda one: during.append(gc.get_threshold())))
+    cerebro = cerebro_of()
+    bt_risk.fast(cerebro)
+    young, middle, old = gc.get_threshold()
+    cerebro.run()
+    assert during == [(young, middle, 5 * old)]
+
+
+def test_a_threshold_that_is_set_during_a_run_stays(monkeypatch):
+    before = gc.get_threshold()
+    monkeypatch.setattr(Seen, "act", staticmethod(lambda one: gc.set_threshold(1000, 20, 30)))
+    cerebro = cerebro_of()
+    bt_risk.fast(cerebro)
+    try:
+        cerebro.run()
+        assert gc.get_threshold() == (1000, 20, 30)
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_so_it_is_by_backtraders_own_loop_over_preloaded_bars():
