@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import backtrader
 import pytest
 
 import bt_risk
@@ -21,10 +23,10 @@ STORE = (
 def doctor(tmp_path):
     """Return a function that runs the command in a folder with a store."""
 
-    def run(kind, *words, columns=80):
+    def run(kind, *words, columns=80, **variables):
         (tmp_path / "my_store.py").write_text(STORE.format(kind))
         path = os.pathsep.join([str(Path(bt_risk.__file__).parents[1]), str(TESTS)])
-        env = os.environ | {"PYTHONPATH": path, "COLUMNS": str(columns)}
+        env = os.environ | {"PYTHONPATH": path, "COLUMNS": str(columns)} | variables
         command = [sys.executable, "-m", "bt_risk", "doctor", "my_store.py:make", *words]
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
 
@@ -68,3 +70,12 @@ def test_mistakes_are_one_line(doctor):
     done = doctor("Missing")
     assert done.returncode == 2
     assert "my_store.py cannot be imported" in done.stderr
+
+
+def test_python_does_not_warn_of_backtrader_before_that_line(doctor, tmp_path):
+    """What it would warn of is told when a module is compiled, and by default from 3.12 on."""
+    copy = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(backtrader.__file__).parent, tmp_path / "backtrader", ignore=copy)
+    done = doctor("Sound", "--yes", PYTHONWARNINGS="default", PYTHONDONTWRITEBYTECODE="1")
+    assert "size must be given with yes" in done.stderr
+    assert "invalid escape sequence" not in done.stderr
