@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ import pandas as pd
 from bt_risk.components.settings import ESTIMATORS, KellySettings
 from bt_risk.portfolio.book import Book
 from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.position import with_owner
 from bt_risk.rules.kelly import kelly_lower_bound, kelly_risk
 
 __all__ = ["TIMELINE", "KellyEstimate"]
@@ -74,7 +74,7 @@ class KellyEstimate:
     def detached(self) -> KellyEstimate:
         """Return the estimate from the trades so far, without any object of the run."""
         book = self._book
-        trades = [replace(t, owner=t.owner is self._strategy) for t in book.trades]
+        trades = [with_owner(t, t.owner is self._strategy) for t in book.trades]
         names = [SimpleNamespace(name=instrument.name) for instrument in book.instruments]
         plain: Any = SimpleNamespace(trades=trades, instruments=names)
         return KellyEstimate(self.settings, True, plain)

@@ -14,7 +14,7 @@ from bt_risk.components.quiet_analyzer import QuietAnalyzer
 from bt_risk.components.run_settings import run_settings
 from bt_risk.errors import check_output
 from bt_risk.gate.journal import FIELDS, Journal
-from bt_risk.portfolio.position import without_owner
+from bt_risk.portfolio.position import with_owner
 from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
 from bt_risk.state.journal_file import is_journal_file, write_journal
 
@@ -63,7 +63,7 @@ class RiskJournal(QuietAnalyzer):
             silence.check()  # the last line that a strategy may get
         journal, copy = self._find(), Journal()
         copy.lines = list(journal.lines)
-        copy.trades = [without_owner(trade) for trade in journal.trades]
+        copy.trades = [with_owner(trade, None) for trade in journal.trades]
         self._journal = copy
         self._keep_inputs(journal)
         if is_journal_file(self.p.path):

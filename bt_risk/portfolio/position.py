@@ -21,7 +21,7 @@ __all__ = [
     "identity",
     "place_of",
     "position_key",
-    "without_owner",
+    "with_owner",
 ]
 
 
@@ -264,9 +264,9 @@ class ClosedTrade:
 _AFTER_OWNER = attrgetter(*[one.name for one in fields(ClosedTrade)[2:]])
 
 
-def without_owner(trade: ClosedTrade) -> ClosedTrade:
-    """Return a closed trade without the strategy, which no other process could take."""
-    return ClosedTrade(trade.instrument, None, *_AFTER_OWNER(trade))
+def with_owner(trade: ClosedTrade, owner: object) -> ClosedTrade:
+    """Return a closed trade with another owner than the strategy, which no process could send."""
+    return ClosedTrade(trade.instrument, owner, *_AFTER_OWNER(trade))
 
 
 class SentOrder(NamedTuple):

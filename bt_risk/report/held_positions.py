@@ -12,16 +12,18 @@ import numpy as np
 import pandas as pd
 
 from bt_risk.gate.broker import RiskBroker
+from bt_risk.known_engine import other_engine
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.seen_bars import SeenBars
 from bt_risk.tolerances import SIZE_EPS
 
-__all__ = ["EXPOSURE", "HELD", "HeldPositions", "unit_value"]
+__all__ = ["EXPOSURE", "HELD", "HeldPositions", "plain_point_value", "unit_value"]
 
 EXPOSURE = ["long_risk", "short_risk", "long_notional", "short_notional"]
 HELD = ["bar", "name", "size", "value", "stop"]
+_ELSEWHERE = 0, None  # the place of a data feed that is not the strategy's
 _NOTED = 6  # numbers of one position at one bar: bar, place, size, point value, risk, stop
 
 
@@ -34,6 +36,10 @@ class HeldPositions:
         The account, as the strategy knows it.
     gate : RiskBroker or None
         The same, if it is one.
+    inner : broker or None
+        What the gate wraps, or the account itself.
+    reads : bool
+        Whether `inner` is a BackBroker that is worth what it has last computed: nobody is asked.
     stops : TrailingStopMonitor or None
         Its stops, once they are known.
     """
@@ -41,57 +47,56 @@ class HeldPositions:
     def __init__(self, feeds: Sequence[bt.AbstractDataBase]) -> None:
         self._feeds = list(feeds)
         # Each data feed's place, and the line whose length is its own.
-        self._places = {id(feed): (i, feed.lines[0]) for i, feed in enumerate(self._feeds)}
+        self._places = {feed: (i, feed.lines[0]) for i, feed in enumerate(self._feeds)}
         self._rows = array("d")
-        self._bar = 0
         self.stops: TrailingStopMonitor | None = None
 
     def ask(self, broker: Any) -> None:
-        """Ask this broker from now on."""
+        """Ask this broker from now on, and what it wraps."""
         self.broker, self.gate = broker, broker if isinstance(broker, RiskBroker) else None
+        self.inner = broker if self.gate is None else self.gate.inner
+        self.reads = _holds_its_value(broker, self.inner)
 
-    def note(self) -> float:
-        """Record every position at one bar; return the value of one share of the account."""
-        gate = self.gate
-        # The gate may wrap another broker from now on.
-        inner = self.broker if gate is None else gate.inner
+    def note(self, bar: int) -> tuple[float, float]:
+        """Record every position at a bar; return what the account and one share of it are worth."""
+        inner, broker = self.inner, self.broker
         if isinstance(inner, bt.brokers.BackBroker):
             # Asking for a position would add an empty one.
             for feed, position in inner.positions.items():
                 if position.size:
-                    self._hold(feed, position.size)
-            value = inner.fundvalue or inner.getvalue()
-        else:
-            value = self._note_answers()
-        self._bar += 1
-        return value
-
-    def _note_answers(self) -> float:
-        ask = self.broker.getposition if self.gate is None else self.gate.venue.position
+                    self.hold(bar, feed, position.size)
+            return broker.getvalue(), inner.fundvalue or inner.getvalue()
+        ask = broker.getposition if self.gate is None else self.gate.venue.position
         for feed in self._feeds:
             position = ask(feed)
             if position is not None and position.size:
-                self._hold(feed, position.size)
-        return unit_value(self.broker)
+                self.hold(bar, feed, position.size)
+        return broker.getvalue(), unit_value(broker)
 
-    def _hold(self, feed: Any, size: float) -> None:
-        place, head = self._places.get(id(feed), (0, None))
-        if head is None or not head.lencount or abs(size) <= SIZE_EPS:
+    def hold(self, bar: int, feed: Any, size: float) -> None:
+        """Record one position at a bar."""
+        place, head = self._places.get(feed, _ELSEWHERE)
+        if head is None or not head.lencount or -SIZE_EPS <= size <= SIZE_EPS:
             return
-        gate, risk, stop = self.gate, math.nan, math.nan
+        gate, stops, risk, stop = self.gate, self.stops, math.nan, math.nan
         if gate is None:
-            worth = _point_value(self.broker, feed)
+            worth = plain_point_value(self.broker.getcommissioninfo(feed), feed.close[0])
         else:
             book = gate.book
             instrument = book.by_data[id(feed)]
             worth, risk = instrument.multiplier, book.exposure.position_risk(instrument)
-            if self.stops is not None:
-                stop = _nearest_stop(self.stops, instrument)
-        self._rows.extend((self._bar, place, size, worth, risk, stop))
+            if stops is not None:
+                parts = instrument.parts
+                stop = (
+                    stops.price(parts[0].owner, instrument)
+                    if len(parts) == 1
+                    else _nearest_stop(stops, instrument)
+                )
+        self._rows.extend((bar, place, size, worth, risk, stop))
 
     def keep(self) -> None:
         """Let go of the account after the last bar: plain values are left."""
-        self.broker = self.gate = self.stops = None
+        self.broker = self.gate = self.inner = self.stops = None
         self._feeds, self._places = [], {}
 
     def exposure(self, seen: SeenBars, equity: np.ndarray) -> np.ndarray:
@@ -129,6 +134,15 @@ class HeldPositions:
         return closes
 
 
+def _holds_its_value(broker: Any, inner: Any) -> bool:
+    """Return whether an account is worth what a BackBroker has last computed, and no more."""
+    own, call = bt.brokers.BackBroker, broker.getvalue
+    if type(inner) is not own or other_engine():
+        return False
+    known = getattr(call, "__func__", None) is own.get_value
+    return known and getattr(call, "__self__", None) is inner
+
+
 def unit_value(broker: bt.BrokerBase) -> float:
     """Return the value of one share of the account, which deposits do not change."""
     return getattr(broker, "fundvalue", math.nan) or broker.getvalue()
@@ -138,18 +152,15 @@ def _named(places: np.ndarray, names: Sequence[str]) -> Any:
     return pd.array(list(names), dtype="str").take(places)
 
 
-def _point_value(broker: bt.BrokerBase, feed: bt.AbstractDataBase) -> float:
-    """Return what a point is worth at this bar: see `point_value`."""
-    scheme = broker.getcommissioninfo(feed)
+def plain_point_value(scheme: Any, price: float) -> float:
+    """Return what a point is worth at a price: see `point_value`."""
     if type(scheme).profitandloss is bt.CommInfoBase.profitandloss:
         return float(scheme.p.mult)  # what `point_value` measures of a scheme that multiplies
-    return point_value(scheme, float(feed.close[0]))
+    return point_value(scheme, float(price))
 
 
 def _nearest_stop(stops: TrailingStopMonitor, instrument: Instrument) -> float:
     """Return the nearest stop of any owner; a chart shows one line only."""
-    parts = instrument.parts
-    if len(parts) == 1:
-        return stops.price(parts[0].owner, instrument)
-    known = [p for p in [stops.price(part.owner, instrument) for part in parts] if p == p]
+    prices = [stops.price(part.owner, instrument) for part in instrument.parts]
+    known = [price for price in prices if price == price]
     return (max if instrument.size > 0 else min)(known, default=math.nan)

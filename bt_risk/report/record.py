@@ -21,10 +21,9 @@ from bt_risk.gate.journal import FIELDS
 from bt_risk.gate.registry import Registry
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.trailing_stop import TrailingStopMonitor
-from bt_risk.portfolio.point_value import point_value
 from bt_risk.report.calendar import last_of_days, remaining_times, timestamps
 from bt_risk.report.floors import floor_frames
-from bt_risk.report.held_positions import EXPOSURE, HeldPositions, unit_value
+from bt_risk.report.held_positions import EXPOSURE, HeldPositions, plain_point_value, unit_value
 from bt_risk.report.margin_use import MarginUse, margin_use
 from bt_risk.report.seen_bars import seen_bars
 from bt_risk.rules.loss_distribution import LossDistribution, loss_distribution
@@ -174,7 +173,9 @@ class ReportData(QuietAnalyzer):
     def __init__(self) -> None:
         self._record: RunRecord | None = None
         self._facts: dict[str, Any] | None = None
-        self._account = array("d")
+        self._account = array("d")  # `ACCOUNT` at each bar that has changed it, behind its number
+        self._row: tuple[float, ...] = ()
+        self._bars = 0
         self._fills: list[tuple[Any, ...]] = []
         self._executed: dict[int, int] = {}
 
@@ -209,7 +210,7 @@ class ReportData(QuietAnalyzer):
         name = self._names[id(feed)]
         info = self.strategy.broker.getcommissioninfo(feed)
         price = float(order.executed.price)
-        multiplier = point_value(info, price) * exchange_of(self.strategy.broker, feed)
+        multiplier = plain_point_value(info, price) * exchange_of(self.strategy.broker, feed)
         for bit in list(bits)[seen:]:
             size = math.copysign(abs(float(bit.size)), 1 if order.isbuy() else -1)
             commission = float(bit.openedcomm + bit.closedcomm)
@@ -217,18 +218,37 @@ class ReportData(QuietAnalyzer):
             self._fills.append(row)
 
     def next(self) -> None:
-        """Record the account, and what is held; `stop` derives the rest from the data feeds."""
-        broker, held = self.strategy.broker, self._held
-        if broker is not held.broker:
-            held.ask(broker)
-        gate, breaker, scale = held.gate, None, 1.0
+        """Record what is held, and the account where it has changed; the rest is derived later.
+
+        Mostly nobody is called: with one data feed a call is a hundredth of a bar.
+        """
+        held, bar = self._held, self._bars
+        gate = held.gate
+        if self.strategy.broker is not held.broker or (
+            gate is not None and gate.inner is not held.inner
+        ):
+            held.ask(self.strategy.broker)  # the gate may wrap another broker from now on
+            gate = held.gate
+        fall, scale = math.nan, 1.0
         if gate is not None:
             if held.stops is None and len(gate.registry.monitors) != self._monitors:
                 self._find_monitors(gate.registry)
-            breaker, scale = self._breaker, gate.book.risk_scale
-        fall = math.nan if breaker is None else breaker.drawdown
+            scale = gate.book.risk_scale
+            if self._breaker is not None:
+                fall = self._breaker.drawdown
         self._seen.note()
-        self._account.extend((broker.getvalue(), held.note(), fall, scale))
+        if held.reads:
+            inner = held.inner
+            for feed, position in inner.positions.items():
+                if position.size:
+                    held.hold(bar, feed, position.size)
+            row = inner._value, inner._fundval or inner._value, fall, scale
+        else:
+            row = *held.note(bar), fall, scale
+        if row != self._row:
+            self._row = row
+            self._account.extend((bar, *row))
+        self._bars = bar + 1
 
     def _find_monitors(self, registry: Registry) -> None:
         self._monitors = len(registry.monitors)
@@ -257,7 +277,9 @@ class ReportData(QuietAnalyzer):
 
     def _accounts(self) -> np.ndarray:
         """Return the columns `ACCOUNT`, of shape (bars, columns)."""
-        return np.array(self._account).reshape(-1, len(ACCOUNT))
+        changes = np.array(self._account).reshape(-1, 1 + len(ACCOUNT))
+        last = np.append(changes[1:, 0], self._bars)
+        return np.repeat(changes[:, 1:], (last - changes[:, 0]).astype(np.intp), axis=0)
 
     def _times(self) -> pd.DatetimeIndex:
         return timestamps(self._seen.latest(self._seen.originals, before=math.nan))

@@ -43,15 +43,19 @@ class SeenBars(ABC):
         self.originals = [place for place, feed in enumerate(feeds) if not feed._clone]
         # The length of a data feed is that of its first line.
         self._heads = [feed.lines[0] for feed in self.feeds]
+        self._only = self._heads[0] if len(self._heads) == 1 else None
         self._lengths = array("q")
 
     def note(self) -> None:
         """Record one bar of the strategy."""
-        self._lengths.extend(map(_LENGTH, self._heads))
+        if self._only is None:
+            self._lengths.extend(map(_LENGTH, self._heads))
+        else:
+            self._lengths.append(self._only.lencount)  # half the time of a loop
 
     def keep(self) -> None:
         """Let go of the data feeds after the last bar: plain values are left."""
-        self.feeds, self._heads = [], []
+        self.feeds, self._heads, self._only = [], [], None
 
     def lengths(self) -> np.ndarray:
         """Return how many bars of each feed had come, of shape (bars of the strategy, feeds)."""
