@@ -75,6 +75,7 @@ class TrailingStopMonitor(Monitor):
                     "best": stop.best,
                     "resting": stop.orders[0].price,
                     "bars": part.instrument.length - stop.since,
+                    "alone": stop.alone,
                 },
             )
 
@@ -88,6 +89,7 @@ class TrailingStopMonitor(Monitor):
                 levels = record["price"], record["best"], -record["bars"]
                 orders = [RestingOrder(0)]
                 stop = TradeStop(part, self.rules[key], part.number, part.side, *levels, orders)
+                stop.alone = record.get("alone", False)  # a file of an older version lacks it
                 self.stops[key] = stop
                 self._go_on(stop)
 

@@ -159,8 +159,10 @@ class PersistentBroker(FakeBroker):
         return order
 
     def replace(self, order, size, price):
-        """Move an order in one step."""
-        mine = next(one for one in self._working if one.ref == order.ref)
+        """Move an order in one step; return whether it still works."""
+        mine = next((one for one in self._working if one.ref == order.ref), None)
+        if mine is None:
+            return False
         signed = size if mine.isbuy() else -size
         mine.created.price = price
         mine.executed.remsize = mine.created.size = mine.size = signed

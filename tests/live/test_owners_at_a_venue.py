@@ -292,6 +292,18 @@ class Planned(Script):
             action(self)
 
 
+def two_run(folder, rows, plans, venue=PersistentBroker, can=None):
+    """Let two owners trade at a venue whose book is in a file, until the rows end."""
+    engine = bt.Cerebro(stdstats=False)
+    history = read(folder / "venue.json")["clock"].get("D0", 0)
+    engine.adddata(PersistentFeed(dataname=bars(*rows), history=history), name="D0")
+    engine.setbroker(venue(file=str(folder / "venue.json"), can=can))
+    for plan in plans:
+        engine.addstrategy(Planned, actions=plan)
+    bt_risk.protect(engine, POLICY, state=folder / "risk.db", **STILL)
+    return engine.run()
+
+
 @SIDES
 @pytest.mark.parametrize("until", [25, 26])
 def test_after_a_restart_no_stop_rests_behind_what_the_close_of_another_owner_sells(
@@ -299,22 +311,8 @@ def test_after_a_restart_no_stop_rests_behind_what_the_close_of_another_owner_se
 ):
     """The exit is at the venue when the run ends after bar 25, and has filled after bar 26."""
     rows = mirrored(flat(31), side)
-    plans = two(side, closes)
-
-    def both(count):
-        engine = bt.Cerebro(stdstats=False)
-        history = read(tmp_path / "venue.json")["clock"].get("D0", 0)
-        feed = PersistentFeed(dataname=bars(*rows[:count]), history=history)
-        engine.adddata(feed, name="D0")
-        engine.setbroker(PersistentBroker(file=str(tmp_path / "venue.json")))
-        for plan in plans:
-            engine.addstrategy(Planned, actions=plan)
-        bt_risk.protect(engine, POLICY, state=tmp_path / "risk.db", **STILL)
-        return engine.run()
-
-    both(until)
-    plans[:] = [{}, {}]
-    strategies = both(31)
+    two_run(tmp_path, rows[:until], two(side, closes))
+    strategies = two_run(tmp_path, rows, [{}, {}])
     book = read(tmp_path / "venue.json")
     assert [row["size"] for row in book["log"] if row["what"] == "filled"] == [
         side * 10,
@@ -367,6 +365,31 @@ def test_a_stop_that_may_open_something_moves_alone(side):
     run_owners(venue, rows, plans, side=side)
     assert venue.sizes == [-side * 20, side * 40, side * 60]
     assert max(len(stops) for bar, _, stops, _ in venue.rounds if bar > 24) == 1
+
+
+class Hedger(PersistentBroker):
+    """Take `reduce_only`: no order of these runs would be cut by it."""
+
+    def buy(self, owner, data, size, reduce_only=False, **kwargs):
+        return super().buy(owner, data, size, **kwargs)
+
+    def sell(self, owner, data, size, reduce_only=False, **kwargs):
+        return super().sell(owner, data, size, **kwargs)
+
+
+@SIDES
+@pytest.mark.parametrize("until", [24, 26])
+def test_a_stop_that_may_open_something_moves_alone_after_a_restart(tmp_path, side, until):
+    rows = [*flat(25), *[(100 + k, 101 + k, 99 + k, 100 + k) for k in range(6)]]
+    plans = [{21: enters(side, 60)}, {20: enters(-side, 20), 23: leaves(-side, 20)}]
+    can = {"order_lists": True, "reduce_only": True, "two_exits": True}
+    for last in (until, None):
+        two_run(tmp_path, mirrored(rows, side)[:last], plans, can=can, venue=Hedger)
+        plans = [{}, {}]
+    log = [row for row in read(tmp_path / "venue.json")["log"] if row.get("bar", 0) > 26]
+    moves = [row["what"] for row in log if row["what"] in ("sent", "cancel")]
+    assert moves[:4] == ["cancel", "sent"] * 2
+    assert moves == ["cancel", "sent"] * (len(moves) // 2)
 
 
 @SIDES

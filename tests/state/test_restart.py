@@ -865,3 +865,17 @@ def test_a_close_beyond_the_stop_is_acted_upon_wherever_the_run_has_died(tmp_pat
     log = read(tmp_path / "venue.json")["log"]
     exits = [row for row in log if row["what"] == "filled" and row["size"] < 0]
     assert [(row["bar"], row["price"]) for row in exits] == [(27, 97.0)]
+
+
+def test_a_venue_replaces_no_order_that_has_ended(tmp_path):
+    """As `CapableBroker` answers, so that a stop that fills while it moves is a case of tests."""
+    engine = bt.Cerebro(stdstats=False)
+    engine.adddata(PersistentFeed(dataname=bars(*flat(6))), name="D0")
+    venue = PersistentBroker(file=str(tmp_path / "venue.json"))
+    engine.setbroker(bt_risk.RiskBroker(venue))
+    actions = {
+        2: lambda s: s.buy(size=1),
+        4: lambda s: venue.replace(s.made[0], size=2, price=90.0),
+    }
+    engine.addstrategy(Script, actions=actions)
+    assert engine.run()[0].made[1] is False
