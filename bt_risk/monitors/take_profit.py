@@ -11,8 +11,10 @@ import backtrader as bt
 from bt_risk.limits.exit_rules import TakeProfit
 from bt_risk.monitors.base import Monitor, Quiet, Sample
 from bt_risk.monitors.trade_stop import RestingOrder
+from bt_risk.monitors.trailing_stop import TrailingStopMonitor
 from bt_risk.portfolio.instrument import Instrument
-from bt_risk.portfolio.position import OwnerPosition
+from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
+from bt_risk.portfolio.reachable import opposed
 from bt_risk.portfolio.tradeids import by_tradeid
 from bt_risk.tolerances import RATIO_EPS, SIZE_EPS
 
@@ -111,6 +113,10 @@ class TakeProfitMonitor(Monitor):
         if target.refused > self.gate.venue.stop_retries:
             self._judge_close(part, price)
             return
+        if self._may_open(part):
+            self._withdraw(target)
+            self._judge_close(part, price)
+            return
         size = self.gate.venue.uncovered(part)
         shares = by_tradeid(part, size) if size > SIZE_EPS else {}
         for tradeid in shares:
@@ -124,6 +130,37 @@ class TakeProfitMonitor(Monitor):
                 self._place(target, one, share, price)
             elif one.handle is None:
                 del target.orders[tradeid]
+
+    def _may_open(self, part: OwnerPosition) -> bool:
+        """Return whether a limit and a stop that fill both would open something.
+
+        Nothing but `reduce_only` keeps a live broker from that. It is not sent while another owner
+        is on the other side, and a stop that was sent without it stays so.
+        """
+        if self.gate.venue.direct:
+            return False
+        stops = self.gate.registry.monitor(TrailingStopMonitor)
+        key = (part.instrument.index, part.owner)
+        stop = None if stops is None else stops.stops.get(key)
+        alone = stop is not None and stop.number == part.number and stop.alone
+        if not (alone or opposed(part.instrument)):
+            return False
+        if self.gate.journal.once((self.name, part, part.number, "alone")):
+            reason = f"{self.name}: another strategy is or was on the other side: the target is "
+            reason += "judged at closes, no limit rests beside a stop that may open something"
+            self.gate.journal.instrument(part.instrument, self.name, "note", reason)
+        return True
+
+    def _withdraw(self, target: _Target) -> None:
+        """Cancel what rests at a target, also what an earlier run has left there."""
+        part = target.part
+        for w in self._limits(part):
+            self.gate.venue.withdraw(w.handle)
+        for one in list(target.orders.values()):
+            if one.handle is not None:
+                self._settle(target, one)
+            if one.handle is None:
+                del target.orders[one.tradeid]
 
     def _settle(self, target: _Target, one: RestingOrder) -> None:
         """Forget an order that has ended; count a refusal by the broker."""
@@ -166,11 +203,19 @@ class TakeProfitMonitor(Monitor):
 
     def _found_again(self, part: OwnerPosition, one: RestingOrder) -> Any:
         """Return the limit of an earlier run that the broker still has, else None."""
-        for w in part.instrument.orders.values():
-            mine = w.own and w.kind == "limit" and w.owner is part.owner and w.side == -part.side
-            if mine and w.tradeid == one.tradeid and not self.gate.venue.withdrew(w.ref):
+        for w in self._limits(part):
+            if w.tradeid == one.tradeid:
                 return self.gate.own[w.ref]
         return None
+
+    def _limits(self, part: OwnerPosition) -> list[WorkingOrder]:
+        """Return the limits of ours that rest behind a position, but those that are withdrawn."""
+        return [
+            w
+            for w in part.instrument.orders.values()
+            if w.own and w.kind == "limit" and w.owner is part.owner and w.side == -part.side
+            if not self.gate.venue.withdrew(w.ref)
+        ]
 
     def _refuse(self, target: _Target, reason: str) -> None:
         """Count a refusal; after too many the target is judged at closes."""

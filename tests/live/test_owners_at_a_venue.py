@@ -14,6 +14,7 @@ SIDES = pytest.mark.parametrize("side", [pytest.param(1, id="long"), SHORT])
 TWO = pytest.param(("reduce_only", "two_exits"), marks=pytest.mark.full)
 CAN = pytest.mark.parametrize("can", [(), ("replace",), TWO])
 LIMIT, STOP = bt.Order.Limit, bt.Order.Stop
+PAIR = ("reduce_only", "two_exits")
 
 
 def two(side, closing, other=None):
@@ -400,3 +401,71 @@ def test_no_second_stop_rests_once_another_owner_is_on_the_other_side(side):
     run_owners(venue, rows, plans, side=side)
     assert venue.sizes[:2] == [side * 60, side * 40]
     assert max(len(stops) for bar, _, stops, _ in venue.rounds if bar > 24) == 1
+
+
+# The ATR is 2: of an entry at 100 the stop is at 96, and the target of 2 R at 108.
+REACHED = {
+    "both": [(100, 115, 85, 100), *flat(6)],
+    "the target": [(100, 109, 99, 104), (104, 109, 103, 109), *flat(6, price=109.0)],
+    "the stop": [(100, 101, 95, 97), *flat(6, price=97.0)],
+}
+
+
+class BothKinds(NotingBroker):
+    """Note how many stops and limits of positions on `side` rest in each round."""
+
+    def start(self):
+        super().start()
+        self.pairs = []
+
+    def next(self):
+        super().next()
+        rest = [o.exectype for o in self._working if o.isbuy() == (self.side < 0)]
+        self.pairs.append((len(self.cerebro.datas[0]), rest.count(STOP), rest.count(LIMIT)))
+
+
+@SIDES
+@pytest.mark.parametrize("can", [PAIR, (*PAIR, "replace")])
+@pytest.mark.parametrize("lag", [0, 2])
+@pytest.mark.parametrize("other", [19, 22])
+@pytest.mark.parametrize("reached", REACHED)
+def test_no_target_rests_beside_a_stop_that_may_open_something(side, can, lag, other, reached):
+    """The other owner is on the other side before the entry, or after stop and target were sent.
+
+    Of those that were sent before, `reduce_only` keeps the stop from selling all of it at once.
+    """
+    rows = [*flat(26), *REACHED[reached]]
+    venue = BothKinds(can=can, lag=lag)
+    plans = [{20: enters(side, 60)}, {other: enters(-side, 20)}]
+    limits = [bt_risk.NotionalLimit(50.0), bt_risk.TakeProfit(2.0)]
+    strategies = run_owners(venue, rows, plans, side=side, limits=limits)
+    assert min(side * size for size in venue.sizes) >= -20
+    assert sizes(strategies)[0] * side == (20 if (other, reached) == (22, "both") else 0)
+    assert sum(sizes(strategies)) == venue.sizes[-1]
+    assert {pair[1:] for pair in venue.pairs if pair[0] == 26} == {(1, 0)}
+    notes = [line for line in notes_of(strategies) if "judged at closes" in line]
+    assert len(notes) == 2  # one for each of the two
+
+
+@SIDES
+def test_a_target_rests_again_when_nobody_is_on_the_other_side(side):
+    """The first stop was sent before the other owner came, so that it has `reduce_only`."""
+    venue = BothKinds(can=PAIR)
+    plans = [{20: enters(side, 60)}, {22: enters(-side, 20), 24: leaves(-side, 20)}]
+    limits = [bt_risk.NotionalLimit(50.0), bt_risk.TakeProfit(2.0)]
+    run_owners(venue, flat(30), plans, side=side, limits=limits)
+    assert venue.pairs[-1] == (30, 1, 1)
+
+
+@SIDES
+def test_no_target_rests_beside_a_stop_of_an_earlier_opposition(side):
+    venue = BothKinds(can=PAIR)
+    plans = [{21: enters(side, 60)}, {20: enters(-side, 20), 24: leaves(-side, 20)}]
+    limits = [bt_risk.NotionalLimit(50.0), bt_risk.TakeProfit(2.0)]
+    run_owners(venue, flat(30), plans, side=side, limits=limits)
+    assert venue.pairs[-1] == (30, 1, 0)
+
+
+def notes_of(strategies):
+    frame = strategies[0].analyzers.riskjournal.frame()
+    return frame.reason[frame.action == "note"].to_list()
