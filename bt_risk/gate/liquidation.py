@@ -78,13 +78,20 @@ class Liquidation:
             self.inner._get_value()  # its round has valued the account before
 
     def before_exit(self, order: Any) -> None:
-        """Liquidate what was opened inside this bar before an exit that is farther away fills."""
+        """Liquidate what was opened inside this bar before an exit that is farther away fills.
+
+        A limit at the price of the entry, or one that the market has passed by then, fills with it.
+        """
         if order.exectype in (order.Market, order.Close):
             return
         if self.inner.notifs:
             self.gate.process_notifications()
         one = self.gate.venue.held_in(order.data)
-        if one is not None and self._is_opened(one) and one.size * order.size < 0.0:
+        if one is None or not self._is_opened(one) or one.size * order.size >= 0.0:
+            return
+        side = 1 if one.size > 0.0 else -1
+        marketable = side * (self._added_at(one) - order.created.price) >= 0.0
+        if order.exectype != order.Limit or not marketable:
             self._after([one])
 
     def _is_opened(self, one: Instrument) -> bool:
@@ -205,17 +212,21 @@ class Liquidation:
 
     def _highest(self, one: Instrument, way: _Way) -> float:
         """Return the better of the open and the price at which the position grew in this bar."""
+        added = self._added_at(one)
+        low, high = sorted((way.best, way.worst))
+        if not low <= added <= high:  # NaN: it has not grown
+            return way.start
+        return max(way.start, added) if one.size > 0.0 else min(way.start, added)
+
+    def _added_at(self, one: Instrument) -> float:
+        """Return the average price at which the position grew in this bar, NaN if it did not."""
         before, entry, trades = self._before_bar.get(one.index, _NOTHING)
         if before * one.size < 0.0 or not trades <= _trades(one):
             before = 0.0  # that has ended, and another position was opened
         grown = one.size - before
         if abs(grown) <= SIZE_EPS:
-            return way.start
-        added = (one.size * entry_price(one) - before * entry) / grown
-        low, high = sorted((way.best, way.worst))
-        if not low <= added <= high:
-            return way.start
-        return max(way.start, added) if one.size > 0.0 else min(way.start, added)
+            return math.nan
+        return (one.size * entry_price(one) - before * entry) / grown
 
     @staticmethod
     def _filled_now(working: WorkingOrder) -> bool:

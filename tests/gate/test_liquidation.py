@@ -80,6 +80,15 @@ LONG = {
         [BUY, priced(5, "sell", "Limit", 110.0)],
         [(6, 1000, 100), (6, -1000, 95)],
     ),
+    "a limit that is marketable when the position is opened fills with it": (
+        [(100, 101, 90, 99)],
+        *([BUY, priced(5, "sell", "Limit", 99.0)], [(6, 1000, 100), (6, -1000, 100)]),
+    ),
+    "a limit for a part that is marketable at the entry leaves the rest": (
+        [(100, 101, 90, 99)],
+        [BUY, priced(5, "sell", "Limit", 100.0, 400)],
+        [(6, 1000, 100), (6, -400, 100), (6, -600, 95)],
+    ),
     "a market exit at the open goes first": (
         [CALM, (100, 101, 90, 99)],
         *([BUY, (6, "close", {})], [(6, 1000, 100), (7, -1000, 100)]),
@@ -183,6 +192,14 @@ def test_the_worst_that_the_bar_can_show_counts(name, short):
         brought = -sum(size * price for _, size, price in found)
         insured = sum(one.insured for one in monitor(result).liquidations)
         assert result.broker.getvalue() == pytest.approx(100_000 + brought + insured)
+
+
+def test_a_limit_beyond_the_entry_comes_too_late_whatever_the_open_was():
+    """BackBroker would fill it at the open, before the entry; it opens what it was allowed to."""
+    orders = [priced(5, "buy", "Limit", 98.0), priced(5, "sell", "Limit", 98.5)]
+    found = fills(played([(100, 101, 90, 99)], orders, False), False)
+    assert [fill[1] for fill in found] == [1000, -1000, -1000]
+    assert found[1][2] == pytest.approx(98 - 98 / 20)
 
 
 @pytest.mark.parametrize("fast", [True, False])
