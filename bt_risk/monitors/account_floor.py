@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from typing import Any
 
 from bt_risk.limits.account_floor import AccountFloor
 from bt_risk.monitors.account_monitor import AccountMonitor
-from bt_risk.monitors.base import Quiet
+from bt_risk.monitors.base import LaterDays, Quiet, Sample
 from bt_risk.orders import HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.worst_equity import best_change, worst_change
-from bt_risk.rules.account_floor import DAILY, HALT, INTRADAY, PAUSED, FloorState
+from bt_risk.rules.account_floor import BALANCE, DAILY, HALT, INTRADAY, PAUSED, FloorState
 from bt_risk.rules.drawdown import ARMED, LOCKED, TRIPPED, taper
+from bt_risk.tolerances import LIMIT_EPS
 
 __all__ = ["FloorMonitor"]
 
@@ -101,23 +103,40 @@ class FloorMonitor(AccountMonitor):
 
     def _quiet(self, rounding: float, until: float) -> Quiet | None:
         """Return on which bars no floor is touched or moves, and risk is not scaled down."""
-        state, flows = self.state, self.account.flows
         scaled = self.gate.book.risk_scales.get(self, 1.0) != 1.0
-        limits = None if scaled else state.quiet(self.guard.taper_to_floor)
-        if limits is None or (self._intrabar and state.rule.mode == INTRADAY):
+        limits = None if scaled else self._limits(self.state, rounding)
+        if limits is None or (self._intrabar and self.state.rule.mode == INTRADAY):
             return None
-        low, equity, balance = limits
-        if flows:  # what is added and taken away again is rounded
-            equity, balance = equity + flows - rounding, balance + flows - rounding
         return Quiet(
-            low=low + flows + rounding,
-            high=math.nextafter(equity, math.inf),
-            balance=balance,
-            until=until,
+            *limits,
+            until,
             ends_with_orders=self._intrabar,
             profit=self._needs_balance,
             worst=self._intrabar,
         )
+
+    def _limits(self, state: FloorState, rounding: float) -> tuple[float, float, float] | None:
+        """Return `low`, `high` and `balance` of what is quiet in a state, with deposits."""
+        limits, flows = state.quiet(self.guard.taper_to_floor), self.account.flows
+        if limits is None:
+            return None
+        low, equity, balance = limits
+        if flows:  # what is added and taken away again is rounded
+            equity, balance = equity + flows - rounding, balance + flows - rounding
+        return low + flows + rounding, math.nextafter(equity, math.inf), balance
+
+    def later_days(self, sample: Sample) -> LaterDays | None:
+        """Return the range of the next day, where no later one can be measured from anything else.
+
+        While it sleeps the balance does not change.
+        """
+        if self.state.rule.reference != BALANCE:
+            return None
+        equity, later = sample.value - self.account.flows, copy.copy(self.state)
+        later.skip(equity - sample.profit, equity)
+        later.begin_day(math.inf)
+        limits = self._limits(later, 2.0 * LIMIT_EPS * abs(sample.value))
+        return None if limits is None else LaterDays(*limits)
 
     def _begin_day(self, day: float, time: float) -> bool:
         self.state.begin_day(day)

@@ -102,6 +102,13 @@ class AccountMonitor(Monitor):
             return None
         return self._quiet(LIMIT_EPS * abs(sample.value), self._until)
 
+    def pass_day(self, sample: Sample, time: float) -> float:
+        """Take the last close of a day, and begin the one of a bar; return when that ends."""
+        self.skip(sample, 1)
+        self._find_day(time)
+        self._begin_day(self._day, time)
+        return self._until
+
     def _begin_day(self, day: float, time: float) -> bool:
         """Begin a trading day with a bar; return whether nothing but limits has changed."""
         return False

@@ -8,7 +8,7 @@ from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.portfolio.price_watch import PriceWatch
 
-__all__ = ["Monitor", "Quiet", "Sample"]
+__all__ = ["LaterDays", "Monitor", "Quiet", "Sample"]
 
 
 class Quiet(NamedTuple):
@@ -44,6 +44,26 @@ class Quiet(NamedTuple):
     profit: bool = False
     worst: bool = False
     extremes: bool = False
+
+
+class LaterDays(NamedTuple):
+    """Say on which days after the present one a monitor does nothing but begin them.
+
+    Attributes
+    ----------
+    low, high, balance, watched
+        As `Quiet` has them.
+    fall, rise : float
+        On none of these bars the account is worth so much less, or more, than at the close of any
+        bar before, from the present one on.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    balance: float = math.inf
+    watched: tuple[PriceWatch, ...] = ()
+    fall: float = math.inf
+    rise: float = math.inf
 
 
 class Sample:
@@ -126,6 +146,25 @@ class Monitor:
         if bars:
             self.skip(sample, bars)
         return None
+
+    def later_days(self, sample: Sample) -> LaterDays | None:
+        """Return on which bars of later days `go_on` and `skip` are all that it needs.
+
+        It is asked while it sleeps until the end of a day; `sample` is of the present bar. None:
+        it has to be asked on each day.
+        """
+        return None
+
+    def day_begin(self, time: float) -> float | None:
+        """Return when the day of a time began, where days that are over leave nothing behind.
+
+        None: each of the days that `later_days` has allowed is to be passed, one after the other.
+        """
+        return None
+
+    def pass_day(self, sample: Sample, time: float) -> float:
+        """Begin the day of a bar as `go_on` does, and return when it ends; another one follows."""
+        raise TypeError(f"{type(self).__name__} passes no days")
 
     def on_missed(self, instruments: list[Instrument]) -> None:
         """Act on instruments whose bars arrived late: they closed before this run could act."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -15,14 +16,14 @@ from bt_risk.limits.challenge import (
     ProfitTarget,
 )
 from bt_risk.monitors.account_monitor import AccountMonitor
-from bt_risk.monitors.base import Quiet
+from bt_risk.monitors.base import LaterDays, Quiet, Sample
 from bt_risk.orders import HALTED, REDUCING
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition
 from bt_risk.rules.account_floor import PAUSED, in_currency
 from bt_risk.rules.challenge import DayProfits, is_consistent, target_level
 from bt_risk.rules.drawdown import ARMED, LOCKED, TRIPPED
-from bt_risk.tolerances import RATIO_EPS
+from bt_risk.tolerances import LIMIT_EPS, RATIO_EPS
 
 __all__ = ["ConsistencyMonitor", "ProfitTargetMonitor", "TradingDaysMonitor"]
 
@@ -181,7 +182,15 @@ class TradingDaysMonitor(_ProfitMonitor):
 
     def _quiet(self, rounding: float, until: float) -> Quiet | None:
         """Return the bars of a day on which no position is opened."""
-        return None if self._opened else Quiet(until=until, ends_with_orders=True, profit=True)
+        return Quiet(until=until, ends_with_orders=True, profit=True)
+
+    def quiet(self, sample: Sample) -> Quiet | None:
+        """Return on which of the next bars nothing happens: a position has its own bar."""
+        return None if self._opened else super().quiet(sample)
+
+    def later_days(self, sample: Sample) -> LaterDays | None:
+        """Return all of them: on a day without a new position nothing happens."""
+        return LaterDays()
 
 
 class ConsistencyMonitor(_ProfitMonitor):
@@ -204,7 +213,7 @@ class ConsistencyMonitor(_ProfitMonitor):
 
     def _judge(self, fresh: list[Instrument], day: float) -> None:
         profits = self.profits
-        if day != profits.day and profits.profit > 0.0:
+        if day != profits.day and profits.earned:
             self._end_day()
         profits.update(self.account.balance, day)
         if self.status == PAUSED and day != self._paused_on:
@@ -215,7 +224,7 @@ class ConsistencyMonitor(_ProfitMonitor):
 
     def _begin_day(self, day: float, time: float) -> bool:
         profits = self.profits
-        ends = day != profits.day and profits.profit > 0.0
+        ends = day != profits.day and profits.earned
         if ends and is_consistent(profits.share, self.guard.best_day_limit) is not self.consistent:
             return False  # `_judge` writes so
         return super()._begin_day(day, time)
@@ -253,6 +262,19 @@ class ConsistencyMonitor(_ProfitMonitor):
         most = guard.best_day_limit * in_currency(guard.target or 0.0, profits.initial)
         below = profits.begin + most - RATIO_EPS * most + self.account.flows - rounding
         return Quiet(balance=below, until=until, profit=True)
+
+    def later_days(self, sample: Sample) -> LaterDays | None:
+        """Return on which bars the balance of now gives the same answer, and ends no day."""
+        guard, now, flows = self.guard, copy.copy(self.profits), self.account.flows
+        now.balance = sample.value - flows - sample.profit
+        answer = is_consistent(now.share, guard.best_day_limit) if now.earned else self.consistent
+        if answer is not self.consistent or now.near(guard.best_day_limit):
+            return None
+        if guard.action != PAUSE:
+            return LaterDays()
+        most = guard.best_day_limit * in_currency(guard.target or 0.0, now.initial)
+        rounding = RATIO_EPS * most + 2.0 * LIMIT_EPS * abs(sample.value)
+        return LaterDays(balance=now.balance + most + flows - rounding)
 
     def _after_flat(self) -> None:
         self.halt.settle()

@@ -12,7 +12,7 @@ from bt_risk.limits.day_guards import DayGuard
 from bt_risk.limits.hours_guards import HoursGuard
 from bt_risk.limits.order_guards import DuplicateOrder, RepeatedOrders
 from bt_risk.limits.trade_guards import Guard
-from bt_risk.monitors.base import Monitor, Quiet, Sample
+from bt_risk.monitors.base import LaterDays, Monitor, Quiet, Sample
 from bt_risk.portfolio.day_tracker import QuietDays
 from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
@@ -95,9 +95,22 @@ class GuardMonitor(Monitor):
         if self._leaving or not self._follows_days or not days.ended(time):
             return super().go_on(sample, bars, time)
         now = sample.value / sample.shares, sample.value, sample.profit
-        found = days.go_on(self.gate.book, bars, now, time)
+        found = days.go_on(bars, now, time)
         sample.begin_extremes()
         return self._quiet_days(sample, found, math.inf)
+
+    def later_days(self, sample: Sample) -> LaterDays | None:
+        """Return on which bars of later days none of them ends."""
+        if self._leaving or not self._follows_days:
+            return None
+        days = self.gate.book.days.later(self.gate.book, sample.value, sample.profit)
+        return (
+            None if days is None else LaterDays(days.low, days.high, fall=days.fall, rise=days.rise)
+        )
+
+    def day_begin(self, time: float) -> float | None:
+        """Return when the day of a time began: of days that are over only their closes count."""
+        return self.gate.book.days.begin_of(time)
 
     def _quiet_days(self, sample: Sample, days: QuietDays | None, until: float) -> Quiet | None:
         """Return what `quiet` does of the days."""

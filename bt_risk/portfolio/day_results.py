@@ -12,6 +12,7 @@ from bt_risk.portfolio.day_tracker import (
     DayGuard,
     DayTracker,
     Key,
+    LaterCloses,
     QuietDays,
     both,
     total,
@@ -122,20 +123,37 @@ class DayResults:
             all_of = both(all_of, quiet)
         return all_of
 
-    def go_on(
-        self, book: Book, closes: int, now: tuple[float, float, float], time: float
-    ) -> QuietDays | None:
+    def go_on(self, closes: int, now: tuple[float, float, float], time: float) -> QuietDays | None:
         """Take so many closes as `skip` does, and begin the day of `time`; return as `quiet` does.
 
         All days must have ended by then: see `ended`.
         """
-        held = self._held(book) if self._by_key else []
         account = now if self.with_profit else (now[0], now[1], 0.0)
         all_of: QuietDays | None = _ALWAYS
         for tracker in self._trackers.values():
-            quiet = tracker.go_on(closes, account, time, held, self._realised)
+            quiet = tracker.go_on(closes, account, time)
             all_of = None if quiet is None or all_of is None else both(all_of, quiet)
         return all_of
+
+    def later(self, book: Book, value: float, profit: float) -> LaterCloses | None:
+        """Return which closes of later days change no decision; None: that is not known.
+
+        The account is worth `value` now, and open positions have gained `profit`. All days must
+        begin together.
+        """
+        held, trackers = self._held(book), list(self._trackers.values())
+        if len({tracker.clock.name for tracker in trackers}) > 1:
+            return None
+        found = [tracker.later(value, profit, held) for tracker in trackers]
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            return None
+        low, high, fall, rise = zip(*known, strict=True)
+        return LaterCloses(max(low), min(high), min(fall), min(rise))
+
+    def begin_of(self, time: float) -> float | None:
+        """Return when the day of a time began, None where nobody follows any day."""
+        return next((tracker.clock.begin(time) for tracker in self._trackers.values()), None)
 
     def ended(self, time: float) -> bool:
         """Return whether every day that was begun has ended at a time."""

@@ -12,11 +12,14 @@ from bt_risk.rules.day_result import DayResult, base_level
 from bt_risk.rules.trading_day import TradingDay
 from bt_risk.tolerances import LIMIT_EPS, RATIO_EPS
 
+# As a share of what the account is worth now: with less, later days are looked at one by one.
+_LEAST = 0.9
+
 if TYPE_CHECKING:
     from bt_risk.portfolio.instrument import Instrument
     from bt_risk.portfolio.position import OwnerPosition
 
-__all__ = ["ACCOUNT", "DayGuard", "DayTracker", "Key", "QuietDays", "both", "total"]
+__all__ = ["ACCOUNT", "DayGuard", "DayTracker", "Key", "LaterCloses", "QuietDays", "both", "total"]
 
 # Index of an instrument (None: all of them) and a side (0: both).
 Key = tuple[int | None, int]
@@ -33,6 +36,18 @@ class QuietDays(NamedTuple):
     high: float = math.inf
     until: float = math.inf
     watched: tuple[PriceWatch, ...] = ()
+
+
+class LaterCloses(NamedTuple):
+    """Say which closes of later days change no decision, in currency.
+
+    They are between `low` and `high`, and none is `fall` below or `rise` above one before it.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    fall: float = math.inf
+    rise: float = math.inf
 
 
 def both(one: QuietDays, other: QuietDays) -> QuietDays:
@@ -97,22 +112,30 @@ class DayTracker:
         self._open: _OpenLevel | None = None
 
     def quiet(
-        self,
-        held: Sequence[OwnerPosition],
-        realised: Mapping[tuple[int, int], float],
-        price: float | None = None,
+        self, held: Sequence[OwnerPosition], realised: Mapping[tuple[int, int], float]
     ) -> QuietDays | None:
         """Return which closes change no decision; None: every close may.
 
-        `held` are the open positions, `realised` what closed trades have brought, and `price` the
-        last close of the only position of a data feed or a side, where a newer one is known.
+        `held` are the open positions, and `realised` what closed trades have brought.
         """
-        day, equity = self.day, math.nan if self.last is None else self.last[1]
-        if self.guard.refuses(day):
-            return None
-        limits = floor, ceiling = self.guard.quiet(day.best)
+        self._open = None
         if self.key != ACCOUNT:
-            return self._quiet_positions(held, realised, limits, LIMIT_EPS * abs(equity), price)
+            held = [one for one in held if _concerns(self.key, one.instrument.lead.index, one.side)]
+            if len(held) > 1 or (held and self._intrabar):
+                return None
+            if held:
+                if held[0].instrument.scheme is None:  # a point is not worth the same everywhere
+                    return None
+                self._open = _OpenLevel(realised, self.key, held[0])
+        return self._quiet()
+
+    def _quiet(self) -> QuietDays | None:
+        """Return the same for positions as they were when `quiet` was asked."""
+        if self.guard.refuses(self.day):
+            return None
+        floor, ceiling = self.guard.quiet(self.day.best)
+        if self.key != ACCOUNT:
+            return self._quiet_price(floor, ceiling)
         if not self._fraction:
             level, gain, shares = self._from
             if not shares > 0.0:
@@ -123,33 +146,46 @@ class DayTracker:
             return None
         return QuietDays(self.base * (1.0 + floor), self.base * (1.0 + ceiling), self.until)
 
-    def _quiet_positions(
-        self,
-        held: Sequence[OwnerPosition],
-        realised: Mapping[tuple[int, int], float],
-        limits: tuple[float, float],
-        rounding: float,
-        price: float | None,
-    ) -> QuietDays | None:
-        """Return what `quiet` does, as two prices of the only position of a data feed or a side."""
-        held = [one for one in held if _concerns(self.key, one.instrument.lead.index, one.side)]
+    def _quiet_price(self, floor: float, ceiling: float) -> QuietDays | None:
+        """Return the two results as prices of the only position of a data feed or a side."""
         unit = self.equity if self._fraction else 1.0
-        if self.last is None or not unit > 0.0 or len(held) > 1 or (held and self._intrabar):
+        if self.last is None or not unit > 0.0:
             return None
-        self._open = None
-        if not held:
+        if self._open is None:
             return QuietDays(until=self.until)
-        (part,) = held
-        one = part.instrument
-        if one.scheme is None:  # a point is not worth the same at every price
+        level, equity, _ = self.last
+        rounding = LIMIT_EPS * abs(equity)
+        low, high = self.base + unit * floor + rounding, self.base + unit * ceiling - rounding
+        self._open.begin(low - level, high - level)
+        return QuietDays(until=self.until, watched=(self._open.watch,))
+
+    def later(
+        self, value: float, profit: float, held: Sequence[OwnerPosition]
+    ) -> LaterCloses | None:
+        """Return which closes of later days change no decision; None: that is not known.
+
+        The account is worth `value` now, and open positions, of which `held` are those that may
+        count, have gained `profit`.
+        """
+        guard, of_account, slack = self.guard, self.key == ACCOUNT, 4.0 * LIMIT_EPS * abs(value)
+        floor, ceiling = guard.quiet(0.0)
+        if not value > 0.0:
             return None
-        points = part.size * one.multiplier
-        level, price = self.last[0], one.price if price is None else price
-        low = price + (self.base + unit * limits[0] + rounding - level) / points
-        high = price + (self.base + unit * limits[1] - rounding - level) / points
-        watch = PriceWatch(one, *((low, high) if points > 0.0 else (high, low)), price)
-        self._open = _OpenLevel(realised, self.key, part, watch)
-        return QuietDays(until=self.until, watched=(watch,))
+        if of_account and guard.base == "balance":
+            # Every day is measured from the same balance, but may begin with a profit.
+            unit = value - profit if self._fraction else 1.0
+            if not unit > 0.0 or guard.quiet(math.inf) != (floor, ceiling):
+                return None
+            base = value - profit
+            return LaterCloses(base + unit * floor + slack, base + unit * ceiling - slack)
+        if of_account and guard.base != "equity":
+            return None
+        if not of_account and (len(held) > 1 or (held and held[0].instrument.scheme is None)):
+            return None
+        # No close that a day begins with is lower than this.
+        least = _LEAST * value
+        unit = least if self._fraction else 1.0
+        return LaterCloses(least, math.inf, -floor * unit - slack, ceiling * unit - slack)
 
     def skip(
         self, closes: int, now: tuple[float, float, float], low: float, high: float, worst: float
@@ -198,14 +234,7 @@ class DayTracker:
         if closed:
             self.last = now
 
-    def go_on(
-        self,
-        closes: int,
-        now: tuple[float, float, float],
-        time: float,
-        held: Sequence[OwnerPosition],
-        realised: Mapping[tuple[int, int], float],
-    ) -> QuietDays | None:
+    def go_on(self, closes: int, now: tuple[float, float, float], time: float) -> QuietDays | None:
         """Take so many closes as `skip` does, and begin the day of `time`; return as `quiet` does.
 
         What these closes were best and worst is forgotten with their day.
@@ -215,9 +244,8 @@ class DayTracker:
                 now = self._level(), now[1], 0.0
             self.day.marks += closes
             self.last = now
-        price = None if self._open is None else self._open.watch.last
         self._find_day(time, now)
-        return self.quiet(held, realised, price)
+        return self._quiet()
 
     def _level(self) -> float:
         """Return the level of a data feed or a side at the last of several quiet closes."""
@@ -284,17 +312,21 @@ class _OpenLevel:
     """
 
     def __init__(
-        self,
-        realised: Mapping[tuple[int, int], float],
-        key: Key,
-        part: OwnerPosition,
-        watch: PriceWatch,
+        self, realised: Mapping[tuple[int, int], float], key: Key, part: OwnerPosition
     ) -> None:
         one = part.instrument
-        self._place, self.watch = (one.lead.index, part.side), watch
+        self._place, self.watch = (one.lead.index, part.side), PriceWatch(one)
         self._results = {at: profit for at, profit in realised.items() if _concerns(key, *at)}
         self._results.setdefault(self._place, 0.0)
         self._position = part.size, part.price, one.multiplier, part.pnl
+
+    def begin(self, low: float, high: float) -> None:
+        """Watch from the last price on until the level has moved to one of two others."""
+        size, _, multiplier, _ = self._position
+        watch, points = self.watch, size * multiplier
+        price = watch.lowest = watch.highest = watch.last
+        ends = price + low / points, price + high / points
+        watch.low, watch.high = ends if points > 0.0 else ends[::-1]
 
     def last(self) -> float:
         """Return the level at the last price that was watched."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from array import array
+from bisect import bisect_left
 from statistics import median
 from typing import Any
 
@@ -54,6 +55,7 @@ class LoadedInstrument(Instrument):
     def hold(self, bars: LoadedBars, unread: Instrument) -> None:
         """Begin with all bars; `unread` is the same instrument before it has met any."""
         self._bars, self._unread, self._odd = bars, unread, bars.odd
+        self._odd_lengths = sorted(bars.odd)
         self._closes, self._tops = self.close.array, self.high.array
         self._bottoms, self._times = self.low.array, self.datetime.array
         self._gap, self._gap_until = 0.0, 1
@@ -137,6 +139,14 @@ class LoadedInstrument(Instrument):
                 if suspect or close != close:
                     continue
             gaps.update(opens[k], top, bottom, close)
+
+    def sound_until(self, first: int, count: int) -> int:
+        """Return before which bar all from `first` on are believed as they are, at most so many.
+
+        Bars are numbered by the length of the data feed on them.
+        """
+        end, place = min(first + count, self._bars.count + 1), bisect_left(self._odd_lengths, first)
+        return min([end, *self._odd_lengths[place : place + 1]])
 
     def closes(self, begin: int, count: int) -> array[float]:
         """Return so many closes from the bar with index `begin` on, NaN where none counts."""

@@ -11,6 +11,7 @@ from bt_risk.rules.drawdown import ARMED, LOCKED, TRIPPED
 from bt_risk.tolerances import RATIO_EPS
 
 __all__ = [
+    "BALANCE",
     "BASES",
     "DAILY",
     "FLOOR",
@@ -69,7 +70,9 @@ def in_currency(amount: float, base: float) -> float:
 
 def reference_value(balance: float, equity: float, reference: str) -> float:
     """Return what a day is measured from: the balance, the equity, or the higher of both."""
-    return {BALANCE: balance, EQUITY: equity, HIGHER: max(balance, equity)}[reference]
+    if reference == HIGHER:
+        return max(balance, equity)
+    return balance if reference == BALANCE else equity
 
 
 @dataclass(frozen=True)
@@ -274,7 +277,7 @@ class FloorState:
             self.floor = first if rule.mode == STATIC else max(first, level)
         if rule.daily != math.inf:
             self.daily = self.reference - self._daily_amount()
-        counts = {ARMED: max(self.floor, self.daily)}.get(self.status, self.floor)
+        counts = max(self.floor, self.daily) if self.status == ARMED else self.floor
         rounding = RATIO_EPS * abs(self.initial)
         self._trips_at = -math.inf if self.cause == FLOOR else counts + rounding
 

@@ -74,6 +74,21 @@ class DayProfits:
         return self.balance - self.initial
 
     @property
+    def earned(self) -> bool:
+        """Return whether there is a profit, and not only what arithmetic rounds."""
+        return self.profit > self._rounding
+
+    @property
+    def _rounding(self) -> float:
+        return RATIO_EPS * abs(self.initial)
+
+    def near(self, share: float) -> bool:
+        """Return whether rounding might change `earned`, or put the best day on another side."""
+        if abs(self.profit - self._rounding) < 0.5 * self._rounding:
+            return True
+        return self.earned and abs(self.best_day - share * self.profit) < 2.0 * self._rounding
+
+    @property
     def today(self) -> float:
         """Return the profit of the present day."""
         return self.balance - self.begin

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import backtrader as bt
 import numpy as np
@@ -28,11 +28,13 @@ from bt_risk import (
     TradingHours,
 )
 from bt_risk.gate.simulated_venue import SimulatedVenue
+from bt_risk.monitors import rounds
 from bt_risk.monitors.account_floor import FloorMonitor
 from bt_risk.monitors.account_monitor import AccountMonitor
 from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.monitors.exits import ExitMonitor
 from bt_risk.monitors.guards import GuardMonitor
+from bt_risk.monitors.rounds import Rounds
 
 PRAGUE = "00:00 Europe/Prague"
 # Each with limits that these worlds reach now and then.
@@ -131,13 +133,17 @@ class Wild(bt.Strategy):
             self.buy(data, size=size, exectype=bt.Order.Limit, price=price, valid=len(self) % 7)
 
 
-def world(seed):
-    """Return a function that builds the Cerebro of a world, and how it is run."""
+def world(seed, calm=False):
+    """Return a function that builds the Cerebro of a world, and how it is run.
+
+    A calm one has one data feed and few orders.
+    """
     dice = random.Random(seed)
     guards = [dice.choice(GUARDS)(dice) for _ in range(dice.choice([1, 1, 2, 4]))]
-    count = dice.choice([1, 1, 2])
+    count = 1 if calm else dice.choice([1, 1, 2])
     freq = dice.choice(["h", "15min", "D"])
-    frames = [random_walk((seed, k), 260, volatility=0.004, freq=freq) for k in range(count)]
+    bars = 500 if calm else 260
+    frames = [random_walk((seed, k), bars, volatility=0.004, freq=freq) for k in range(count)]
     if count == 2 and dice.random() < 0.5:
         frames[1] = frames[1].iloc[::3]
     if dice.random() < 0.25:  # a bar that is not believed
@@ -149,8 +155,8 @@ def world(seed):
         frames[0].iloc[141:, :4] *= 0.94
     params = {
         "seed": seed,
-        "busy": dice.choice([0.02, 0.1, 0.4]),
-        "flows": dice.choice([0.0, 0.0, 0.03]),
+        "busy": dice.choice([0.01, 0.03] if calm else [0.02, 0.1, 0.4]),
+        "flows": dice.choice([0.0, 0.0, 0.003 if calm else 0.03]),
     }
     alone = dice.random() < 0.5  # the guards without the rules of a policy
     trigger, costs = dice.choice(["close", "intrabar"]), dice.choice([0.0, 0.001])
@@ -213,9 +219,9 @@ def outcome(engine, mode):
     return plain([tape, journal, monitors, days, gate.book.risk_scales.values(), gaps])
 
 
-def same_with_all_called(seed, monkeypatch):
+def same_with_all_called(seed, monkeypatch, calm=False):
     """Run a world in both ways."""
-    build, mode = world(seed)
+    build, mode = world(seed, calm)
     quick = outcome(build(), mode)
     with monkeypatch.context() as patch:
         patch.setattr(SimulatedVenue, "plain_account", lambda self: False)
@@ -227,6 +233,11 @@ def same_with_all_called(seed, monkeypatch):
 @pytest.mark.parametrize("seed", [*range(30), 212])  # a cancel of another rule: who announces it?
 def test_monitors_that_are_left_out_change_nothing(seed, monkeypatch):
     same_with_all_called(seed, monkeypatch)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bars_that_were_found_quiet_change_nothing(seed, monkeypatch):
+    same_with_all_called(seed, monkeypatch, calm=True)
 
 
 class Idle(bt.Strategy):
@@ -241,6 +252,15 @@ class Idle(bt.Strategy):
 
 
 STILL = flat(60)
+
+
+@pytest.fixture(params=[8, 10**9], ids=["ahead", "bar-by-bar"])
+def both_ways(request, monkeypatch):
+    """Run a test with and without a look at the bars to come."""
+    monkeypatch.setattr(rounds, "_LOOK_AFTER", request.param)
+
+
+BOTH_WAYS = pytest.mark.usefixtures("both_ways")
 
 
 def held(*guards, rows=STILL, broker=None, actions=None, freq="h", **options):
@@ -273,6 +293,23 @@ def test_a_monitor_is_called_only_where_something_may_happen(monkeypatch):
     assert 2 <= len(called) <= 2 * 3
 
 
+def test_bars_that_are_as_expected_are_not_compared_with_any_range(monkeypatch):
+    compared = []
+
+    def counted(inner):
+        def on_bar(self, fresh):
+            compared.append(self)
+            inner(self, fresh)
+
+        return on_bar
+
+    for name in ("_compare_value", "_look_closer"):
+        monkeypatch.setattr(Rounds, name, counted(getattr(Rounds, name)))
+    held(AccountFloor(0.1), DailyLossLimit(0.03), rows=flat(240))
+    # Those around the entry, eight after it, and the first of each of the nine days that follow.
+    assert 10 <= len(compared) <= 10 + 2 * 8 + 3 * 9
+
+
 def happened(journal):
     return [(rule, action) for rule, action, _ in journal]
 
@@ -286,6 +323,11 @@ def at(price, low=None, before=136):
 LOW = at(100.0, low=50.0)
 
 
+HIGHER = [*flat(40), *flat(97, price=140.0), *flat(20, price=99.0)]  # 4 % from the second day on
+RISE = [*flat(136), (100.0, 150.0, 100.0, 150.0), *flat(40, price=150.0)]
+
+
+@BOTH_WAYS
 @pytest.mark.parametrize(
     ("guard", "rows", "action"),
     [
@@ -296,8 +338,12 @@ LOW = at(100.0, low=50.0)
         (DailyLossLimit(0.03, flatten=True), at(50.0), "over"),
         (DailyLossLimit(0.03, trigger="intrabar"), LOW, "over"),
         (DailyProfitTarget(0.03, flatten=True), at(150.0), "over"),
+        (DailyProfitTarget(0.03, flatten=True), RISE, "over"),
+        (AccountFloor(daily=0.04, reference="equity"), HIGHER, "halt"),
+        (DailyLossLimit(0.03, base="balance", flatten=True), at(50.0), "over"),
         (ProfitLock(0.5, profit_from=0.02), [*at(140.0)[:139], *flat(4, price=110.0)], "over"),
         (ProfitTarget(0.03, of="equity", action="report"), at(150.0), "note"),
+        (ProfitTarget(0.03, of="equity", action="report"), RISE, "note"),
         (DailyLossLimit(3_000.0, unit="currency", flatten=True), at(50.0), "over"),
         (DailyLossLimit(3_000.0, unit="currency", trigger="intrabar"), LOW, "over"),
         (DailyLossLimit(0.03, scope="data", flatten=True), at(50.0), "over"),
@@ -326,6 +372,7 @@ def test_cash_that_is_set_wakes_a_floor(amount):
     assert ("AccountFloor", "halt") not in happened(journal)
 
 
+@BOTH_WAYS
 def test_a_deposit_wakes_a_floor_that_would_sleep():
     gate, _ = held(AccountFloor(0.2), actions={30: lambda s: s.broker.add_cash(1_000.0)})
     floor = gate.registry.monitor(FloorMonitor)
@@ -364,8 +411,10 @@ BLOCKS = [
 def test_monitors_that_are_left_out_change_nothing_in_many_worlds(block, monkeypatch):
     for seed in range(30 + 50 * block, 80 + 50 * block):
         same_with_all_called(seed, monkeypatch)
+        same_with_all_called(seed, monkeypatch, calm=True)
 
 
+@BOTH_WAYS
 def test_a_price_is_noted_on_every_bar_that_is_left_out():
     """A day of one data feed knows its worst result, which was on a quiet bar."""
     limit = DailyLossLimit(0.03, scope="data")
@@ -374,6 +423,7 @@ def test_a_price_is_noted_on_every_bar_that_is_left_out():
     assert (round(day.low, 9), round(day.gain, 9)) == (-0.015, 0.0)
 
 
+@BOTH_WAYS
 def test_a_bar_that_is_not_believed_is_no_best_result():
     """It would be a profit of 0.9 % of the account, far from everything that ends a day."""
     limit = DailyLossLimit(0.4)
@@ -383,6 +433,7 @@ def test_a_bar_that_is_not_believed_is_no_best_result():
     assert (day.best, day.low, day.marks) == (0.0, 0.0, 139)
 
 
+@BOTH_WAYS
 def test_a_day_that_nobody_asks_about_has_its_own_best_and_worst():
     """The day before the last was up 1 % and down 1 % for an hour each."""
     limit = DailyLossLimit(0.3)
@@ -392,6 +443,7 @@ def test_a_day_that_nobody_asks_about_has_its_own_best_and_worst():
     assert (day.best, day.low, day.marks) == (0.0, 0.0, 152)
 
 
+@BOTH_WAYS
 def test_a_day_of_a_data_feed_begins_with_the_close_before_it(monkeypatch):
     """It ends at a loss of 3,000: 100 units from a close of 110 before midnight to 80."""
     limit = DailyLossLimit(3_000.0, unit="currency", scope="data", flatten=True)
@@ -403,14 +455,18 @@ def test_a_day_of_a_data_feed_begins_with_the_close_before_it(monkeypatch):
         assert day.low == 100 * (last - 110.0)
 
 
-def test_a_position_that_is_opened_while_nobody_looks_is_counted_from_its_own_entry():
-    """The first is closed on bar 20, another one is opened on bar 30."""
-    actions = {20: lambda s: s.close(), 30: lambda s: s.buy(size=50)}
-    _, journal = held(TimeExit(20), rows=flat(60), actions=actions)
-    # The entry has filled on bar 31: bar 51 is the twentieth after it.
-    assert [time for rule, _, time in journal if rule == "TimeExit"] == [datetime(2020, 1, 3, 2)]
+@BOTH_WAYS
+@pytest.mark.parametrize("bought", [30, 45])
+def test_a_position_that_is_opened_while_nobody_looks_is_counted_from_its_own_entry(bought):
+    """The first is closed on bar 20, and another one is opened later."""
+    actions = {20: lambda s: s.close(), bought: lambda s: s.buy(size=50)}
+    _, journal = held(TimeExit(20), rows=flat(80), actions=actions)
+    # The entry has filled on the next bar; the first bar is that of midnight.
+    due = datetime(2020, 1, 1) + timedelta(hours=bought + 20)
+    assert [time for rule, _, time in journal if rule == "TimeExit"] == [due]
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("side", ["buy", "sell"])
 @pytest.mark.parametrize(
     "guard", [TakeProfit(10.0, trigger="close"), DailyProfitTarget(0.03, scope="data")], ids=str
@@ -436,3 +492,131 @@ def test_a_side_with_two_positions_is_asked_on_every_bar():
     engine.addstrategy(Idle, actions=buys)
     journal = engine.run()[0].analyzers.riskjournal.get_analysis()["decisions"]
     assert [line["action"] for line in journal if line["action"] == "over"] == ["over"]
+
+
+def test_days_without_news_begin_without_a_call(monkeypatch):
+    begun = []
+
+    def counted(inner):
+        def go_on(self, *args):
+            begun.append(self)
+            return inner(self, *args)
+
+        return go_on
+
+    for kind in (FloorMonitor, GuardMonitor):
+        monkeypatch.setattr(kind, "go_on", counted(kind.go_on))
+    held(AccountFloor(0.1, daily=0.05), DailyLossLimit(0.03), rows=flat(240))
+    assert len(begun) == 4  # nine days: where the bars end that were read ahead, and the run
+
+
+@pytest.mark.parametrize("last", [68.0, 72.0])
+def test_a_day_that_ends_later_than_another_is_watched_until_then(last):
+    """The day in Prague ends at 23:00 UTC, the day of the guard an hour later.
+
+    From 75 on neither is another loss of 3 % of the account; from 100 on 68 is one.
+    """
+    floor, limit = AccountFloor(0.4, daily=0.2, reset=PRAGUE), DailyLossLimit(0.03, flatten=True)
+    rows = [*flat(8), *flat(15, price=75.0), *flat(9, price=last), *flat(48, price=last)]
+    _, journal = held(floor, limit, rows=rows, bar_jump=None)
+    lost = [time for rule, action, time in journal if action == "over"]
+    assert lost == ([datetime(2020, 1, 1, 23)] if last < 70.0 else [])
+
+
+def test_days_of_different_clocks_are_begun_one_by_one(monkeypatch):
+    """The close of 23:00 lies between the last two of them."""
+    guards = DailyLossLimit(0.03), DailyLossLimit(0.02, reset=PRAGUE)
+    rows = [*flat(100), *flat(1, price=90.0), *flat(90), *flat(1, price=99.5), *flat(20)]
+    marks = []
+    for called in (False, True):
+        with monkeypatch.context() as patch:
+            if called:
+                patch.setattr(SimulatedVenue, "plain_account", lambda self: False)
+            gate, _ = held(*guards, rows=rows)
+            days = [day for guard in guards for day in gate.book.days.days(guard)]
+            marks.append([asdict(day) for day in days])
+    assert marks[0] == marks[1]
+
+
+def test_a_day_that_falls_begins_the_next_one_lower():
+    """2 % of the account are lost on each of three days: none of them ends one at 3 %."""
+    rows = [*flat(30), *flat(24, price=80.0), *flat(24, price=60.0), *flat(48, price=40.0)]
+    limit = DailyLossLimit(0.03, flatten=True)
+    gate, journal = held(limit, rows=rows, bar_jump=None)
+    assert "over" not in [action for _, action, _ in journal]
+    (day,) = gate.book.days.days(limit)
+    assert (day.gain, day.marks) == (0.0, 126)
+
+
+def test_interest_is_noticed_although_nothing_else_moves_the_account():
+    """It takes 10 % of 10,000 a day: 4,000 are gone on the fourth midnight."""
+    engine = cerebro(bars(*flat(240), freq="h"))
+    engine.broker.setcommission(0.0, interest=36.5, interest_long=True)
+    floor = AccountFloor(0.04)
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[floor]))
+    engine.addanalyzer(bt_risk.RiskJournal)
+    engine.addstrategy(Idle, actions={5: lambda s: s.buy(size=100)})
+    journal = engine.run()[0].analyzers.riskjournal.get_analysis()["decisions"]
+    halts = [line["time"] for line in journal if line["action"] == "halt"]
+    assert halts == [datetime(2020, 1, 5, 0)]
+
+
+def test_what_is_rounded_is_no_profit_whose_best_day_is_judged():
+    prices = random_walk(3, 240, volatility=0.004)["close"]
+    rows = [(price, price + 0.01, price - 0.01, price) for price in prices]
+    _, journal = held(Consistency(0.4), rows=rows)
+    assert "Consistency" not in [rule for rule, *_ in journal]
+
+
+@BOTH_WAYS
+def test_the_best_day_is_judged_on_the_first_bar_of_the_next_one():
+    rows = [*flat(7), *flat(60, price=110.0)]
+    _, journal = held(Consistency(0.4), rows=rows, actions={10: lambda s: s.close()})
+    notes = [time for rule, action, time in journal if (rule, action) == ("Consistency", "note")]
+    assert notes == [datetime(2020, 1, 1, 23)]  # midnight in Prague
+
+
+@BOTH_WAYS
+def test_a_close_that_is_no_number_lets_nobody_sleep_through_the_next_bar():
+    """The fall after it is 4 % of the account; another rule goes on sleeping."""
+    hole = (100.0, 100.0, 100.0, float("nan"))
+    rows = [*flat(136), hole, *flat(9, price=60.0)]
+    rules = DailyLossLimit(0.03, flatten=True), TimeExit(1_000)
+    _, journal = held(*rules, rows=rows, bar_jump=None)
+    over = [time for rule, action, time in journal if action == "over"]
+    assert over == [datetime(2020, 1, 6, 17)]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("scope", ["all", "data"])
+def test_an_order_after_quiet_bars_finds_a_day_that_knows_its_worst(scope):
+    """The day has lost 1.5 % of the account for one hour, three hours before the order."""
+    limit = DailyLossLimit(0.3, scope=scope)
+    rows = [*flat(136), *flat(1, price=85.0), *flat(7)]
+    gate, _ = held(limit, rows=rows, actions={140: lambda s: s.buy(size=1)}, bar_jump=None)
+    (day,) = gate.book.days.days(limit)
+    assert (round(day.low, 9), day.gain, day.marks) == (-0.015, 0.0, 144)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("base", ["equity", "higher"])
+def test_a_day_is_measured_from_the_close_before_its_first_bar(base):
+    """3.1 % are lost from that close on, and 1.1 % from the first bar of the day on."""
+    limit = DailyLossLimit(0.03, base=base, flatten=True)
+    rows = [*flat(144), *flat(1, price=80.0), *flat(9, price=69.0)]
+    _, journal = held(limit, rows=rows, bar_jump=None)
+    over = [time for _, action, time in journal if action == "over"]
+    assert over == [datetime(2020, 1, 7, 1)]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("entry", [5, 30])
+@pytest.mark.parametrize(("side", "low", "high"), [("sell", 100.0, 150.0), ("buy", 50.0, 100.0)])
+def test_a_position_is_worst_on_its_own_side_of_a_bar(side, low, high, entry):
+    """The later entry comes when bars have been read ahead without it."""
+    limit = DailyLossLimit(0.03, trigger="intrabar")
+    rows = [*flat(50), (100.0, high, low, 100.0), *flat(9)]
+    actions = {5: lambda s: None, entry: lambda s: getattr(s, side)(size=100)}
+    _, journal = held(limit, rows=rows, actions=actions, bar_jump=None)
+    over = [time for _, action, time in journal if action == "over"]
+    assert over == [datetime(2020, 1, 3, 2)]
