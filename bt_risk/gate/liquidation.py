@@ -281,7 +281,7 @@ class Liquidation:
     ) -> tuple[float, float]:
         """Return the fee of a liquidation, and what insurance pays of its loss, in currency."""
         units = size * one.multiplier
-        fee = self.monitor.guard.liquidation_fee * units * price
+        fee = self.monitor.guard.liquidation_fee * units * abs(price)
         if self.monitor.guard.isolated:
             left = margin + side * units * (price - entry)
             if abs(left) <= PRICE_EPS * units * abs(price):  # what rounding has left
@@ -297,7 +297,7 @@ class Liquidation:
             if not (one.close.lencount > one.length and now > one.time):
                 continue
             side, size = (1 if one.size > 0.0 else -1), abs(one.size)
-            rates, worth = guard.rates_of(one.name), size * one.value
+            rates, worth = guard.rates_of(one.name), size * abs(one.value)
             paid = 0.0
             if rates is not None:
                 rate = rates.between(one.time, now)

@@ -349,7 +349,7 @@ class EquityMonitor:
         return instrument.size * instrument.value - entered * instrument.multiplier
 
     def _gross(self) -> float:
-        return sum([abs(i.size) * i.value for i in self.book.instruments if i.size])
+        return sum([abs(i.size * i.value) for i in self.book.instruments if i.size])
 
     def _report(
         self,

@@ -201,7 +201,7 @@ class MarginMonitor(Monitor):
     def margin_of(self, one: Instrument) -> float:
         """Return the initial margin of what is held, at its entry, in currency."""
         units = abs(one.size) * one.multiplier
-        return units * entry_price(one) / self.guard.leverage
+        return units * abs(entry_price(one)) / self.guard.leverage
 
     def needed(self, one: Instrument, price: float | None = None) -> float:
         """Return the maintenance margin of what is held, in currency."""
@@ -226,8 +226,9 @@ class MarginMonitor(Monitor):
                 ratio = margin_ratio(total, equity)
             tiers = self.guard.tiers_of(one.name)
             at = liquidation_price(side, units, entry, margin, tiers, others=others)
-            distance = side * (one.price - at) / one.price
-            stop = side * (one.price - _nearest_stop(one, side)) / one.price
+            # The formula knows no price below zero.
+            distance = side * (one.price - at) / one.price if one.price > 0.0 else math.nan
+            stop = side * (one.price - _nearest_stop(one, side)) / (abs(one.price) or math.nan)
             self.samples.append(MarginSample(now, one.name, ratio, distance, stop))
             ratios.append(ratio)
         self.ratio = math.nan if any(r != r for r in ratios) else max(ratios)

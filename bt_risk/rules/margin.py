@@ -212,7 +212,8 @@ def maintenance_margin(notional: float, tiers: MarginTiers) -> float:
 
     Notes
     -----
-    ``notional x mmr - cum``, of the band of the notional.
+    ``notional x mmr - cum``, of the band of the notional. At a price below zero the notional is
+    what its amount is.
 
     Examples
     --------
@@ -220,6 +221,7 @@ def maintenance_margin(notional: float, tiers: MarginTiers) -> float:
     >>> maintenance_margin(50_000.0, tiers), maintenance_margin(100_000.0, tiers)
     (200.0, 450.0)
     """
+    notional = abs(notional)
     tier = tiers.at(notional)
     return notional * tier.mmr - tier.cum
 

@@ -588,6 +588,44 @@ def test_interest_is_paid_on_what_is_borrowed():
     assert held_for_a_while(True, borrow_rate=0.0365).broker.getvalue() == pytest.approx(99_970)
 
 
+def below_zero(rows, guard, side=1):
+    """Hold 1,000 units that were opened at -100, until the run ends; return the strategy."""
+    engine = cerebro(bars(*flat(5, -100.0), *rows))
+    facts = {"D0": {"negative_prices": True}}
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[guard], instruments=facts))
+    return taped(engine, [(5, "buy" if side > 0 else "sell", {"size": 1000})])
+
+
+@pytest.mark.parametrize(("side", "interest"), [(1, 28.5), (-1, 30.0)])
+def test_interest_is_paid_at_prices_below_zero(side, interest):
+    guard = bt_risk.MarginAccount(20, tiers=[(0, 0.0)], buffer=None, borrow_rate=0.0365)
+    result = below_zero(flat(4, -100.0), guard, side)
+    assert monitor(result).interest == pytest.approx(interest)
+    assert all(math.isnan(sample.distance) for sample in monitor(result).samples)
+
+
+def test_a_price_of_zero_ends_no_run():
+    guard = bt_risk.MarginAccount(20, tiers=[(0, 0.0)], buffer=None)
+    rows = [(-100, -99, -101, -100), (-100, 1, -101, 0), *flat(2, 0.0)]
+    assert below_zero(rows, guard).position.size == 1000
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_liquidation_below_zero_costs_its_fee_and_never_brings_one(side):
+    """A margin of 5,000 less 1 % of what the position is worth: at -104 (or -96) 1,000 is left.
+
+    From -100 a loss of 4 leaves 1,000 of 5,000, and the maintenance margin is 1 % of 104,000 (or
+    96,000): it is reached when 5,000 - 1,000 x = 10 (100 + x), or 10 (100 - x) for the short.
+    """
+    guard = bt_risk.MarginAccount(20, tiers=[(0, 0.01)], buffer=None, liquidation_fee=0.005)
+    rows = [(-100, -99, -101, -100), (-100, -90, -110, -100), *flat(2, -100.0)]
+    result = below_zero(rows, guard, side)
+    (done,) = monitor(result).liquidations
+    lost = 4_000 / 1_010 if side > 0 else 4_000 / 990
+    assert done.price == pytest.approx(-100 - side * lost)
+    assert done.fee == pytest.approx(min(0.005 * 1000 * -done.price, 5_000 - 1_000 * lost))
+
+
 def test_funding_brings_liquidation_nearer_in_cross_mode():
     guard = bt_risk.MarginAccount(
         20, tiers=[(0, 0.0)], mode="cross", buffer=None, funding=[("2020-01-07", 0.01)]

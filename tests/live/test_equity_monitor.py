@@ -31,6 +31,17 @@ def test_a_loss_between_two_closes_is_believed_when_it_stands(side):
     assert venue.sizes == [side * 900, 0]
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_loss_at_prices_below_zero_is_believed_when_it_stands(side):
+    """The market is at -100: 900 units are as much as at 100."""
+    venue = hostile.Valued(says=lambda v, bar, true: true - LOSS if bar >= 28 else true)
+    breaker = dict(drawdown_limit=0.1)
+    facts = {"D0": {"negative_prices": True}}
+    live = dict(stop=False, breaker=breaker, feed=dict(idle=30), clock=Clock(step=1.0))
+    run(venue, flat(40, price=-100.0), enter(side * 900), instruments=facts, **live)
+    assert venue.sizes == [side * 900, 0]
+
+
 def test_bad_values_with_good_ones_between_them_are_never_enough():
     """Five bars far from each other are wrong; three in a row would have been believed."""
     wrong = (22, 25, 28, 31, 34)
