@@ -3,16 +3,17 @@
 Each is computed from its window itself, never from running sums: those still carry a bad tick after
 it has left, and lose all digits for a name that stands still.
 
-A window is the end of one block of bars and the beginning of the next. Sums run backwards through
-the first and forwards through the second, so that nothing outside the window is ever added: there
-is nothing to subtract, and nothing that drifts. Each pair of names is computed once, in parts that
-fit into the caches of a processor.
+Windows that follow each other share most of their bars, their core. The products of all pairs over
+a core are summed once for a group of windows; for each window those of its own other bars are
+added. So nothing outside a window is ever added: there is nothing to subtract, and nothing that
+drifts.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import combinations_with_replacement, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,30 +27,22 @@ _STILL = 32 * np.finfo(float).eps
 
 # Above this ratio of squared mean to variance, sums of squares lose digits that matter.
 _OFF_CENTRE = 1e4
-_CHUNK_BYTES = 2**22  # products of pairs that are summed at a time
-_FEW_BARS = 32  # bars that are scaled at a time
-_FEWER_BARS = 8  # bars that are written at a time
-
-
-class _Part(NamedTuple):
-    """Hold some names, which are paired with themselves and all later ones.
-
-    `place` is where their correlations are among those of all parts.
-    """
-
-    names: slice
-    later: slice
-    place: slice
+_EDGE_CELLS = 25_600  # returns of the bars that the windows of a group do not share
+_LEAST_GROUP = 16  # windows
+_FEW_BYTES = 2**19  # matrices that are written at a time: they stay in the cache of a processor
+_NAMES = 125  # in a part: OpenBLAS shares the products of more among threads
 
 
 class _Moments(NamedTuple):
-    """Hold what correlations need of each name, for each window that ends in a block.
+    """Hold what correlations need of each name, for each whole window.
 
-    All arrays have shape (n_bars, n_names) but `doubtful`, the bars at which rounding could show.
+    Both arrays of floats have shape (n_windows, n_names): the mean times the root of the window's
+    length, and one by the root of the sum of squares. `doubtful` are the windows at which rounding
+    could show.
     """
 
+    mean: FloatArray
     scale: FloatArray
-    offset: FloatArray
     doubtful: BoolArray
 
 
@@ -70,48 +63,141 @@ def rolling_matrices(values: FloatArray, window: int) -> FloatArray:
     n_bars, n_names = values.shape
     matrices = np.empty((n_bars, n_names, n_names))
     matrices[: window - 1] = np.nan
-    returns = np.where(np.isfinite(values), values, np.nan)
-    parts = _parts(n_names, 2 * window)
-    where = _places(parts, n_names)
-    pairs = np.empty((window, where.max(initial=-1) + 1))
-    for start in range(0, n_bars, window):
-        # Nothing is before the first block, in which only the last bar has a whole window.
-        before, skipped = (window, 0) if start else (0, window - 1)
-        span = returns[start - before : start + window]
-        moments = _moments(span, before, window)
-        for part in parts:
-            _correlate(part, span, before, skipped, moments, pairs)
-        block = matrices[start : start + window]
-        for first in range(skipped, len(block), _FEWER_BARS):
-            few = block[first : first + _FEWER_BARS].reshape(-1, n_names**2)
-            np.take(pairs[first : first + len(few)], where, axis=1, out=few, mode="clip")
-        for bar in np.flatnonzero(moments.doubtful[skipped:]) + skipped:
-            end = before + bar + 1
-            block[bar] = _one_matrix(span[end - window : end])
+    whole = matrices[window - 1 :]
+    if not whole.size:
+        return matrices
+    returns = np.array(values, order="C")  # a DataFrame has its columns one after the other
+    returns[~np.isfinite(returns)] = np.nan
+    with np.errstate(over="ignore", invalid="ignore"):
+        moments = _all_moments(returns, window)
+        for names, others in combinations_with_replacement(_parts(n_names), 2):
+            _fill(whole, names, others, returns, moments)
+    for one in np.flatnonzero(moments.doubtful):
+        whole[one] = _one_matrix(returns[one : one + window])
     return matrices
 
 
-def _parts(n_names: int, n_rows: int) -> list[_Part]:
-    parts: list[_Part] = []
-    first = place = 0
-    while first < n_names:
-        later = n_names - first
-        n_own = min(later, max(1, _CHUNK_BYTES // (8 * n_rows * later)))
-        taken = slice(place, place + n_own * later)
-        parts.append(_Part(slice(first, first + n_own), slice(first, None), taken))
-        first, place = first + n_own, taken.stop
-    return parts
+def _parts(n_names: int) -> list[slice]:
+    """Return the names in parts of about equal size."""
+    bounds = np.linspace(0, n_names, -(-n_names // _NAMES) + 1).astype(int).tolist()
+    return [slice(*ends) for ends in pairwise(bounds)]
 
 
-def _places(parts: list[_Part], n_names: int) -> IntArray:
-    """Return where the correlation of each two names is, of shape (n_names ** 2,)."""
-    places = np.empty((n_names, n_names), dtype=np.intp)
-    for part in parts:
-        block = places[part.names, part.later]
-        block[:] = np.arange(part.place.start, part.place.stop).reshape(block.shape)
-    below = np.tril_indices(n_names)
-    places[below] = places.T[below]
-    return places.reshape(-1)
+def _fill(
+    matrices: FloatArray, names: slice, others: slice, returns: FloatArray, moments: _Moments
+) -> None:
+    """Write the correlations of two parts of the names, in groups of windows that share a core."""
+    n_bars, n_windows = len(returns), len(matrices)
+    window, one_part = n_bars - n_windows + 1, names == others
+    group = min(window, max(_LEAST_GROUP, math.isqrt(_EDGE_CELLS // (names.stop - names.start))))
+    # Of each window the bars before and after the core, and its means, which are subtracted.
+    table = np.concatenate((returns[:, names], moments.mean[:, names]))
+    opposite = np.concatenate((returns[:, others], -moments.mean[:, others]))
+    rows = _edge_rows(group, window, n_bars)
+    left, right = (np.empty((*rows.shape, each.shape[1])) for each in (table, opposite))
+    few = min(group, max(1, _FEW_BYTES // (8 * table.shape[1] * opposite.shape[1])))
+    scales = np.empty((few, table.shape[1], opposite.shape[1]))
+    both = np.empty_like(scales[0])
+    symmetric = one_part and _makes_symmetric(left, right, scales)
+    cores = _cores(returns[:, names], returns[:, others], window, group)
+    for first, core in zip(range(0, n_windows, group), cores, strict=True):
+        if one_part:
+            core = np.add(core, core.T, out=both)
+            core /= 2
+        np.take(table, rows + first, axis=0, out=left, mode="clip")
+        np.take(opposite, rows + first, axis=0, out=right, mode="clip")
+        for begin in range(first, min(first + group, n_windows), few):
+            windows = slice(begin, min(begin + few, first + group, n_windows))
+            taken = slice(begin - first, windows.stop - first)
+            out, scale = matrices[windows, names, others], moments.scale[windows]
+            np.matmul(left[taken].swapaxes(1, 2), right[taken], out=out)
+            out += core
+            factors = scales[: len(out)]
+            out *= np.einsum("ti,tj->tij", scale[:, names], scale[:, others], out=factors)
+            np.clip(out, -1.0, 1.0, out=out)
+            if not one_part:
+                matrices[windows, others, names] = out.swapaxes(1, 2)
+            elif not symmetric:
+                _mirror(out)
+
+
+def _edge_rows(group: int, window: int, n_bars: int) -> IntArray:
+    """Return where the edges of the first group are, of shape (windows, rows of a window).
+
+    A later window has one bar less before the core, and one more after it. The row of its means is
+    the last; those of all windows follow the `n_bars` returns.
+    """
+    slot, place = np.arange(group), np.arange(group)[:, None]
+    rows = slot + np.where(slot < place, window, 0)
+    rows[:, -1] = n_bars + place[:, 0]
+    return rows
+
+
+def _cores(names: FloatArray, others: FloatArray, window: int, group: int) -> Iterator[FloatArray]:
+    """Yield for each group the products of all pairs, summed over what its windows share.
+
+    All are written to one array. A core begins with the first bar of the last window, and ends with
+    the last bar of the first. Its products are summed by blocks of `group` bars, of which the next
+    core has all but one.
+    """
+    n_groups = -(-(len(names) - window + 1) // group)
+    n_blocks, left_over = divmod(window - group + 1, group)
+    n_all = n_groups - 1 + n_blocks if n_blocks else 0
+    blocks = slice(group - 1, group - 1 + n_all * group)
+    products = _products(
+        *(each[blocks].reshape(n_all, group, each.shape[1]) for each in (names, others))
+    )
+    core, rest = np.empty((2, names.shape[1], others.shape[1]))  # of every group: no new memory
+    for number in range(n_groups):
+        np.add.reduce(products[number : number + n_blocks], axis=0, out=core)
+        end = number * group + window
+        last = slice(end - left_over, end)
+        core += _products(names[last], others[last], rest)
+        yield core
+
+
+def _products(names: FloatArray, others: FloatArray, out: FloatArray | None = None) -> FloatArray:
+    """Return the sums of the products of all pairs over the rows of each block."""
+    # Of one array twice numpy makes another product, which OpenBLAS shares among threads.
+    products: FloatArray = np.matmul(names.swapaxes(-1, -2), others.copy(), out=out)
+    return products
+
+
+def _makes_symmetric(left: FloatArray, right: FloatArray, out: FloatArray) -> bool:
+    """Return whether products in these arrays are symmetric, whatever is in them.
+
+    Each sum has the same terms as the one that mirrors it, but where it stands in a matrix, and the
+    matrix in memory, may decide in which sequence they are added.
+    """
+    left[:] = right[:] = np.random.default_rng(0).normal(size=left.shape)
+    for begin in range(0, len(left), len(out)):
+        taken = slice(begin, begin + len(out))
+        products = out[: len(left[taken])]
+        np.matmul(left[taken].swapaxes(1, 2), right[taken], out=products)
+        if not np.array_equal(products, products.swapaxes(1, 2)):
+            return False
+    return True
+
+
+def _mirror(matrices: FloatArray) -> None:
+    """Copy what is above the diagonals to below them."""
+    for row in range(matrices.shape[1] - 1):
+        matrices[:, row + 1 :, row] = matrices[:, row, row + 1 :]
+
+
+def _all_moments(returns: FloatArray, window: int) -> _Moments:
+    """Return them for all whole windows.
+
+    A window is the end of one block of `window` bars and the beginning of the next. Sums run
+    backwards through the first and forwards through the second.
+    """
+    parts = []
+    for start in range(0, len(returns), window):
+        # Nothing is before the first block, in which only the last bar has a whole window.
+        before, skipped = (window, 0) if start else (0, window - 1)
+        part = _moments(returns[start - before : start + window], before, window)
+        parts.append([column[skipped:] for column in part])
+    return _Moments(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def _moments(span: FloatArray, before: int, window: int) -> _Moments:
@@ -124,30 +210,7 @@ def _moments(span: FloatArray, before: int, window: int) -> _Moments:
     with np.errstate(divide="ignore"):
         scale = np.where(squares > 0, 1 / np.sqrt(np.abs(squares)), np.nan)
     doubtful: BoolArray = np.any(window * means**2 > _OFF_CENTRE * squares, axis=1)
-    return _Moments(scale, math.sqrt(window) * means * scale, doubtful)
-
-
-def _correlate(
-    part: _Part,
-    span: FloatArray,
-    before: int,
-    skipped: int,
-    moments: _Moments,
-    pairs: FloatArray,
-) -> None:
-    """Write the correlations of a part to their place in `pairs`, one row for each bar."""
-    products = np.einsum("ti,tj->tij", span[:, part.names], span[:, part.later])
-    shape = products.shape[1:]
-    ends, sums = _running_sums(products.reshape(len(span), -1), before)
-    for first in range(skipped, len(sums), _FEW_BARS):
-        bars = slice(first, first + _FEW_BARS)
-        few, scale, offset = sums[bars], moments.scale[bars], moments.offset[bars]
-        few[: len(ends[bars])] += ends[bars]
-        each = few.reshape(-1, *shape)
-        each *= scale[:, part.names, None]
-        each *= scale[:, None, part.later]
-        each -= np.einsum("ti,tj->tij", offset[:, part.names], offset[:, part.later])
-        np.clip(few, -1.0, 1.0, out=pairs[first : first + len(few), part.place])
+    return _Moments(math.sqrt(window) * means, scale, doubtful)
 
 
 def _running_sums(terms: FloatArray, before: int) -> tuple[FloatArray, FloatArray]:

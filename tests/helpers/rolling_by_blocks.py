@@ -1,4 +1,4 @@
-"""The rolling correlation of every pair in both orders, which `rolling_matrices` replaced."""
+"""The rolling correlation by running sums of the products of every pair, from a window alone."""
 
 import math
 from itertools import pairwise
