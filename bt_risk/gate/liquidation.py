@@ -189,7 +189,11 @@ class Liquidation:
                     self._take(balance, [one], ways)
         else:
             self._take(self._equity(ways), held, ways)
-        return len(self.monitor.liquidations) > before
+        if len(self.monitor.liquidations) == before:
+            return False
+        for one in held:
+            _rest_from_next_bar(one)
+        return True
 
     def _take(
         self,
@@ -361,6 +365,13 @@ class Liquidation:
 _LIMITED = (bt.Order.StopLimit, bt.Order.StopTrailLimit)
 _REASON = "MarginAccount: liquidated"
 _NOTHING: tuple[float, float, _Trades] = (0.0, 0.0, frozenset())
+
+
+def _rest_from_next_bar(one: Instrument) -> None:
+    """Let no stop that was sent in this bar execute on it, in a later round without a new one."""
+    for w in one.orders.values():
+        if w.own and not one.forming and w.handle.created.dt >= one.data.datetime[0]:
+            w.set_at = one.close.lencount, -math.inf
 
 
 def _expires(order: Any, now: float) -> bool:

@@ -53,6 +53,74 @@ BARS = 45_000
 
 # Worlds that broke a promise once, shrunk. The name says what went wrong.
 REGRESSIONS = {
+    "a stop that is sent while another strategy is liquidated fills on the bar before it": World(
+        seed=300150,
+        bars=63,
+        feeds=(
+            Feed(volatility=0.03, beta=0.5),
+            Feed(gaps=0.15, volatility=0.005, beta=0.5),
+            Feed(gaps=0.15, volatility=0.02, beta=0.97),
+        ),
+        traders=2,
+        parts=("cap", "stop"),
+        limits=(
+            ("action", "pause"),
+            ("anchor", "close"),
+            ("cooldown_bars", None),
+            ("correlation_limit", None),
+            ("drawdown_limit", 0.1),
+            ("entry_stop", "attached"),
+            ("exposure_limit", None),
+            ("exposure_unit", "notional"),
+            ("flatten", False),
+            (
+                "guards",
+                (MarginAccount(20.0, ((0.0, 0.005), (200000.0, 0.01, 10)), call=0.3, buffer=None),),
+            ),
+            ("notional_limit", None),
+            ("risk_limit", None),
+        ),
+        engine=(("runonce", False),),
+        actions=(
+            Action(32, 1, "planned", 2, (1, 10.517, 0.0555)),
+            Action(33, 0, "resting", 2, (-1, 185, "Limit", -0.0374, None)),
+        ),
+    ),
+    "the model forgets that an order for the close goes on at that close one bar later": World(
+        seed=300072,
+        bars=79,
+        feeds=(Feed(volatility=0.005, beta=0.97), Feed(volatility=0.005, beta=0.5)),
+        parts=("cap", "sizer"),
+        limits=(
+            ("action", "stop"),
+            ("anchor", "close"),
+            ("correlation_estimator", "rolling"),
+            ("correlation_limit", None),
+            ("downside", True),
+            ("drawdown_limit", 0.1),
+            ("exposure_limit", None),
+            ("gap_floor", 0.02),
+            ("gap_limit", 0.01),
+            ("group_limit", 0.02),
+            ("groups", {"some": ["D0", "D1"]}),
+            (
+                "guards",
+                (MarginAccount(50.0, ((0.0, 0.004), (100000.0, 0.01)), call=0.8, buffer=None),),
+            ),
+            ("hysteresis", 0.0),
+            ("multi_bar", 1),
+            ("notional_limit", None),
+            ("risk_limit", None),
+            ("volatility_limit", 0.15),
+        ),
+        filler=10.0,
+        engine=(("broker_coo", False), ("cheat_on_open", True), ("runonce", False)),
+        actions=(
+            Action(
+                26, 0, "bracket", 1, (1, None, "Close", 0.005, 0.039, 0.0468, "stop", None), True
+            ),
+        ),
+    ),
     "an exit that has begun to open is no exit to a halt": World(
         seed=70948,
         bars=57,

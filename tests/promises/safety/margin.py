@@ -134,7 +134,10 @@ class Margin(Reach):
         # close has changed once it closes.
         held = done.index not in self.moved or self.world.coc
         gap = held and abs(price - opened) <= slack
-        gap |= done.index in self.at_the_close and abs(price - close) <= slack
+        # BackBroker fills what is left of such an order at that same close one bar later: then it
+        # is short of margin as that bar opens.
+        closed = min(abs(price - close), abs(price - opened))
+        gap |= done.index in self.at_the_close and closed <= slack
         gap |= self._is_crossed(done.index)
         if not (exact or gap and over <= 0.0):
             text = f"{units:g} from {done.entry:g} at {price:g}, {over:g} above its margin"
