@@ -215,9 +215,15 @@ class Liquidation:
                 self._close(one, leg.left(t) / one.multiplier, ways[one.index], t, gap)
 
     def _highest(self, one: Instrument, way: _Way) -> float:
-        """Return the better of the open and the price at which the position grew in this bar."""
-        added = self._added_at(one)
+        """Return the better of the open and the price at which the position grew in this bar.
+
+        Where a part was closed before, the difference of two averages is no price: the average of
+        all of it counts.
+        """
         low, high = sorted((way.best, way.worst))
+        added = self._added_at(one)
+        if added < low or added > high:
+            added = entry_price(one)
         if not low <= added <= high:  # NaN: it has not grown
             return way.start
         return max(way.start, added) if one.size > 0.0 else min(way.start, added)

@@ -89,6 +89,11 @@ LONG = {
         [BUY, priced(5, "sell", "Limit", 100.0, 400)],
         [(6, 1000, 100), (6, -400, 100), (6, -600, 95)],
     ),
+    "what is left and grows again in one bar goes at the price of its own": (
+        [CALM, (101, 108, 98, 107)],
+        [BUY, priced(6, "sell", "Limit", 104.0, 900), priced(6, "buy", "Stop", 107.0, 1900)],
+        [(6, 1000, 100), (7, -900, 104), (7, 1900, 107), (7, -2000, 106.65 - 106.65 / 20)],
+    ),
     "a market exit at the open goes first": (
         [CALM, (100, 101, 90, 99)],
         *([BUY, (6, "close", {})], [(6, 1000, 100), (7, -1000, 100)]),
@@ -181,6 +186,8 @@ def test_the_worst_that_the_bar_can_show_counts(name, short):
     if short and "inside the bar" in name:  # the margin is a share of another price there
         entry, last = 200 - expected[0][2], len(expected) - 1
         expected = [*expected[:last], (6, -1000, 200 - (entry + entry / 20))]
+    if short and "grows again" in name:
+        expected = [*expected[:3], (7, -2000, 200 - (93.35 + 93.35 / 20))]
     if short and "added" in name:
         expected = [*expected[:2], (7, -2000, 200 - (95 + 95 / 20))]
     result = played(rows, orders, short)
