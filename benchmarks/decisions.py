@@ -76,8 +76,8 @@ def _daily(names, bars, rounds, goal):
     for name, ratio in ratios(times, BARE).items():
         more = np.subtract(times[name], times[BARE]) / orders[name]
         note = f"{orders[name]:,} orders"
-        if name == NATIVE:
+        if name != BARE:
             note += f", {1e6 * np.median(more):.0f} us more for each"
         work = f"{names} orders on each of {bars} bars"
-        own, seconds = goal if name == NATIVE else None, Spread.of(times[name]).median / bars
+        own, seconds = goal if name == DEFAULT else None, Spread.of(times[name]).median / bars
         yield Row("decisions", work, name, ratio, BARE, own, seconds, note=note)

@@ -61,6 +61,7 @@ class _QuickRounds:
     def __init__(self, broker: Any, feeds: Sequence[QuickFeed]) -> None:
         self.broker = broker
         self._feeds = {feed.data: feed for feed in feeds}
+        self._closes = {feed.data: feed.data.close for feed in feeds}
         self._kinds: dict[Any, int] = {}
         self._schemes: list[Any] = []
         self._all_known = True
@@ -144,10 +145,16 @@ class _QuickRounds:
                 elif order.status == order.Completed:
                     broker._bracketize(order)
 
+    def _close(self, data: Any) -> float:
+        """Return what ``data.close[0]`` does."""
+        line = self._closes.get(data)
+        close: float = data.close[0] if line is None else line.array[line._idx]
+        return close
+
     def _adjust_cash(self, data: Any, position: Any) -> None:
         """Book what a future has won or lost since the last bar."""
         broker = self.broker
-        scheme, close = broker.getcommissioninfo(data), data.close[0]
+        scheme, close = broker.getcommissioninfo(data), self._close(data)
         if self._kind(scheme) != _STOCKS:
             broker.cash += scheme.cashadjust(position.size, position.adjbase, close)
         position.adjbase = close
@@ -160,7 +167,7 @@ class _QuickRounds:
             return
         worth = worth_unlevered = unrealized = 0.0
         for data, position in held:
-            scheme, close = broker.getcommissioninfo(data), data.close[0]
+            scheme, close = broker.getcommissioninfo(data), self._close(data)
             size, shorts_take_cash = position.size, not broker.p.shortcash
             if self._kind(scheme) == _STOCKS:
                 gain = size * (close - position.price) * scheme.p.mult

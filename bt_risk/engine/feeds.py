@@ -29,6 +29,8 @@ class QuickFeed:
         All lines; they move together.
     head : LineBuffer
         The first, whose length is that of the data feed.
+    ticks : dict of str to LineBuffer
+        The line that each of `tick_aliases` is read out of.
     times : array of float
         When each bar ends, as Backtrader counts days.
     total : int
@@ -39,23 +41,19 @@ class QuickFeed:
         self.data = data
         self.lines: list[Any] = list(data.lines.lines)
         self.head = self.lines[0]
+        self.ticks = {alias: self._line(alias) for alias in tick_aliases(data)}
         self.clock = data.lines.datetime
         self.times = self.clock.array
         self.total: int = data.buflen()
         self._chunk, self._datetimes = -1, []  # type: int, list[Any]
 
+    def _line(self, alias: str) -> Any:
+        return self.head if alias == "last" else getattr(self.data.lines, alias)
+
     @property
     def begun(self) -> bool:
         """Return whether a bar has arrived."""
         return bool(self.head.lencount)
-
-    def tick(self, alias: str) -> float | None:
-        """Return the value of a line on this bar, None on the last one as Backtrader has it."""
-        if self.head.lencount >= self.total:
-            return None
-        line = self.head if alias == "last" else getattr(self.data.lines, alias)
-        value: float = line.array[line._idx]
-        return value
 
     def datetime(self) -> Any:
         """Return the time of this bar as ``data.datetime.datetime()`` does."""
@@ -112,13 +110,19 @@ class _Tick:
         self.alias = alias
 
     def __get__(self, data: Any, owner: Any = None) -> Any:
-        """Return the value of the line; before the first bar there is no such attribute."""
+        """Return the value of the line, None on the last bar as Backtrader has it.
+
+        Before the first bar there is no such attribute.
+        """
         if data is None:
             return self
         feed: QuickFeed | None = data.__dict__.get(_KEY)
-        if feed is None or not feed.begun:
+        if feed is None or not feed.head.lencount:
             raise AttributeError(f"tick_{self.alias}")
-        return feed.tick(self.alias)
+        if feed.head.lencount >= feed.total:
+            return None
+        line = feed.ticks[self.alias]
+        return line.array[line._idx]
 
 
 class ticks_from_lines:

@@ -389,15 +389,22 @@ class RiskBroker(BrokerProxy):
 
     def process_notifications(self) -> None:
         """Book what the wrapped broker notifies, and pass it on in the same sequence."""
+        direct, next_one, take = (
+            self.venue.direct,
+            self.venue.next_notification,
+            self.fill_tracker.take,
+        )
         while True:
-            order = self.venue.next_notification()
+            order = next_one()
             if order is None:
                 return
-            if self.order_sender.doubts.claim(order):
+            # BackBroker answers every order at once, under the number that it keeps.
+            if not direct and self.order_sender.doubts.claim(order):
                 continue
-            filled = self.fill_tracker.take(order)
+            filled = take(order)
             if filled or order.ref not in self.own:
-                order = self.held_orders.numbers.as_promised(order, filled)
+                if not direct:
+                    order = self.held_orders.numbers.as_promised(order, filled)
                 if order is not None:
                     self._notifications.append(order)
 

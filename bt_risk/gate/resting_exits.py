@@ -68,11 +68,13 @@ class RestingExits:
         has left it waits for nothing. A price is read where it counts.
         """
         pending = self.inner.pending
-        self._changes, self._last = self.book.changes, pending[-1]
+        self._changes, self._last, self._resting = self.book.changes, pending[-1], None
+        # What a strategy has just sent comes last.
+        if self.execution.liquidation is not None or self._waits_for(pending[-1]) is None:
+            return
         found = [self._waits_for(order) for order in pending]
         resting = [one for one in found if one is not None]
-        all_rest = len(resting) == len(found) and self.execution.liquidation is None
-        self._resting = resting if all_rest else None
+        self._resting = resting if len(resting) == len(found) else None
 
     def _waits_for(self, order: Any) -> _Resting | None:
         """Return what an order waits for; None for one that may have to be tried."""

@@ -75,20 +75,16 @@ class Exposure:
     def _with_exposure(self, side: int) -> list[Instrument]:
         """Return the instruments of `live` whose exposure on one side may be other than 0."""
         book = self._book
-        sides, opposed = book.sides.tolist(), book.opposed
-        entered: set[int] = set()
-        entering: set[int] = set()
-        for w in book.working.values():
-            if w.opening > SIZE_EPS:
-                (entering if w.side == side else entered).add(w.instrument.index)
+        working, opposed = book.working.values(), book.opposed
+        entering = {w.instrument.index for w in working if w.side == side and w.opening > SIZE_EPS}
         return [
             one
-            for one, held in zip(book.instruments, sides, strict=True)
+            for one, held in zip(book.instruments, book.sides.tolist(), strict=True)
             if held == side
             or one.index in entering
             or one.index in opposed
             # Nothing times an unknown multiplier is unknown.
-            or (one.multiplier != one.multiplier and (held or one.index in entered))
+            or (one.multiplier != one.multiplier and (held or _is_entered(one)))
         ]
 
     def gross(
@@ -310,3 +306,8 @@ class Exposure:
         """Return what working orders may open; with `kinds` only orders of these kinds."""
         basis = "notional" if unit == "notional" else "risk"
         return entering(part, side, basis, kinds) * part.instrument.multiplier
+
+
+def _is_entered(instrument: Instrument) -> bool:
+    """Return whether a working order may open a position in an instrument."""
+    return any(w.opening > SIZE_EPS for w in instrument.orders.values())

@@ -57,8 +57,9 @@ def test_a_stop_that_was_left_alone_fills_on_the_bar_that_reaches_it(fast):
     assert [line[0] for line in fills(strategy)] == [19, 31]
 
 
+@pytest.mark.parametrize("at", [10, 20])  # before our exits on the queue, and behind them
 @pytest.mark.parametrize("fast", [True, False])
-def test_an_order_that_got_around_the_gate_fills_beside_exits_that_are_left_alone(fast):
+def test_an_order_that_got_around_the_gate_fills_beside_exits_that_are_left_alone(fast, at):
     engine = cerebro(bars(*flat(25), (100, 101, 96.5, 100), *flat(3)))
     bt_risk.protect(engine, bt_risk.Policy(guards=[bt_risk.TakeProfit(2.0)]), fast=fast)
 
@@ -66,7 +67,7 @@ def test_an_order_that_got_around_the_gate_fills_beside_exits_that_are_left_alon
         order = {"exectype": bt.Order.Limit, "price": 97.0, "_checksubmit": False}
         strategy.broker.inner.buy(strategy, strategy.data, 3, **order)
 
-    strategy = play(engine, {16: lambda s: s.buy(size=10), 20: past_it})
+    strategy = play(engine, {16: lambda s: s.buy(size=10), at: past_it})
     assert [line[0] for line in fills(strategy)] == [17, 26]
 
 
