@@ -54,7 +54,7 @@ class DrawdownMonitor(Monitor):
         self.drawdown = self.max_drawdown = 0.0
         # A lifetime limit is measured from another mark: every value is judged in full then.
         limits = self.rule.drawdown_limit, self.rule.lifetime_limit
-        self._held, self._changes = list[tuple[Instrument, float]](), -1
+        self._held, self._changes = list[tuple[Instrument, float, Any]](), -1
         self._plain = False
         self._trips_at = limits[0] - RATIO_EPS if limits[1] == math.inf else -math.inf
 
@@ -110,8 +110,8 @@ class DrawdownMonitor(Monitor):
             return
         before, value = self.state, self._value()
         worst = value
-        if self.intrabar and fresh and not self._stays_above(value):
-            worst = self._worst(value, fresh)
+        if self.intrabar and fresh:
+            worst = self._inside(value, fresh)
         if value <= before.high_water_mark and before.status == ARMED and not before.breaches:
             fallen = fall(value, before.high_water_mark)
             deepest = fallen if worst == value else fall(worst, before.high_water_mark)
@@ -176,8 +176,8 @@ class DrawdownMonitor(Monitor):
             return math.nan  # one suspect bar moves no mark and trips nothing
         return self.gate.unit_value()
 
-    def _stays_above(self, value: float) -> bool:
-        """Return whether new bars show nothing worse than bars before them, and trip nothing.
+    def _inside(self, value: float, fresh: list[Instrument]) -> float:
+        """Return the value at the worst point of new bars; itself where that is nothing new.
 
         Every position counts with the low of its last bar (the high for shorts), stops or not: that
         is no better than `_worst`, and takes a fraction of its time.
@@ -185,31 +185,55 @@ class DrawdownMonitor(Monitor):
         state, book, change = self.state, self.gate.book, 0.0
         left = book.left_inside
         if left is None or (left and left[0].round == book.rounds):
-            return False  # a position that was closed inside the bar counts, too
+            return self._worst(value, fresh)  # what was closed inside the bar counts, too
         if state.status != ARMED or state.breaches:
-            return False
+            return self._worst(value, fresh)
         if book.changes != self._changes:
             self._find_held()
-        for one, size in self._held:
-            less = size * ((one.bottom if size > 0.0 else one.top) - one.price)
-            if less < 0.0:
+        for one, size, line in self._held:
+            if line is not None:
+                extreme = line.array[line._idx]
+            else:
+                extreme = one.bottom if size > 0.0 else one.top
+            less = size * (extreme - one.price)
+            if not less >= 0.0:
                 change += less * one.multiplier
         if not change:
-            return True
+            return value
         mark = state.high_water_mark
         if self._plain:
             equity = self.gate.inner._value
         else:
             equity = value if self.equity is not None else self.gate.equity()
-        if not (equity > 0.0 and mark > 0.0):
-            return False
-        lowest = value * (1.0 + change / equity)
-        deepest = 1.0 - lowest / (value if value > mark else mark) + RATIO_EPS
-        return deepest < self._trips_at and deepest < self.max_drawdown
+        if equity > 0.0 and mark > 0.0:
+            lowest = value * (1.0 + change / equity)
+            deepest = 1.0 - lowest / (value if value > mark else mark) + RATIO_EPS
+            if deepest < self._trips_at:
+                if deepest < self.max_drawdown:
+                    return value
+                if self._plain and len(self._held) == 1 and self._tells(*self._held[0]):
+                    return lowest
+        return self._worst(value, fresh)
+
+    def _tells(self, one: Instrument, size: float, line: Any) -> bool:
+        """Return whether a position has a new bar without any contradiction."""
+        return bool(
+            one.round == self.gate.book.rounds
+            and one.closed == one.price
+            and one.bottom <= one.price <= one.top
+        )
 
     def _find_held(self) -> None:
-        """Note what is held, and whether the account is worth what BackBroker has computed."""
-        self._held = [(p.instrument, p.size) for p in self.gate.book.parts.values() if p.size]
+        """Note what is held, and whether the account is worth what BackBroker has computed.
+
+        Where all bars are loaded, the extreme of the last one is read from its line.
+        """
+        self._held = []
+        for part in self.gate.book.parts.values():
+            if part.size:
+                one = part.instrument
+                line = one.low if part.size > 0.0 else one.high
+                self._held.append((one, part.size, line if one.loaded else None))
         self._plain = self.equity is None and self.gate.venue.plain_account()
         # A live broker may change what is held and is worth at any time.
         self._changes = self.gate.book.changes if self.gate.venue.direct else -1

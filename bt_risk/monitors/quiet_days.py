@@ -20,9 +20,7 @@ def later_days(asleep: Mapping[Monitor, tuple[Quiet, int]], sample: Sample) -> L
 
     One whose own day ends later has to stay in its present range, too.
     """
-    until = min([quiet.until for quiet, _ in asleep.values()], default=_INF)
-    if until == _INF:
-        return None
+    until = min([quiet.until for quiet, _ in asleep.values()])
     all_of = LaterDays()
     for monitor, (quiet, _) in asleep.items():
         if quiet.until > until:
@@ -54,13 +52,17 @@ def catch_up(coming: ComingBars, asleep: Asleep, sample: Sample, first: int, cou
     There are `count` bars, from round `first` on. What a monitor does after `later_days` changes
     only what it knows, so that it may come later.
     """
+    before = sample.value, sample.profit
     for monitor, (quiet, called) in asleep.items():
-        begin = 0
+        begin, (sample.value, sample.profit) = 0, before
         if quiet.until <= coming.time_of(count):
             called = first - 1 - called  # bars that it has not taken before these
             begin, quiet = _pass_days(coming, monitor, quiet, sample, called, count)
             asleep[monitor] = quiet, first + begin - 1
         coming.catch_up(begin, count, quiet, sample)
+    if len(asleep) > 1:  # the last one may not need the profit
+        for quiet, _ in asleep.values():
+            coming.stand_after(count, quiet, sample)
 
 
 def _pass_days(

@@ -201,7 +201,8 @@ class Rounds:
                 self._wait = self._look_at = sys.maxsize
                 return False
         first = coming.instrument.length + 1 + last - self._book.rounds
-        quiet, later = self._quiet, later_days(self._asleep, self.sample)
+        quiet = self._quiet
+        later = later_days(self._asleep, self.sample) if quiet.until < _INF else None
         if not coming.foresee(first, self.sample.value, quiet, self._due - last, later):
             self._wait = min(2 * self._wait, _LATEST)
             self._look_at = self._book.rounds + self._wait

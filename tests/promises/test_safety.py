@@ -856,8 +856,8 @@ FAULTS = {
     "a breaker forgets the lows of a bar": (
         "7 ",
         DrawdownMonitor,
-        "_stays_above",
-        lambda self, value: True,
+        "_inside",
+        lambda self, value, fresh: value,
     ),
     "hours let entries in": ("9 entry accepted after trading", TradingHours, "review", _allow),
     "what is held stays after hours": (
