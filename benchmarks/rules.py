@@ -14,9 +14,9 @@ from benchmarks import guards
 from benchmarks.job import POLICY, protected
 from benchmarks.prices import panel, random_walk
 from benchmarks.replay import record, replay
-from benchmarks.row import Row
+from benchmarks.row import Row, number
 from benchmarks.speed import BARE, run
-from benchmarks.timing import Spread, ratios, take_turns
+from benchmarks.timing import Spread, parts_of_cpu, ratios, take_turns
 from bt_risk.evidence.variants import active, alone
 from bt_risk.rules import stop_scans
 
@@ -24,6 +24,7 @@ TITLE = "The rules: each alone in a run, and the plain functions"
 COMPILED = "atr_stop, extra fast"
 NAMES, BARS, ROUNDS = 10, 1_000, 5
 QUICK_BARS, QUICK_ROUNDS = 100, 1
+_MUCH = 0.01  # seconds of the system
 
 
 def rows(options):
@@ -31,12 +32,24 @@ def rows(options):
     yield from _alone(*((QUICK_BARS, QUICK_ROUNDS) if options.quick else (BARS, ROUNDS)))
     yield from guards.rows(options.quick)
     for work, anchor, calls, goals, rounds in _functions(options.quick):
-        times = take_turns(calls, 1 if options.quick else rounds)
+        parts = take_turns(calls, 1 if options.quick else rounds, clock=parts_of_cpu)
+        times = {name: [float(whole) for whole, _ in taken] for name, taken in parts.items()}
         for name, ratio in ratios(times, anchor).items():
             if name != anchor:
                 seconds = Spread.of(times[name]).median
                 own = None if options.quick else goals.get(name)
-                yield Row("rules", work, name, ratio, anchor, own, seconds, "call")
+                note = _of_the_system(parts, name, anchor)
+                yield Row("rules", work, name, ratio, anchor, own, seconds, "call", note=note)
+
+
+def _of_the_system(parts, name, anchor):
+    """Return what the system took of the time of a function, where that is much, else nothing."""
+    system = Spread.of([float(taken) for _, taken in parts[name]]).median
+    if system < _MUCH:
+        return ""
+    computing = {way: [float(whole - taken) for whole, taken in parts[way]] for way in parts}
+    ratio = number(ratios(computing, anchor)[name].median)
+    return f"{ratio} without the system, which took {1e3 * system:.0f} ms for memory"
 
 
 def _alone(bars, rounds):

@@ -6,7 +6,14 @@ import statistics
 import time
 from dataclasses import dataclass
 
-__all__ = ["Spread", "cpu_seconds", "ratios", "take_turns"]
+import numpy as np
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+__all__ = ["Spread", "cpu_seconds", "parts_of_cpu", "ratios", "take_turns"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,18 @@ def cpu_seconds():
     """Return the CPU time of this process and of its children that have ended."""
     times = os.times()
     return time.process_time() + times.children_user + times.children_system
+
+
+def parts_of_cpu():
+    """Return the CPU time of this process, and what of it the system took, as an array.
+
+    The system takes time to give memory: the same memory several times more on one day than on
+    another one.
+    """
+    if resource is None:
+        return np.array([time.process_time(), os.times().system])
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return np.array([used.ru_utime + used.ru_stime, used.ru_stime])
 
 
 def take_turns(runs, rounds, clock=cpu_seconds):

@@ -72,6 +72,16 @@ def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds():
     assert found == timing.Spread(1.0, 0.5, 3.0)
 
 
+def test_what_the_system_takes_for_memory_is_told_apart():
+    rules = load("rules")
+    parts = {"pandas": [(2.2, 0.2), (2.1, 0.1)], "ours": [(0.4, 0.3), (0.3, 0.2)]}
+    note = rules._of_the_system(parts, "ours", "pandas")
+    assert note == "0.05 without the system, which took 250 ms for memory"
+    assert rules._of_the_system({**parts, "ours": [(0.1, 0.001)]}, "ours", "pandas") == ""
+    whole, system = timing.parts_of_cpu()
+    assert whole > system >= 0.0
+
+
 @pytest.mark.parametrize(("goal", "missed"), [(0.4, True), (0.5, False), (None, False)])
 def test_a_row_says_that_its_goal_is_missed(goal, missed):
     one = row.Row("speed", "1 x 10 bars", "protect", timing.Spread(0.5, 0.4, 0.6), "bare", goal)
