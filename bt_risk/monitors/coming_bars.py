@@ -122,8 +122,10 @@ class ComingBars:
         closes = np.concatenate(([before], values[:-1]))
         worst = np.frombuffer(self._find_worst())[place] if quiet.worst else values
         inside = (later.low < worst) & (values < later.high)
-        inside &= np.maximum.accumulate(closes) - worst < later.fall
-        inside &= values - np.minimum.accumulate(closes) < later.rise
+        if later.fall < _INF:
+            inside &= np.maximum.accumulate(closes) - worst < later.fall
+        if later.rise < _INF:
+            inside &= values - np.minimum.accumulate(closes) < later.rise
         if later.balance < _INF:
             inside &= np.frombuffer(self._find_balances())[place] <= later.balance
         for watch in later.watched:

@@ -28,7 +28,7 @@ from bt_risk import (
     TradingHours,
 )
 from bt_risk.gate.simulated_venue import SimulatedVenue
-from bt_risk.monitors import rounds
+from bt_risk.monitors import coming_bars, rounds
 from bt_risk.monitors.account_floor import FloorMonitor
 from bt_risk.monitors.account_monitor import AccountMonitor
 from bt_risk.monitors.drawdown import DrawdownMonitor
@@ -248,6 +248,10 @@ def test_monitors_that_are_left_out_change_nothing(seed, monkeypatch):
 # In the last two a monitor begins its days after another one has passed the bars, or before that.
 @pytest.mark.parametrize("seed", [*range(20), 3042, 4085])
 def test_bars_that_were_found_quiet_change_nothing(seed, monkeypatch):
+    if 10 <= seed < 20:  # look as often, and at as few bars, as possible
+        monkeypatch.setattr(rounds, "_LOOK_AFTER", 1)
+        for name, count in {"_FEWEST": 8, "_MOST": 32, "_FEW": 4}.items():
+            monkeypatch.setattr(coming_bars, name, count)
     same_with_all_called(seed, monkeypatch, calm=True)
 
 
