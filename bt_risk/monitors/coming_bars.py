@@ -87,8 +87,8 @@ class ComingBars:
         if not self._reach(first, value):
             return False
         begin, last = first - self._begin, self._end - self._begin
-        if bars < last - begin:
-            last = max(begin, begin + math.ceil(bars) - 1)
+        if bars < _INF:
+            last = min(last, max(begin, begin + math.ceil(bars) - 1))
         end = day_end = min(last, max(begin, self._place_at(quiet.until)))
         end = _first_outside(self._values, quiet.low, quiet.high, begin, end)
         if quiet.worst:

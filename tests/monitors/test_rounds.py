@@ -639,3 +639,12 @@ def test_a_position_is_worst_on_its_own_side_of_a_bar(side, low, high, entry):
     _, journal = held(limit, rows=rows, actions=actions, bar_jump=None)
     over = [time for _, action, time in journal if action == "over"]
     assert over == [datetime(2020, 1, 3, 2)]
+
+
+def test_a_time_exit_comes_on_its_bar_wherever_the_known_bars_end(monkeypatch):
+    monkeypatch.setattr(rounds, "_LOOK_AFTER", 1)
+    monkeypatch.setattr(coming_bars, "_FEWEST", 8)
+    for count in range(6, 20):
+        _, journal = held(TimeExit(count), rows=flat(40))
+        due = datetime(2020, 1, 1, 5) + timedelta(hours=count)
+        assert [time for rule, _, time in journal if rule == "TimeExit"] == [due]
