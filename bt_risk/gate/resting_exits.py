@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bt_risk.portfolio.instrument import Instrument
 
 if TYPE_CHECKING:
@@ -20,11 +22,20 @@ __all__ = ["RestingExits"]
 # that reach the order, and whether the market has to fall for that.
 _Resting = tuple[Any, Any, Sequence[float], Sequence[float], bool]
 
+# Rounds after which it may be worth the time to look ahead, and how far. Where a price was amended
+# before that has paid, the next look comes after twice as many rounds, at most `_LATEST`.
+_LOOK_AFTER, _AHEAD, _LATEST = 8, 512, 1024
+
 
 class RestingExits:
     """Compare the orders of ours on the queue of one BackBroker with the prices of a bar.
 
+    A backtest by preloaded bars holds all of them, so that it is known for how many rounds no order
+    is reached. An order executes on its bar, by the prices of that.
+
     `known` says that BackBroker's own calls, but for those of the gate, are what it executes with.
+    `free_until` is the round of the book before which none is reached; 0 where that is not known,
+    as after a change of a price.
     """
 
     def __init__(self, execution: SimulatedExecution) -> None:
@@ -34,16 +45,20 @@ class RestingExits:
         # some of it does not rest.
         self._resting: Sequence[_Resting] | None = None
         self._changes, self._last = -1, None
+        self.free_until = self._look_at = 0
+        self._wait = _LOOK_AFTER
 
     def are_left_alone(self, resting: Sequence[_Resting] | None = None) -> bool:
         """Return whether trying each order of the queue on this bar would do nothing.
 
         With `resting` it is asked about these.
         """
-        inner = self.inner
+        inner, whole = self.inner, resting is None
         if resting is None:
             if self._changes != self.book.changes or self._last is not inner.pending[-1]:
                 self._read_queue()
+            elif self.book.rounds < self.free_until:
+                return not inner.notifs
             resting = self._resting
         if resting is None or inner.notifs:
             return False
@@ -54,7 +69,17 @@ class RestingExits:
                     return False
             elif not opens[k] < price > extremes[k]:
                 return False
+        if whole and self.book.rounds >= self._look_at:
+            self._look_ahead(resting)
         return True
+
+    def _look_ahead(self, resting: Sequence[_Resting]) -> None:
+        """Find for how many rounds none of these orders is reached."""
+        self._wait = _LOOK_AFTER if self.free_until else min(2 * self._wait, _LATEST)
+        rounds = self.book.rounds
+        # A data feed gets a bar at most in a round, and this one may have begun without a bar.
+        self.free_until = rounds + min([_bars_away(*one) for one in resting]) - 1
+        self._look_at = max(self.free_until, rounds + self._wait)
 
     def is_left_alone(self, order: Any) -> bool:
         """Return whether trying an order on this bar would do nothing."""
@@ -69,6 +94,7 @@ class RestingExits:
         """
         pending = self.inner.pending
         self._changes, self._last, self._resting = self.book.changes, pending[-1], None
+        self.free_until, self._look_at = 0, self.book.rounds + _LOOK_AFTER
         # What a strategy has just sent comes last.
         if self.execution.liquidation is not None or self._waits_for(pending[-1]) is None:
             return
@@ -94,3 +120,13 @@ class RestingExits:
             (one.low if falls else one.high).array,
             falls,
         )
+
+
+def _bars_away(
+    created: Any, line: Any, opens: Sequence[float], extremes: Sequence[float], falls: bool
+) -> int:
+    """Return on how many bars from this one on an order is not reached, as far as is looked."""
+    price, place = created.price, slice(line._idx, line._idx + _AHEAD)
+    beyond = np.greater if falls else np.less
+    away = beyond(opens[place], price) & beyond(extremes[place], price)
+    return len(away) if away.all() else int(away.argmin())

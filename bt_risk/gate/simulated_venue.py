@@ -205,6 +205,8 @@ class SimulatedVenue(Venue):
         signed = plain(size) if order.isbuy() else -plain(size)
         order.size = order.created.size = order.executed.remsize = signed
         order.created.price = price
+        if self.execution is not None:
+            self.execution.resting.free_until = 0
         return True
 
     def withdraw(self, order: Any) -> None:

@@ -57,6 +57,31 @@ def test_a_stop_that_was_left_alone_fills_on_the_bar_that_reaches_it(fast):
     assert [line[0] for line in fills(strategy)] == [19, 31]
 
 
+@pytest.mark.parametrize("later", [1, 7, 8, 9, 10, 30, 519, 520, 521, 522, 600])
+@pytest.mark.parametrize("reached", [(100, 113, 99, 100), (100, 101, 93, 100), (95, 95, 90, 91)])
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_exit_fills_on_the_first_bar_that_reaches_it(fast, reached, later):
+    """The stop is at 94, the target at 112; nothing is reached between the entry and that bar."""
+    engine = cerebro(bars(*flat(18 + later), reached, *flat(3)))
+    policy = bt_risk.Policy(atr_multiple=3.0, guards=[bt_risk.TakeProfit(2.0)])
+    bt_risk.protect(engine, policy, fast=fast)
+    strategy = play(engine, {18: lambda s: s.buy(size=10)})
+    assert [line[0] for line in fills(strategy)] == [19, 19 + later]
+
+
+def test_a_stop_that_has_moved_fills_at_its_new_price():
+    """It rests for 40 bars and moves by three; the last bar reaches it, and not where it was."""
+    rise = [(100 + k, 101 + k, 99 + k, 100 + k) for k in range(1, 4)]
+    rows = [*flat(60), *rise, (103, 104, 102, 103), (103, 104, 96, 97), *flat(3, price=97.0)]
+    found = []
+    for fast in (True, False):
+        engine = cerebro(bars(*rows))
+        bt_risk.protect(engine, bt_risk.Policy(atr_multiple=3.0), fast=fast)
+        found.append(fills(play(engine, {18: lambda s: s.buy(size=10)})))
+    assert found[0] == found[1]
+    assert [line[0] for line in found[0]] == [19, 65]
+
+
 @pytest.mark.parametrize("at", [10, 20])  # before our exits on the queue, and behind them
 @pytest.mark.parametrize("fast", [True, False])
 def test_an_order_that_got_around_the_gate_fills_beside_exits_that_are_left_alone(fast, at):
