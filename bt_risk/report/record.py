@@ -222,7 +222,7 @@ class ReportData(QuietAnalyzer):
 
         Mostly nobody is called: with one data feed a call is a hundredth of a bar.
         """
-        held, bar = self._held, self._bars
+        held, seen, bar = self._held, self._seen, self._bars
         gate = held.gate
         if self.strategy.broker is not held.broker or (
             gate is not None and gate.inner is not held.inner
@@ -236,7 +236,10 @@ class ReportData(QuietAnalyzer):
             scale = gate.book.risk_scale
             if self._breaker is not None:
                 fall = self._breaker.drawdown
-        self._seen.note()
+        if seen.only is None:
+            seen.note()
+        else:
+            seen.counts.append(seen.only.lencount)
         if held.reads:
             inner = held.inner
             for feed, position in inner.positions.items():

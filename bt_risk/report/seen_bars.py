@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
+from typing import Any
 
 import backtrader as bt
 import numpy as np
@@ -35,6 +36,11 @@ class SeenBars(ABC):
         A name for each feed: see `unique_names`.
     originals : list of int
         The places of the feeds that are no clone of another one.
+    counts : array
+        How many bars of each feed had come, bar by bar.
+    only : line or None
+        The line whose length is all that `note` records, where there is one loaded feed: a caller
+        may append it to `counts` instead, which takes a third of the time.
     """
 
     def __init__(self, feeds: Sequence[bt.AbstractDataBase], names: Sequence[str]) -> None:
@@ -43,23 +49,20 @@ class SeenBars(ABC):
         self.originals = [place for place, feed in enumerate(feeds) if not feed._clone]
         # The length of a data feed is that of its first line.
         self._heads = [feed.lines[0] for feed in self.feeds]
-        self._only = self._heads[0] if len(self._heads) == 1 else None
-        self._lengths = array("q")
+        self.only: Any = None
+        self.counts = array("q")
 
     def note(self) -> None:
         """Record one bar of the strategy."""
-        if self._only is None:
-            self._lengths.extend(map(_LENGTH, self._heads))
-        else:
-            self._lengths.append(self._only.lencount)  # half the time of a loop
+        self.counts.extend(map(_LENGTH, self._heads))
 
     def keep(self) -> None:
         """Let go of the data feeds after the last bar: plain values are left."""
-        self.feeds, self._heads, self._only = [], [], None
+        self.feeds, self._heads, self.only = [], [], None
 
     def lengths(self) -> np.ndarray:
         """Return how many bars of each feed had come, of shape (bars of the strategy, feeds)."""
-        return np.frombuffer(self._lengths, dtype=np.int64).reshape(-1, len(self.feed_names))
+        return np.frombuffer(self.counts, dtype=np.int64).reshape(-1, len(self.feed_names))
 
     @abstractmethod
     def bars(self, place: int, name: str) -> np.ndarray:
@@ -88,6 +91,7 @@ class LoadedBars(SeenBars):
 
     def __init__(self, feeds: Sequence[bt.AbstractDataBase], names: Sequence[str]) -> None:
         super().__init__(feeds, names)
+        self.only = self._heads[0] if len(self._heads) == 1 else None
         self._kept: dict[tuple[int, str], np.ndarray] = {}
 
     def keep(self) -> None:

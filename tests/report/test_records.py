@@ -285,6 +285,7 @@ def test_a_bar_costs_the_same_however_many_data_feeds_there_are():
     few, many = calls_at_a_bar(2, 0), calls_at_a_bar(30, 0)
     assert few == many
     assert few == (5, 6)
+    assert calls_at_a_bar(1, 0)[0] == 4
 
 
 def test_a_position_costs_a_few_calls_more():
