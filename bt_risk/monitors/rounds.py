@@ -229,7 +229,8 @@ class Rounds:
         pays = at_end or place >= _PAYS
         self._wait = _LOOK_AFTER if pays else min(2 * self._wait, _LATEST)
         self._look_at = 0 if at_end else book.rounds + self._wait
-        usual = at_end and book.changes == self._changes
+        known = broker._value == broker._value  # no monitor begins a day with a NaN
+        usual = at_end and known and book.changes == self._changes
         usual = usual and broker._fundshares == self.sample.shares
         if usual and fresh and _time(fresh) >= self._quiet.until:
             self._begin_day(fresh)
