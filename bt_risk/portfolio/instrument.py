@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bt_risk.errors import ParameterError
@@ -13,16 +14,18 @@ from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
 from bt_risk.portfolio.contract_facts import tick_of
 from bt_risk.portfolio.feed_day import feed_day
 from bt_risk.portfolio.point_value import is_linear, point_value
-from bt_risk.portfolio.recent_atr import RecentATR
 from bt_risk.portfolio.signals import instrument_feeds, is_signal
 from bt_risk.rules.gaps import GapWindow
 from bt_risk.rules.return_model import STALE_BARS
 from bt_risk.rules.trading_day import TradingDay
+from bt_risk.rules.trailing_stop import WilderATR
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.position import OwnerPosition, WorkingOrder
 
-__all__ = ["STALE_BARS", "Instrument", "instruments_of"]
+__all__ = ["ATR_MEDIAN_BARS", "STALE_BARS", "Instrument", "instruments_of"]
+
+ATR_MEDIAN_BARS = 100
 
 # Attributes that the state file saves, beside the ATRs.
 _SAVED = ("price", "closed", "top", "bottom", "time", "longest_gap", "multiplier")
@@ -51,6 +54,44 @@ class _Priceless:
 
     def __init__(self, times: Any) -> None:
         self.close = self.high = self.low = times
+
+
+class RecentATR:
+    """A Wilder ATR with its last values, whose median is the floor of a sizer's ATR."""
+
+    __slots__ = ("count", "recent", "wilder")
+
+    def __init__(self, period: int) -> None:
+        self.wilder = WilderATR(period)
+        self.recent: list[float] = []
+        self.count = 0
+
+    def update(self, high: float, low: float, close: float) -> None:
+        """Process a closed bar."""
+        value = self.wilder.update(high, low, close)
+        if value != value:
+            return
+        if self.count < ATR_MEDIAN_BARS:
+            self.recent.append(value)
+        else:
+            self.recent[self.count % ATR_MEDIAN_BARS] = value
+        self.count += 1
+
+    def floored(self, atr_floor: float) -> float:
+        """Return the ATR, or `atr_floor` times its median where that is more; NaN without one."""
+        if not self.recent:
+            return math.nan
+        value: float = self.wilder.value
+        return max(value, atr_floor * median(self.recent))
+
+    def persist(self) -> dict[str, Any]:
+        """Return its state as plain values."""
+        return {"wilder": self.wilder.persist(), "recent": self.recent, "count": self.count}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.wilder.restore(saved["wilder"])
+        self.recent, self.count = list(saved["recent"]), saved["count"]
 
 
 class Instrument:

@@ -14,9 +14,8 @@ from bisect import bisect_left
 from statistics import median
 from typing import Any
 
-from bt_risk.portfolio.instrument import Instrument
+from bt_risk.portfolio.instrument import ATR_MEDIAN_BARS, Instrument
 from bt_risk.portfolio.loaded_bars import LoadedBars, Replay, loaded_bars
-from bt_risk.portfolio.recent_atr import ATR_MEDIAN_BARS
 from bt_risk.rules.gaps import GapWindow
 
 __all__ = ["LoadedInstrument", "load"]
