@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 __all__ = ["leave_old_objects"]
 
-# How many times as many objects are made before the collector goes through all of a run again.
-_RARER = 5
+# So many objects are made before the collector goes through them, and a hundred times as many
+# before it goes through all of a run again; Python's own number is 700.
+_YOUNG = 10_000
 
 
 class _Runs:
@@ -26,11 +27,11 @@ class _Runs:
         """Freeze what exists, unless a run has; return whether `end` is to be called."""
         with self._lock:
             if not self._threads:
-                if not gc.isenabled() or gc.get_freeze_count():
+                self._before = young, middle, old = gc.get_threshold()
+                if not gc.isenabled() or not young or gc.get_freeze_count():
                     return False  # whoever has frozen objects himself thaws them himself
                 gc.freeze()
-                self._before = young, middle, old = gc.get_threshold()
-                self._during = young, middle, _RARER * old
+                self._during = max(young, _YOUNG), middle, old
                 gc.set_threshold(*self._during)
             self._threads.append(threading.get_ident())
             return True
@@ -67,7 +68,7 @@ def leave_old_objects() -> Iterator[None]:
 
     Imported modules and loaded prices are more than 100,000 objects. A run that keeps its orders
     makes the garbage collector go through all of them again and again, and find nothing. It goes
-    through what the run has kept five times more seldom, too; what is young it finds as ever.
+    through what the run itself makes more seldom, too.
     """
     counted = _runs.begin()
     try:

@@ -81,14 +81,30 @@ def test_they_are_thawed_when_a_run_ends_early(use, act, monkeypatch):
         assert cerebro.run()[0].frozen == [True] * 3
 
 
-def test_all_that_a_run_keeps_is_gone_through_more_seldom(monkeypatch):
+def test_what_a_run_makes_is_gone_through_more_seldom(monkeypatch):
     during = []
     monkeypatch.setattr(Seen, "act", staticmethod(lambda one: during.append(gc.get_threshold())))
     cerebro = cerebro_of()
     bt_risk.fast(cerebro)
-    young, middle, old = gc.get_threshold()
+    _, *older = gc.get_threshold()
     cerebro.run()
-    assert during == [(young, middle, 5 * old)]
+    assert during == [(10_000, *older)]
+
+
+@pytest.mark.parametrize("young", [0, 50_000])
+def test_a_threshold_of_its_owner_that_is_higher_or_none_stays(young, monkeypatch):
+    during, before = [], gc.get_threshold()
+    monkeypatch.setattr(Seen, "act", staticmethod(lambda one: during.append(gc.get_threshold())))
+    cerebro = cerebro_of()
+    bt_risk.fast(cerebro)
+    gc.set_threshold(young, 20, 30)
+    try:
+        seen = cerebro.run()[0].frozen
+        assert during == [(young, 20, 30)]
+        assert gc.get_threshold() == (young, 20, 30)
+        assert any(seen) == bool(young)
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_a_threshold_that_is_set_during_a_run_stays(monkeypatch):
