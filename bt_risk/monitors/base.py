@@ -54,8 +54,8 @@ class LaterDays(NamedTuple):
     low, high, balance, watched
         As `Quiet` has them.
     fall, rise : float
-        On none of these bars the account is worth so much less, or more, than at the close of any
-        bar before, from the present one on.
+        On none of these bars the account is worth so much less, or more, than at any close before
+        that its day may be measured from.
     """
 
     low: float = -math.inf

@@ -25,6 +25,7 @@ _INF = math.inf
 _FEWEST, _MOST = 128, 4096
 # NumPy compares more bars than these quicker than Python does.
 _FEW = 64
+_LONGEST_DAY = 2.0  # days: one on which clocks are changed has 25 hours
 _NONE = array("d")
 
 
@@ -46,7 +47,7 @@ class ComingBars:
         times = np.array(instrument.datetime.array)
         self._in_sequence = bool((times[1:] >= times[:-1]).all())
         # The bars from `_begin` up to `_end`, which is not part of them, are known.
-        self._begin = self._end = self._first = 0
+        self._begin = self._end = self._first = self._day = 0
         self._changes, self._count = -1, _FEWEST
         self._held = list[tuple[float, float, float]]()
         self._closes: FloatArray = np.empty(0)
@@ -116,21 +117,32 @@ class ComingBars:
     def _later_bars(self, place: slice, before: float, quiet: Quiet, later: LaterDays) -> int:
         """Return how many bars of later days are quiet; the account was worth `before` the first.
 
-        Which bars begin a day does not matter: no close is far from any before it.
+        Which bars begin a day does not matter: no close is far from any that may have done so.
         """
         values = np.frombuffer(self._values)[place]
         closes = np.concatenate(([before], values[:-1]))
         worst = np.frombuffer(self._find_worst())[place] if quiet.worst else values
         inside = (later.low < worst) & (values < later.high)
         if later.fall < _INF:
-            inside &= np.maximum.accumulate(closes) - worst < later.fall
+            inside &= _of_the_last(self._of_a_day(), closes, np.maximum) - worst < later.fall
         if later.rise < _INF:
-            inside &= values - np.minimum.accumulate(closes) < later.rise
+            inside &= values - _of_the_last(self._of_a_day(), closes, np.minimum) < later.rise
         if later.balance < _INF:
             inside &= np.frombuffer(self._find_balances())[place] <= later.balance
         for watch in later.watched:
             inside &= (watch.low < self._closes[place]) & (self._closes[place] < watch.high)
         return len(inside) if inside.all() else int(inside.argmin())
+
+    def _of_a_day(self) -> int:
+        """Return how many closes before a bar may be the one that its day is measured from.
+
+        It is the last one before a day, which is shorter than `_LONGEST_DAY`.
+        """
+        if not self._day:
+            times = np.array(self.instrument.datetime.array)
+            first = np.searchsorted(times, times - _LONGEST_DAY)
+            self._day = int((np.arange(len(times)) - first).max()) + 1
+        return self._day
 
     def time_of(self, count: int) -> float:
         """Return the time of the last of the first `count` bars that were found quiet."""
@@ -238,6 +250,19 @@ class ComingBars:
                 profit += size * (self._closes - entry) * multiplier
             self._balances = _as_array(values - profit)
         return self._balances
+
+
+def _of_the_last(count: int, values: FloatArray, extreme: np.ufunc) -> FloatArray:
+    """Return the extreme of each value and of those before it, `count` in all.
+
+    Each step extends what is known by as many values as it has, so that few steps are enough.
+    """
+    found, known = values.copy(), 1
+    while known < min(count, len(values)):
+        step = min(known, count - known)
+        found[step:] = extreme(found[step:], found[:-step])
+        known += step
+    return found
 
 
 def _as_array(values: FloatArray) -> array[float]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from bt_risk.errors import (
-    ParameterError,
-)
+from bt_risk.errors import ParameterError
 from bt_risk.monitors.base import Monitor
 from bt_risk.monitors.halt import Halt
 from bt_risk.monitors.settings import BreakerSettings
@@ -33,6 +31,11 @@ __all__ = ["DrawdownMonitor"]
 # What is saved of a breaker, beside its state.
 _SAVED = ("trips", "drawdown", "max_drawdown")
 
+# The state in which lows are nothing new, shares of the account, the instrument that is held, the
+# line of its lows, what a point is worth in the unit value, and above which value lows are no news.
+_Harmless: TypeAlias = tuple[BreakerState | None, float, Any, Any, float, float]
+_NOTHING: _Harmless = (None, 0.0, None, None, 0.0, math.inf)
+
 
 class DrawdownMonitor(Monitor):
     """Judge the equity of one gate at every close, and act on a drawdown beyond the limit.
@@ -55,7 +58,7 @@ class DrawdownMonitor(Monitor):
         # A lifetime limit is measured from another mark: every value is judged in full then.
         limits = self.rule.drawdown_limit, self.rule.lifetime_limit
         self._held, self._changes = list[tuple[Instrument, float, Any]](), -1
-        self._plain = False
+        self._plain, self._harmless = False, _NOTHING
         self._trips_at = limits[0] - RATIO_EPS if limits[1] == math.inf else -math.inf
 
     # -- across a restart ------------------------------------------------------------------------
@@ -183,6 +186,14 @@ class DrawdownMonitor(Monitor):
         is no better than `_worst`, and takes a fraction of its time.
         """
         state, book, change = self.state, self.gate.book, 0.0
+        known, shares, one, line, worth, least = self._harmless
+        if (
+            known is state
+            and book.changes == self._changes
+            and self.gate.inner._fundshares == shares
+            and value + worth * (line.array[line._idx] - one.price) > least
+        ):
+            return value
         left = book.left_inside
         if left is None or (left and left[0].round == book.rounds):
             return self._worst(value, fresh)  # what was closed inside the bar counts, too
@@ -210,10 +221,25 @@ class DrawdownMonitor(Monitor):
             deepest = 1.0 - lowest / (value if value > mark else mark) + RATIO_EPS
             if deepest < self._trips_at:
                 if deepest < self.max_drawdown:
+                    self._find_harmless(value / equity)
                     return value
                 if self._plain and len(self._held) == 1 and self._tells(*self._held[0]):
                     return lowest
         return self._worst(value, fresh)
+
+    def _find_harmless(self, share: float) -> None:
+        """Note which lows of a single position are nothing new, until something else changes.
+
+        `share` is the value of a unit of currency of the account. What is within rounding of the
+        deepest drawdown is judged in full.
+        """
+        one, size, line = self._held[0]
+        if not self._plain or len(self._held) > 1 or line is None or one.scheme is None:
+            return
+        deepest = min(self._trips_at, self.max_drawdown) - 2.0 * RATIO_EPS
+        least = self.state.high_water_mark * (1.0 - deepest)
+        shares = self.gate.inner._fundshares
+        self._harmless = self.state, shares, one, line, size * one.multiplier * share, least
 
     def _tells(self, one: Instrument, size: float, line: Any) -> bool:
         """Return whether a position has a new bar without any contradiction."""
@@ -228,7 +254,7 @@ class DrawdownMonitor(Monitor):
 
         Where all bars are loaded, the extreme of the last one is read from its line.
         """
-        self._held = []
+        self._held, self._harmless = [], _NOTHING
         for part in self.gate.book.parts.values():
             if part.size:
                 one = part.instrument

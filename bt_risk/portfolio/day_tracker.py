@@ -41,7 +41,8 @@ class QuietDays(NamedTuple):
 class LaterCloses(NamedTuple):
     """Say which closes of later days change no decision, in currency.
 
-    They are between `low` and `high`, and none is `fall` below or `rise` above one before it.
+    They are between `low` and `high`, and none is `fall` below or `rise` above one before it that
+    its day may be measured from.
     """
 
     low: float = -math.inf

@@ -5,15 +5,17 @@ The account starts with 100,000 and holds 500 units bought at 100: one point is 
 
 import datetime
 import math
+import random
 
 import backtrader as bt
 import pytest
 from helpers.fake_broker import FakeBroker
 from helpers.live_feed import LiveFrame
 from helpers.recording import play
-from helpers.scenarios import MODES, bars, cerebro, flat, tape_of, taped
+from helpers.scenarios import MODES, bars, cerebro, flat, random_walk, tape_of, taped
 
 import bt_risk
+from bt_risk.monitors.drawdown import DrawdownMonitor
 from bt_risk.rules.drawdown import ARMED, TRIPPED, BreakerRule, BreakerState, step
 
 HELD = [(1, "buy", {"size": 500})]
@@ -179,3 +181,53 @@ def test_what_was_worse_before_is_not_forgotten():
     rows = [*flat(2), *[(100, 101, low, 100) for low in lows], *flat(3)]
     report = breaker_of(taped(braked(*rows), HELD))
     assert (report["max_drawdown"], report["state"]) == (pytest.approx(0.025), "ARMED")
+
+
+class Wanderer(bt.Strategy):
+    """Change the position at random, pay in and out, and note what the breaker has measured."""
+
+    params = {"seed": 0, "notes": None}
+
+    def __init__(self):
+        self.random = random.Random(self.p.seed)
+
+    def next(self):
+        chance = self.random.random()
+        if chance < 0.06:
+            self.order_target_size(target=self.random.choice([-300, -50, 0, 50, 400]))
+        elif chance < 0.1:
+            self.broker.add_cash(self.random.choice([-60_000.0, 60_000.0]))
+        (breaker,) = [m for m in self.broker.registry.monitors if isinstance(m, DrawdownMonitor)]
+        self.p.notes.append((breaker.drawdown, breaker.max_drawdown, breaker.state))
+
+
+def wandered(seed, mult):
+    engine, notes = cerebro(random_walk(seed, bars=400, volatility=0.02)), []
+    if mult > 1.0:
+        engine.broker.setcommission(margin=50.0, mult=mult)
+    engine.addstrategy(Wanderer, seed=seed, notes=notes)
+    policy = bt_risk.Policy(
+        drawdown_limit=0.3,
+        drawdown_trigger="intrabar",
+        risk_limit=None,
+        exposure_limit=None,
+        notional_limit=None,
+        correlation_limit=None,
+        trailing_stop=False,
+    )
+    bt_risk.protect(engine, policy)
+    engine.run()
+    return notes
+
+
+@pytest.mark.parametrize("mult", [1.0, 3.0])
+@pytest.mark.parametrize("seed", range(8))
+def test_lows_that_are_nothing_new_are_passed_over_and_change_nothing(seed, mult, monkeypatch):
+    looks, find = [], DrawdownMonitor._find_harmless
+    monkeypatch.setattr(
+        DrawdownMonitor, "_find_harmless", lambda *args: (looks.append(1), find(*args))
+    )
+    notes = wandered(seed, mult)
+    monkeypatch.setattr(DrawdownMonitor, "_find_harmless", lambda *args: looks.append(0))
+    assert wandered(seed, mult) == notes
+    assert 0 < 2 * sum(looks) < len(looks) - sum(looks)

@@ -345,6 +345,11 @@ LOW = at(100.0, low=50.0)
 
 
 HIGHER = [*flat(40), *flat(97, price=140.0), *flat(20, price=99.0)]  # 4 % from the second day on
+# Through a day 1.6 points an hour are lost, or won: less than 3 % of the account in half of it.
+SLIDE, CLIMB = (
+    [*flat(120), *(row for hour in range(1, 24) for row in flat(1, price=100.0 + step * hour))]
+    for step in (-1.6, 1.6)
+)
 RISE = [*flat(136), (100.0, 150.0, 100.0, 150.0), *flat(40, price=150.0)]
 
 
@@ -358,6 +363,8 @@ RISE = [*flat(136), (100.0, 150.0, 100.0, 150.0), *flat(40, price=150.0)]
         (AccountFloor(0.04, mode="trailing_intraday"), [*at(140.0), *flat(9, price=90.0)], "halt"),
         (DailyLossLimit(0.03, flatten=True), at(50.0), "over"),
         (DailyLossLimit(0.03, trigger="intrabar"), LOW, "over"),
+        (DailyLossLimit(0.03, flatten=True), SLIDE, "over"),
+        (DailyProfitTarget(0.03, flatten=True), CLIMB, "over"),
         (DailyProfitTarget(0.03, flatten=True), at(150.0), "over"),
         (DailyProfitTarget(0.03, flatten=True), RISE, "over"),
         (AccountFloor(daily=0.04, reference="equity"), HIGHER, "halt"),

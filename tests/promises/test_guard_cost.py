@@ -32,9 +32,9 @@ BUDGETS = {
     "DailyLossLimit balance": 1.2,
     "DailyLossLimit intrabar": 1.4,
     "DailyLossLimit currency": 1.4,
-    "DailyLossLimit data": 1.4,
+    "DailyLossLimit data": 1.5,
     "DailyProfitTarget": 1.4,
-    "ProfitLock": 1.7,
+    "ProfitLock": 1.5,
     "TradingHours": 1.1,
     "TradingHours flat_before": 1.1,
     "Blackout flat_before": 1.1,
@@ -48,7 +48,7 @@ BUDGETS = {
     "TakeProfit": 2.1,
     "BreakEven": 1.1,
     "gap_limit": 1.1,
-    "drawdown_trigger": 1.8,
+    "drawdown_trigger": 1.9,
 }
 
 
