@@ -756,6 +756,11 @@ def test_a_group_in_a_run():
     assert filled == {"BTC": 80, "ETH": 20, "SPX": 80}
 
 
+def told(decision):
+    """Return a decision as text, without the last digits: an older BLAS moves them with memory."""
+    return str(decision | {"measured": f"{decision['measured']:.11g}"})
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -774,7 +779,7 @@ def test_what_comes_later_changes_nothing_that_was_decided(params):
     for cut in (60, 90):
         short = decisions(capped([frame.iloc[:cut] for frame in frames], plan, **params))
         known = [d for d in whole if d["time"] <= frames[0].index[cut - 1]]
-        assert [str(d) for d in short] == [str(d) for d in known]
+        assert [told(d) for d in short] == [told(d) for d in known]
     assert any(d["action"] in ("trim", "reject") for d in whole)
 
 
