@@ -89,8 +89,8 @@ class RestingExits:
     def _read_queue(self) -> None:
         """Find what the orders of the queue wait for, if each is a resting exit of ours.
 
-        That changes with the book, and with an order that comes to the end of the queue; one that
-        has left it waits for nothing. A price is read where it counts.
+        That changes with the book, and when an order comes to the end of the queue. An order that
+        has left the queue waits for nothing. The price of an order is read when it is compared.
         """
         pending = self.inner.pending
         self._changes, self._last, self._resting = self.book.changes, pending[-1], None

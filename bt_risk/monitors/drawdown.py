@@ -31,8 +31,9 @@ __all__ = ["DrawdownMonitor"]
 # What is saved of a breaker, beside its state.
 _SAVED = ("trips", "drawdown", "max_drawdown")
 
-# The state in which lows are nothing new, shares of the account, the instrument that is held, the
-# line of its lows, what a point is worth in the unit value, and above which value lows are no news.
+# What tells a bar that sets no new drawdown: the state of the breaker, the shares of the account,
+# the instrument that is held, the line of its lows (of a short its highs), what a point is worth in
+# the unit value, and the unit value that such a bar stays above.
 _Harmless: TypeAlias = tuple[BreakerState | None, float, Any, Any, float, float]
 _NOTHING: _Harmless = (None, 0.0, None, None, 0.0, math.inf)
 
@@ -228,7 +229,7 @@ class DrawdownMonitor(Monitor):
         return self._worst(value, fresh)
 
     def _find_harmless(self, share: float) -> None:
-        """Note which lows of a single position are nothing new, until something else changes.
+        """Note which bars set no new drawdown of a single position, until something else changes.
 
         `share` is the value of a unit of currency of the account. What is within rounding of the
         deepest drawdown is judged in full.

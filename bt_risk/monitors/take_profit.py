@@ -152,7 +152,7 @@ class TakeProfitMonitor(Monitor):
         return True
 
     def _withdraw(self, target: _Target) -> None:
-        """Cancel what rests at a target, also what an earlier run has left there."""
+        """Cancel the orders that rest at a target, those of an earlier run included."""
         part = target.part
         for w in self._limits(part):
             self.gate.venue.withdraw(w.handle)

@@ -148,7 +148,7 @@ class DayTracker:
         return QuietDays(self.base * (1.0 + floor), self.base * (1.0 + ceiling), self.until)
 
     def _quiet_price(self, floor: float, ceiling: float) -> QuietDays | None:
-        """Return the two results as prices of the only position of a data feed or a side."""
+        """Return between which prices the only position that counts keeps the day in its range."""
         unit = self.equity if self._fraction else 1.0
         if self.last is None or not unit > 0.0:
             return None

@@ -23,7 +23,7 @@ __all__ = ["EXPOSURE", "HELD", "HeldPositions", "plain_point_value", "unit_value
 
 EXPOSURE = ["long_risk", "short_risk", "long_notional", "short_notional"]
 HELD = ["bar", "name", "size", "value", "stop"]
-_ELSEWHERE = 0, None  # the place of a data feed that is not the strategy's
+_ELSEWHERE = 0, None  # of a data feed that the strategy does not have
 _NOTED = 6  # numbers of one position at one bar: bar, place, size, point value, risk, stop
 
 

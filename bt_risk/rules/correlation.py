@@ -156,8 +156,9 @@ def rolling_correlation(returns: Table, window: int = 252) -> FloatArray | pd.Da
     -----
     Equal to pandas, more than twenty times faster with 100 names, beside what the system takes for
     the memory of the result (200 MB for 2,520 bars). What successive windows share is summed once,
-    and for each of them what it has beside is added, so nothing outside a window (a bad tick that
-    has left, say) can reach the result; windows whose mean dwarfs their spread are centred first.
+    and the rest of each window is added to that, so nothing outside a window can reach the result,
+    such as a bad tick that has left it. Windows whose mean is much larger than their spread are
+    centred first.
 
     Examples
     --------
