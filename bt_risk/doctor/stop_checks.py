@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import backtrader as bt
 
@@ -16,6 +17,8 @@ from bt_risk.tolerances import PRICE_EPS
 __all__ = ["check_stops", "check_trigger"]
 
 _STOP = {"exectype": bt.Order.Stop}
+_TRIGGER = "stop: triggered"
+_TRIES = 3  # stops near the market are sent at most
 _NO_STOP = 'set capabilities = {"stop": False}: bt_risk then checks stops itself'
 
 
@@ -149,44 +152,80 @@ def check_trigger(s: Session) -> Step:
     """Check that a stop near the market fills when the price passes it; moved by replace if it can.
 
     A broker whose replace does nothing at the venue is found here: the price passes the new level.
+    A venue refuses a stop that the market has passed while it was on its way: another one is sent
+    then, after the next bar.
     """
-    check = "stop: triggered"
     if not s.has_stops:
-        s.skip(check, "there is no stop that could be")
+        s.skip(_TRIGGER, "there is no stop that could be")
         return
     yield from buy_again(s)
-    moves = bool(s.capabilities.get("replace"))
+    for tries in range(1, _TRIES + 1):
+        one, price, refusal = yield from _stop_near(s)
+        lowest = yield from _wait_for(s, one, price)
+        if tries == _TRIES or one.filled or not one.ended:
+            break
+        bars = len(s.prices.arrivals)
+        yield from s.until(partial(_has_more_bars, s, bars), 2.0 * s.timeout)
+    if refusal and not one.filled:
+        s.capabilities["replace"] = False
+        s.fail(_TRIGGER, f"{refusal}, {tries} times near the market: declare no replace")
+    else:
+        _judge_trigger(s, one, price, lowest)
+    yield from s.withdraw(one)
+
+
+def _stop_near(s: Session) -> Step:
+    """Place a stop near the market; return it, its price and what replace has said against it."""
+    moves = s.capabilities.get("replace")
     price = s.prices.away(-FAR) if moves else s.prices.near()
     one = s.send(f"stop at {price:g}", -1, price=price, **_STOP)
     yield from s.until(lambda: one.ended or one.accepted)
-    if moves and one.accepted:
-        price = s.prices.near()
-        _replace(s, one, price)
+    if not (moves and one.accepted):
+        return one, price, ""
+    price = s.prices.near()
+    moved, error = _replace(s, one, price)
+    if moved:
+        return one, price, ""
+    yield from s.until(lambda: one.ended, s.watch)  # the venue may have cancelled the first half
+    yield from s.withdraw(one)
+    return one, price, error or "replace returned False"
+
+
+def _wait_for(s: Session, one: SentOrder, price: float) -> Step:
+    """Wait until the price falls below that of a stop and it has ended; return the lowest price."""
     lows = [s.prices.last]
-    bars = len(s.prices.arrivals)
+    bars = len(s.prices.arrivals) + 1
 
     def passed() -> bool:
         # The low of the bar in which the stop was placed may be from before it.
-        low = s.data.low[0] if len(s.prices.arrivals) > bars + 1 else s.prices.last
-        lows.append(min(low, s.prices.last))
+        lows.append(min(s.data.low[0], s.prices.last) if _has_more_bars(s, bars) else s.prices.last)
         return min(lows) < price or one.ended
 
-    yield from s.until(passed, 2.0 * s.timeout)
-    if passed():
+    if (yield from s.until(passed, 2.0 * s.timeout)):
         yield from s.until(lambda: one.ended)
+    return min(lows)
+
+
+def _has_more_bars(s: Session, count: int) -> bool:
+    return len(s.prices.arrivals) > count
+
+
+def _judge_trigger(s: Session, one: SentOrder, price: float, lowest: float) -> None:
+    """Add the result of a stop near the market."""
+    moves = bool(s.capabilities.get("replace"))
     if one.filled:
         fill = one.notes[-1].price
         by = ", moved by replace" if moves else ""
-        s.ok(check, f"at {price:g}{by}; it filled at {fill:g}")
+        s.ok(_TRIGGER, f"at {price:g}{by}; it filled at {fill:g}")
     elif one.ended:
-        s.fail(check, f"the stop at {price:g} ended as {one.story()} when the price reached it")
-    elif min(lows) < price:
-        seen = f"the price fell to {min(lows):g}, and the stop at {price:g} has not filled"
+        seen = f"{_TRIES} stops near the market have ended without a fill"
+        s.fail(_TRIGGER, f"{seen}, the last, at {price:g}, as {one.story()}")
+    elif lowest < price:
+        seen = f"the price fell to {lowest:g}, and the stop at {price:g} has not filled"
         if moves:
             s.capabilities["replace"] = False
             seen = f"{seen}: replace answers yes and does nothing; declare no replace"
-        s.fail(check, seen)
+        s.fail(_TRIGGER, seen)
     else:
         waited = f"the price did not fall to {price:g} within {2.0 * s.timeout:g} s"
-        s.skip(check, f"{waited}; try again, or with a larger --timeout")
-    yield from s.withdraw(one)
+        s.skip(_TRIGGER, f"{waited}; try again, or with a larger --timeout")

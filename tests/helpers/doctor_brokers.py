@@ -232,6 +232,47 @@ class IdleReplace(Sound):
         return price
 
 
+class MarketAhead(Sound):
+    """Have a market that has passed the first `passed` stops near it, by when they arrive.
+
+    A stop that is refused is rejected; one that was to be moved is cancelled.
+    """
+
+    passed = 2
+
+    def _is_passed(self, order, price):
+        near = order.exectype == bt.Order.Stop and price > 0.99 * order.data.close[0]
+        self.passed -= near
+        return near and self.passed >= 0
+
+    def _answer(self, order):
+        if order in self._working and self._is_passed(order, order.created.price):
+            self._end(order, order.reject)
+        else:
+            super()._answer(order)
+
+    def replace(self, order, size, price):
+        if self._is_passed(order, price):
+            self._end(order, order.cancel)
+            return False
+        return super().replace(order, size, price)
+
+
+class MarketAheadWithoutReplace(MarketAhead):
+    params = (("can", ("reduce_only", "oco", "brackets")),)
+    replace = None
+
+
+class NoStopsNear(MarketAhead):
+    """Take no stop near the market."""
+
+    passed = 99
+
+
+class NoStopsNearWithoutReplace(MarketAheadWithoutReplace):
+    passed = 99
+
+
 class TrailingAtMarket(Sound):
     """Send a type that it does not know at the market."""
 

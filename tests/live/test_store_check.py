@@ -166,6 +166,27 @@ def test_a_replace_that_does_nothing_is_not_declared():
     assert report.settings.capabilities["replace"] is False
 
 
+@pytest.mark.parametrize("kind", [brokers.MarketAhead, brokers.MarketAheadWithoutReplace])
+def test_a_stop_that_the_market_has_passed_on_its_way_is_sent_again(kind):
+    report, broker, _ = check(kind)
+    assert failures(report) == []
+    assert "it filled at" in report.row("stop: triggered").seen
+    assert broker.passed < 0
+    assert is_flat(broker)
+
+
+def test_stops_that_are_never_taken_near_the_market_are_a_fault():
+    report, broker, _ = check(brokers.NoStopsNear)
+    seen = "replace returned False, 3 times near the market: declare no replace"
+    assert report.row("stop: triggered").seen == seen
+    assert report.settings.capabilities["replace"] is False
+    assert is_flat(broker)
+    report, broker, _ = check(brokers.NoStopsNearWithoutReplace)
+    seen = "3 stops near the market have ended without a fill, the last, at .*, as .*Rejected"
+    assert re.match(seen, report.row("stop: triggered").seen)
+    assert is_flat(broker)
+
+
 def test_an_oco_group_that_only_a_fill_ends_is_one():
     report, broker, _ = check(brokers.OcoByFill)
     assert report.row("type: OCO").seen.startswith("the fill of one has ended the other")
@@ -493,7 +514,7 @@ def test_the_example_passes_on_the_loopback_exchange(tmp_path):
         book = one.book
         for store in stores:
             store.stop()
-    assert failures(report) == []
+    assert [(row.check, row.seen) for row in report.failed] == []
     assert (book["position"], book["open"]) == (0.0, [])
     assert report.left == []
     kinds = {order["type"] for order in book["orders"]}
