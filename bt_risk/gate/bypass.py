@@ -157,6 +157,7 @@ class Bypass:
         unit_value = gate.unit_value()
         gate.venue.release()
         gate.connect(broker)
+        gate.book.changes += 1
         broker.cerebro = gate.cerebro
         for ref in list(gate.book.working):  # nobody runs the broker that has them
             gate.book.drop(ref)

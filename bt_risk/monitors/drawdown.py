@@ -31,11 +31,12 @@ __all__ = ["DrawdownMonitor"]
 # What is saved of a breaker, beside its state.
 _SAVED = ("trips", "drawdown", "max_drawdown")
 
-# What tells a bar that sets no new drawdown: the state of the breaker, the shares of the account,
-# the instrument that is held, the line of its lows (of a short its highs), what a point is worth in
-# the unit value, and the unit value that such a bar stays above.
-_Harmless: TypeAlias = tuple[BreakerState | None, float, Any, Any, float, float]
-_NOTHING: _Harmless = (None, 0.0, None, None, 0.0, math.inf)
+# What tells a bar on which nothing changes but the drawdown: the state of the breaker, the
+# BackBroker, and its shares; where bars are judged at their worst, the instrument that is held, the
+# line of its lows (of a short its highs), the units of it per share, and the unit value that a low
+# of no new drawdown stays above. The instrument is None where a close tells enough.
+_Calm: TypeAlias = tuple[BreakerState | None, Any, float, Any, Any, float, float]
+_NOTHING: _Calm = (None, None, 0.0, None, None, 0.0, math.inf)
 
 
 class DrawdownMonitor(Monitor):
@@ -48,7 +49,7 @@ class DrawdownMonitor(Monitor):
         # One sample of a live broker is no reason to sell everything.
         confirmations = max(settings.confirmations, gate.venue.min_confirmations)
         self.settings = replace(settings, confirmations=confirmations)
-        self.gate, self.rule = gate, self.settings.rule
+        self.gate, self.book, self.rule = gate, gate.book, self.settings.rule
         self.action = settings.action
         self.halt = Halt(gate, self, self._gate_state, settings.flatten, self._journal)
         self.taper_from, self.equity = settings.taper_from, settings.equity
@@ -59,7 +60,7 @@ class DrawdownMonitor(Monitor):
         # A lifetime limit is measured from another mark: every value is judged in full then.
         limits = self.rule.drawdown_limit, self.rule.lifetime_limit
         self._held, self._changes = list[tuple[Instrument, float, Any]](), -1
-        self._plain, self._harmless = False, _NOTHING
+        self._plain, self._calm = False, _NOTHING
         self._trips_at = limits[0] - RATIO_EPS if limits[1] == math.inf else -math.inf
 
     # -- across a restart ------------------------------------------------------------------------
@@ -108,8 +109,35 @@ class DrawdownMonitor(Monitor):
             self.state = replace(self.state, status=TRIPPED)
 
     def on_bar(self, fresh: list[Instrument]) -> None:
-        """Judge the account, act on a trip, and continue a halt until everything is flat."""
-        if self.halt.finished and not fresh:
+        """Judge the account, act on a trip, and continue a halt until everything is flat.
+
+        A bar on which nothing changes but the drawdown (`_find_calm`) needs no further call. A bar
+        that is not believed is none: it is a change of the book.
+        """
+        state, broker, shares, one, line, units, least = self._calm
+        if state is self.state and self.book.changes == self._changes:
+            value, mark = broker._fundval, self.state.high_water_mark
+            fallen = 1.0 - value / mark
+            if (
+                value <= mark
+                and fallen < self._trips_at
+                and (
+                    one is None
+                    or value + units * (line.array[line._idx] - one.price) * one.multiplier > least
+                    and broker._fundshares == shares
+                )
+            ):
+                self.drawdown = fallen
+                if fallen > self.max_drawdown:
+                    self.max_drawdown = fallen
+                if self.taper_from is not None:
+                    self._taper(fallen, self.taper_from)
+                return
+        self._judge(fresh)
+
+    def _judge(self, fresh: list[Instrument]) -> None:
+        """Do what `on_bar` does where more may change than the drawdown."""
+        if not fresh and self.halt.finished:
             self.gate.stop_engine(between_bars=True)
             return
         before, value = self.state, self._value()
@@ -121,8 +149,10 @@ class DrawdownMonitor(Monitor):
             deepest = fallen if worst == value else fall(worst, before.high_water_mark)
             if deepest < self._trips_at:  # nothing changes but the drawdown
                 self._set_drawdown(fallen, deepest)
+                if fresh and self.gate.venue.direct:
+                    self._find_calm()
                 return
-        data0 = self.gate.book.instruments[0]
+        data0 = self.book.instruments[0]
         self.state = state = step(before, value, self.rule, worst=worst, new_bar=data0 in fresh)
         self._measure(value, worst, before)
         if state.status == TRIPPED:
@@ -147,8 +177,11 @@ class DrawdownMonitor(Monitor):
         if deepest > self.max_drawdown:
             self.max_drawdown = deepest
         if self.taper_from is not None:
-            left = taper(fallen, self.taper_from, self.rule.drawdown_limit)
-            self.gate.book.set_risk_scale(self, left)
+            self._taper(fallen, self.taper_from)
+
+    def _taper(self, fallen: float, begins_at: float) -> None:
+        left = taper(fallen, begins_at, self.rule.drawdown_limit)
+        self.book.set_risk_scale(self, left)
 
     @property
     def final(self) -> bool:
@@ -176,7 +209,7 @@ class DrawdownMonitor(Monitor):
     def _value(self) -> float:
         if self.equity is not None:
             return float(self.equity())
-        if self.gate.book.suspects and self.gate.book.doubt(bars=1):
+        if self.book.suspects and self.book.doubt(bars=1):
             return math.nan  # one suspect bar moves no mark and trips nothing
         return self.gate.unit_value()
 
@@ -186,15 +219,7 @@ class DrawdownMonitor(Monitor):
         Every position counts with the low of its last bar (the high for shorts), stops or not: that
         is no better than `_worst`, and takes a fraction of its time.
         """
-        state, book, change = self.state, self.gate.book, 0.0
-        known, shares, one, line, worth, least = self._harmless
-        if (
-            known is state
-            and book.changes == self._changes
-            and self.gate.inner._fundshares == shares
-            and value + worth * (line.array[line._idx] - one.price) > least
-        ):
-            return value
+        state, book, change = self.state, self.book, 0.0
         left = book.left_inside
         if left is None or (left and left[0].round == book.rounds):
             return self._worst(value, fresh)  # what was closed inside the bar counts, too
@@ -222,30 +247,37 @@ class DrawdownMonitor(Monitor):
             deepest = 1.0 - lowest / (value if value > mark else mark) + RATIO_EPS
             if deepest < self._trips_at:
                 if deepest < self.max_drawdown:
-                    self._find_harmless(value / equity)
                     return value
                 if self._plain and len(self._held) == 1 and self._tells(*self._held[0]):
                     return lowest
         return self._worst(value, fresh)
 
-    def _find_harmless(self, share: float) -> None:
-        """Note which bars set no new drawdown of a single position, until something else changes.
+    def _find_calm(self) -> None:
+        """Note on which bars nothing changes but the drawdown, until something else changes.
 
-        `share` is the value of a unit of currency of the account. What is within rounding of the
-        deepest drawdown is judged in full.
+        Where bars are judged at their worst, that can be told of a single position. A low that is
+        within rounding of the deepest drawdown is judged in full.
         """
+        if self.book.changes != self._changes:
+            self._find_held()
+        state, broker = self.state, self.gate.inner
+        if not (self._plain and state.high_water_mark > 0.0):
+            return
+        if not (self.intrabar and self._held):
+            self._calm = state, broker, 0.0, None, None, 0.0, 0.0
+            return
         one, size, line = self._held[0]
-        if not self._plain or len(self._held) > 1 or line is None or one.scheme is None:
+        if len(self._held) > 1 or line is None:
             return
         deepest = min(self._trips_at, self.max_drawdown) - 2.0 * RATIO_EPS
-        least = self.state.high_water_mark * (1.0 - deepest)
-        shares = self.gate.inner._fundshares
-        self._harmless = self.state, shares, one, line, size * one.multiplier * share, least
+        least = state.high_water_mark * (1.0 - deepest)
+        shares = broker._fundshares
+        self._calm = state, broker, shares, one, line, size / shares, least
 
     def _tells(self, one: Instrument, size: float, line: Any) -> bool:
         """Return whether a position has a new bar without any contradiction."""
         return bool(
-            one.round == self.gate.book.rounds
+            one.round == self.book.rounds
             and one.closed == one.price
             and one.bottom <= one.price <= one.top
         )
@@ -255,20 +287,20 @@ class DrawdownMonitor(Monitor):
 
         Where all bars are loaded, the extreme of the last one is read from its line.
         """
-        self._held, self._harmless = [], _NOTHING
-        for part in self.gate.book.parts.values():
+        self._held, self._calm = [], _NOTHING
+        for part in self.book.parts.values():
             if part.size:
                 one = part.instrument
                 line = one.low if part.size > 0.0 else one.high
                 self._held.append((one, part.size, line if one.loaded else None))
         self._plain = self.equity is None and self.gate.venue.plain_account()
         # A live broker may change what is held and is worth at any time.
-        self._changes = self.gate.book.changes if self.gate.venue.direct else -1
+        self._changes = self.book.changes if self.gate.venue.direct else -1
 
     def _worst(self, value: float, fresh: list[Instrument]) -> float:
         """Return the value at the worst point of the new bars for what is held, NaN for NaN."""
         venue = self.gate.venue
-        change = worst_change(self.gate.book, fresh, resting=not venue.direct)
+        change = worst_change(self.book, fresh, resting=not venue.direct)
         if not change:
             return value
         equity = value if self.equity is not None else self.gate.equity()

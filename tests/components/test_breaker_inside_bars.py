@@ -183,6 +183,21 @@ def test_what_was_worse_before_is_not_forgotten():
     assert (report["max_drawdown"], report["state"]) == (pytest.approx(0.025), "ARMED")
 
 
+class Converts(bt.CommInfoBase):
+    """A contract whose points are worth less, the higher its price is."""
+
+    params = (("stocklike", False), ("commtype", bt.CommInfoBase.COMM_FIXED), ("margin", 50.0))
+
+    def profitandloss(self, size, price, newprice):
+        return 400.0 * size * (newprice - price) / newprice
+
+    cashadjust = profitandloss
+
+
+STOCKS = bt.CommInfoBase(commission=0.0, percabs=True)
+FUTURES = bt.CommInfoBase(stocklike=False, margin=50.0, mult=3.0)
+
+
 class Wanderer(bt.Strategy):
     """Change the position at random, pay in and out, and note what the breaker has measured."""
 
@@ -197,37 +212,43 @@ class Wanderer(bt.Strategy):
             self.order_target_size(target=self.random.choice([-300, -50, 0, 50, 400]))
         elif chance < 0.1:
             self.broker.add_cash(self.random.choice([-60_000.0, 60_000.0]))
+        elif chance < 0.3:  # where a point is worth something else now, it is known from now on
+            self.broker.multiplier(self.data)
         (breaker,) = [m for m in self.broker.registry.monitors if isinstance(m, DrawdownMonitor)]
-        self.p.notes.append((breaker.drawdown, breaker.max_drawdown, breaker.state))
+        measured = breaker.drawdown, breaker.max_drawdown, breaker.state
+        self.p.notes.append((*measured, self.broker.book.risk_scale))
 
 
-def wandered(seed, mult):
+def wandered(seed, scheme, trigger, **params):
     engine, notes = cerebro(random_walk(seed, bars=400, volatility=0.02)), []
-    if mult > 1.0:
-        engine.broker.setcommission(margin=50.0, mult=mult)
+    engine.broker.addcommissioninfo(scheme)
     engine.addstrategy(Wanderer, seed=seed, notes=notes)
     policy = bt_risk.Policy(
         drawdown_limit=0.3,
-        drawdown_trigger="intrabar",
+        drawdown_trigger=trigger,
         risk_limit=None,
         exposure_limit=None,
         notional_limit=None,
         correlation_limit=None,
         trailing_stop=False,
+        **params,
     )
     bt_risk.protect(engine, policy)
     engine.run()
     return notes
 
 
-@pytest.mark.parametrize("mult", [1.0, 3.0])
-@pytest.mark.parametrize("seed", range(8))
-def test_lows_that_are_nothing_new_are_passed_over_and_change_nothing(seed, mult, monkeypatch):
-    looks, find = [], DrawdownMonitor._find_harmless
+@pytest.mark.parametrize("trigger", ["intrabar", "close"])
+@pytest.mark.parametrize("scheme", [STOCKS, FUTURES, Converts()], ids=["stocks", "futures", "pair"])
+@pytest.mark.parametrize("seed", range(6))
+def test_bars_of_no_news_are_passed_over_and_change_nothing(seed, scheme, trigger, monkeypatch):
+    judged, judge = [], DrawdownMonitor._judge
     monkeypatch.setattr(
-        DrawdownMonitor, "_find_harmless", lambda *args: (looks.append(1), find(*args))
+        DrawdownMonitor, "_judge", lambda self, fresh: (judged.append(1), judge(self, fresh))
     )
-    notes = wandered(seed, mult)
-    monkeypatch.setattr(DrawdownMonitor, "_find_harmless", lambda *args: looks.append(0))
-    assert wandered(seed, mult) == notes
-    assert 0 < 2 * sum(looks) < len(looks) - sum(looks)
+    tapers = {"taper_from": 0.05} if seed % 2 else {}
+    notes = wandered(seed, scheme, trigger, **tapers)
+    passed_over = len(notes) - len(judged)
+    monkeypatch.setattr(DrawdownMonitor, "_find_calm", lambda self: None)
+    assert wandered(seed, scheme, trigger, **tapers) == notes
+    assert passed_over > len(notes) / 4

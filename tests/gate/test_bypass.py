@@ -323,6 +323,26 @@ def test_a_broker_that_is_set_after_a_gain_is_no_loss():
     assert len(strategy) == len(rows)
 
 
+class Elsewhere(FakeBroker):
+    """Hold more than there are data feeds for, which loses 400 a bar from bar 30 on."""
+
+    def getvalue(self, datas=None):
+        return super().getvalue() - 400.0 * max(0, len(self.cerebro.datas[0]) - 29)
+
+
+def test_a_breaker_follows_the_broker_that_was_set():
+    """Nothing else happens: no order is sent, and nothing fills."""
+
+    def make(strategy):
+        venue = Elsewhere()
+        venue.start()
+        return venue
+
+    policy = bt_risk.Policy(drawdown_limit=0.03, action="pause")
+    strategy = run_own(protected(policy=policy), {}, when=25, make=make)
+    assert strategy.broker.state == "REDUCING"
+
+
 def test_a_stop_at_a_broker_that_was_set_sells_no_more_than_is_held():
     """The exit and the stop are reached within one bar."""
     rows = [*flat(34), (100, 100, 80, 85), *flat(4, price=85.0)]

@@ -236,6 +236,7 @@ def same_with_all_called(seed, monkeypatch, calm=False):
     with monkeypatch.context() as patch:
         patch.setattr(SimulatedVenue, "plain_account", lambda self: False)
         patch.setattr(DrawdownMonitor, "_inside", DrawdownMonitor._worst)
+        patch.setattr(DrawdownMonitor, "_find_calm", lambda self: None)
         called = outcome(build(), mode)
     assert quick == called
 

@@ -48,7 +48,7 @@ BUDGETS = {
     "TakeProfit": 2.1,
     "BreakEven": 1.1,
     "gap_limit": 1.1,
-    "drawdown_trigger": 1.9,
+    "drawdown_trigger": 1.7,
 }
 
 
