@@ -98,8 +98,7 @@ class FloorMonitor(AccountMonitor):
             self.halt.end("a new day has begun")
         if self._tapers:
             self.gate.book.set_risk_scale(self, self._scale(equity))
-        if (state.floor, state.daily, account.flows) != self._level:
-            self._note_levels(self.gate.latest)
+        self._note_levels(self.gate.latest)
 
     def _quiet(self, rounding: float, until: float) -> Quiet | None:
         """Return on which bars no floor is touched or moves, and risk is not scaled down."""
@@ -107,12 +106,14 @@ class FloorMonitor(AccountMonitor):
         limits = None if scaled else self._limits(self.state, rounding)
         if limits is None or (self._intrabar and self.state.rule.mode == INTRADAY):
             return None
+        low, high, _ = limits
         return Quiet(
             *limits,
             until,
             ends_with_orders=self._intrabar,
             profit=self._needs_balance,
             worst=self._intrabar,
+            trail=high - low - 2.0 * rounding if self._only_trails else math.inf,
         )
 
     def _limits(self, state: FloorState, rounding: float) -> tuple[float, float, float] | None:
@@ -124,6 +125,17 @@ class FloorMonitor(AccountMonitor):
         if flows:  # what is added and taken away again is rounded
             equity, balance = equity + flows - rounding, balance + flows - rounding
         return low + flows + rounding, math.nextafter(equity, math.inf), balance
+
+    @property
+    def _only_trails(self) -> bool:
+        """Return whether a new high moves the floor by as much at most, and does nothing else."""
+        rule, alone = self.state.rule, not (self._needs_day or self.account.flows)
+        return rule.mode == INTRADAY and rule.confirmations == 1 and alone
+
+    def rise(self, value: float, time: float) -> None:
+        """Raise the floor with a new highest equity."""
+        self.state.update(self.account.balance, value, self.state.day)
+        self._note_levels(time)
 
     def later_days(self, sample: Sample) -> LaterDays | None:
         """Return the range of the next day, where no later one can be measured from anything else.
@@ -140,17 +152,21 @@ class FloorMonitor(AccountMonitor):
 
     def _begin_day(self, day: float, time: float) -> bool:
         self.state.begin_day(day)
-        if (self.state.floor, self.state.daily, self.account.flows) != self._level:
-            self._note_levels(time)
+        self._note_levels(time)
         return True
 
     def _skip(self) -> None:
         self.state.skip(self.account.balance, self.account.equity)
 
     def _note_levels(self, time: float) -> None:
+        """Note the floors where one of them is another one than before, once for a bar."""
         state, flows = self.state, self.account.flows
+        if (state.floor, state.daily, flows) == self._level:
+            return
         self._level = state.floor, state.daily, flows
         amount, daily = state.allowances
+        if self.levels and self.levels[-1][0] == time:  # its day began with it
+            self.levels.pop()
         self.levels.append((time, state.floor + flows, amount, state.daily + flows, daily))
 
     def _scale(self, equity: float) -> float:

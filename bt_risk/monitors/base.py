@@ -29,6 +29,9 @@ class Quiet(NamedTuple):
         The price of each is in its range; it is noted on every bar that is left out.
     ends_with_orders : bool
         No position and no working order has changed since the last call.
+    trail : float
+        Where bars are read ahead, the account value may reach `high` and more, and stays less than
+        so much below the highest one before it, `high` included: `Monitor.rise` is told of those.
     profit, worst, extremes : bool
         Whether `Sample.profit`, the lowest value inside each bar, and the extremes of the sample
         are needed.
@@ -44,6 +47,7 @@ class Quiet(NamedTuple):
     profit: bool = False
     worst: bool = False
     extremes: bool = False
+    trail: float = math.inf
 
 
 class LaterDays(NamedTuple):
@@ -136,6 +140,10 @@ class Monitor:
 
     def skip(self, sample: Sample, bars: int) -> None:
         """Go on as if `on_bar` had been called on so many quiet bars; `sample` is of the last."""
+
+    def rise(self, value: float, time: float) -> None:
+        """Take an account value above all before, on a quiet bar, where `Quiet.trail` allows it."""
+        raise TypeError(f"{type(self).__name__} takes no new highs")
 
     def go_on(self, sample: Sample, bars: int, time: float) -> Quiet | None:
         """Begin the day of `time`, with whose first bar a quiet time ends; return as `quiet` does.

@@ -22,7 +22,7 @@ __all__ = ["ComingBars"]
 
 _INF = math.inf
 # So many bars are computed after a change of what is held, and then four times as many each time.
-_FEWEST, _MOST = 128, 4096
+_FEWEST, _MOST = 512, 4096
 # NumPy compares more bars than these quicker than Python does.
 _FEW = 64
 _LONGEST_DAY = 2.0  # days: one on which clocks are changed has 25 hours
@@ -65,7 +65,13 @@ class ComingBars:
         return coming if coming._in_sequence else None
 
     def foresee(
-        self, first: int, value: float, quiet: Quiet, bars: float, later: LaterDays | None
+        self,
+        first: int,
+        value: float,
+        quiet: Quiet,
+        high: float,
+        bars: float,
+        later: LaterDays | None,
     ) -> bool:
         """Find which bars from the one with number `first` on are quiet.
 
@@ -75,6 +81,8 @@ class ComingBars:
         value : float
             What the account was worth on the bar before.
         quiet : Quiet
+        high : float
+            What no account value may reach.
         bars : float
             The bar that comes so many after that one is not quiet.
         later : LaterDays or None
@@ -90,8 +98,10 @@ class ComingBars:
         begin, last = first - self._begin, self._end - self._begin
         if bars < _INF:
             last = min(last, max(begin, begin + math.ceil(bars) - 1))
+        if quiet.trail < _INF:
+            last = self._first_fallen(begin, last, quiet.trail)
         end = day_end = min(last, max(begin, self._place_at(quiet.until)))
-        end = _first_outside(self._values, quiet.low, quiet.high, begin, end)
+        end = _first_outside(self._values, quiet.low, high, begin, end)
         if quiet.worst:
             end = _first_outside(self._find_worst(), quiet.low, _INF, begin, end)
         if quiet.balance < _INF:
@@ -113,6 +123,12 @@ class ComingBars:
             return self._end
         times, begin, end = self.instrument.datetime.array, self._begin - 1, self._end - 1
         return bisect_left(times, time, begin, end) - begin
+
+    def _first_fallen(self, begin: int, end: int, trail: float) -> int:
+        """Return the first place whose value is `trail` below a highest one; `end` for none."""
+        values = np.frombuffer(self._values)[begin:end]
+        fallen = np.maximum.accumulate(values) - values >= trail
+        return begin + int(fallen.argmax()) if fallen.any() else end
 
     def _later_bars(self, place: slice, before: float, quiet: Quiet, later: LaterDays) -> int:
         """Return how many bars of later days are quiet; the account was worth `before` the first.
@@ -156,6 +172,14 @@ class ComingBars:
         times, begin = self.instrument.datetime.array, self._begin + self._first - 1
         place = bisect_left(times, time, begin, begin + count) - begin
         return place, times[begin + place] if place < count else math.nan
+
+    def new_highs(self, count: int, least: float) -> list[tuple[float, float]]:
+        """Return each new highest value of the first `count` bars, from `least` on, and its time."""
+        values = np.frombuffer(self._values)[self._first : self._first + count]
+        before = np.maximum.accumulate(np.concatenate(([math.nextafter(least, -_INF)], values)))
+        times, begin = self.instrument.datetime.array, self._begin + self._first - 1
+        places = (values > before[:-1]).nonzero()[0].tolist()
+        return [(float(values[place]), times[begin + place]) for place in places]
 
     def stand_after(self, count: int, quiet: Quiet, sample: Sample) -> None:
         """Let a sample and the watched prices be those of the last of the first `count` bars."""

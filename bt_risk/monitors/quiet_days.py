@@ -60,9 +60,21 @@ def catch_up(coming: ComingBars, asleep: Asleep, sample: Sample, first: int, cou
             begin, quiet = _pass_days(coming, monitor, quiet, sample, called, count)
             asleep[monitor] = quiet, first + begin - 1
         coming.catch_up(begin, count, quiet, sample)
+        if quiet.trail < _INF:
+            asleep[monitor] = _rise(coming, monitor, quiet, sample, count), called
     if len(asleep) > 1:  # the last one may not need the profit
         for quiet, _ in asleep.values():
             coming.stand_after(count, quiet, sample)
+
+
+def _rise(coming: ComingBars, monitor: Monitor, quiet: Quiet, sample: Sample, count: int) -> Quiet:
+    """Tell a monitor of the new highs of the account; return its range after them."""
+    highs = coming.new_highs(count, quiet.high)
+    for value, time in highs:
+        monitor.rise(value, time)
+    after = monitor.quiet(sample) if highs else quiet
+    assert after is not None  # new highs within `Quiet.trail` wake nobody
+    return after
 
 
 def _pass_days(

@@ -72,9 +72,11 @@ class Rounds:
         """Find what is quiet for everybody that sleeps, and the round that is not any more."""
         if len(self._asleep) == 1:  # most often
             ((self._quiet, called),) = self._asleep.values()
+            self._highest = self._quiet.high if self._quiet.trail == _INF else _INF
             self._due = called + self._quiet.bars
             return
         low, high, balance, until, due = -_INF, _INF, _INF, _INF, _INF
+        highest = trail = _INF
         watched = list[PriceWatch]()
         profit = worst = extremes = False
         for quiet, called in self._asleep.values():
@@ -87,9 +89,12 @@ class Rounds:
             profit |= quiet.profit
             worst |= quiet.worst
             extremes |= quiet.extremes
+            trail = quiet.trail if quiet.trail < trail else trail
+            if quiet.trail == _INF and quiet.high < highest:
+                highest = quiet.high
         low = low if self._asleep else _INF  # nobody sleeps: every bar calls all
         of_all = low, high, balance, until, _INF, tuple(watched), True, profit, worst, extremes
-        self._quiet, self._due = Quiet(*of_all), due
+        self._quiet, self._due, self._highest = Quiet(*of_all, trail), due, highest
 
     def _compare(self) -> None:
         """Compare the account with the range on every bar from now on."""
@@ -203,7 +208,8 @@ class Rounds:
         first = coming.instrument.length + 1 + last - self._book.rounds
         quiet = self._quiet
         later = later_days(self._asleep, self.sample) if quiet.until < _INF else None
-        if not coming.foresee(first, self.sample.value, quiet, self._due - last, later):
+        high, bars = self._highest, self._due - last
+        if not coming.foresee(first, self.sample.value, quiet, high, bars, later):
             self._wait = min(2 * self._wait, _LATEST)
             self._look_at = self._book.rounds + self._wait
             return False
@@ -304,6 +310,8 @@ class Rounds:
                 self._asleep[monitor] = quiet, book.rounds
         self._ask_in = _ASK_AFTER
         self._combine()
+        if same and self._quiet.trail < _INF and self._wait == _LOOK_AFTER:
+            self._foresee(book.rounds)  # another new high may follow on the next bar
 
     def _rouse(self, monitor: Monitor, until: int) -> None:
         """Let a monitor catch up with the quiet bars before and in a round."""

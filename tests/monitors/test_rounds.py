@@ -391,6 +391,93 @@ def test_what_happens_after_quiet_bars_is_noticed_on_its_bar(guard, rows, action
     assert held(guard, rows=rows, bar_jump=None)[1] == journal
 
 
+CLOSES = [101.0, 103.0, 102.0, 103.0, 104.0, 112.0, 103.0]
+
+
+@BOTH_WAYS
+def test_a_floor_rises_with_each_new_high_on_its_bar():
+    """100 units from 100 on: each point is 100, and the floor lies 1,000 below the highest."""
+    rows = [*flat(40), *(flat(1, price=price)[0] for price in (*CLOSES, 102.0)), *flat(9)]
+    gate, journal = held(AccountFloor(1_000.0, mode="trailing_intraday"), rows=rows)
+    floor = gate.registry.monitor(FloorMonitor)
+    hours = [round(24.0 * (time - floor.levels[0][0])) for time, *_ in floor.levels]
+    assert hours == [0, 40, 41, 44, 45]
+    assert [level for _, level, *_ in floor.levels] == [99_000, 99_100, 99_300, 99_400, 100_200]
+    assert [(trip["floor"], trip["equity_at_trip"]) for trip in floor.trips] == [(100_200, 100_200)]
+    assert ("AccountFloor", "halt") in happened(journal)
+
+
+def test_a_floor_is_not_called_on_new_highs_that_move_it(monkeypatch):
+    called, plain_on_bar = [], FloorMonitor.on_bar
+
+    def on_bar(self, fresh):
+        called.append(self)
+        plain_on_bar(self, fresh)
+
+    monkeypatch.setattr(FloorMonitor, "on_bar", on_bar)
+    climb = [flat(1, price=100.0 + 0.1 * bar)[0] for bar in range(240)]
+    gate, _ = held(AccountFloor(0.1, mode="trailing_intraday"), rows=climb)
+    floor = gate.registry.monitor(FloorMonitor)
+    assert len(called) < 24  # those before the bars are read ahead
+    assert len(floor.levels) == 1 + 240 - 6  # the first, and one a bar after that of the entry
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("of", ["equity", "balance"])
+def test_a_floor_that_trails_hides_no_range_of_another_guard(of, monkeypatch):
+    target = ProfitTarget(0.02, of=of, action="report")
+    guards = AccountFloor(0.1, mode="trailing_intraday"), target
+    sells = {150: lambda s: s.close()}
+    _, journal = held(*guards, rows=RISE, actions=sells, bar_jump=None)
+    assert ("ProfitTarget", "note") in happened(journal)
+    monkeypatch.setattr(SimulatedVenue, "plain_account", lambda self: False)
+    assert held(*guards, rows=RISE, actions=sells, bar_jump=None)[1] == journal
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"lock": 0.001}, {"confirmations": 2}, {"taper_to_floor": 0.5}, {"daily": 0.01}],
+    ids=str,
+)
+@pytest.mark.parametrize("flows", [0.0, 5_000.0])
+def test_floors_that_trail_inside_the_day_are_the_same_where_nobody_looks(
+    options, flows, monkeypatch
+):
+    floor = AccountFloor(700.0, mode="trailing_intraday", action="pause", **options)
+    actions = {60: lambda s: flows and s.broker.add_cash(flows), 90: lambda s: s.close()}
+    walks = [random_walk((8, k), 200, volatility=0.004, freq="h").to_numpy() for k in range(6)]
+
+    def outcomes():
+        for walk in walks:
+            gate, journal = held(floor, rows=walk[:, :4].tolist(), actions=actions)
+            known = gate.registry.monitor(FloorMonitor)
+            yield journal, known.levels, known.state.persist(), known.trips
+
+    monkeypatch.setattr(rounds, "_LOOK_AFTER", 1)
+    quick = list(outcomes())
+    monkeypatch.setattr(SimulatedVenue, "plain_account", lambda self: False)
+    assert plain(quick) == plain(list(outcomes()))
+
+
+@pytest.mark.parametrize("bars_before", [36, 38, 40])
+def test_a_floor_is_touched_long_after_the_high_that_it_lies_below(bars_before, monkeypatch):
+    """The high of 104 is 400 above the first mark, and among other bars that are read ahead."""
+    for name in ("_FEWEST", "_MOST"):
+        monkeypatch.setattr(coming_bars, name, 8)
+    fall = [*flat(bars_before), *flat(1, price=104.0), *flat(20, price=99.0), *flat(9, price=96.9)]
+    gate, _ = held(AccountFloor(700.0, mode="trailing_intraday"), rows=fall)
+    (trip,) = gate.registry.monitor(FloorMonitor).trips
+    assert (trip["floor"], round(trip["equity_at_trip"])) == (99_700.0, 99_690)
+
+
+@BOTH_WAYS
+def test_one_high_at_a_time_raises_no_floor_that_needs_two():
+    rows = [*flat(40), *(flat(1, price=price)[0] for price in (101.0, 100.0, 102.0, 100.0) * 3)]
+    floor = AccountFloor(1_000.0, mode="trailing_intraday", confirmations=2)
+    gate, _ = held(floor, rows=rows)
+    assert len(gate.registry.monitor(FloorMonitor).levels) == 1
+
+
 @pytest.mark.parametrize("amount", [50_000.0, 1_000.0])
 def test_cash_that_is_set_wakes_a_floor(amount):
     """The smaller amount leaves the account where the floor would sleep on."""
@@ -534,6 +621,7 @@ def test_days_without_news_begin_without_a_call(monkeypatch):
 
     for kind in (FloorMonitor, GuardMonitor):
         monkeypatch.setattr(kind, "go_on", counted(kind.go_on))
+    monkeypatch.setattr(coming_bars, "_FEWEST", 128)
     held(AccountFloor(0.1, daily=0.05), DailyLossLimit(0.03), rows=flat(240))
     assert len(begun) == 4  # nine days: where the bars end that were read ahead, and the run
 

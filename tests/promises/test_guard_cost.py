@@ -18,7 +18,7 @@ BUDGETS = {
     "AccountFloor": 1.1,
     "AccountFloor trailing_closed": 1.1,
     "AccountFloor trailing_eod": 2.2,
-    "AccountFloor trailing_intraday": 1.2,
+    "AccountFloor trailing_intraday": 1.3,
     "AccountFloor daily": 2.6,
     "AccountFloor intrabar": 1.1,
     "AccountFloor daily intrabar": 2.6,
