@@ -174,7 +174,7 @@ class ComingBars:
         return place, times[begin + place] if place < count else math.nan
 
     def new_highs(self, count: int, least: float) -> list[tuple[float, float]]:
-        """Return each new highest value of the first `count` bars, from `least` on, and its time."""
+        """Return the new highest values of the first `count` bars, from `least` on, with times."""
         values = np.frombuffer(self._values)[self._first : self._first + count]
         before = np.maximum.accumulate(np.concatenate(([math.nextafter(least, -_INF)], values)))
         times, begin = self.instrument.datetime.array, self._begin + self._first - 1
