@@ -65,6 +65,8 @@ class _QuickRounds:
         self._kinds: dict[Any, int] = {}
         self._schemes: list[Any] = []
         self._all_known = True
+        # What knows on which bars trying the orders of the queue would do nothing: a gate sets it.
+        self._exits: Any = None
 
     def round(self) -> None:
         """Do what ``BackBroker.next`` does."""
@@ -81,9 +83,20 @@ class _QuickRounds:
         broker.cash -= credit
         if broker._userhist:
             broker._process_order_history()
-        if broker.pending:
-            own = broker.__dict__
-            if "_leaves_pending" not in own or not own["_leaves_pending"]():
+        pending = broker.pending
+        if pending:
+            exits = self._exits
+            if exits is None and "_resting_exits" in broker.__dict__:
+                exits = self._exits = broker._resting_exits
+            if exits is None or not (
+                (
+                    exits.book.rounds < exits.free_until
+                    and exits.book.changes == exits.changes
+                    and exits.last is pending[-1]
+                    and not broker.notifs
+                )
+                or exits.are_left_alone()
+            ):
                 self._execute_pending()
         held = [(data, one) for data, one in broker.positions.items() if one.size]
         for data, position in held:

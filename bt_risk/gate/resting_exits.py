@@ -35,16 +35,16 @@ class RestingExits:
 
     `known` says that BackBroker's own calls, but for those of the gate, are what it executes with.
     `free_until` is the round of the book before which none is reached; 0 where that is not known,
-    as after a change of a price.
+    as after a change of a price. That holds as of `changes` of the book and with `last` as the last
+    order of the queue, while BackBroker has notified of nothing.
     """
 
     def __init__(self, execution: SimulatedExecution) -> None:
         self.execution, self.inner = execution, execution.inner
         self.book, self.known = execution.gate.book, False
-        # What rests on the queue, as of which change of the book and with which last order; None:
-        # some of it does not rest.
+        # What rests on the queue; None: some of it does not rest.
         self._resting: Sequence[_Resting] | None = None
-        self._changes, self._last = -1, None
+        self.changes, self.last = -1, None
         self.free_until = self._look_at = 0
         self._wait = _LOOK_AFTER
 
@@ -55,10 +55,8 @@ class RestingExits:
         """
         inner, whole = self.inner, resting is None
         if resting is None:
-            if self._changes != self.book.changes or self._last is not inner.pending[-1]:
+            if self.changes != self.book.changes or self.last is not inner.pending[-1]:
                 self._read_queue()
-            elif self.book.rounds < self.free_until:
-                return not inner.notifs
             resting = self._resting
         if resting is None or inner.notifs:
             return False
@@ -93,7 +91,7 @@ class RestingExits:
         has left the queue waits for nothing. The price of an order is read when it is compared.
         """
         pending = self.inner.pending
-        self._changes, self._last, self._resting = self.book.changes, pending[-1], None
+        self.changes, self.last, self._resting = self.book.changes, pending[-1], None
         self.free_until, self._look_at = 0, self.book.rounds + _LOOK_AFTER
         # What a strategy has just sent comes last.
         if self.execution.liquidation is not None or self._waits_for(pending[-1]) is None:

@@ -51,15 +51,14 @@ class SimulatedExecution:
         self.liquidation: Liquidation | None = None
         self._native_try, self._native_execute = inner._try_exec, inner._execute
         inner._try_exec, inner._execute = self.try_exec, self.execute
-        inner._leaves_pending = (
-            self.resting.are_left_alone
-        )  # asked by `bt_risk.engine.broker_round`
+        inner._resting_exits = self.resting  # asked by `bt_risk.engine.broker_round`
         self._replaced = install_quick_ends(inner)
         self.resting.known = "notify" in self._replaced
 
     def remove(self) -> None:
-        """Leave the BackBroker as it was found."""
-        del self.inner._try_exec, self.inner._execute, self.inner._leaves_pending
+        """Leave the BackBroker as it was found, and nothing of its queue alone any more."""
+        self.resting.known, self.resting.changes = False, -1
+        del self.inner._try_exec, self.inner._execute, self.inner._resting_exits
         for name in self._replaced:
             delattr(self.inner, name)
 

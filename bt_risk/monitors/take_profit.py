@@ -66,7 +66,7 @@ class TakeProfitMonitor(Monitor):
 
     def on_bar(self, fresh: list[Instrument]) -> None:
         """Place what does not rest: a broker answers later, and may refuse."""
-        if not self._targets or self._all_rest == self.book.changes:
+        if self._all_rest == self.book.changes or not self._targets:
             return
         direct, book = self.gate.venue.direct, self.book
         all_rest, changes = direct, book.changes

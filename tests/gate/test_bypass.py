@@ -3,7 +3,7 @@
 import backtrader as bt
 import pytest
 from helpers.fake_broker import FakeBroker
-from helpers.recording import play, record
+from helpers.recording import fills, play, record
 from helpers.scenarios import MODES, Script, bars, cerebro, flat, random_walk
 
 import bt_risk
@@ -351,6 +351,26 @@ def test_a_stop_at_a_broker_that_was_set_sells_no_more_than_is_held():
     for when in ("init", 25):
         assert run_own(engine, actions, when=when).held[-1] == (0,)
         engine = protected(bars(*rows))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_stop_that_has_moved_fills_at_its_new_price_at_a_broker_that_comes_back(fast):
+    """The first broker had orders on its queue before another one took its place for a while."""
+    rise = [(100 + k, 101 + k, 99 + k, 100 + k) for k in range(1, 4)]
+    rows = [*flat(60), *rise, (103, 104, 102, 103), (103, 104, 96, 97), *flat(3, price=97.0)]
+    engine = cerebro(bars(*rows))
+    first = engine.broker
+    bt_risk.protect(engine, bt_risk.Policy(atr_multiple=3.0), fast=fast)
+    actions = {
+        18: lambda s: s.buy(size=10),
+        20: lambda s: s.close(),
+        24: lambda s: in_both(s, bt.brokers.BackBroker(cash=1e5)),
+        27: lambda s: in_both(s, first),
+        30: lambda s: s.buy(size=10),
+    }
+    strategy = play(engine, actions)
+    assert strategy.broker.inner is first
+    assert [line[0] for line in fills(strategy)] == [19, 21, 31, 65]
 
 
 def test_a_position_that_the_new_broker_brings_is_guarded():

@@ -82,18 +82,24 @@ def test_a_stop_that_has_moved_fills_at_its_new_price():
     assert [line[0] for line in found[0]] == [19, 65]
 
 
-@pytest.mark.parametrize("at", [10, 20])  # before our exits on the queue, and behind them
+# Before our exits on the queue, behind them, and when it is known how long these are left alone.
+@pytest.mark.parametrize("at", [10, 20, 35])
 @pytest.mark.parametrize("fast", [True, False])
-def test_an_order_that_got_around_the_gate_fills_beside_exits_that_are_left_alone(fast, at):
-    engine = cerebro(bars(*flat(25), (100, 101, 96.5, 100), *flat(3)))
+@pytest.mark.parametrize("cancels", [True, False])  # what has ended: notifications are read then
+def test_an_order_that_got_around_the_gate_fills_beside_exits_that_are_left_alone(
+    cancels, fast, at
+):
+    engine = cerebro(bars(*flat(45), (100, 101, 96.5, 100), *flat(3)))
     bt_risk.protect(engine, bt_risk.Policy(guards=[bt_risk.TakeProfit(2.0)]), fast=fast)
 
     def past_it(strategy):
         order = {"exectype": bt.Order.Limit, "price": 97.0, "_checksubmit": False}
         strategy.broker.inner.buy(strategy, strategy.data, 3, **order)
+        for entry in strategy.broker.inner.orders[:1] if cancels else ():
+            strategy.cancel(entry)
 
     strategy = play(engine, {16: lambda s: s.buy(size=10), at: past_it})
-    assert [line[0] for line in fills(strategy)] == [17, 26]
+    assert [line[0] for line in fills(strategy)] == [17, 46]
 
 
 # -- what an order may open is decided when it fills ----------------------------------------------

@@ -45,7 +45,7 @@ BUDGETS = {
     "RepeatedOrders": 1.1,
     "PriceCollar": 1.1,
     "TimeExit": 1.1,
-    "TakeProfit": 2.1,
+    "TakeProfit": 1.1,
     "BreakEven": 1.1,
     "gap_limit": 1.1,
     "drawdown_trigger": 1.7,
