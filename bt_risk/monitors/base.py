@@ -60,6 +60,8 @@ class LaterDays(NamedTuple):
     fall, rise : float
         On none of these bars the account is worth so much less, or more, than at any close before
         that its day may be measured from.
+    longest : float
+        No day is longer than so many days.
     """
 
     low: float = -math.inf
@@ -68,6 +70,7 @@ class LaterDays(NamedTuple):
     watched: tuple[PriceWatch, ...] = ()
     fall: float = math.inf
     rise: float = math.inf
+    longest: float = 0.0
 
 
 class Sample:

@@ -25,7 +25,6 @@ _INF = math.inf
 _FEWEST, _MOST = 512, 4096
 # NumPy compares more bars than these quicker than Python does.
 _FEW = 64
-_LONGEST_DAY = 2.0  # days: one on which clocks are changed has 25 hours
 _NONE = array("d")
 
 
@@ -47,8 +46,9 @@ class ComingBars:
         times = np.array(instrument.datetime.array)
         self._in_sequence = bool((times[1:] >= times[:-1]).all())
         # The bars from `_begin` up to `_end`, which is not part of them, are known.
-        self._begin = self._end = self._first = self._day = 0
+        self._begin = self._end = self._first = 0
         self._changes, self._count = -1, _FEWEST
+        self._days = dict[float, int]()
         self._held = list[tuple[float, float, float]]()
         self._closes: FloatArray = np.empty(0)
         self._values = self._prices = _NONE
@@ -139,26 +139,27 @@ class ComingBars:
         closes = np.concatenate(([before], values[:-1]))
         worst = np.frombuffer(self._find_worst())[place] if quiet.worst else values
         inside = (later.low < worst) & (values < later.high)
+        closes_of_day = 0 if later.fall == later.rise == _INF else self._of_a_day(later.longest)
         if later.fall < _INF:
-            inside &= _of_the_last(self._of_a_day(), closes, np.maximum) - worst < later.fall
+            inside &= _of_the_last(closes_of_day, closes, np.maximum) - worst < later.fall
         if later.rise < _INF:
-            inside &= values - _of_the_last(self._of_a_day(), closes, np.minimum) < later.rise
+            inside &= values - _of_the_last(closes_of_day, closes, np.minimum) < later.rise
         if later.balance < _INF:
             inside &= np.frombuffer(self._find_balances())[place] <= later.balance
         for watch in later.watched:
             inside &= (watch.low < self._closes[place]) & (self._closes[place] < watch.high)
         return len(inside) if inside.all() else int(inside.argmin())
 
-    def _of_a_day(self) -> int:
+    def _of_a_day(self, longest: float) -> int:
         """Return how many closes before a bar may be the one that its day is measured from.
 
-        It is the last one before a day, which is shorter than `_LONGEST_DAY`.
+        It is the last one before a day, which is not longer than so many days.
         """
-        if not self._day:
+        if longest not in self._days:
             times = np.array(self.instrument.datetime.array)
-            first = np.searchsorted(times, times - _LONGEST_DAY)
-            self._day = int((np.arange(len(times)) - first).max()) + 1
-        return self._day
+            first = np.searchsorted(times, times - longest)
+            self._days[longest] = int((np.arange(len(times)) - first).max()) + 1
+        return self._days[longest]
 
     def time_of(self, count: int) -> float:
         """Return the time of the last of the first `count` bars that were found quiet."""

@@ -104,9 +104,10 @@ class GuardMonitor(Monitor):
         if self._leaving or not self._follows_days:
             return None
         days = self.gate.book.days.later(self.gate.book, sample.value, sample.profit)
-        return (
-            None if days is None else LaterDays(days.low, days.high, fall=days.fall, rise=days.rise)
-        )
+        if days is None:
+            return None
+        low, high, fall, rise, longest = days
+        return LaterDays(low, high, fall=fall, rise=rise, longest=longest)
 
     def day_begin(self, time: float) -> float | None:
         """Return when the day of a time began: of days that are over only their closes count."""

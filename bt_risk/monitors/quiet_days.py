@@ -43,6 +43,7 @@ def _both(one: LaterDays, other: LaterDays) -> LaterDays:
         one.watched + other.watched,
         min(one.fall, other.fall),
         min(one.rise, other.rise),
+        max(one.longest, other.longest),
     )
 
 

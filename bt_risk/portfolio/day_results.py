@@ -148,8 +148,9 @@ class DayResults:
         known = [one for one in found if one is not None]
         if len(known) < len(found):
             return None
-        low, high, fall, rise = zip(*known, strict=True)
-        return LaterCloses(max(low), min(high), min(fall), min(rise))
+        low, high, fall, rise, _ = zip(*known, strict=True)
+        longest = trackers[0].clock.longest(book.latest)
+        return LaterCloses(max(low), min(high), min(fall), min(rise), longest)
 
     def begin_of(self, time: float) -> float | None:
         """Return when the day of a time began, None where nobody follows any day."""

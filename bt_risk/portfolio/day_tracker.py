@@ -42,13 +42,14 @@ class LaterCloses(NamedTuple):
     """Say which closes of later days change no decision, in currency.
 
     They are between `low` and `high`, and none is `fall` below or `rise` above one before it that
-    its day may be measured from.
+    its day may be measured from. No day is longer than `longest`, in days.
     """
 
     low: float = -math.inf
     high: float = math.inf
     fall: float = math.inf
     rise: float = math.inf
+    longest: float = 0.0
 
 
 def both(one: QuietDays, other: QuietDays) -> QuietDays:

@@ -32,6 +32,8 @@ SESSION = "session"
 _DAY, _NONE = dt.timedelta(days=1), dt.timedelta()
 _MIDNIGHT = dt.time.min
 _US_PER_SECOND = 1_000_000
+_EPOCH = 719_163.0  # 1970 as a date number
+_LONGEST_DAY = 1.3  # since then, in days: of 31 hours
 
 
 def moment(time: float) -> dt.datetime:
@@ -157,6 +159,16 @@ datetime.date(2024, 7, 1))
         if start == end != _MIDNIGHT:
             return cls(start, tz)
         return cls(end, tz, after=True) if start > end else None
+
+    def longest(self, since: float) -> float:
+        """Return how many days no day is longer than that ends after a date number.
+
+        Clocks that were moved on a date line made one of 47 hours, those of a station on Antarctica
+        one of 31 since 1970.
+        """
+        if self.tz is None or str(self.tz) == "UTC":
+            return 1.0
+        return _LONGEST_DAY if since > _EPOCH else 2.0
 
     def span(self, time: float) -> tuple[float, float]:
         """Return what `begin` and `end` do."""

@@ -1,10 +1,12 @@
 import datetime as dt
 import math
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import backtrader as bt
 import pytest
 import pytz
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from bt_risk.errors import ParameterError
 from bt_risk.rules.trading_day import TradingDay, check_reset, date_number, moment
@@ -145,3 +147,24 @@ def test_a_reset_is_checked(value, constraint):
     with pytest.raises(ParameterError, match=r"DailyLossLimit: reset must be") as raised:
         check_reset("DailyLossLimit", "reset", value)
     assert constraint in str(raised.value)
+
+
+@given(
+    st.sampled_from(sorted(available_timezones())),
+    st.datetimes(dt.datetime(1945, 1, 1), dt.datetime(2037, 1, 1)),
+    st.times(),
+)
+@example("Europe/Prague", dt.datetime(2024, 10, 27, 12), dt.time(0))
+@example("Antarctica/Troll", dt.datetime(2024, 10, 27, 0, 30), dt.time(0))
+@example("Antarctica/Vostok", dt.datetime(1994, 1, 31, 20), dt.time(0))
+@example("Pacific/Kwajalein", dt.datetime(1969, 9, 30, 20), dt.time(0))
+@example("UTC", dt.datetime(2024, 10, 27, 12), dt.time(17))
+def test_no_day_is_longer_than_the_longest(name, time, reset):
+    day, now = TradingDay(reset, ZoneInfo(name)), date_number(time)
+    begin, end = day.span(now)
+    assert end - begin <= day.longest(now) <= 2.0
+
+
+def test_days_of_utc_have_24_hours():
+    zones = None, ZoneInfo("UTC"), pytz.utc, dt.UTC
+    assert {TradingDay(dt.time(0), tz).longest(738_886.0) for tz in zones} == {1.0}
