@@ -134,8 +134,8 @@ class LoadedInstrument(Instrument):
             top, bottom, close = self._tops[k], self._bottoms[k], self._closes[k]
             odd = self._odd.get(k + 1)
             if odd is not None:
-                _, close, top, bottom, suspect, _ = odd
-                if suspect or close != close:
+                _, close, top, bottom, *_ = odd
+                if close != close:
                     continue
             gaps.update(opens[k], top, bottom, close)
 

@@ -311,6 +311,15 @@ def test_an_amount_is_lost_whatever_is_paid_in_on_that_day():
     assert reasons(strategy) == []
 
 
+@pytest.mark.parametrize(("limit", "refused"), [(3_000, 1), (3_100, 0)])
+def test_an_amount_is_lost_before_and_after_a_deposit(limit, refused):
+    """1,800 are lost before it and 1,230 after it: 3,030 on the same day."""
+    rows = [*flat(6), (100, 100, 94, 94), *flat(4, price=94.0), *flat(8, price=89.9)]
+    paid = {9: lambda s: s.broker.add_cash(100_000.0), 15: buy()}
+    guard = DailyLossLimit(limit, unit="currency")
+    assert len(reasons(play(guarded(guard, rows=rows), HELD | paid))) == refused
+
+
 def test_the_day_begins_at_a_time_of_a_zone():
     """17:00 in New York is 22:00 UTC in winter: bar 23 is the first of its day."""
     guard = DailyLossLimit(0.03, reset="17:00 America/New_York")
