@@ -17,7 +17,7 @@ from bt_risk.engine.loop import QuickLoop
 from bt_risk.evidence.user_traceback import InChild, user_traceback
 from bt_risk.feeds.bulk import use_bulk_preload
 
-__all__ = ["can_fork", "forked_runs", "ignore_interrupts", "loaded"]
+__all__ = ["can_fork", "forked_runs", "ignore_interrupts", "loaded", "pages_shared"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -64,6 +64,22 @@ def loaded(cerebro: bt.Cerebro) -> Iterator[None]:
 
 
 @contextmanager
+def pages_shared() -> Iterator[None]:
+    """Freeze what exists, as garbage collection in a child would copy every page that it shares.
+
+    Whoever has frozen objects before thaws them himself.
+    """
+    mine = not gc.get_freeze_count()
+    if mine:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if mine:
+            gc.unfreeze()
+
+
+@contextmanager
 def forked_runs(
     run: Callable[[Job], Result], jobs: Iterable[Job], workers: int
 ) -> Iterator[Iterator[tuple[Job, Result]]]:
@@ -75,12 +91,8 @@ def forked_runs(
     context = multiprocessing.get_context("fork")
     turns, children = context.Semaphore(workers), list[_Child]()
     try:
-        # Garbage collection in a child would copy every page that it shares with the parent.
-        gc.freeze()
-        try:
+        with pages_shared():
             children.extend(_Child(context, turns, run, job) for job in jobs)
-        finally:
-            gc.unfreeze()
         yield _results(children)
     finally:
         for child in children:

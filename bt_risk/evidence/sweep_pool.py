@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import Any, NamedTuple, Protocol
 
 from bt_risk.errors import ParameterError
-from bt_risk.evidence.forked import can_fork, ignore_interrupts
+from bt_risk.evidence.forked import can_fork, ignore_interrupts, pages_shared
 from bt_risk.evidence.sweep_point import Job, PointResult
 from bt_risk.evidence.sweep_space import Point
 
@@ -108,12 +108,11 @@ class ForkedPool:
         self._evaluate, self._workers = evaluate, list[_Worker]()
         self._context = multiprocessing.get_context("fork")
         self._returned: deque[tuple[str, PointResult | Lost]] = deque()
-        self._count = workers
+        self._count, self._shared = workers, ExitStack()
 
     def __enter__(self) -> ForkedPool:
-        # Garbage collection in a child would copy every page that it shares with this process.
         gc.collect()
-        gc.freeze()
+        self._shared.enter_context(pages_shared())
         try:
             for _ in range(self._count):
                 self._fork()
@@ -125,7 +124,7 @@ class ForkedPool:
     def __exit__(self, *error: object) -> None:
         for worker in self._workers:
             worker.end()
-        gc.unfreeze()
+        self._shared.close()
 
     def _fork(self) -> None:
         others = [worker.pipe for worker in self._workers]

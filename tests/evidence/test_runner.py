@@ -1,6 +1,7 @@
 """How compare runs its variants: once each, on bars that are loaded once, with equal results."""
 
 import functools
+import gc
 import importlib.machinery
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from bt_risk.errors import DataError, ParameterError
 from bt_risk.evidence import runner
 from bt_risk.evidence.forked import can_fork, forked_runs
 from bt_risk.evidence.runner import imports_safely, run_all
+from bt_risk.evidence.sweep_pool import ForkedPool
 from bt_risk.evidence.variants import PROTECTED, alone, variants
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux")
@@ -299,6 +301,19 @@ def test_who_stops_waiting_leaves_no_process_behind():
     with forked_runs(lambda job: signal.pause(), range(3), 2):
         assert len(multiprocessing.active_children()) == 3
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_objects_that_somebody_has_frozen_stay_so(before):
+    if before:
+        gc.freeze()
+    try:
+        for forks in (forked_runs(abs, [1], 1), ForkedPool(abs, 1)):
+            with forks:
+                pass
+            assert bool(gc.get_freeze_count()) == before
+    finally:
+        gc.unfreeze()
 
 
 def test_no_more_run_at_a_time_than_there_are_workers():
