@@ -214,7 +214,9 @@ class MarginAccount(Guard):
     def _stop(self, request: Request, book: Book, beside: float) -> Decision:
         """Return how much has its liquidation far enough beyond its stop."""
         one, per_unit = request.instrument, request.unit_notional
-        distance = request.stop_distance / abs(request.price)
+        # A sell stop fills at its own price or below: there the stop is a larger share away.
+        price = abs(request.price if request.order is None else request.order.riskiest)
+        distance = request.stop_distance / price if price > 0.0 else math.nan
         if not (math.isfinite(distance) and distance > 0.0):
             return self._refuse(f"its stop is unknown: {one.why_unknown()}", math.nan, math.nan)
         held = _held(book, one, request.side) + beside

@@ -7,9 +7,12 @@ the buffer. Equity is 100,000.
 import inspect
 import math
 
+import backtrader as bt
 import pytest
 from helpers.books import ME, OTHER, book_of, work
+from helpers.scenarios import bars, cerebro, flat, taped
 
+import bt_risk
 from bt_risk import MarginAccount, MarginTiers, ParameterError, Policy
 from bt_risk.limits.base import Request
 
@@ -133,6 +136,31 @@ def test_the_stop_lies_inside_liquidation(leverage, mmr, passes, side):
     # 1 / (1.25 x 0.04 + 0.01) = 16.67; without maintenance margin 20.
     guard = MarginAccount(leverage, tiers=[(0, mmr)])
     assert answer(guard, book_of(), side=side, size=10.0).size == (10.0 if passes else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "refusal"),
+    [
+        (-1, 98.0, "19.60 = 1 / (1.25 x 0.0408 + 0.0000)"),  # it fills at 98 or below
+        (1, 102.0, ""),  # it fills at 102 or above
+        (-1, 102.0, ""),  # it is reached already, and fills at 100
+        (1, 98.0, ""),
+    ],
+)
+def test_a_stop_entry_is_judged_at_the_price_that_it_fills_at(side, price, refusal):
+    """4 of 100 are 4 %, and with the buffer 5 %: 20x passes."""
+    engine = cerebro(bars(*flat(30, width=1.0)))
+    guard = MarginAccount(20, tiers=[(0, 0.0)])
+    engine.setbroker(bt_risk.RiskBroker(engine.broker, guards=[guard], atr_multiple=2.0))
+    order = (
+        20,
+        "sell" if side < 0 else "buy",
+        {"size": 10, "price": price, "exectype": bt.Order.Stop},
+    )
+    made = taped(engine, [order], "runonce").made
+    reason = made[0].info.get("bt_risk", "")
+    assert refusal in reason
+    assert bool(reason) == bool(refusal)
 
 
 def test_the_reason_has_the_formula():

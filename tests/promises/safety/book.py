@@ -102,6 +102,9 @@ class Share:
     lost: float = 0.0
     lost_side: int = 0
     trades: dict = field(default_factory=Counter)
+    # Whether an order of one trader has closed what another holds, of this one or by it: Backtrader
+    # books that to a trade of the first.
+    crossed: bool = False
 
     @property
     def side(self):

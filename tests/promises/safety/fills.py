@@ -25,7 +25,10 @@ class Fills(Book):
         if order.status in FILLED:
             bit = order.executed.exbits[-1]
             self.fills[order.ref, order.status] += 1
-            self.note("fill", self.name(order.ref), order.status, bit.size, bit.price)
+            # A liquidation fills before the broker's round of a bar has begun.
+            bar = self.bar + (self.closed_bar == self.bar)
+            done = self.name(order.ref), order.status, bit.size, bit.price
+            self.log.append((bar, "fill", *map(repr, done)))
             self._fill(order, bit)
         elif order.status == Order.Rejected:
             self.native_rejects.add(order.ref)
@@ -67,6 +70,9 @@ class Fills(Book):
             parts = self.parts_of(asked, size)
             self._user_fill(asked, bit)
         self.share(index, who).trades[order.tradeid] += bit.size
+        if set(parts) != {who}:
+            for one in (who, *parts):
+                self.share(index, one).crossed = True
         for one, units in parts.items():
             self._book(index, one, order, side * units, bit.price)
             self.meet(index, one)
@@ -99,7 +105,7 @@ class Fills(Book):
             text = f"{bit.size:g} on a position of {share.size:g}"
             self.breach("3 an order of bt_risk opened a position", text)
         trade = max(0.0, -math.copysign(1, bit.size) * share.trades[order.tradeid])
-        if share.regular and abs(bit.size) > trade + EPS:
+        if share.regular and not share.crossed and abs(bit.size) > trade + EPS:
             text = f"{bit.size:g} under tradeid {order.tradeid}, where {trade:g} is held"
             self.breach("3 a trade was opened by an order of bt_risk", text)
         stop = self.stops.get((index, who))
@@ -164,7 +170,7 @@ class Fills(Book):
             # An exit of an entry that never filled: it is judged as an entry when it executes.
             for promise, _, seen in self.judge_again(asked, excess, bit.price):
                 self.breach(promise, f"{seen}, at the fill")
-            asked.most = asked.left
+            asked.most, asked.closing, asked.claim = asked.left, 0.0, 0.0
         elif any(self._left_open(order) for order in asked.relies):
             again = self.judge_again(asked, opens, bit.price) if asked.needs else ()
             for promise, _, seen in again:

@@ -97,6 +97,9 @@ class Limits(Reach):
         # What may have been ended may be a hedge, if it stands.
         unsure |= bool((self.guards or self.astray) and earlier)
         unsure |= bool(self.leaves) or self.world.traders > 1
+        # A hedge that converts is counted with what a point is worth at most.
+        converts = [i for i, feed in enumerate(self.world.feeds) if feed.scheme == "converts"]
+        unsure |= any(self.net(i) or any(a.index == i for a in others) for i in converts)
         if limit is None or unsure:
             return
         sure, rests = {asked.index: 0.0}, {}

@@ -25,9 +25,11 @@ class Orders(Reach):
         asked = Asked(who, index, side, abs(float(size)), kind, self.newest(index), self.now)
         asked.at_open, asked.moment = exectype == Order.Market, self.moment
         asked.trails = exectype in TRAILING
-        # Where nothing else works or is held, close() is an exit like any other.
+        # Where nothing else works or is held, close() is an exit like any other; one of more than
+        # is held, as of a fraction that was rounded up, keeps its size and opens nothing.
         others = self.alive(index) or self.own_alive(index, "stop") or self._others(index, who)
-        asked.leaves = trader.leaves and bool(others)
+        beyond = asked.size > -side * self.share(index, who).size + EPS
+        asked.leaves = trader.leaves and (bool(others) or beyond)
         asked.tradeid = kwargs.get("tradeid") or 0
         asked.parent, asked.transmit = kwargs.get("parent"), kwargs.get("transmit", True)
         asked.untransmitted = asked.parent and asked.parent.status == Order.Created
