@@ -65,6 +65,7 @@ class EntryBar:
 
         An order that fills while it is on the queue is cancelled there as its own alternative.
         """
+        self.gate.process_notifications()  # of the stop before
         stop, pending = working.handle, self.inner.pending
         if stop not in pending:
             return

@@ -53,6 +53,36 @@ BARS = 45_000
 
 # Worlds that broke a promise once, shrunk. The name says what went wrong.
 REGRESSIONS = {
+    "a stop of the entry bar does not know what the stop before it has filled": World(
+        seed=560568,
+        bars=70,
+        feeds=(Feed(volatility=0.03, margin=0.05, scheme="converts"),),
+        limits=(
+            ("action", "pause"),
+            ("anchor", "close"),
+            ("cooldown_bars", 3),
+            ("correlation_limit", None),
+            ("drawdown_limit", 0.01),
+            ("entry_stop", "attached"),
+            ("exposure_limit", None),
+            ("flatten", True),
+            ("gap_floor", 0.02),
+            ("gap_limit", 0.01),
+            ("net_limit", 0.04),
+            ("risk_limit", 0.01),
+        ),
+        engine=(("cheat_on_open", True), ("exactbars", 1)),
+        actions=(
+            Action(9, 0, "scalp", 0, (1, 1983, 0.0299)),
+            Action(11, 0, "close", 0, (1.0, "Market", 2), True),
+            Action(45, 0, "market", 0, (1, 1423, None, "Market", 1)),
+            Action(55, 0, "leave", 0, ("reverse",), True),
+            Action(55, 0, "family", 0, (1, 32.03, 0.031, 0.0135, 1.5, 50)),
+            Action(
+                55, 0, "bracket", 0, (1, 751, "Limit", 0.0155, 0.0343, 0.0453, "limit", None), True
+            ),
+        ),
+    ),
     "a stop that is sent while another strategy is liquidated fills on the bar before it": World(
         seed=300150,
         bars=63,

@@ -59,7 +59,7 @@ class Limits(Reach):
         not every guard is followed here; nor is a breaker that has gone astray.
         """
         sure = not (self.guards or self.astray)
-        return [a for a in self.alive() if sure or a.bar == self.now]
+        return [a for a in self.alive() if sure or a.moment == self.moment]
 
     def _check_exposures(self, asked, unit):
         d, side = asked.index, asked.side
