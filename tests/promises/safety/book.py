@@ -137,7 +137,7 @@ class Book:
         self.policy, self.traders, self.gate, self.datas = world.policy, {}, None, []
         self.bar, self.closed_bar, self.leaving_bar, self.unsure = 0, 0, False, False
         # Between the arrival of a bar and its fills nothing of it is known but its open.
-        self.opening = False
+        self.opening = self.between_fills = False
         self.breaches, self.log = [], []
         self.asked, self.own, self.asking, self.cancelled = {}, {}, None, set()
         self.shares, self.stops, self.native_rejects = {}, {}, set()

@@ -56,10 +56,14 @@ class Limits(Reach):
         """Return the orders whose opening part surely stands.
 
         A guard that has tripped since the bar on which an order was placed may have ended it, and
-        not every guard is followed here; nor is a breaker that has gone astray.
+        not every guard is followed here; nor is a breaker that has gone astray. Between the fills
+        of a bar, what relies on an exit that has not filled may have been cut.
         """
         sure = not (self.guards or self.astray)
-        return [a for a in self.alive() if sure or a.moment == self.moment]
+        orders = [a for a in self.alive() if sure or a.moment == self.moment]
+        if not self.between_fills:
+            return orders
+        return [a for a in orders if not any(map(self._left_open, a.relies))]
 
     def _check_exposures(self, asked, unit):
         d, side = asked.index, asked.side

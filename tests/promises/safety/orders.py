@@ -244,6 +244,7 @@ class Orders(Reach):
         """Return the limits that what is about to open exceeds, as things are."""
         before, asked.opening, asked.price = asked.opening, opening, max(asked.price, price)
         opened, self.opening = self.opening, True  # no bar has closed since
+        self.between_fills = True
         try:
             if asked.distance != asked.distance:
                 asked.distance = self.policy["atr_multiple"] * self.atr(asked.index)
@@ -251,7 +252,7 @@ class Orders(Reach):
             # Between two fills a stop may not cover its position yet, and its risk be unknown.
             return [fault for fault in self._faults(asked, ()) if "nan" not in fault.seen]
         finally:
-            self.opening, asked.opening = opened, before
+            self.opening, asked.opening, self.between_fills = opened, before, False
 
     # -- what a trimmed entry never bought -------------------------------------------------------
 
