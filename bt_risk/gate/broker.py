@@ -272,7 +272,7 @@ class RiskBroker(BrokerProxy):
             self.inputs = InputLog(self)
         # A live broker may know the contract of a data feed only once that has started.
         for instrument in instruments if self.venue.direct else ():
-            instrument.measure(self.inner.getcommissioninfo(instrument.data))
+            self.book.measure(instrument, self.inner.getcommissioninfo(instrument.data))
         self.registry.begin(self.instruments)
         self.bypass.begin()
         # The points of an optimisation are no account: they would overwrite each other.
@@ -601,5 +601,5 @@ class RiskBroker(BrokerProxy):
         if instrument is None:
             return point_value(scheme, math.nan)
         if scheme is not instrument.scheme:
-            instrument.measure(scheme)
+            self.book.measure(instrument, scheme)
         return instrument.multiplier

@@ -79,7 +79,7 @@ class HeadroomReview:
         with self._unchanged(instrument, owner):
             scheme = self.gate.inner.getcommissioninfo(instrument.data)
             if scheme is not instrument.scheme:
-                instrument.measure(scheme)
+                self.book.measure(instrument, scheme)
             self.book.equity = float(self.gate.equity())
             request = OrderRequest(
                 side, owner, instrument, 0.0, DEFAULTS | terms, stop_price, sent_on=sent_on

@@ -109,6 +109,8 @@ class LimitReview:
         if trading_state.asked:
             state, reason = trading_state.why
             return Decision(0.0, reason or state, trading_state.rule)
+        for one in self.book.converting:  # by prices that have moved since
+            one.measure(self.gate.inner.getcommissioninfo(one.data))
         instrument, limits = request.instrument, self.gate.registry.limits
         if request.sent_on.data._compensate is not None and self.gate.judges:
             unsupported = compensation.unsupported(self.gate, request)

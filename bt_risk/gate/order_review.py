@@ -88,7 +88,7 @@ class OrderReview:
             compensation.note(self.gate, sent_on, instrument)
         scheme = self.gate.inner.getcommissioninfo(instrument.data)
         if scheme is not instrument.scheme:
-            instrument.measure(scheme)
+            self.book.measure(instrument, scheme)
         self.book.equity = float(self.gate.equity())
         if not self.gate.venue.direct:
             arguments |= self.gate.held_orders.known(arguments)

@@ -74,6 +74,8 @@ class Book:
         Those of them that fill at the next price: of kind ``"market"``.
     parts : dict of (int, owner) to OwnerPosition
         What each owner holds, by index of the instrument.
+    converting : list of Instrument
+        Those that were measured and of which a point is worth more or less as prices move.
     sides : ndarray of int, shape (n instruments,)
         Side that owners hold of each instrument: +1, -1 or 0; +1 where they hold both.
     opposed : set of int
@@ -125,6 +127,7 @@ class Book:
         self.by_data = {id(instrument.data): instrument for instrument in self.instruments}
         for one in self.instruments:
             one.copies = tuple(i for i in self.instruments if i.root is one.root)
+        self.converting: list[Instrument] = []
         self.sides = np.zeros(len(self.instruments), dtype=int)
         self.opposed: set[int] = set()
         self.leaving: defaultdict[OwnerPosition, float] = defaultdict(float)
@@ -164,6 +167,12 @@ class Book:
     def find(self, data: Any) -> Instrument | None:
         """Return the `Instrument` of a data feed, None for one that this book does not have."""
         return self.by_data.get(id(data))
+
+    def measure(self, instrument: Instrument, scheme: Any) -> None:
+        """Find what a point of an instrument is worth under a commission scheme."""
+        instrument.measure(scheme)
+        if instrument.scheme is None and instrument not in self.converting:
+            self.converting.append(instrument)
 
     def now(self, instrument: Instrument, side: int) -> SentOrder:
         """Return the record of an order on `side` that is sent now."""

@@ -118,7 +118,7 @@ class Exposure:
             total += exposure
             for part in other.parts:
                 if part.size * side < 0.0 and (other is not instrument or part.owner is not owner):
-                    total -= self._held(part, -side, unit)
+                    total -= self._held(part, -side, unit) * other.least_share
         return total
 
     def holdings(
@@ -142,6 +142,8 @@ class Exposure:
             for part in one.parts:
                 against = one is instrument and part.owner is owner and part.size * side < 0
                 value = 0.0 if against else part.side * self._left_of(part) * one.value
+                if part.side != side:
+                    value *= one.least_share
                 for way in (1, -1) if one.orders else ():
                     every = self._entering(part, way, "notional")
                     market = self._entering(part, way, "notional", ("market", "close"))

@@ -13,7 +13,7 @@ from bt_risk.errors import ParameterError
 from bt_risk.portfolio.bar_check import BAR_JUMP, suspicion
 from bt_risk.portfolio.contract_facts import tick_of
 from bt_risk.portfolio.feed_day import feed_day
-from bt_risk.portfolio.point_value import is_linear, point_value
+from bt_risk.portfolio.point_value import is_linear, least_share, point_value
 from bt_risk.portfolio.signals import instrument_feeds, is_signal
 from bt_risk.rules.gaps import GapWindow
 from bt_risk.rules.return_model import STALE_BARS
@@ -125,6 +125,9 @@ class Instrument:
         Commission scheme that was measured last: its ``getcommission`` states the commission.
     multiplier : float
         Currency of the account that a move of the price by 1 earns per unit.
+    least_share : float
+        What of that counts where a position offsets another: all of it, but where it depends on
+        the price.
     rate : callable or None
         Takes the instrument, returns what its currency is worth in that of the account.
     exchange, unconverted : float, str
@@ -184,6 +187,7 @@ class Instrument:
         self.forming = int(getattr(data, "replaying", False))
         self.price = self.closed = self.top = self.bottom = self.time = math.nan
         self.multiplier, self.scheme, self.charges = 1.0, None, None
+        self.least_share = 1.0
         self.rate: Callable[[Instrument], float] | None = None
         self.exchange, self.unconverted = 1.0, ""
         self.negative_prices = bool(self.facts.get("negative_prices", False))
@@ -228,6 +232,8 @@ class Instrument:
         self.negative_prices = bool(self.facts.get("negative_prices", on_margin))
         self.multiplier = point_value(scheme, self.price, self.stop_distance())
         self.scheme = scheme if is_linear(scheme) else None
+        if self.scheme is None:
+            self.least_share = least_share(scheme, self.price, self.stop_distance())
         if self.rate is not None and self.scheme is not None:  # no other scheme has converted it
             self.exchange = self.rate(self)
             if self.exchange != 1.0:

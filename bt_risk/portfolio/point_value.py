@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["is_linear", "point_value"]
+__all__ = ["is_linear", "least_share", "point_value"]
 
 # Two measurements of a linear scheme differ by rounding alone.
 _SAME = 1e-9
@@ -45,6 +45,25 @@ def point_value(scheme: Any, price: float, distance: float = math.nan) -> float:
     if math.isnan(measured) or abs(measured - linear) <= _SAME * abs(linear):
         return linear
     return measured
+
+
+def least_share(scheme: Any, price: float, distance: float = math.nan) -> float:
+    """Return the share of `point_value` that a point is worth at least on such a move either way.
+
+    What offsets another position is not worth more than that.
+
+    Examples
+    --------
+    >>> class Converting:
+    ...     def profitandloss(self, size, price, new_price):
+    ...         return size * (new_price - price) / new_price
+    >>> round(least_share(Converting(), 150.0, 30.0), 6)
+    0.666667
+    """
+    falling = point_value(scheme, price, distance)
+    move = max(distance if distance > 0.0 else _MOVE * abs(price), _LEAST * abs(price), _SAME)
+    rising = _earned(scheme, price, price + move) / move
+    return min(1.0, rising / falling) if rising > 0.0 and falling > 0.0 else 0.0
 
 
 def is_linear(scheme: Any) -> bool:

@@ -53,6 +53,28 @@ BARS = 45_000
 
 # Worlds that broke a promise once, shrunk. The name says what went wrong.
 REGRESSIONS = {
+    "a hedge that converts counts at what a point is worth at most": World(
+        seed=521215,
+        bars=44,
+        feeds=(
+            Feed(volatility=0.03, margin=0.05, scheme="converts"),
+            Feed(volatility=0.02, beta=0.5),
+            Feed(volatility=0.03),
+        ),
+        parts=("cap",),
+        limits=(
+            ("correlation_limit", 0.7),
+            ("exposure_limit", 0.05),
+            ("multi_bar", 3),
+            ("risk_limit", 0.03),
+            ("volatility_limit", 0.05),
+        ),
+        engine=(("runonce", False),),
+        actions=(
+            Action(14, 0, "resting", 0, (-1, None, "Limit", -0.0304, 1)),
+            Action(16, 0, "market", 2, (1, 41.057, None)),
+        ),
+    ),
     "a stop of the entry bar does not know what the stop before it has filled": World(
         seed=560568,
         bars=70,

@@ -101,14 +101,13 @@ class Limits(Reach):
         # What may have been ended may be a hedge, if it stands.
         unsure |= bool((self.guards or self.astray) and earlier)
         unsure |= bool(self.leaves) or self.world.traders > 1
-        # A hedge that converts is counted with what a point is worth at most.
-        converts = [i for i, feed in enumerate(self.world.feeds) if feed.scheme == "converts"]
-        unsure |= any(self.net(i) or any(a.index == i for a in others) for i in converts)
         if limit is None or unsure:
             return
         sure, rests = {asked.index: 0.0}, {}
         for i in range(len(self.datas)):
-            held = self.net(i) and self.net(i) * self.price(i) * self.mult(i)
+            # What stands against the order counts at the prices of now, and never more.
+            share = 1.0 if self.net(i) * asked.side < 0 else 0.8
+            held = self.net(i) and self.net(i) * self.price(i) * self.mult(i, share)
             sure[i] = 0.0 if i == asked.index and held * asked.side < 0 else held
             for side in (1, -1):
                 for kind, into in ((True, sure), (False, rests)):
