@@ -16,6 +16,7 @@ from bt_risk.tolerances import LIMIT_EPS
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
     from bt_risk.rules.covariance import Covariance
+    from bt_risk.portfolio.instrument import Instrument
 
 __all__ = ["VolatilityLimit", "largest_size"]
 
@@ -68,6 +69,17 @@ def _with_rests(
             pull = covariance.times(_filled(weights + order, [rest]))
             others = [one for j, one in enumerate(rests) if j != k and one[1] * pull[one[0]] > 0]
             yield _filled(weights, [rest, *others])
+
+
+def _with_least_hedges(
+    names: list[Instrument], covariance: Covariance, weights: Any, order: Any
+) -> Any:
+    """Return the weights, with those that offset the portfolio at what they are worth at least."""
+    shares = np.array([min([copy.least_share for copy in name.copies]) for name in names])
+    if (shares == 1.0).all():
+        return weights
+    hedges = weights * covariance.times(weights + order) < 0.0
+    return np.where(hedges, weights * shares, weights)
 
 
 def _filled(weights: Any, rests: list[tuple[int, float]]) -> Any:
@@ -148,6 +160,7 @@ class VolatilityLimit(Limit):
         unit = np.zeros(len(names))
         own = names.index(request.instrument.copies[0])
         unit[own] = request.side * request.unit_notional / book.equity
+        weights = _with_least_hedges(names, covariance, weights, unit * request.size)
         answers = [self._judge(request, covariance, weights, unit)]
         if resting:
             rests = [(names.index(name), value / book.equity) for name, value in resting]

@@ -142,8 +142,6 @@ class Exposure:
             for part in one.parts:
                 against = one is instrument and part.owner is owner and part.size * side < 0
                 value = 0.0 if against else part.side * self._left_of(part) * one.value
-                if part.side != side:
-                    value *= one.least_share
                 for way in (1, -1) if one.orders else ():
                     every = self._entering(part, way, "notional")
                     market = self._entering(part, way, "notional", ("market", "close"))

@@ -105,9 +105,7 @@ class Limits(Reach):
             return
         sure, rests = {asked.index: 0.0}, {}
         for i in range(len(self.datas)):
-            # What stands against the order counts at the prices of now, and never more.
-            share = 1.0 if self.net(i) * asked.side < 0 else 0.8
-            held = self.net(i) and self.net(i) * self.price(i) * self.mult(i, share)
+            held = self.net(i) and self.net(i) * self.price(i) * self.mult(i)
             sure[i] = 0.0 if i == asked.index and held * asked.side < 0 else held
             for side in (1, -1):
                 for kind, into in ((True, sure), (False, rests)):
@@ -121,6 +119,9 @@ class Limits(Reach):
         order = asked.side * asked.opening * abs(asked.price) * self.mult(asked.index) / equity
         order = order * (np.array(names) == asked.index)
         pull = matrix @ (weights + order / asked.opening * asked.size)
+        # What offsets the others counts at the prices of now, and never more.
+        converts = np.array([self.world.feeds[i].scheme == "converts" for i in names])
+        weights = weights * np.where(converts & (weights * pull < 0), 1.0 / 0.8, 1.0)
         rest = [[rests[i, side] for side in (1, -1)] for i in names]
         worse = [
             sum(one for one in both if one * p > 0) for both, p in zip(rest, pull, strict=True)
