@@ -15,8 +15,8 @@ from bt_risk.tolerances import LIMIT_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
-    from bt_risk.rules.covariance import Covariance
     from bt_risk.portfolio.instrument import Instrument
+    from bt_risk.rules.covariance import Covariance
 
 __all__ = ["VolatilityLimit", "largest_size"]
 
