@@ -15,7 +15,6 @@ from bt_risk.tolerances import LIMIT_EPS
 
 if TYPE_CHECKING:
     from bt_risk.portfolio.book import Book
-    from bt_risk.portfolio.instrument import Instrument
     from bt_risk.rules.covariance import Covariance
 
 __all__ = ["VolatilityLimit", "largest_size"]
@@ -71,13 +70,8 @@ def _with_rests(
             yield _filled(weights, [rest, *others])
 
 
-def _with_least_hedges(
-    names: list[Instrument], covariance: Covariance, weights: Any, order: Any
-) -> Any:
-    """Return the weights, with those that offset the portfolio at what they are worth at least."""
-    shares = np.array([min([copy.least_share for copy in name.copies]) for name in names])
-    if (shares == 1.0).all():
-        return weights
+def _with_least_hedges(covariance: Covariance, weights: Any, order: Any, shares: Any) -> Any:
+    """Return the weights, with these shares of those that offset the portfolio."""
     hedges = weights * covariance.times(weights + order) < 0.0
     return np.where(hedges, weights * shares, weights)
 
@@ -160,13 +154,20 @@ class VolatilityLimit(Limit):
         unit = np.zeros(len(names))
         own = names.index(request.instrument.copies[0])
         unit[own] = request.side * request.unit_notional / book.equity
-        weights = _with_least_hedges(names, covariance, weights, unit * request.size)
-        answers = [self._judge(request, covariance, weights, unit)]
-        if resting:
-            rests = [(names.index(name), value / book.equity) for name, value in resting]
-            for filled in _with_rests(covariance, weights, unit * request.size, rests):
-                answers.append(self._judge(request, covariance, filled, unit))
-        return min(answers, key=lambda decision: decision.size)
+        shares = np.array([min([copy.least_share for copy in name.copies]) for name in names])
+        rests = [(names.index(name), value / book.equity) for name, value in resting]
+        if not rests and (shares == 1.0).all():
+            return self._judge(request, covariance, weights, unit)
+        best = request.whole
+        while True:  # what moves with a smaller order is asked anew
+            order = unit * best.size
+            held = _with_least_hedges(covariance, weights, order, shares)
+            cases = [held, *_with_rests(covariance, held, order, rests)] if rests else [held]
+            answers = [self._judge(request, covariance, case, unit) for case in cases]
+            answer = min(answers, key=lambda decision: decision.size)
+            if not answer.size < best.size:
+                return best
+            best = answer
 
     def _judge(self, request: Request, covariance: Covariance, weights: Any, unit: Any) -> Decision:
         """Judge a request beside these weights; `unit` is one unit of it, as weights."""

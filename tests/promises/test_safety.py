@@ -53,6 +53,34 @@ BARS = 45_000
 
 # Worlds that broke a promise once, shrunk. The name says what went wrong.
 REGRESSIONS = {
+    "what rests and moves with a large order offsets what is left of it": World(
+        seed=590182,
+        bars=63,
+        feeds=(
+            Feed(volatility=0.01),
+            Feed(end=0.7, nans=0.05, volatility=0.03, beta=0.5),
+            Feed(volatility=0.01, bad=0.08),
+        ),
+        limits=(
+            ("action", "pause"),
+            ("anchor", "close"),
+            ("correlation_limit", None),
+            ("costs_in_risk", True),
+            ("downside", True),
+            ("exposure_limit", 0.02),
+            ("group_limit", 0.04),
+            ("groups", {"some": ["D0", "D2"]}),
+            ("risk_limit", 0.01),
+            ("slippage", 0.01),
+            ("volatility_limit", 0.05),
+        ),
+        engine=(("runonce", False),),
+        actions=(
+            Action(48, 0, "resting", 0, (-1, 781.92, "StopLimit", 0.0249, 1)),
+            Action(48, 0, "fork", 2, (301, 0.0173)),
+            Action(48, 0, "market", 1, (1, 283, None)),
+        ),
+    ),
     "a hedge that converts counts at what a point is worth at most": World(
         seed=521215,
         bars=44,
