@@ -1,6 +1,7 @@
 """A preload of whole columns leaves exactly what a preload of single bars leaves."""
 
 import datetime
+import gc
 import pickle
 import sys
 
@@ -230,11 +231,14 @@ def calls_of_a_preload(rows, **kwargs):
     data.reset()
     data._start()
     arm(data)
+    gc.collect()
+    gc.disable()  # what it finalises calls functions, too
     sys.setprofile(count)
     try:
         data.preload()
     finally:
         sys.setprofile(None)
+        gc.enable()
     assert data.buflen() > rows / 4
     return len(calls)
 
@@ -245,7 +249,7 @@ def calls_of_a_preload(rows, **kwargs):
 def test_calls_do_not_grow_with_the_rows(kwargs):
     calls_of_a_preload(100, **kwargs)  # what pandas and numpy import late is not counted
     few = calls_of_a_preload(1_000, **kwargs)
-    assert calls_of_a_preload(10_000, **kwargs) == few < 2_000
+    assert calls_of_a_preload(10_000, **kwargs) < few + 9 < 2_000  # caches make a few more or less
 
 
 class Trader(bt.Strategy):

@@ -35,6 +35,7 @@ LEFT_OUT = {
     "gate/test_compensation.py::test_without_limits_the_run_is_the_bare_run": (
         "it values a compensated position at nothing, so a bare run is no measure"
     ),
+    "gate/test_converting.py::test_what_is_held_counts": _NO_LOANS,
     "gate/test_liquidation.py": _NO_LOANS,
     "gate/test_lone_orders.py": "orders end quickly with Backtrader only",
     "gate/test_margin_at_the_fill.py": _NO_LOANS,
@@ -45,6 +46,7 @@ LEFT_OUT = {
     "gate/test_trading_state.py::test_a_venue_that_never_confirms": _PROCESS,
     "gate/test_trading_state.py::test_every_point_of_an_optimisation": _NO_DRAWDOWN,
     "limits/test_own_limit.py::test_every_run_of_an_optimisation": _NO_DRAWDOWN,
+    "monitors/test_rounds.py::test_a_floor_is_not_called": _ALWAYS_ASKED,
     "monitors/test_rounds.py::test_a_monitor_is_called_only": _ALWAYS_ASKED,
     "monitors/test_rounds.py::test_bars_that_are_as_expected": _ALWAYS_ASKED,
     "monitors/test_rounds.py::test_days_without_news": _ALWAYS_ASKED,
