@@ -18,7 +18,7 @@ __all__ = ["check_stops", "check_trigger"]
 
 _STOP = {"exectype": bt.Order.Stop}
 _TRIGGER = "stop: triggered"
-_TRIES = 3  # stops near the market are sent at most
+_TRIES = 3  # how many stops near the market are sent at most
 _NO_STOP = 'set capabilities = {"stop": False}: bt_risk then checks stops itself'
 
 

@@ -65,7 +65,7 @@ class EntryBar:
 
         An order that fills while it is on the queue is cancelled there as its own alternative.
         """
-        self.gate.process_notifications()  # of the stop before
+        self.gate.process_notifications()  # the stop before may have filled
         stop, pending = working.handle, self.inner.pending
         if stop not in pending:
             return

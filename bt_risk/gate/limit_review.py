@@ -109,7 +109,7 @@ class LimitReview:
         if trading_state.asked:
             state, reason = trading_state.why
             return Decision(0.0, reason or state, trading_state.rule)
-        for one in self.book.converting:  # by prices that have moved since
+        for one in self.book.converting:  # prices have moved since their last measurement
             one.measure(self.gate.inner.getcommissioninfo(one.data))
         instrument, limits = request.instrument, self.gate.registry.limits
         if request.sent_on.data._compensate is not None and self.gate.judges:

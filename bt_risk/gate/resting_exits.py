@@ -36,7 +36,7 @@ class RestingExits:
     `known` says that BackBroker's own calls, but for those of the gate, are what it executes with.
     `free_until` is the round of the book before which none is reached; 0 where that is not known,
     as after a change of a price. That holds as of `changes` of the book and with `last` as the last
-    order of the queue, while BackBroker has notified of nothing.
+    order of the queue, as long as BackBroker has no notification that the gate has not read.
     """
 
     def __init__(self, execution: SimulatedExecution) -> None:

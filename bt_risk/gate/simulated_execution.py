@@ -56,7 +56,7 @@ class SimulatedExecution:
         self.resting.known = "notify" in self._replaced
 
     def remove(self) -> None:
-        """Leave the BackBroker as it was found, and nothing of its queue alone any more."""
+        """Leave the BackBroker as it was found; it tries every order of its queue again."""
         self.resting.known, self.resting.changes = False, -1
         del self.inner._try_exec, self.inner._execute, self.inner._resting_exits
         for name in self._replaced:

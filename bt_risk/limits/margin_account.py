@@ -214,7 +214,7 @@ class MarginAccount(Guard):
     def _stop(self, request: Request, book: Book, beside: float) -> Decision:
         """Return how much has its liquidation far enough beyond its stop."""
         one, per_unit = request.instrument, request.unit_notional
-        # A sell stop fills at its own price or below: there the stop is a larger share away.
+        # A sell stop fills at its own price or below, where its distance is a larger fraction.
         price = abs(request.price if request.order is None else request.order.riskiest)
         distance = request.stop_distance / price if price > 0.0 else math.nan
         if not (math.isfinite(distance) and distance > 0.0):

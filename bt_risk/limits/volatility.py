@@ -71,7 +71,7 @@ def _with_rests(
 
 
 def _with_least_hedges(covariance: Covariance, weights: Any, order: Any, shares: Any) -> Any:
-    """Return the weights, with these shares of those that offset the portfolio."""
+    """Return the weights, with `shares` of those that offset the portfolio after the order."""
     hedges = weights * covariance.times(weights + order) < 0.0
     return np.where(hedges, weights * shares, weights)
 
@@ -90,7 +90,8 @@ class VolatilityLimit(Limit):
     value where that is above the limit already: an order that lowers it, a hedge, passes. Working
     market orders count as filled. Resting entries may never fill: the order is judged without any,
     with those that move with what it makes of the portfolio, and with each of the others filled
-    first; the smallest answer counts.
+    first; the smallest answer counts. Which these are is asked again for an order that was cut. A
+    position that offsets the portfolio counts at what a point of it is worth at least.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ class VolatilityLimit(Limit):
         if not rests and (shares == 1.0).all():
             return self._judge(request, covariance, weights, unit)
         best = request.whole
-        while True:  # what moves with a smaller order is asked anew
+        while True:  # other entries may move with an order that was cut
             order = unit * best.size
             held = _with_least_hedges(covariance, weights, order, shares)
             cases = [held, *_with_rests(covariance, held, order, rests)] if rests else [held]

@@ -30,8 +30,8 @@ class Quiet(NamedTuple):
     ends_with_orders : bool
         No position and no working order has changed since the last call.
     trail : float
-        Where bars are read ahead, the account value may reach `high` and more, and stays less than
-        so much below the highest one before it, `high` included: `Monitor.rise` is told of those.
+        Where bars are read ahead, the account value may reach `high` and more, as long as it stays
+        less than this below the highest value so far. `Monitor.rise` is told of each new highest.
     profit, worst, extremes : bool
         Whether `Sample.profit`, the lowest value inside each bar, and the extremes of the sample
         are needed.
@@ -145,7 +145,7 @@ class Monitor:
         """Go on as if `on_bar` had been called on so many quiet bars; `sample` is of the last."""
 
     def rise(self, value: float, time: float) -> None:
-        """Take an account value above all before, on a quiet bar, where `Quiet.trail` allows it."""
+        """Take a new highest account value of a quiet bar, which `Quiet.trail` has allowed."""
         raise TypeError(f"{type(self).__name__} takes no new highs")
 
     def go_on(self, sample: Sample, bars: int, time: float) -> Quiet | None:

@@ -75,7 +75,7 @@ class Book:
     parts : dict of (int, owner) to OwnerPosition
         What each owner holds, by index of the instrument.
     converting : list of Instrument
-        Those that were measured and of which a point is worth more or less as prices move.
+        Those whose point value was measured and depends on a price or a rate.
     sides : ndarray of int, shape (n instruments,)
         Side that owners hold of each instrument: +1, -1 or 0; +1 where they hold both.
     opposed : set of int

@@ -126,8 +126,8 @@ class Instrument:
     multiplier : float
         Currency of the account that a move of the price by 1 earns per unit.
     least_share : float
-        What of that counts where a position offsets another: all of it, but where it depends on
-        the price.
+        The share of `multiplier` that counts where a position offsets another: 1.0, or less where
+        a point is worth less on a rise of the price than on a fall.
     rate : callable or None
         Takes the instrument, returns what its currency is worth in that of the account.
     exchange, unconverted : float, str
@@ -232,6 +232,7 @@ class Instrument:
         self.negative_prices = bool(self.facts.get("negative_prices", on_margin))
         self.multiplier = point_value(scheme, self.price, self.stop_distance())
         self.scheme = scheme if is_linear(scheme) else None
+        self.least_share = 1.0
         if self.scheme is None:
             self.least_share = least_share(scheme, self.price, self.stop_distance())
         if self.rate is not None and self.scheme is not None:  # no other scheme has converted it

@@ -39,8 +39,7 @@ def point_value(scheme: Any, price: float, distance: float = math.nan) -> float:
     linear = _earned(scheme, 0.0, 1.0)
     if math.isnan(price):
         return linear
-    # A move that is tiny beside the price would measure rounding.
-    move = max(distance if distance > 0.0 else _MOVE * abs(price), _LEAST * abs(price), _SAME)
+    move = _move(price, distance)
     measured = _earned(scheme, price, price - move) / -move
     if math.isnan(measured) or abs(measured - linear) <= _SAME * abs(linear):
         return linear
@@ -48,9 +47,10 @@ def point_value(scheme: Any, price: float, distance: float = math.nan) -> float:
 
 
 def least_share(scheme: Any, price: float, distance: float = math.nan) -> float:
-    """Return the share of `point_value` that a point is worth at least on such a move either way.
+    """Return what a point is worth at least, on a move either way, as a share of `point_value`.
 
-    What offsets another position is not worth more than that.
+    A position that offsets another counts with that share; 0 where it cannot be measured. The
+    parameters are those of `point_value`.
 
     Examples
     --------
@@ -60,10 +60,14 @@ def least_share(scheme: Any, price: float, distance: float = math.nan) -> float:
     >>> round(least_share(Converting(), 150.0, 30.0), 6)
     0.666667
     """
-    falling = point_value(scheme, price, distance)
-    move = max(distance if distance > 0.0 else _MOVE * abs(price), _LEAST * abs(price), _SAME)
+    falling, move = point_value(scheme, price, distance), _move(price, distance)
     rising = _earned(scheme, price, price + move) / move
     return min(1.0, rising / falling) if rising > 0.0 and falling > 0.0 else 0.0
+
+
+def _move(price: float, distance: float) -> float:
+    """Return the points to measure over: a move that is tiny beside the price measures rounding."""
+    return max(distance if distance > 0.0 else _MOVE * abs(price), _LEAST * abs(price), _SAME)
 
 
 def is_linear(scheme: Any) -> bool:

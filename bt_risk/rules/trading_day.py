@@ -161,10 +161,10 @@ datetime.date(2024, 7, 1))
         return cls(end, tz, after=True) if start > end else None
 
     def longest(self, since: float) -> float:
-        """Return how many days no day is longer than that ends after a date number.
+        """Return the length, in days of 24 hours, that no trading day after `since` exceeds.
 
-        Clocks that were moved on a date line made one of 47 hours, those of a station on Antarctica
-        one of 31 since 1970.
+        `since` is a date number. A zone that crossed the date line had a day of 47 hours in 1969;
+        the longest since 1970 has 31, at a station in Antarctica.
         """
         if self.tz is None or str(self.tz) == "UTC":
             return 1.0

@@ -5,6 +5,7 @@ import pytest
 from helpers.scenarios import bars, cerebro, flat, taped
 
 import bt_risk
+from bt_risk.portfolio.instrument import Instrument
 from bt_risk.portfolio.point_value import least_share, point_value
 
 CAP = {"correlation_limit": None, "exposure_limit": None, "exposure_unit": "notional"}
@@ -51,6 +52,16 @@ def test_a_hedge_counts_at_least(first, second):
     100 that are within the limit.
     """
     assert played(flat(150), first, second, net_limit=0.1) == [9_600, 192]
+
+
+def test_a_scheme_that_converts_no_more_counts_in_full():
+    one = Instrument(cerebro(bars(*flat(3))).datas[0], 0, "D0")
+    one.track_atr(14)
+    one.price = 100.0
+    one.measure(Converting())
+    assert 0.9 < one.least_share < 1.0
+    one.measure(bt.CommissionInfo(mult=5.0, margin=10.0))
+    assert (one.multiplier, one.least_share) == (5.0, 1.0)
 
 
 def test_the_least_share_of_a_point():
